@@ -1,0 +1,150 @@
+//! Why the mesh did not serve a flow: the one table from reason to status, label and culprit.
+
+use std::time::Duration;
+
+/// Who has to act for the flow to succeed next time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Culprit {
+    /// The caller asked for something impossible, or too often.
+    Client,
+    /// The backend is down, slow or absent.
+    Backend,
+    /// The mesh itself.
+    Mesh,
+}
+
+/// A reason not to serve a flow. A closed list: a new reason makes every `match` below fail to
+/// compile until it has its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// No Service has this name or address.
+    NoService,
+    /// The Service has no such port.
+    NoPort,
+    /// The Service has no backend at all.
+    NoBackend,
+    /// Locality `onlyNode`, or a request from a Link, and no backend on this node.
+    NoLocalBackend,
+    /// The client-side or server-side limit is spent.
+    RateLimited {
+        /// When the next call would be admitted.
+        retry_after: Duration,
+    },
+    /// Every backend's breaker rejects.
+    Unhealthy {
+        /// When the first breaker will let a probe through.
+        retry_after: Duration,
+    },
+    /// No backend took the connection.
+    ConnectFailed,
+    /// No backend took the connection in time.
+    ConnectTimeout,
+    /// The backend broke the connection before its answer began.
+    BackendReset,
+    /// The backend's answer did not begin in time.
+    RequestTimeout,
+    /// The backend speaks something else than was asked for.
+    BackendProtocol,
+    /// The client's bytes are not the protocol they began as, or break its limits.
+    BadRequest,
+    /// The connection would have come back to the mesh itself.
+    Loop,
+    /// More connections than the mesh has room for.
+    Overloaded,
+    /// The process is shutting down.
+    Draining,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// HTTP status code.
+    pub http: u16,
+    /// gRPC status code.
+    pub grpc: u8,
+    /// Label in metrics, access log and `x-edgemesh-refusal`.
+    pub label: &'static str,
+    /// Who has to act.
+    pub culprit: Culprit,
+    /// One line that a person understands.
+    pub text: &'static str,
+}
+
+impl Refusal {
+    /// The row of this reason.
+    pub const fn row(self) -> Row {
+        use Culprit::{Backend, Client, Mesh};
+        const fn row(
+            http: u16,
+            grpc: u8,
+            label: &'static str,
+            culprit: Culprit,
+            text: &'static str,
+        ) -> Row {
+            Row { http, grpc, label, culprit, text }
+        }
+        match self {
+            Self::NoService => row(404, 5, "noService", Client, "no Service has this name"),
+            Self::NoPort => row(404, 5, "noPort", Client, "the Service has no such port"),
+            Self::NoBackend => row(503, 14, "noBackend", Backend, "the Service has no backend"),
+            Self::NoLocalBackend => {
+                row(503, 14, "noLocalBackend", Backend, "the Service has no backend on this node")
+            }
+            Self::RateLimited { .. } => {
+                row(429, 8, "rateLimited", Client, "the rate limit of the Service is spent")
+            }
+            Self::Unhealthy { .. } => {
+                row(503, 14, "unhealthy", Backend, "every backend failed lately and is ejected")
+            }
+            Self::ConnectFailed => {
+                row(503, 14, "connectFailed", Backend, "no backend took the connection")
+            }
+            Self::ConnectTimeout => {
+                row(503, 14, "connectTimeout", Backend, "no backend took the connection in time")
+            }
+            Self::BackendReset => {
+                row(502, 14, "backendReset", Backend, "the backend broke the connection")
+            }
+            Self::RequestTimeout => {
+                row(504, 4, "requestTimeout", Backend, "the backend did not answer in time")
+            }
+            Self::BackendProtocol => {
+                row(502, 13, "backendProtocol", Backend, "the backend speaks another protocol")
+            }
+            Self::BadRequest => row(400, 3, "badRequest", Client, "the request is malformed"),
+            Self::Loop => {
+                row(508, 9, "loop", Client, "the connection would come back to the mesh itself")
+            }
+            Self::Overloaded => row(503, 8, "overloaded", Mesh, "the mesh has no room for more"),
+            Self::Draining => row(503, 14, "draining", Mesh, "the mesh is shutting down"),
+        }
+    }
+
+    /// How long to stay away, where that is known.
+    pub const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } | Self::Unhealthy { retry_after } => {
+                Some(retry_after)
+            }
+            Self::NoService
+            | Self::NoPort
+            | Self::NoBackend
+            | Self::NoLocalBackend
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::BackendReset
+            | Self::RequestTimeout
+            | Self::BackendProtocol
+            | Self::BadRequest
+            | Self::Loop
+            | Self::Overloaded
+            | Self::Draining => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.row().text)
+    }
+}

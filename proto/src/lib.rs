@@ -1,0 +1,5 @@
+//! The contract of EdgeMesh: Message, records, and their protobuf and JSON forms.
+//!
+//! No I/O, no tokio and no clock lives here; every other crate depends on this one.
+
+pub mod record;

@@ -1,0 +1,446 @@
+//! Checked records: what the mesh synchronises, in a form in which wrong values cannot be written.
+//!
+//! A record is one object that sources produce, the metastore keeps and a Snapshot indexes. The
+//! protobuf forms live in [`crate::pb`]; [`Record::decode`] is the one border where bytes become
+//! these types, and it names the field that does not fit.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A name with virtual addresses and ports.
+    Service,
+    /// A group of backends of one Service.
+    Slice,
+    /// A machine.
+    Node,
+    /// Who is behind an address: a Pod or a registered process.
+    Workload,
+    /// How calls to one Service are balanced, limited, broken, retried and timed.
+    Policy,
+    /// How requests to one Service are matched and split (Gateway API).
+    Route,
+    /// A messaging endpoint of the Router. Never a Pod address.
+    Endpoint,
+    /// Source Endpoint to target Endpoint.
+    Rule,
+    /// A node whose identity no longer counts.
+    Revocation,
+}
+
+/// Identity of a record. `namespace` is empty for records that have none (Node, Revocation).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// What the record is about.
+    pub kind: Kind,
+    /// Kubernetes namespace, or empty.
+    pub namespace: Box<str>,
+    /// Kubernetes object name.
+    pub name: Box<str>,
+}
+
+/// Namespace and name of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName {
+    /// Kubernetes namespace.
+    pub namespace: Box<str>,
+    /// Kubernetes object name.
+    pub name: Box<str>,
+}
+
+/// Name of a machine in the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeName(pub Box<str>);
+
+/// One record: identity and body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Kubernetes namespace, or empty.
+    pub namespace: Box<str>,
+    /// Kubernetes object name.
+    pub name: Box<str>,
+    /// The body; its variant is the record's [`Kind`].
+    pub body: Body,
+}
+
+/// The body of a record. Route, Endpoint, Rule and Revocation get their variants with the
+/// parts of the mesh that serve them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// See [`Service`].
+    Service(Service),
+    /// See [`Slice`].
+    Slice(Slice),
+    /// See [`Node`].
+    Node(Node),
+    /// See [`Workload`].
+    Workload(Workload),
+    /// See [`Policy`].
+    Policy(Policy),
+}
+
+/// A name with virtual addresses and ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// In the order of the manifest.
+    pub ports: Vec<ServicePort>,
+    /// Cluster IPs; empty for headless Services and those that have none.
+    pub cluster_ips: Vec<IpAddr>,
+    /// External IPs (captured only with `nodePorts: true`).
+    pub external_ips: Vec<IpAddr>,
+    /// `clusterIP: None`.
+    pub headless: bool,
+    /// `type: ExternalName`: the DNS name that this Service stands for.
+    pub external_name: Option<Box<str>>,
+    /// Labels of the Pods that back it; empty means that Slices are made by hand.
+    pub selector: BTreeMap<Box<str>, Box<str>>,
+    /// `sessionAffinity: ClientIP` with its time-out.
+    pub affinity: Option<Duration>,
+    /// Backends count although not ready.
+    pub publish_not_ready: bool,
+    /// Creation time, seconds since 1970; 0 when unknown.
+    pub created: i64,
+}
+
+/// Transport of a Service port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// TCP, the default.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP: kept, not carried.
+    Sctp,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Empty only when the Service has one port.
+    pub name: Box<str>,
+    /// The port clients dial.
+    pub port: NonZeroU16,
+    /// Where Pods listen (only for Backends made from Workloads; Slices name their own ports).
+    pub target: TargetPort,
+    /// TCP unless said otherwise.
+    pub transport: Transport,
+    /// `appProtocol`, as written.
+    pub app_protocol: Option<Box<str>>,
+    /// NodePort, if one was allocated.
+    pub node_port: Option<NonZeroU16>,
+}
+
+/// Where a Pod listens for a Service port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TargetPort {
+    /// The Service port itself.
+    #[default]
+    Same,
+    /// A number.
+    Number(NonZeroU16),
+    /// A named container port.
+    Name(Box<str>),
+}
+
+/// A group of Backends of one Service, the unit in which they are synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Name of the Service, in the namespace of the record.
+    pub service: Box<str>,
+    /// Ports of every Backend in this Slice.
+    pub ports: Vec<SlicePort>,
+    /// The Backends.
+    pub backends: Vec<Backend>,
+}
+
+/// One port of a Slice, matched with a Service port by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// Name of the Service port; empty for an unnamed one.
+    pub name: Box<str>,
+    /// Where Backends listen.
+    pub port: NonZeroU16,
+    /// TCP unless said otherwise.
+    pub transport: Transport,
+    /// `appProtocol`, as written; wins over the Service port's.
+    pub app_protocol: Option<Box<str>>,
+}
+
+/// One place where a Service runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its addresses: those of one entry are the same machine.
+    pub addresses: Vec<IpAddr>,
+    /// Takes new connections.
+    pub ready: bool,
+    /// Answers, although it may be terminating.
+    pub serving: bool,
+    /// On its way out.
+    pub terminating: bool,
+    /// Name of its own, below the Service's.
+    pub hostname: Option<Box<str>>,
+    /// The machine it runs on.
+    pub node: Option<NodeName>,
+    /// The zone it runs in.
+    pub zone: Option<Box<str>>,
+    /// Pod or process behind the address.
+    pub workload: Option<Box<str>>,
+}
+
+/// A machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Internal addresses.
+    pub addresses: Vec<IpAddr>,
+    /// `topology.kubernetes.io/zone`.
+    pub zone: Option<Box<str>>,
+    /// All labels.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+}
+
+/// Who is behind an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Pod addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The machine it runs on.
+    pub node: Option<NodeName>,
+    /// Labels that selectors match.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+    /// `Ready` condition.
+    pub ready: bool,
+    /// On its way out.
+    pub terminating: bool,
+    /// Named container ports.
+    pub ports: Vec<NamedPort>,
+    /// Kind and name of the owner (`ReplicaSet`, `web-6d4f`), empty when it has none.
+    pub owner: Box<str>,
+}
+
+/// A container port with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPort {
+    /// The name.
+    pub name: Box<str>,
+    /// The number.
+    pub port: NonZeroU16,
+}
+
+/// How calls to one Service are balanced, limited, broken, retried and timed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Name of the Service, in the namespace of the record.
+    pub service: Box<str>,
+    /// Where the Policy comes from; a TrafficPolicy wins whole over a DestinationRule.
+    pub origin: PolicyOrigin,
+    /// Creation time, seconds since 1970; 0 when unknown. Of two of one origin the older wins.
+    pub created: i64,
+    /// Load-balancing policy.
+    pub balance: BalancePolicy,
+    /// Which Backends come first.
+    pub locality: Locality,
+    /// Limit on the caller's side.
+    pub client_limit: Option<RateLimit>,
+    /// Limit on the Backend's side.
+    pub server_limit: Option<RateLimit>,
+    /// When to stop sending to a Backend; `None` = never.
+    pub breaker: Option<BreakerPolicy>,
+    /// Longest time for a TCP connect; `None` = the agent's default.
+    pub connect_timeout: Option<Duration>,
+    /// Longest time for a whole request; `None` = no bound.
+    pub request_timeout: Option<Duration>,
+    /// What is tried again.
+    pub retries: RetryPolicy,
+}
+
+/// The kind of object a Policy was made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PolicyOrigin {
+    /// `edgemesh.io/v1alpha1 TrafficPolicy`.
+    #[default]
+    TrafficPolicy,
+    /// Istio `DestinationRule`.
+    DestinationRule,
+}
+
+/// Which Backend of a pool takes the next call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BalancePolicy {
+    /// In turn.
+    #[default]
+    RoundRobin,
+    /// By chance.
+    Random,
+    /// The less busy of two drawn by chance.
+    LeastRequest,
+}
+
+/// Which Backends come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Locality {
+    /// All are equal.
+    None,
+    /// This node, then this zone, then anywhere.
+    #[default]
+    PreferNode,
+    /// This node or nobody.
+    OnlyNode,
+}
+
+/// Calls (HTTP requests, TCP connections) a second, with bursts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RateLimit {
+    /// Calls a second in the long run.
+    pub qps: NonZeroU32,
+    /// Calls at once after a quiet time.
+    pub burst: NonZeroU32,
+}
+
+/// When a Backend is left alone, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerPolicy {
+    /// Failures in a row that start an ejection.
+    pub consecutive_failures: NonZeroU32,
+    /// First ejection; doubles with every failed probe.
+    pub eject_for: Duration,
+    /// Longest ejection.
+    pub max_eject_for: Duration,
+    /// At most this share of a pool is ejected at once (one Backend always may be).
+    pub max_ejected_percent: u8,
+}
+
+impl Default for BreakerPolicy {
+    /// Five failures, 10 s to 5 min, half of the pool: the defaults of `circuitBreaker: {}`.
+    fn default() -> Self {
+        Self {
+            consecutive_failures: NonZeroU32::MIN.saturating_add(4),
+            eject_for: Duration::from_secs(10),
+            max_eject_for: Duration::from_secs(300),
+            max_ejected_percent: 50,
+        }
+    }
+}
+
+/// What is tried again, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Further attempts after the first.
+    pub attempts: u8,
+    /// A connect failure is tried again (always safe).
+    pub on_connect: bool,
+    /// A reset before the answer began is tried again (idempotent calls).
+    pub on_reset: bool,
+    /// A 503 is tried again (idempotent calls).
+    pub on_503: bool,
+    /// Retries may add at most this share to the calls.
+    pub budget_percent: u8,
+    /// The application says that its non-idempotent calls may be repeated.
+    pub non_idempotent: bool,
+}
+
+impl Default for RetryPolicy {
+    /// Two more attempts, after connect failures only: safe for every application.
+    fn default() -> Self {
+        Self {
+            attempts: 2,
+            on_connect: true,
+            on_reset: false,
+            on_503: false,
+            budget_percent: 20,
+            non_idempotent: false,
+        }
+    }
+}
+
+impl Kind {
+    /// Every kind, in the order of its variants.
+    pub const ALL: [Self; 9] = [
+        Self::Service,
+        Self::Slice,
+        Self::Node,
+        Self::Workload,
+        Self::Policy,
+        Self::Route,
+        Self::Endpoint,
+        Self::Rule,
+        Self::Revocation,
+    ];
+
+    /// The name that the metastore and the admin API use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Slice => "slice",
+            Self::Node => "node",
+            Self::Workload => "workload",
+            Self::Policy => "policy",
+            Self::Route => "route",
+            Self::Endpoint => "endpoint",
+            Self::Rule => "rule",
+            Self::Revocation => "revocation",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl Record {
+    /// The identity of this record.
+    pub fn key(&self) -> Key {
+        Key { kind: self.kind(), namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+
+    /// What the record is about.
+    pub const fn kind(&self) -> Kind {
+        match self.body {
+            Body::Service(_) => Kind::Service,
+            Body::Slice(_) => Kind::Slice,
+            Body::Node(_) => Kind::Node,
+            Body::Workload(_) => Kind::Workload,
+            Body::Policy(_) => Kind::Policy,
+        }
+    }
+}
+
+impl ServiceName {
+    /// From namespace and name.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ServiceName {
+    /// `namespace/name`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Key {
+    /// `kind namespace/name`, without the slash where there is no namespace.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slash = if self.namespace.is_empty() { "" } else { "/" };
+        write!(f, "{} {}{slash}{}", self.kind.name(), self.namespace, self.name)
+    }
+}
+
+impl From<Key> for ServiceName {
+    fn from(key: Key) -> Self {
+        Self { namespace: key.namespace, name: key.name }
+    }
+}
