@@ -1,1 +1,144 @@
-//! Placeholder.
+//! Live state of Services and Backends: what calls leave behind and Snapshot swaps must not lose.
+
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::breaker::Breaker;
+
+/// Live state of one Backend on one Service port.
+#[derive(Debug, Default)]
+pub struct BackendLive {
+    /// Whether calls may go there.
+    pub breaker: Breaker,
+    /// Calls and connections that have not ended.
+    pub in_flight: AtomicU32,
+    /// Calls that were sent there.
+    pub requests: AtomicU64,
+    /// Calls of those that failed by the Backend's fault.
+    pub failures: AtomicU64,
+    /// Dials that wait for a server to speak first, while their client is silent too.
+    raced: AtomicU32,
+}
+
+/// Live state of one pool of Backends.
+#[derive(Debug, Default)]
+pub struct PoolLive {
+    /// Grows with every pick; policies derive their choice from it.
+    pub turn: AtomicU64,
+}
+
+/// Live state of one Service.
+#[derive(Debug)]
+pub struct ServiceLive {
+    /// Hundredths of a retry that may be spent; see [`ServiceLive::may_retry`].
+    budget: AtomicI32,
+}
+
+/// Live state of one Service port.
+#[derive(Debug, Default)]
+pub struct PortLive {
+    /// Flows in a row in which the server spoke first.
+    server_first: AtomicU8,
+}
+
+/// At most this many silent dials wait on one Backend for its server to speak.
+pub const RACED_PER_BACKEND: u32 = 32;
+
+/// Flows that must agree before a port counts as server-speaks-first.
+const AGREEING_FLOWS: u8 = 3;
+
+/// A fresh budget allows ten retries, so that a Service with little traffic can retry at all.
+const FRESH_BUDGET: i32 = 10 * RETRY;
+/// No quiet time saves up more than a hundred retries.
+const MAX_BUDGET: i32 = 100 * RETRY;
+/// What one retry costs.
+const RETRY: i32 = 100;
+
+impl Default for ServiceLive {
+    fn default() -> Self {
+        Self { budget: AtomicI32::new(FRESH_BUDGET) }
+    }
+}
+
+impl ServiceLive {
+    /// Notes a call that was admitted: it pays `percent` hundredths of a retry into the budget.
+    pub fn called(&self, percent: u8) {
+        // Once full (the usual case) nothing is written, so that threads do not fight for it.
+        if self.budget.load(Relaxed) < MAX_BUDGET {
+            self.budget.fetch_add(i32::from(percent), Relaxed);
+        }
+    }
+
+    /// Pays for one retry, if the budget has it.
+    pub fn may_retry(&self) -> bool {
+        self.budget.fetch_update(Relaxed, Relaxed, |b| (b >= RETRY).then(|| b - RETRY)).is_ok()
+    }
+}
+
+impl PortLive {
+    /// Notes who spoke first in a flow that was not declared: one contradiction forgets.
+    pub fn spoke_first(&self, server: bool) {
+        let seen = self.server_first.load(Relaxed);
+        let next = if server { (seen + 1).min(AGREEING_FLOWS) } else { 0 };
+        if next != seen {
+            self.server_first.store(next, Relaxed);
+        }
+    }
+
+    /// Whether the last flows agree that the server speaks first.
+    pub fn is_server_first(&self) -> bool {
+        self.server_first.load(Relaxed) >= AGREEING_FLOWS
+    }
+}
+
+/// A place among the silent raced dials of a Backend; given back on drop.
+#[derive(Debug)]
+pub struct Raced<'a>(&'a BackendLive);
+
+impl BackendLive {
+    /// Takes a place among the silent raced dials, if one is left.
+    pub fn race(&self) -> Option<Raced<'_>> {
+        self.raced
+            .fetch_update(Relaxed, Relaxed, |n| (n < RACED_PER_BACKEND).then_some(n + 1))
+            .is_ok()
+            .then_some(Raced(self))
+    }
+}
+
+impl Drop for Raced<'_> {
+    fn drop(&mut self) {
+        self.0.raced.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_remembered_after_three_flows_and_forgotten_after_one() {
+        let port = PortLive::default();
+        for (server, want) in
+            [(true, false), (true, false), (true, true), (true, true), (false, false), (true, false)]
+        {
+            port.spoke_first(server);
+            assert_eq!(port.is_server_first(), want);
+        }
+    }
+
+    #[test]
+    fn silent_dials_are_bounded() {
+        let live = BackendLive::default();
+        let mut places: Vec<_> = (0..RACED_PER_BACKEND).map(|_| live.race().unwrap()).collect();
+        assert!(live.race().is_none());
+        places.pop();
+        assert!(live.race().is_some());
+    }
+
+    #[test]
+    fn retries_are_a_share_of_calls() {
+        let live = ServiceLive::default();
+        assert_eq!((0..50).filter(|_| live.may_retry()).count(), 10);
+        (0..100).for_each(|_| live.called(20));
+        assert_eq!((0..50).filter(|_| live.may_retry()).count(), 20);
+    }
+}

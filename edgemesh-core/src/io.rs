@@ -1,1 +1,129 @@
-//! Placeholder.
+//! Small things at the borders of I/O: the one clock, sniffed bytes put back in front of their
+//! stream, and identifiers for requests.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The clock of the outer layers. What decides takes the time as an argument.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the clock")]
+pub fn now() -> Instant {
+    // Through tokio, so that tests with a paused clock see one time everywhere.
+    tokio::time::Instant::now().into_std()
+}
+
+/// A stream whose first bytes were read already; they are read again first.
+#[derive(Debug)]
+pub struct Prefixed<S> {
+    prefix: Bytes,
+    inner: S,
+}
+
+impl<S> Prefixed<S> {
+    /// Puts `prefix` in front of what `inner` has still to give.
+    pub const fn new(prefix: Bytes, inner: S) -> Self {
+        Self { prefix, inner }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.prefix.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
+        }
+        let n = self.prefix.len().min(buf.remaining());
+        buf.put_slice(&self.prefix[..n]);
+        self.prefix.advance(n);
+        if self.prefix.is_empty() {
+            self.prefix = Bytes::new(); // gives the sniff buffer back
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+/// 128 bits that no other call of any process is likely to give: 64 from a random start of this
+/// process, 64 from a counter spread by a keyed hash. Not secret; for logs and traces only.
+pub fn unique_id() -> u128 {
+    static START: OnceLock<(RandomState, u64)> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let (keys, start) = START.get_or_init(|| {
+        let keys = RandomState::new();
+        let start = keys.hash_one("start of this process");
+        (keys, start)
+    });
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    (u128::from(start ^ n.rotate_left(32)) << 64) | u128::from(keys.hash_one(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn prefixed_reads_in_order_whatever_the_buffer() {
+        for size in [1, 2, 3, 64] {
+            let (mut far, near) = tokio::io::duplex(64);
+            far.write_all(b"world").await.unwrap();
+            drop(far);
+            let mut stream = Prefixed::new(Bytes::from_static(b"hello "), near);
+            let (mut all, mut buf) = (Vec::new(), vec![0; size]);
+            loop {
+                match stream.read(&mut buf).await.unwrap() {
+                    0 => break,
+                    n => all.extend_from_slice(&buf[..n]),
+                }
+            }
+            assert_eq!(all, b"hello world");
+        }
+    }
+
+    #[test]
+    fn ids_differ() {
+        let ids: std::collections::HashSet<u128> = (0..1000).map(|_| unique_id()).collect();
+        assert_eq!(ids.len(), 1000);
+    }
+}

@@ -1,1 +1,251 @@
-//! Placeholder.
+//! The decision: a [`Destination`] becomes a [`Hop`] or a [`Refusal`].
+//!
+//! Synchronous, without a clock, and free of side effects apart from the live state of the one
+//! Service it is about. Once a connection for bytes, once a request for HTTP. [`explain`] runs
+//! the same code on a view that changes nothing.
+
+mod hop;
+mod view;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::balance;
+use crate::refusal::Refusal;
+use crate::snapshot::{Found, Pool, Service, Snapshot, Tier, split_name};
+
+pub use hop::{Hop, Outcome, Via};
+pub use view::{Explanation, Step};
+use view::{Commit, Look, View};
+
+/// Where a client wants to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// What names the Service.
+    pub to: Target<'a>,
+    /// How the call came in.
+    pub arrival: Arrival,
+    /// What the decision is for.
+    pub purpose: Purpose<'a>,
+}
+
+/// What names the Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The address that the client dialled. A Host or SNI beside it never reroutes.
+    Address(SocketAddr),
+    /// A host name without port, and the port if one was given.
+    Name {
+        /// `svc.ns`, `svc.ns.svc` or `svc.ns.svc.<domain>`.
+        host: &'a str,
+        /// `None` = the Service's only TCP port, else 80.
+        port: Option<u16>,
+        /// The cluster domain.
+        domain: &'a str,
+    },
+}
+
+/// How a call came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arrival {
+    /// By iptables.
+    Captured,
+    /// At the explicit proxy.
+    Proxy,
+    /// From the embedding application.
+    Library,
+}
+
+/// What a decision is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose<'a> {
+    /// A new call.
+    Call,
+    /// The same call again, on a Backend that it has not tried; takes no client-side token.
+    Retry(&'a [SocketAddr]),
+    /// A dial while nobody has spoken: takes no token and no probe. [`confirm`] takes the tokens
+    /// when the flow turns out to be a connection.
+    Race,
+}
+
+/// Decides where a call goes. A captured destination that is [`Refusal::NoService`] is not ours:
+/// the caller passes it through to where it was going.
+pub fn plan(
+    snapshot: &Snapshot,
+    destination: &Destination<'_>,
+    now: Instant,
+) -> Result<Hop, Refusal> {
+    let chosen = decide(snapshot, destination, now, &mut Commit)?;
+    Ok(Hop::begin(chosen, now))
+}
+
+/// Takes the tokens of a raced dial that became a connection.
+pub fn confirm(hop: &Hop, now: Instant) -> Result<(), Refusal> {
+    limits(hop.service(), Purpose::Call, now, &mut Commit)
+}
+
+/// The same decision on a view that changes nothing, step by step.
+pub fn explain(snapshot: &Snapshot, destination: &Destination<'_>, now: Instant) -> Explanation {
+    let mut look = Look::default();
+    let decided = decide(snapshot, destination, now, &mut look);
+    look.into_explanation(decided, now)
+}
+
+/// A Service port that a call is for; captured calls to an unknown place are `NoService`.
+pub fn resolve<'s>(snapshot: &'s Snapshot, to: Target<'_>) -> Result<Found<'s>, Refusal> {
+    match to {
+        Target::Address(address) => {
+            let (ip, port) = (address.ip().to_canonical(), address.port());
+            snapshot.by_address(ip, port).ok_or_else(|| match snapshot.owner(ip) {
+                // Nobody else answers on an address of ours, so there is nothing to pass to.
+                Some(service) if service.is_virtual => Refusal::NoPort,
+                _ => Refusal::NoService,
+            })
+        }
+        Target::Name { host, port, domain } => {
+            let (namespace, name) = split_name(host, domain).ok_or(Refusal::NoService)?;
+            let service = by_any_case(snapshot, namespace, name).ok_or(Refusal::NoService)?;
+            let port = match port {
+                Some(port) => service.port(port),
+                None => only_port(service),
+            };
+            port.map(|port| Found { service, port }).ok_or(Refusal::NoPort)
+        }
+    }
+}
+
+fn by_any_case<'s>(snapshot: &'s Snapshot, namespace: &str, name: &str) -> Option<&'s Arc<Service>> {
+    let found = snapshot.by_name(namespace, name);
+    if found.is_some() || !(namespace.contains(is_upper) || name.contains(is_upper)) {
+        return found;
+    }
+    snapshot.by_name(&namespace.to_ascii_lowercase(), &name.to_ascii_lowercase())
+}
+
+const fn is_upper(c: char) -> bool {
+    c.is_ascii_uppercase()
+}
+
+fn only_port(service: &Service) -> Option<usize> {
+    match service.ports.len() {
+        1 => Some(0),
+        _ => service.port(80),
+    }
+}
+
+/// What was decided, before anything is counted in flight.
+#[derive(Clone, Debug)]
+struct Chosen {
+    service: Arc<Service>,
+    port: usize,
+    pool: Arc<Pool>,
+    backend: usize,
+    pass: crate::breaker::Pass,
+    purpose: Counted,
+}
+
+/// How a hop counts in the Backend's breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    Call,
+    Race,
+}
+
+fn decide<V: View>(
+    snapshot: &Snapshot,
+    destination: &Destination<'_>,
+    now: Instant,
+    view: &mut V,
+) -> Result<Chosen, Refusal> {
+    let Found { service, port } = resolve(snapshot, destination.to)?;
+    view.resolved(destination, service, port);
+    limits(service, destination.purpose, now, view)?;
+    let like = match destination.to {
+        Target::Address(address) => Some(address.ip().to_canonical()),
+        Target::Name { .. } => None,
+    };
+    pick(service, port, like, destination.purpose, now, view)
+}
+
+/// Limit first, then pick: a refused call cannot use up a breaker's probe.
+fn limits<V: View>(
+    service: &Service,
+    purpose: Purpose<'_>,
+    now: Instant,
+    view: &mut V,
+) -> Result<(), Refusal> {
+    let limited = |retry_after| Refusal::RateLimited { retry_after };
+    let (client, server) = match purpose {
+        Purpose::Call => (&service.policy.client, &service.policy.server),
+        Purpose::Retry(_) => (&None, &service.policy.server),
+        Purpose::Race => return Ok(()),
+    };
+    if let Some(limiter) = client {
+        view.take("client", limiter, now).map_err(limited)?;
+    }
+    // Every Backend is this agent's to guard: it runs on this node, or on one without an agent.
+    if let Some(limiter) = server {
+        view.take("server", limiter, now).map_err(limited)?;
+    }
+    Ok(())
+}
+
+fn pick<V: View>(
+    service: &Arc<Service>,
+    port: usize,
+    like: Option<IpAddr>,
+    purpose: Purpose<'_>,
+    now: Instant,
+    view: &mut V,
+) -> Result<Chosen, Refusal> {
+    let pool = service.ports[port].pool(like);
+    let policy = &service.policy;
+    let tried: &[SocketAddr] = match purpose {
+        Purpose::Retry(tried) => tried,
+        Purpose::Call | Purpose::Race => &[],
+    };
+    let (turn, mut wait) = (view.turn(pool), None::<Duration>);
+    for range in pool.tiers(policy.locality) {
+        let tier = &pool.backends[range.clone()];
+        let start = balance::choose(policy.balance)(tier, turn);
+        for i in (start..tier.len()).chain(0..start) {
+            let backend = &tier[i];
+            if tried.contains(&backend.address) {
+                view.skipped(backend, "tried already", None);
+                continue;
+            }
+            match view.admit(backend, policy.breaker.as_ref(), purpose, now) {
+                Ok(pass) => {
+                    let purpose = match purpose {
+                        Purpose::Race => Counted::Race,
+                        Purpose::Call | Purpose::Retry(_) => Counted::Call,
+                    };
+                    let backend = range.start + i;
+                    let (service, pool) = (service.clone(), pool.clone());
+                    return Ok(Chosen { service, port, pool, backend, pass, purpose });
+                }
+                Err(away) => {
+                    view.skipped(backend, "its breaker rejects", Some(away));
+                    wait = Some(wait.map_or(away, |wait| wait.min(away)));
+                }
+            }
+        }
+    }
+    Err(nobody(pool, policy.locality, wait))
+}
+
+fn nobody(
+    pool: &Pool,
+    locality: edgemesh_proto::record::Locality,
+    wait: Option<Duration>,
+) -> Refusal {
+    use edgemesh_proto::record::Locality;
+    let local = || pool.backends.first().is_some_and(|b| b.tier == Tier::Node);
+    match wait {
+        Some(retry_after) => Refusal::Unhealthy { retry_after },
+        None if pool.backends.is_empty() => Refusal::NoBackend,
+        None if locality == Locality::OnlyNode && !local() => Refusal::NoLocalBackend,
+        None => Refusal::NoBackend,
+    }
+}

@@ -71,6 +71,46 @@ pub struct Row {
 }
 
 impl Refusal {
+    /// Every label, in the order of [`Refusal::index`].
+    pub const LABELS: [&'static str; 15] = [
+        "noService",
+        "noPort",
+        "noBackend",
+        "noLocalBackend",
+        "rateLimited",
+        "unhealthy",
+        "connectFailed",
+        "connectTimeout",
+        "backendReset",
+        "requestTimeout",
+        "backendProtocol",
+        "badRequest",
+        "loop",
+        "overloaded",
+        "draining",
+    ];
+
+    /// Index into per-reason tables.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::NoService => 0,
+            Self::NoPort => 1,
+            Self::NoBackend => 2,
+            Self::NoLocalBackend => 3,
+            Self::RateLimited { .. } => 4,
+            Self::Unhealthy { .. } => 5,
+            Self::ConnectFailed => 6,
+            Self::ConnectTimeout => 7,
+            Self::BackendReset => 8,
+            Self::RequestTimeout => 9,
+            Self::BackendProtocol => 10,
+            Self::BadRequest => 11,
+            Self::Loop => 12,
+            Self::Overloaded => 13,
+            Self::Draining => 14,
+        }
+    }
+
     /// The row of this reason.
     pub const fn row(self) -> Row {
         use Culprit::{Backend, Client, Mesh};
@@ -146,5 +186,38 @@ impl Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.row().text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_label() {
+        let wait = Duration::from_secs(1);
+        let all = [
+            Refusal::NoService,
+            Refusal::NoPort,
+            Refusal::NoBackend,
+            Refusal::NoLocalBackend,
+            Refusal::RateLimited { retry_after: wait },
+            Refusal::Unhealthy { retry_after: wait },
+            Refusal::ConnectFailed,
+            Refusal::ConnectTimeout,
+            Refusal::BackendReset,
+            Refusal::RequestTimeout,
+            Refusal::BackendProtocol,
+            Refusal::BadRequest,
+            Refusal::Loop,
+            Refusal::Overloaded,
+            Refusal::Draining,
+        ];
+        assert_eq!(all.map(|r| r.row().label), Refusal::LABELS);
+        for (i, refusal) in all.into_iter().enumerate() {
+            assert_eq!(refusal.index(), i);
+            assert!((400..600).contains(&refusal.row().http), "{refusal:?}");
+            assert!((1..=16).contains(&refusal.row().grpc), "{refusal:?}");
+        }
     }
 }

@@ -1,1 +1,204 @@
-//! Placeholder.
+//! The Snapshot: an immutable index over one revision of the records, read by every decision.
+//!
+//! [`Builder`] keeps the records and makes the next Snapshot from a change; what did not change
+//! is shared with the one before, live state always is.
+
+mod builder;
+mod pool;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgemesh_proto::record::{
+    BalancePolicy, BreakerPolicy, Locality, RetryPolicy, ServiceName, Transport,
+};
+
+use crate::backends::{PortLive, ServiceLive};
+use crate::limit::Limiter;
+use crate::sniff::Declared;
+
+pub use builder::{Builder, Change, ConflictedPolicy};
+pub use pool::{Backend, Pool, Tier};
+
+/// Index over one revision.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Identity of the registry that counted the revision.
+    pub epoch: [u8; 16],
+    /// Revision of the records.
+    pub revision: u64,
+    index: Arc<Index>,
+    /// By slot, sorted by name.
+    services: Vec<Arc<Service>>,
+}
+
+/// Names and addresses to slots. Shared by Snapshots until a Service itself changes, so that a
+/// changed Slice costs no rebuild of these maps.
+#[derive(Debug, Default)]
+struct Index {
+    by_address: HashMap<(IpAddr, u16), Place>,
+    owners: HashMap<IpAddr, u32>,
+    by_name: HashMap<Box<str>, HashMap<Box<str>, u32>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    service: u32,
+    port: u32,
+}
+
+/// One Service, ready to be decided on.
+#[derive(Debug)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ServiceName,
+    /// Cluster IPs, else virtual addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The addresses are ours: nobody else answers there.
+    pub is_virtual: bool,
+    /// In the order of the manifest.
+    pub ports: Vec<Port>,
+    /// Where the Backends were taken from.
+    pub source: Source,
+    /// How calls are treated.
+    pub policy: Active,
+    /// Live state of the Service.
+    pub live: Arc<ServiceLive>,
+}
+
+/// Where the Backends of a Service were taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Slices.
+    Slices,
+    /// Ready Workloads that its selector matches, since no Slice exists.
+    Workloads,
+    /// Nowhere: no Slice, and no selector or nobody that it matches.
+    Nothing,
+}
+
+/// One port of a Service.
+#[derive(Debug)]
+pub struct Port {
+    /// Empty for an unnamed one.
+    pub name: Box<str>,
+    /// The port that clients dial.
+    pub port: u16,
+    /// TCP is carried; others are listed only.
+    pub transport: Transport,
+    /// What the manifest says about the protocol.
+    pub declared: Declared,
+    /// Backends for clients of IPv4 and of IPv6 addresses; the same pool where one family has
+    /// none of its own.
+    pub pools: [Arc<Pool>; 2],
+    /// Live state of the port.
+    pub live: Arc<PortLive>,
+}
+
+/// A Policy in force, or the defaults.
+#[derive(Debug)]
+pub struct Active {
+    /// Name of the Policy record; `None` = defaults.
+    pub name: Option<Box<str>>,
+    /// Load-balancing policy.
+    pub balance: BalancePolicy,
+    /// Which Backends come first.
+    pub locality: Locality,
+    /// Limit on the caller's side.
+    pub client: Option<Arc<Limiter>>,
+    /// Limit on the Backend's side.
+    pub server: Option<Arc<Limiter>>,
+    /// When to leave a Backend alone.
+    pub breaker: Option<BreakerPolicy>,
+    /// Longest TCP connect.
+    pub connect_timeout: Duration,
+    /// Longest request; `None` = no bound.
+    pub request_timeout: Option<Duration>,
+    /// What is tried again.
+    pub retries: RetryPolicy,
+}
+
+/// A Service port that an address or a name stands for.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'s> {
+    /// The Service.
+    pub service: &'s Arc<Service>,
+    /// Index of the port in it.
+    pub port: usize,
+}
+
+impl Snapshot {
+    /// The Service port behind an address, TCP.
+    pub fn by_address(&self, address: IpAddr, port: u16) -> Option<Found<'_>> {
+        let place = self.index.by_address.get(&(address, port))?;
+        Some(Found { service: &self.services[place.service as usize], port: place.port as usize })
+    }
+
+    /// The Service that owns an address, whatever the port.
+    pub fn owner(&self, address: IpAddr) -> Option<&Arc<Service>> {
+        self.index.owners.get(&address).map(|slot| &self.services[*slot as usize])
+    }
+
+    /// The Service of that name, lower case.
+    pub fn by_name(&self, namespace: &str, name: &str) -> Option<&Arc<Service>> {
+        let slot = self.index.by_name.get(namespace)?.get(name)?;
+        Some(&self.services[*slot as usize])
+    }
+
+    /// All Services, sorted by name.
+    pub fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+}
+
+impl Service {
+    /// The TCP port of that number.
+    pub fn port(&self, number: u16) -> Option<usize> {
+        self.ports.iter().position(|p| p.port == number && p.transport == Transport::Tcp)
+    }
+}
+
+impl Port {
+    /// The pool for clients of addresses of `like`'s family.
+    pub fn pool(&self, like: Option<IpAddr>) -> &Arc<Pool> {
+        &self.pools[usize::from(like.is_some_and(|ip| ip.is_ipv6()))]
+    }
+}
+
+/// Splits the host part of a mesh name into namespace and name: `svc.ns`, `svc.ns.svc` or
+/// `svc.ns.svc.<domain>`, without port. Both parts borrow from `host`; case is the caller's.
+pub fn split_name<'h>(host: &'h str, domain: &str) -> Option<(&'h str, &'h str)> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let (name, rest) = host.split_once('.')?;
+    let (namespace, rest) = rest.split_once('.').unwrap_or((rest, "svc"));
+    let tail = rest.strip_prefix("svc")?;
+    let known = tail.is_empty()
+        || tail.strip_prefix('.').is_some_and(|tail| tail.eq_ignore_ascii_case(domain));
+    (known && !name.is_empty() && !namespace.is_empty()).then_some((namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (host, want) in [
+            ("hello.default", Some(("default", "hello"))),
+            ("hello.default.", Some(("default", "hello"))),
+            ("hello.default.svc", Some(("default", "hello"))),
+            ("hello.default.svc.cluster.local", Some(("default", "hello"))),
+            ("hello.default.svc.Cluster.Local.", Some(("default", "hello"))),
+            ("hello", None),
+            ("hello.default.pod", None),
+            ("hello.default.svc.other.zone", None),
+            ("hello.default.svcx", None),
+            (".default", None),
+            ("a..svc", None),
+        ] {
+            assert_eq!(split_name(host, "cluster.local"), want, "{host}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A [`Hop`]: the chosen Backend, and the duty to say how it went.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use crate::breaker::{Pass, Stance};
+use crate::plan::{Chosen, Counted};
+use crate::snapshot::{Backend, Service, Tier};
+
+/// Where a call goes. Ends with [`Hop::finish`]; dropped without, it counts as cancelled.
+#[derive(Debug)]
+#[must_use = "dropping a hop cancels the call"]
+pub struct Hop {
+    chosen: Chosen,
+    began: Instant,
+    finished: bool,
+}
+
+/// How a call ended, as far as the Backend's health is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The Backend did its part.
+    Good,
+    /// The Backend's fault: no connection, a reset, a 5xx that says so, a time-out.
+    Bad,
+    /// Says nothing about the Backend: the client went away, or the mesh stopped.
+    Neutral,
+}
+
+/// How a Backend is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// It runs on this node.
+    Local,
+    /// It runs elsewhere, or nobody said where: its address is dialled.
+    PlainDial,
+}
+
+impl Via {
+    /// Label in the access log and in `explain`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::PlainDial => "plainDial",
+        }
+    }
+
+    pub(super) fn to(backend: &Backend) -> Self {
+        if backend.tier == Tier::Node { Self::Local } else { Self::PlainDial }
+    }
+}
+
+impl Hop {
+    pub(super) fn begin(chosen: Chosen, now: Instant) -> Self {
+        let live = &chosen.pool.backends[chosen.backend].live;
+        live.in_flight.fetch_add(1, Relaxed);
+        if chosen.purpose == Counted::Call {
+            live.requests.fetch_add(1, Relaxed);
+            chosen.service.live.called(chosen.service.policy.retries.budget_percent);
+        }
+        Self { chosen, began: now, finished: false }
+    }
+
+    /// The Service that the call is for.
+    pub const fn service(&self) -> &Arc<Service> {
+        &self.chosen.service
+    }
+
+    /// Index of the port in the Service.
+    pub const fn port(&self) -> usize {
+        self.chosen.port
+    }
+
+    /// The chosen Backend.
+    pub fn backend(&self) -> &Backend {
+        &self.chosen.pool.backends[self.chosen.backend]
+    }
+
+    /// Where to dial.
+    pub fn address(&self) -> SocketAddr {
+        self.backend().address
+    }
+
+    /// How it is reached.
+    pub fn via(&self) -> Via {
+        Via::to(self.backend())
+    }
+
+    /// Reports how the call ended.
+    pub fn finish(mut self, outcome: Outcome, now: Instant) {
+        self.settle(outcome, now);
+    }
+
+    fn settle(&mut self, outcome: Outcome, now: Instant) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let Chosen { service, pool, backend, pass, purpose, .. } = &self.chosen;
+        let live = &pool.backends[*backend].live;
+        live.in_flight.fetch_sub(1, Relaxed);
+        match outcome {
+            Outcome::Good => live.breaker.succeeded(*pass),
+            Outcome::Neutral => live.breaker.cancelled(*pass, now),
+            Outcome::Bad => {
+                if *purpose == Counted::Call {
+                    live.failures.fetch_add(1, Relaxed);
+                }
+                let policy = service.policy.breaker.as_ref();
+                live.breaker.failed(*pass, policy, now, || {
+                    policy.is_some_and(|policy| {
+                        let rejects = |b: &&Backend| {
+                            !matches!(b.live.breaker.look(Some(policy), now), Stance::Admits)
+                        };
+                        let ejected = pool.backends.iter().filter(rejects).count();
+                        let allowed =
+                            pool.backends.len() * usize::from(policy.max_ejected_percent) / 100;
+                        // One always may go, or a breaker would be of no use to a small pool.
+                        ejected < allowed.max(1)
+                    })
+                });
+            }
+        }
+    }
+
+    /// Whether this call decides about an ejected Backend.
+    pub fn is_probe(&self) -> bool {
+        self.chosen.pass == Pass::Probe
+    }
+}
+
+impl Drop for Hop {
+    fn drop(&mut self) {
+        // No clock here: a cancelled probe may be repeated at once, which its start time says.
+        self.settle(Outcome::Neutral, self.began);
+    }
+}
