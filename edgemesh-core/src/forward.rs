@@ -1,1 +1,155 @@
-//! Placeholder.
+//! Drivers: carry the bytes ([`bytes`]) or the requests ([`http`]) of a flow to its Hop.
+
+pub mod bytes;
+pub mod http;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use edgemesh_proto::record::ServiceName;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::AccessLog;
+use crate::dial::Dial;
+use crate::metrics::{Carried, Ended, Metrics};
+use crate::plan::Via;
+use crate::snapshot::Snapshot;
+
+/// What every flow of one mesh uses.
+#[derive(Debug)]
+pub struct Shared {
+    /// The Snapshot in force; read once a decision.
+    pub live: Arc<ArcSwap<Snapshot>>,
+    /// Makes connections.
+    pub dial: Dial,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The cluster domain of names.
+    pub domain: Box<str>,
+    /// Which flows are logged.
+    pub access_log: AccessLog,
+    /// Owns every task that a flow starts.
+    pub tasks: TaskTracker,
+    /// Ends what is idle, lets the rest finish.
+    pub stop: CancellationToken,
+    /// The mesh's own listeners: a Backend at one of them would be a loop.
+    pub own: Box<[SocketAddr]>,
+    /// Upstream connections that wait for their next request.
+    pub pools: http::Pools,
+}
+
+/// One line of the access log.
+#[derive(Debug)]
+pub struct Access<'a> {
+    /// What was carried.
+    pub carried: Carried,
+    /// Who called.
+    pub client: SocketAddr,
+    /// Where the client wanted to go.
+    pub destination: Option<SocketAddr>,
+    /// `namespace/name`, if a Service was found.
+    pub service: Option<&'a ServiceName>,
+    /// Who served it, and how it was reached.
+    pub backend: Option<(SocketAddr, Via)>,
+    /// Method, host and path (HTTP), or the server name (TLS).
+    pub what: What<'a>,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// The one outcome.
+    pub ended: Ended,
+    /// Attempts that were made.
+    pub attempts: u8,
+    /// Bytes from the client.
+    pub up: u64,
+    /// Bytes to the client.
+    pub down: u64,
+    /// From the first byte to the last.
+    pub took: Duration,
+}
+
+/// What the flow asked for, as far as its protocol shows it.
+#[derive(Clone, Copy, Debug)]
+pub enum What<'a> {
+    /// Bytes show nothing.
+    Bytes,
+    /// A TLS server name.
+    ServerName(&'a str),
+    /// A request; the path without its query, which may hold secrets.
+    Request {
+        /// Method.
+        method: &'a str,
+        /// Host.
+        host: &'a str,
+        /// Path.
+        path: &'a str,
+        /// `x-request-id`.
+        id: &'a str,
+    },
+}
+
+impl Shared {
+    /// Whether `address` is one of the mesh's own listeners.
+    pub fn is_own(&self, address: SocketAddr) -> bool {
+        self.own.contains(&address)
+    }
+
+    /// Ends a flow: its metrics and, where asked for, its line.
+    pub fn ended(&self, access: &Access<'_>) {
+        self.metrics.ended(access.carried, access.ended, access.took);
+        if self.logs(access) {
+            log(access);
+        }
+    }
+
+    fn logs(&self, access: &Access<'_>) -> bool {
+        let bad = !matches!(access.ended, Ended::Ok | Ended::Cancelled);
+        match self.access_log {
+            AccessLog::All => true,
+            AccessLog::Off => false,
+            AccessLog::Errors => bad,
+            AccessLog::OneIn(n) => bad || crate::io::unique_id() % u128::from(n) == 0,
+        }
+    }
+}
+
+fn log(access: &Access<'_>) {
+    let (method, host, path, id) = match access.what {
+        What::Bytes => (None, None, None, None),
+        What::ServerName(name) => (None, Some(name), None, None),
+        What::Request { method, host, path, id } => {
+            (Some(method), Some(host), Some(path), Some(id))
+        }
+    };
+    let culprit = match access.ended {
+        Ended::Refused(refusal) => Some(match refusal.row().culprit {
+            crate::refusal::Culprit::Client => "client",
+            crate::refusal::Culprit::Backend => "backend",
+            crate::refusal::Culprit::Mesh => "mesh",
+        }),
+        Ended::Failed => Some("backend"),
+        Ended::Ok | Ended::Cancelled => None,
+    };
+    tracing::info!(
+        target: "access",
+        protocol = access.carried.label(),
+        client = %access.client,
+        destination = access.destination.map(tracing::field::display),
+        service = access.service.map(tracing::field::display),
+        backend = access.backend.map(|(address, _)| tracing::field::display(address)),
+        via = access.backend.map(|(_, via)| via.name()),
+        method,
+        host,
+        path,
+        id,
+        status = access.status,
+        outcome = access.ended.label(),
+        culprit,
+        attempts = access.attempts,
+        up = access.up,
+        down = access.down,
+        ms = access.took.as_secs_f64() * 1e3,
+    );
+}

@@ -1,0 +1,263 @@
+//! Carries bytes between two TCP sockets, as one task that holds no buffer while it is idle.
+//!
+//! A half-close is passed on as a half-close, a reset as a reset. A buffer exists only while
+//! bytes are under way; it starts small and grows when a flow fills it.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use tokio::net::TcpStream;
+
+use crate::listen::reset_on_close;
+
+/// First buffer of a direction: a request or an answer of an interactive flow fits.
+const SMALL: usize = 8 * 1024;
+/// Largest: 256 KiB takes less than half of the processor time a GiB that 8 KiB takes.
+const LARGE: usize = 256 * 1024;
+/// Each read that fills its buffer earns one that is this much larger.
+const GROWTH: usize = 4;
+
+/// How a connection of bytes ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carriage {
+    /// Bytes from the client to the Backend.
+    pub up: u64,
+    /// Bytes from the Backend to the client.
+    pub down: u64,
+    /// Who broke it, if anybody did.
+    pub broken: Option<Side>,
+}
+
+/// One side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that dialled.
+    Client,
+    /// The one that was dialled.
+    Backend,
+}
+
+/// Bytes that were read while the flow was being decided.
+#[derive(Debug, Default)]
+pub struct Early {
+    /// From the client, not yet sent to the Backend.
+    pub up: Vec<u8>,
+    /// From the Backend, not yet sent to the client.
+    pub down: Vec<u8>,
+}
+
+/// Carries everything in both directions until both are done or one side breaks.
+pub async fn carry(client: TcpStream, backend: TcpStream, early: Early) -> Carriage {
+    let (mut up, mut down) = (Direction::new(early.up), Direction::new(early.down));
+    let broken = poll_fn(|cx| {
+        let up_done = match up.poll(cx, &client, &backend) {
+            Poll::Ready(Err(end)) => return Poll::Ready(Some(end.side(Side::Client))),
+            Poll::Ready(Ok(())) => true,
+            Poll::Pending => false,
+        };
+        match down.poll(cx, &backend, &client) {
+            Poll::Ready(Err(end)) => Poll::Ready(Some(end.side(Side::Backend))),
+            Poll::Ready(Ok(())) if up_done => Poll::Ready(None),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    match broken {
+        Some(Side::Client) => reset_on_close(&backend),
+        Some(Side::Backend) => reset_on_close(&client),
+        None => {}
+    }
+    Carriage { up: up.carried, down: down.carried, broken }
+}
+
+/// One direction.
+struct Direction {
+    /// Bytes that were read; those from `sent` on are still to be written. Unallocated when idle.
+    buffer: Vec<u8>,
+    sent: usize,
+    next_size: usize,
+    carried: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The source is done; what is pending goes out, then the half-close.
+    Closing,
+    Done,
+}
+
+/// Which end of a direction broke.
+enum Break {
+    Source,
+    Target,
+}
+
+impl Break {
+    /// The side that broke, in a direction whose source is `source`.
+    const fn side(&self, source: Side) -> Side {
+        match (self, source) {
+            (Self::Source, Side::Client) | (Self::Target, Side::Backend) => Side::Client,
+            (Self::Source, Side::Backend) | (Self::Target, Side::Client) => Side::Backend,
+        }
+    }
+}
+
+impl Direction {
+    const fn new(early: Vec<u8>) -> Self {
+        Self { buffer: early, sent: 0, next_size: SMALL, carried: 0, state: State::Open }
+    }
+
+    /// Moves what can be moved. Fair to other tasks through tokio's budget, which the readiness
+    /// calls spend.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        to: &TcpStream,
+    ) -> Poll<Result<(), Break>> {
+        loop {
+            ready!(self.poll_flush(cx, to))?;
+            match self.state {
+                State::Open => {}
+                State::Closing => {
+                    self.state = State::Done;
+                    half_close(to);
+                    return Poll::Ready(Ok(()));
+                }
+                State::Done => return Poll::Ready(Ok(())),
+            }
+            if from.poll_read_ready(cx).map_err(|_| Break::Source)?.is_pending() {
+                self.buffer = Vec::new();
+                self.sent = 0;
+                return Poll::Pending;
+            }
+            self.read(from)?;
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, to: &TcpStream) -> Poll<Result<(), Break>> {
+        while self.sent < self.buffer.len() {
+            match to.try_write(&self.buffer[self.sent..]) {
+                Ok(n) => {
+                    self.carried += n as u64;
+                    self.sent += n;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(to.poll_write_ready(cx)).map_err(|_| Break::Target)?;
+                }
+                Err(_) => return Poll::Ready(Err(Break::Target)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn read(&mut self, from: &TcpStream) -> Result<(), Break> {
+        self.buffer.clear();
+        self.sent = 0;
+        self.buffer.reserve(self.next_size);
+        match from.try_read_buf(&mut self.buffer) {
+            Ok(0) => self.state = State::Closing,
+            Ok(n) if n >= self.next_size => {
+                self.next_size = (self.next_size * GROWTH).min(LARGE);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(Break::Source),
+        }
+        Ok(())
+    }
+}
+
+fn half_close(to: &TcpStream) {
+    // Fails when the other side is gone, which its own direction reports.
+    let _ = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (dialled, listener.accept().await.unwrap().0)
+    }
+
+    /// client <-> (near, far) <-> backend, with `carry` in the middle.
+    async fn world(early: Early) -> (TcpStream, TcpStream, impl Future<Output = Carriage>) {
+        let (client, near) = pair().await;
+        let (far, backend) = pair().await;
+        (client, backend, carry(near, far, early))
+    }
+
+    #[tokio::test]
+    async fn half_close_keeps_the_other_direction() {
+        let early = Early { up: "GET ".into(), down: "hello ".into() };
+        let (mut client, mut backend, carriage) = world(early).await;
+        let talk = async {
+            client.write_all(b"x").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut got = String::new();
+            backend.read_to_string(&mut got).await.unwrap();
+            assert_eq!(got, "GET x");
+            backend.write_all(b"world").await.unwrap();
+            drop(backend);
+            let mut got = String::new();
+            client.read_to_string(&mut got).await.unwrap();
+            assert_eq!(got, "hello world");
+        };
+        let (carriage, ()) = tokio::join!(carriage, talk);
+        assert_eq!(carriage, Carriage { up: 5, down: 11, broken: None });
+    }
+
+    #[tokio::test]
+    async fn a_reset_stays_a_reset_on_both_sides() {
+        for from in [Side::Client, Side::Backend] {
+            let (client, backend, carriage) = world(Early::default()).await;
+            let (breaker, mut witness) = match from {
+                Side::Client => (client, backend),
+                Side::Backend => (backend, client),
+            };
+            reset_on_close(&breaker);
+            drop(breaker);
+            assert_eq!(carriage.await.broken, Some(from));
+            let error = witness.read(&mut [0]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{from:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bulk_in_both_directions_arrives_whole() {
+        const N: usize = 20 << 20;
+        let (client, backend, carriage) = world(Early::default()).await;
+        let drive = |stream: TcpStream, seed: u8| async move {
+            let (mut read, mut write) = stream.into_split();
+            let send = async move {
+                for i in 0..N / 65536 {
+                    write.write_all(&[seed ^ i as u8; 65536]).await.unwrap();
+                }
+            };
+            let receive = async move {
+                let mut sum = 0;
+                let mut buf = vec![0; 65536];
+                for i in 0..N / 65536 {
+                    read.read_exact(&mut buf).await.unwrap();
+                    assert!(buf.iter().all(|b| *b == seed ^ 0xff ^ i as u8));
+                    sum += buf.len();
+                }
+                (sum, read.read(&mut buf).await.unwrap())
+            };
+            tokio::join!(send, receive).1
+        };
+        let ((a, b), carriage) =
+            tokio::join!(async { tokio::join!(drive(client, 7), drive(backend, 7 ^ 0xff)) }, carriage);
+        assert_eq!((a, b), ((N, 0), (N, 0)));
+        assert_eq!(carriage, Carriage { up: N as u64, down: N as u64, broken: None });
+    }
+}

@@ -1,0 +1,61 @@
+//! Carries HTTP: every request of a connection is decided on its own, and streamed.
+//!
+//! hyper parses once on each side; bodies pass frame by frame and are never held whole.
+//! [`exchange`] is the path of one request: decide, find a connection, send, stream back.
+
+mod answer;
+mod body;
+mod exchange;
+mod head;
+mod pool;
+mod serve;
+mod upgrade;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::forward::Shared;
+use crate::plan::{Arrival, Target};
+
+pub use body::Body;
+pub use pool::Pools;
+pub use serve::{Version, serve};
+
+/// Where the requests of one client connection come from, and where they go.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// What every flow uses.
+    pub shared: Arc<Shared>,
+    /// Who called.
+    pub client: SocketAddr,
+    /// Where requests go.
+    pub towards: Towards,
+}
+
+/// Where the requests of a connection go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Towards {
+    /// To the Service at the address that the client dialled, whatever they name.
+    Address(SocketAddr),
+    /// To the Service that each of them names (explicit proxy).
+    Named,
+}
+
+impl Origin {
+    /// How calls of this connection come in.
+    pub(super) const fn arrival(&self) -> Arrival {
+        match self.towards {
+            Towards::Address(_) => Arrival::Captured,
+            Towards::Named => Arrival::Proxy,
+        }
+    }
+
+    /// The target of a request that names `host`.
+    pub(super) fn target<'a>(&'a self, host: &'a str, port: Option<u16>) -> Target<'a> {
+        match self.towards {
+            Towards::Address(address) => Target::Address(address),
+            Towards::Named => Target::Name { host, port, domain: &self.shared.domain },
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a client reads when the mesh itself answers: a Refusal in the client's own protocol.
+
+use std::time::Duration;
+
+use edgemesh_proto::record::ServiceName;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+
+use crate::forward::http::Body;
+use crate::refusal::Refusal;
+
+/// Header that carries the label of a Refusal.
+pub(super) const REFUSAL: HeaderName = HeaderName::from_static("x-edgemesh-refusal");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+
+/// Whether a request is a gRPC call, which reads its status elsewhere.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The answer to a refused call of `service` (`namespace/name`, if one was found).
+pub(super) fn refuse(
+    refusal: Refusal,
+    service: Option<&ServiceName>,
+    grpc: bool,
+    version: Version,
+) -> Response<Body> {
+    let row = refusal.row();
+    let text = match service {
+        Some(service) => format!("edgemesh: {} (Service {service})", row.text),
+        None => format!("edgemesh: {}", row.text),
+    };
+    let mut response = Response::new(Body::empty());
+    *response.version_mut() = version;
+    let headers = response.headers_mut();
+    headers.insert(REFUSAL, HeaderValue::from_static(row.label));
+    if grpc {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(GRPC_STATUS, u16::from(row.grpc).into());
+        headers.insert(GRPC_MESSAGE, visible(&text));
+        if let Some(wait) = refusal.retry_after() {
+            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(GRPC_PUSHBACK, millis.max(1).into());
+        }
+        return response;
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if let Some(wait) = refusal.retry_after() {
+        headers.insert(RETRY_AFTER, whole_seconds(wait).into());
+    }
+    *response.status_mut() =
+        StatusCode::from_u16(row.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.body_mut() = Body::text(text + "\n");
+    response
+}
+
+/// RFC 9110 §10.2.3 counts in seconds: rounded up, so that nobody comes back too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+fn visible(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("refused"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_in_both_forms() {
+        let limited = Refusal::RateLimited { retry_after: Duration::from_millis(1200) };
+        let hello = ServiceName::new("default", "hello");
+        let http = refuse(limited, Some(&hello), false, Version::HTTP_11);
+        assert_eq!(http.status(), 429);
+        assert_eq!(http.headers()[REFUSAL], "rateLimited");
+        assert_eq!(http.headers()[RETRY_AFTER], "2");
+
+        let grpc = refuse(limited, Some(&hello), true, Version::HTTP_2);
+        assert_eq!(grpc.status(), 200);
+        assert_eq!(grpc.headers()[GRPC_STATUS], "8");
+        assert_eq!(grpc.headers()[GRPC_PUSHBACK], "1200");
+        let message = "edgemesh: the rate limit of the Service is spent (Service default/hello)";
+        assert_eq!(grpc.headers()[GRPC_MESSAGE], message);
+    }
+}

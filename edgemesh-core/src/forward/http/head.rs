@@ -1,0 +1,188 @@
+//! Heads of requests and answers: what a proxy must take out, and what ours puts in.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, Entry, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+
+use crate::io::unique_id;
+
+/// Names one call in the logs of everyone that it passes.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Host and port that a request names: its target's authority before its Host header (RFC 9112
+/// §3.2.2).
+pub(super) fn named<B>(request: &Request<B>) -> (&str, Option<u16>) {
+    if let Some(authority) = request.uri().authority() {
+        return (authority.host(), authority.port_u16());
+    }
+    request.headers().get(HOST).map_or(("", None), split_host)
+}
+
+/// Host and port of a Host header.
+pub(super) fn split_host(host: &HeaderValue) -> (&str, Option<u16>) {
+    let host = host.to_str().unwrap_or("");
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.starts_with('[') || name.ends_with(']') => {
+            (name, port.parse().ok())
+        }
+        _ => (host, None),
+    }
+}
+
+/// What a request asks its connection to become.
+pub(super) fn upgrade(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
+    let protocol = headers.get(UPGRADE)?;
+    let asked = version == Version::HTTP_11 && lists(headers, &CONNECTION, "upgrade");
+    // h2c is between two neighbours; the mesh speaks HTTP/2 with prior knowledge only.
+    (asked && !protocol.as_bytes().eq_ignore_ascii_case(b"h2c")).then(|| protocol.clone())
+}
+
+fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+/// Takes out what is between two neighbours only (RFC 9110 §7.6.1), the names that `Connection`
+/// lists among it. `Transfer-Encoding` goes too: hyper frames each side by itself, so that
+/// exactly one framing leaves.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            // Nobody may have the name of the Service taken away.
+            .filter(|name| *name != HOST)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    let trailers = lists(headers, &TE, "trailers");
+    for name in [
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        PROXY_AUTHORIZATION,
+        PROXY_AUTHENTICATE,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ] {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
+}
+
+/// Puts in who called and what the call is named, where the client did not say.
+pub(super) fn introduce(headers: &mut HeaderMap, client: IpAddr) {
+    let id = unique_id();
+    if let Entry::Vacant(vacant) = headers.entry(REQUEST_ID) {
+        vacant.insert(text(format_args!("{id:032x}")));
+    }
+    if let Entry::Vacant(vacant) = headers.entry(TRACEPARENT) {
+        // W3C Trace Context §3.2.2: version, trace id, parent id, flags (0 = not sampled).
+        let parent = (id >> 64) as u64 ^ id as u64 | 1;
+        vacant.insert(text(format_args!("00-{id:032x}-{parent:016x}-00")));
+    }
+    let client = client.to_canonical();
+    let value = match headers.get(FORWARDED_FOR).and_then(|v| v.to_str().ok()) {
+        Some(before) => text(format_args!("{before}, {client}")),
+        None => text(format_args!("{client}")),
+    };
+    headers.insert(FORWARDED_FOR, value);
+}
+
+fn text(arguments: std::fmt::Arguments<'_>) -> HeaderValue {
+    let mut text = String::with_capacity(64);
+    // Writing to a String cannot fail.
+    let _ = text.write_fmt(arguments);
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().uri("/x");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    #[test]
+    fn hosts() {
+        for (host, want) in [
+            ("hello.default", ("hello.default", None)),
+            ("hello.default:8080", ("hello.default", Some(8080))),
+            ("[::1]:80", ("[::1]", Some(80))),
+            ("[fd96::1]", ("[fd96::1]", None)),
+            ("[fd96::1:2]", ("[fd96::1:2]", None)),
+            ("", ("", None)),
+        ] {
+            assert_eq!(named(&request(&[("host", host)])), want, "{host}");
+        }
+        let absolute = Request::builder().uri("http://a.b:1/").header("host", "c.d");
+        assert_eq!(named(&absolute.body(()).unwrap()), ("a.b", Some(1)));
+    }
+
+    #[test]
+    fn neighbours_headers_stay_behind() {
+        let mut request = request(&[
+            ("host", "a.b"),
+            ("connection", "x-private, Host, close"),
+            ("connection", "upgrade"),
+            ("x-private", "1"),
+            ("keep-alive", "5"),
+            ("te", "trailers, deflate"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("accept", "*/*"),
+        ]);
+        let wanted = upgrade(request.headers(), Version::HTTP_11);
+        assert_eq!(wanted.as_ref().unwrap(), "websocket");
+        strip_hop_by_hop(request.headers_mut(), None);
+        let mut left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "host", "te"]);
+        assert_eq!(request.headers()[TE], "trailers");
+        strip_hop_by_hop(request.headers_mut(), wanted);
+        assert_eq!(request.headers()[UPGRADE], "websocket");
+    }
+
+    #[test]
+    fn calls_are_introduced_once() {
+        let mut headers = HeaderMap::new();
+        introduce(&mut headers, "::ffff:10.0.0.1".parse().unwrap());
+        let (id, trace) = (headers[REQUEST_ID].clone(), headers[TRACEPARENT].clone());
+        assert_eq!(trace.len(), 55);
+        assert_eq!(headers[FORWARDED_FOR], "10.0.0.1");
+        introduce(&mut headers, "fd00::1".parse().unwrap());
+        assert_eq!((&headers[REQUEST_ID], &headers[TRACEPARENT]), (&id, &trace));
+        assert_eq!(headers[FORWARDED_FOR], "10.0.0.1, fd00::1");
+    }
+}

@@ -1,0 +1,182 @@
+//! Upstream connections that wait for their next request, by Backend address.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::{http1, http2};
+use parking_lot::Mutex;
+
+use crate::forward::http::body::Upload;
+
+/// Idle HTTP/1 connections kept for one Backend.
+const IDLE_PER_BACKEND: usize = 512;
+/// An idle connection is closed after this long: below the keep-alive time of common servers
+/// (nginx 75 s, Node.js is shorter), so that few are lost to a close under way.
+const IDLE_FOR: Duration = Duration::from_secs(30);
+/// How often [`Pools::sweep`] wants to be called.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// A connection that was idle for less than this is unlikely to be closing at this moment.
+pub(super) const FRESH_FOR: Duration = Duration::from_secs(1);
+/// Streams on one HTTP/2 connection before another is made: what common servers allow.
+const STREAMS_PER_CONNECTION: usize = 100;
+/// Locks are split by address, so that threads seldom meet.
+const SHARDS: usize = 16;
+
+/// All idle and shared upstream connections of one mesh.
+#[derive(Debug, Default)]
+pub struct Pools {
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    http1: HashMap<SocketAddr, Vec<Idle>>,
+    http2: HashMap<SocketAddr, Arc<Multiplexed>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<Upload>,
+    since: Instant,
+}
+
+/// The HTTP/2 connections to one Backend.
+#[derive(Debug, Default)]
+pub(super) struct Multiplexed {
+    /// Held while one caller dials; the others wait for its connection instead of each making
+    /// their own.
+    pub(super) dialling: tokio::sync::Mutex<()>,
+    open: Mutex<Vec<Http2>>,
+}
+
+#[derive(Debug)]
+struct Http2 {
+    sender: http2::SendRequest<Upload>,
+    streams: Arc<AtomicUsize>,
+    used: Instant,
+}
+
+/// A place for one stream on an HTTP/2 connection; given back on drop.
+#[derive(Debug)]
+pub(super) struct StreamPlace(Arc<AtomicUsize>);
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Pools {
+    fn shard(&self, address: SocketAddr) -> &Mutex<Shard> {
+        let ip = match address.ip() {
+            std::net::IpAddr::V4(ip) => u64::from(ip.to_bits()),
+            std::net::IpAddr::V6(ip) => ip.to_bits() as u64,
+        };
+        let spread = (ip ^ u64::from(address.port()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &self.shards[(spread >> 60) as usize % SHARDS]
+    }
+
+    /// An idle HTTP/1 connection, the one used last first, and how long it was idle. With
+    /// `fresh_only`, none that was idle for [`FRESH_FOR`].
+    pub(super) fn take_http1(
+        &self,
+        address: SocketAddr,
+        fresh_only: bool,
+        now: Instant,
+    ) -> Option<(http1::SendRequest<Upload>, Duration)> {
+        let mut shard = self.shard(address).lock();
+        let idle = shard.http1.get_mut(&address)?;
+        loop {
+            let age = now.saturating_duration_since(idle.last()?.since);
+            if fresh_only && age >= FRESH_FOR {
+                return None;
+            }
+            let Idle { sender, .. } = idle.pop()?;
+            if !sender.is_closed() && age < IDLE_FOR {
+                return Some((sender, age));
+            }
+        }
+    }
+
+    /// Keeps a connection whose last exchange is over.
+    pub(super) fn keep_http1(
+        &self,
+        address: SocketAddr,
+        sender: http1::SendRequest<Upload>,
+        now: Instant,
+    ) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut shard = self.shard(address).lock();
+        let idle = shard.http1.entry(address).or_default();
+        if idle.len() < IDLE_PER_BACKEND {
+            idle.push(Idle { sender, since: now });
+        }
+    }
+
+    /// The HTTP/2 connections to a Backend.
+    pub(super) fn http2(&self, address: SocketAddr) -> Arc<Multiplexed> {
+        self.shard(address).lock().http2.entry(address).or_default().clone()
+    }
+
+    /// Closes what was idle for too long.
+    pub fn sweep(&self, now: Instant) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.http1.retain(|_, idle| {
+                idle.retain(|i| {
+                    !i.sender.is_closed() && now.saturating_duration_since(i.since) < IDLE_FOR
+                });
+                !idle.is_empty()
+            });
+            shard.http2.retain(|_, all| {
+                let mut open = all.open.lock();
+                open.retain(|c| {
+                    let idle = c.streams.load(Relaxed) == 0
+                        && now.saturating_duration_since(c.used) >= IDLE_FOR;
+                    !c.sender.is_closed() && !idle
+                });
+                !open.is_empty() || Arc::strong_count(all) > 1
+            });
+        }
+    }
+
+    /// Idle and shared connections, for `status`.
+    pub fn len(&self) -> usize {
+        let of = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.http1.values().map(Vec::len).sum::<usize>()
+                + shard.http2.values().map(|all| all.open.lock().len()).sum::<usize>()
+        };
+        self.shards.iter().map(of).sum()
+    }
+
+    /// Whether no connection is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Multiplexed {
+    /// A sender with room for one more stream.
+    pub(super) fn take(&self, now: Instant) -> Option<(http2::SendRequest<Upload>, StreamPlace)> {
+        let mut open = self.open.lock();
+        open.retain(|c| !c.sender.is_closed());
+        let free = |c: &&mut Http2| {
+            c.streams.load(Relaxed) < STREAMS_PER_CONNECTION && c.sender.is_ready()
+        };
+        let connection = open.iter_mut().find(free)?;
+        connection.used = now;
+        connection.streams.fetch_add(1, Relaxed);
+        Some((connection.sender.clone(), StreamPlace(connection.streams.clone())))
+    }
+
+    /// Shares a new connection.
+    pub(super) fn add(&self, sender: http2::SendRequest<Upload>, now: Instant) {
+        self.open.lock().push(Http2 { sender, streams: Arc::default(), used: now });
+    }
+}

@@ -1,0 +1,109 @@
+//! A client's connection: hyper's server side, with the limits that every wait and size has.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::task::TaskTracker;
+
+use crate::forward::http::Origin;
+use crate::forward::http::exchange::exchange;
+
+/// Which HTTP a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0 and 1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+/// Longest wait for a whole request head, also between two requests of one connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// Largest head, and the largest piece of a body that is held at once.
+const MAX_BUFFER: usize = 64 * 1024;
+/// Header fields of one head.
+const MAX_HEADERS: usize = 128;
+/// Streams of one client connection at once.
+const MAX_STREAMS: u32 = 256;
+/// Bytes under way of one stream: enough for a gigabit at 2 ms.
+pub(super) const WINDOW_STREAM: u32 = 256 * 1024;
+/// Bytes under way of one connection.
+pub(super) const WINDOW_CONNECTION: u32 = 1024 * 1024;
+/// A silent peer is asked whether it is still there.
+pub(super) const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// hyper's tasks, owned by the mesh so that a stop can wait for them.
+#[derive(Clone, Debug)]
+pub(super) struct Tracked(pub(super) TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// Serves the requests of one connection until it ends. A stop lets the request under way end.
+pub async fn serve<S>(origin: Arc<Origin>, stream: S, version: Version)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(stream);
+    let stop = origin.shared.stop.clone();
+    let tasks = Tracked(origin.shared.tasks.clone());
+    let service = service_fn(move |request| {
+        let origin = origin.clone();
+        async move { Ok::<_, Infallible>(exchange(origin, request).await) }
+    });
+    let ended = match version {
+        Version::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(MAX_BUFFER)
+                .max_headers(MAX_HEADERS)
+                // A client may half-close after its request and still read the answer.
+                .half_close(true);
+            let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }
+        Version::Http2 => {
+            let mut builder = http2::Builder::new(tasks);
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(MAX_STREAMS)
+                .initial_stream_window_size(WINDOW_STREAM)
+                .initial_connection_window_size(WINDOW_CONNECTION)
+                .max_header_list_size(MAX_BUFFER as u32)
+                .max_send_buf_size(MAX_BUFFER)
+                .keep_alive_interval(PING_EVERY);
+            let mut connection = pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "client connection ended");
+    }
+}
