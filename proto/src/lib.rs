@@ -2,4 +2,5 @@
 //!
 //! No I/O, no tokio and no clock lives here; every other crate depends on this one.
 
+pub mod pb;
 pub mod record;

@@ -4,11 +4,22 @@
 //! protobuf forms live in [`crate::pb`]; [`Record::decode`] is the one border where bytes become
 //! these types, and it names the field that does not fit.
 
+mod codec;
+mod invalid;
+mod nodes;
+mod policy;
+mod service;
+mod values;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
+
+pub use crate::record::codec::{Delta, MAX_BODY, Put};
+pub use crate::record::invalid::Invalid;
+pub use crate::record::values::MAX_NAME;
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
