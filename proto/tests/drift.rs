@@ -5,7 +5,7 @@ use std::path::Path;
 
 use protox::Compiler;
 
-const FILES: &[&str] = &["edgemesh/v1/record.proto"];
+const FILES: &[&str] = &["edgemesh/v1/message.proto", "edgemesh/v1/record.proto"];
 const GENERATED: &str = "edgemesh.v1.rs";
 
 /// The code for every file of the package, as one module.
