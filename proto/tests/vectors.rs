@@ -68,5 +68,5 @@ fn check(place: &str, frame: &str, to_the_letter: bool) {
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/ws");
     let entries = fs::read_dir(folder).expect("the recordings are checked in");
-    entries.map(|entry| entry.unwrap().path()).collect()
+    entries.map(|entry| entry.expect("a readable folder").path()).collect()
 }
