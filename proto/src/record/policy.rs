@@ -1,0 +1,183 @@
+//! Policies, from protobuf to checked form and back.
+
+use std::time::Duration;
+
+use crate::pb;
+use crate::record::values::{duration, not_zero, required, small, span, variant};
+use crate::record::{
+    BalancePolicy, BreakerPolicy, Invalid, Locality, Policy, PolicyOrigin, RateLimit, RetryPolicy,
+};
+
+impl From<&Policy> for pb::Policy {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            service: (&*policy.service).into(),
+            origin: pb::PolicyOrigin::from(policy.origin).into(),
+            created: policy.created,
+            balance: pb::BalancePolicy::from(policy.balance).into(),
+            locality: pb::Locality::from(policy.locality).into(),
+            client_limit: policy.client_limit.map(Into::into),
+            server_limit: policy.server_limit.map(Into::into),
+            breaker: policy.breaker.map(Into::into),
+            connect_timeout: policy.connect_timeout.map(span),
+            request_timeout: policy.request_timeout.map(span),
+            retries: Some(policy.retries.into()),
+        }
+    }
+}
+
+impl TryFrom<pb::Policy> for Policy {
+    type Error = Invalid;
+
+    fn try_from(policy: pb::Policy) -> Result<Self, Invalid> {
+        let limit = |field, limit: Option<pb::RateLimit>| {
+            limit.map(RateLimit::try_from).transpose().map_err(|e: Invalid| e.under(field))
+        };
+        let breaker = policy.breaker.map(BreakerPolicy::try_from).transpose();
+        let retries = policy.retries.map(RetryPolicy::try_from).transpose();
+        Ok(Self {
+            service: required("service", policy.service)?,
+            origin: variant::<pb::PolicyOrigin>("origin", policy.origin)?.into(),
+            created: policy.created,
+            balance: variant::<pb::BalancePolicy>("balance", policy.balance)?.into(),
+            locality: variant::<pb::Locality>("locality", policy.locality)?.into(),
+            client_limit: limit("client_limit", policy.client_limit)?,
+            server_limit: limit("server_limit", policy.server_limit)?,
+            breaker: breaker.map_err(|e| e.under("breaker"))?,
+            connect_timeout: optional("connect_timeout", policy.connect_timeout)?,
+            request_timeout: optional("request_timeout", policy.request_timeout)?,
+            retries: retries.map_err(|e| e.under("retries"))?.unwrap_or_default(),
+        })
+    }
+}
+
+fn optional(field: &str, time: Option<pb::Span>) -> Result<Option<Duration>, Invalid> {
+    time.map(|span| duration(field, span)).transpose()
+}
+
+impl From<RateLimit> for pb::RateLimit {
+    fn from(limit: RateLimit) -> Self {
+        Self { qps: limit.qps.get(), burst: limit.burst.get() }
+    }
+}
+
+impl TryFrom<pb::RateLimit> for RateLimit {
+    type Error = Invalid;
+
+    fn try_from(limit: pb::RateLimit) -> Result<Self, Invalid> {
+        Ok(Self { qps: not_zero("qps", limit.qps)?, burst: not_zero("burst", limit.burst)? })
+    }
+}
+
+impl From<BreakerPolicy> for pb::BreakerPolicy {
+    fn from(breaker: BreakerPolicy) -> Self {
+        Self {
+            consecutive_failures: breaker.consecutive_failures.get(),
+            eject_for: Some(span(breaker.eject_for)),
+            max_eject_for: Some(span(breaker.max_eject_for)),
+            max_ejected_percent: breaker.max_ejected_percent.into(),
+        }
+    }
+}
+
+impl TryFrom<pb::BreakerPolicy> for BreakerPolicy {
+    type Error = Invalid;
+
+    fn try_from(breaker: pb::BreakerPolicy) -> Result<Self, Invalid> {
+        let time = |field: &str, time| {
+            optional(field, time)?.ok_or_else(|| Invalid::new(field, "is missing"))
+        };
+        Ok(Self {
+            consecutive_failures: not_zero("consecutive_failures", breaker.consecutive_failures)?,
+            eject_for: time("eject_for", breaker.eject_for)?,
+            max_eject_for: time("max_eject_for", breaker.max_eject_for)?,
+            max_ejected_percent: small("max_ejected_percent", breaker.max_ejected_percent, 100)?,
+        })
+    }
+}
+
+impl From<RetryPolicy> for pb::RetryPolicy {
+    fn from(retries: RetryPolicy) -> Self {
+        Self {
+            attempts: retries.attempts.into(),
+            on_connect: retries.on_connect,
+            on_reset: retries.on_reset,
+            on_503: retries.on_503,
+            budget_percent: retries.budget_percent.into(),
+            non_idempotent: retries.non_idempotent,
+        }
+    }
+}
+
+impl TryFrom<pb::RetryPolicy> for RetryPolicy {
+    type Error = Invalid;
+
+    fn try_from(retries: pb::RetryPolicy) -> Result<Self, Invalid> {
+        Ok(Self {
+            attempts: small("attempts", retries.attempts, u8::MAX)?,
+            on_connect: retries.on_connect,
+            on_reset: retries.on_reset,
+            on_503: retries.on_503,
+            budget_percent: small("budget_percent", retries.budget_percent, u8::MAX)?,
+            non_idempotent: retries.non_idempotent,
+        })
+    }
+}
+
+impl From<PolicyOrigin> for pb::PolicyOrigin {
+    fn from(origin: PolicyOrigin) -> Self {
+        match origin {
+            PolicyOrigin::TrafficPolicy => Self::TrafficPolicy,
+            PolicyOrigin::DestinationRule => Self::DestinationRule,
+        }
+    }
+}
+
+impl From<pb::PolicyOrigin> for PolicyOrigin {
+    fn from(origin: pb::PolicyOrigin) -> Self {
+        match origin {
+            pb::PolicyOrigin::TrafficPolicy => Self::TrafficPolicy,
+            pb::PolicyOrigin::DestinationRule => Self::DestinationRule,
+        }
+    }
+}
+
+impl From<BalancePolicy> for pb::BalancePolicy {
+    fn from(balance: BalancePolicy) -> Self {
+        match balance {
+            BalancePolicy::RoundRobin => Self::RoundRobin,
+            BalancePolicy::Random => Self::Random,
+            BalancePolicy::LeastRequest => Self::LeastRequest,
+        }
+    }
+}
+
+impl From<pb::BalancePolicy> for BalancePolicy {
+    fn from(balance: pb::BalancePolicy) -> Self {
+        match balance {
+            pb::BalancePolicy::RoundRobin => Self::RoundRobin,
+            pb::BalancePolicy::Random => Self::Random,
+            pb::BalancePolicy::LeastRequest => Self::LeastRequest,
+        }
+    }
+}
+
+impl From<Locality> for pb::Locality {
+    fn from(locality: Locality) -> Self {
+        match locality {
+            Locality::PreferNode => Self::PreferNode,
+            Locality::None => Self::None,
+            Locality::OnlyNode => Self::OnlyNode,
+        }
+    }
+}
+
+impl From<pb::Locality> for Locality {
+    fn from(locality: pb::Locality) -> Self {
+        match locality {
+            pb::Locality::PreferNode => Self::PreferNode,
+            pb::Locality::None => Self::None,
+            pb::Locality::OnlyNode => Self::OnlyNode,
+        }
+    }
+}
