@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::dns::reply::{Transport, UDP_MAX};
+use crate::dns::reply::{self, Transport, UDP_MAX};
 use crate::dns::resolv::Upstreams;
 use crate::dns::wire::{self, Query, Record, flag, put_u16};
 
@@ -218,15 +218,19 @@ fn check(query: &Query<'_>, id: u16, bytes: &[u8]) -> Option<Answer> {
     if wire::u16_at(bytes, 0) != Ok(id) {
         return None;
     }
-    let records = match wire::response(bytes, query.question()) {
-        Ok(records) => records,
-        // Some cut in the middle of a record; the mark alone then says what to do.
-        Err(_) if cut_short(bytes, query.question()) => Vec::new(),
-        Err(_) => return None,
-    };
     let mut bytes = bytes.to_vec();
     put_u16(&mut bytes, 0, query.id());
-    Some(Answer { bytes, records })
+    match wire::response(&bytes, query.question()) {
+        Ok(records) => Some(Answer { bytes, records }),
+        Err(_) if cut_short(&bytes, query.question()) => {
+            // Some cut in the middle of a record. The client gets what is whole: the mark.
+            bytes.truncate(query.question_end);
+            bytes[6..wire::HEADER].fill(0);
+            reply::append_opt(&mut bytes, query, 0);
+            Some(Answer { bytes, records: Vec::new() })
+        }
+        Err(_) => None,
+    }
 }
 
 fn cut_short(bytes: &[u8], question: &[u8]) -> bool {

@@ -30,6 +30,7 @@ async fn forwards() {
         ("noise first", &[|q, _| vec![vec![], vec![1], vec![0xff; 99], good(q)]], GOOD, [1, 0]),
         ("only wrong ids", &[|q, _| vec![flip(good(q), 1); 20]], "2", [3, 0]),
         ("truncated, then TCP", &[|q, t| vec![truncated_by_udp(q, t)]], GOOD, [1, 1]),
+        ("truncated, and no TCP", &[truncated_without_tcp], "0 truncated", [1, 1]),
         ("an error passes", &[|q, _| vec![world::code(q, 5)]], "5", [1, 0]),
         ("a second opinion", &[|q, _| vec![world::code(q, 2)], |q, _| vec![good(q)]], GOOD, [2, 0]),
         ("the next one answers", &[|_, _| vec![], |q, _| vec![good(q)]], GOOD, [2, 0]),
@@ -58,6 +59,13 @@ fn truncated_by_udp(query: &[u8], transport: Transport) -> Vec<u8> {
             bytes
         }
         Transport::Tcp => good(query),
+    }
+}
+
+fn truncated_without_tcp(query: &[u8], transport: Transport) -> Vec<Vec<u8>> {
+    match transport {
+        Transport::Udp => vec![truncated_by_udp(query, transport)],
+        Transport::Tcp => vec![],
     }
 }
 

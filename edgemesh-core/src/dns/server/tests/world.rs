@@ -174,11 +174,14 @@ pub(super) fn code(query: &[u8], code: u8) -> Vec<u8> {
     respond(query, code, &[], None)
 }
 
-/// Code and addresses of a reply, in a line; checks the id.
+/// Code, truncation and addresses of a reply, in a line; checks the id.
 pub(super) fn tell(reply: &[u8], id: u16) -> String {
     assert_eq!(reply[..2], id.to_be_bytes());
     let packet = simple_dns::Packet::parse(reply).unwrap();
     let mut words = vec![(reply[3] & 0x0f).to_string()];
+    if reply[2] & 0x02 != 0 {
+        words.push("truncated".into());
+    }
     for record in &packet.answers {
         if let simple_dns::rdata::RData::A(a) = &record.rdata {
             words.push(Ipv4Addr::from(a.address).to_string());
