@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::{Step, WAITING_MAX};
 use crate::dns::reply::Transport;
 use crate::dns::sample::{edns, query, question};
-use crate::dns::upstream::BUDGET;
 use world::{GOOD, World, answers, framed, good, tell};
 
 const A: u16 = 1;
@@ -79,7 +78,7 @@ async fn upstream_away_is_servfail_within_a_second() {
         let start = Instant::now();
         let reply = world.udp(&query(7, "example.com", A)).await;
         assert_eq!(tell(&reply, 7), "2");
-        assert!(start.elapsed() <= BUDGET + Duration::from_millis(50), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
         assert_eq!(world.counters.failed.load(Ordering::Relaxed), 1);
         // Mesh names do not care.
         assert_eq!(tell(&world.udp(&query(8, "web.default", A)).await, 8), "0 198.18.0.7");
