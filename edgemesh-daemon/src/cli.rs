@@ -9,7 +9,9 @@ use clap::Subcommand;
 use clap::ValueEnum;
 
 use crate::config::Flags;
+use crate::log::DEFAULT_FILTER;
 use crate::log::Format;
+use crate::log::checked_filter;
 
 /// Where the admin API is unless `--admin` says otherwise.
 pub const DEFAULT_ADMIN: &str = "http://127.0.0.1:15000";
@@ -20,12 +22,11 @@ pub const DEFAULT_ADMIN: &str = "http://127.0.0.1:15000";
     name = "edgemesh",
     version,
     arg_required_else_help = true,
-    max_term_width = 100,
     disable_help_subcommand = true,
     after_help = "Exit codes: 0 fine, 1 failed (a bad configuration file too), 2 wrong usage."
 )]
 pub struct Cli {
-    /// Admin API of the agent that reading commands ask
+    /// Admin API that get, explain and status ask
     #[arg(long, global = true, value_name = "URL", default_value = DEFAULT_ADMIN)]
     pub admin: String,
     /// What to do
@@ -66,7 +67,7 @@ pub struct ConfigArgs {
     /// Name of this node; wins over $NODE_NAME and the file
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
-    /// Take records from this folder of Kubernetes YAML; wins over `source` in the file
+    /// Folder of Kubernetes YAML to take records from; wins over `source`
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
 }
@@ -88,7 +89,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub log_format: Format,
     /// Which log lines: LEVEL, or TARGET=LEVEL joined by commas; changed later by PUT /v1/log
-    #[arg(long, value_name = "FILTER", default_value = crate::log::DEFAULT_FILTER)]
+    #[arg(long, value_name = "FILTER", default_value = DEFAULT_FILTER, value_parser = checked_filter)]
     pub log: String,
     /// This process is the child of the guard.
     #[arg(long, hide = true)]

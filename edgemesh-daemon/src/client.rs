@@ -145,8 +145,7 @@ impl Admin {
             Ok((status, body.to_bytes().to_vec()))
         };
         // Driven side by side: when the connection ends first, what it read is still to be taken.
-        let (answer, connection) = (std::pin::pin!(answer), std::pin::pin!(connection));
-        let mut answer = answer;
+        let mut answer = std::pin::pin!(answer);
         tokio::select! {
             answer = &mut answer => answer,
             ended = connection => match ended {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -206,7 +207,6 @@ pub fn load_file(
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    use std::io::Read;
     let file = std::fs::File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1)

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
@@ -104,7 +105,21 @@ where
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
-    EnvFilter::builder().parse(filter).map_err(|_| FilterError::Syntax(filter.to_owned()))
+    let syntax = || FilterError::Syntax(filter.to_owned());
+    // A bare word that is no level would be taken for a target: `inof` would silence everything.
+    let level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    if !filter.split(',').all(|part| part.contains('=') || level(part.trim())) {
+        return Err(syntax());
+    }
+    EnvFilter::builder().parse(filter).map_err(|_| syntax())
+}
+
+/// `filter` if it is one; for the command line, which wants the error as text.
+///
+/// # Errors
+/// What a filter looks like.
+pub fn checked_filter(filter: &str) -> Result<String, String> {
+    parse(filter).map(|_| filter.to_owned()).map_err(|error| error.to_string())
 }
 
 impl Log {

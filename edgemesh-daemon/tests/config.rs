@@ -203,7 +203,7 @@ fn a_source_is_read() {
 #[test]
 fn the_flag_wins_over_the_environment_over_the_file_over_the_host_name() {
     const FILE: &str = "source: { manifests: /m }\nnode: in-file\n";
-    let cases: &[(&str, Option<&str>, Option<&str>, &str, Origin)] = &[
+    let cases = [
         (FILE, Some("in-env"), Some("in-flag"), "in-flag", Origin::Flag("--node")),
         (FILE, Some("in-env"), None, "in-env", Origin::Env("NODE_NAME")),
         (FILE, Some(""), None, "in-file", Origin::File(2)),
@@ -213,9 +213,9 @@ fn the_flag_wins_over_the_environment_over_the_file_over_the_host_name() {
     ];
     for (text, env, flag, want, origin) in cases {
         let flags = Flags { node: flag.map(str::to_owned), manifests: None };
-        let resolved = load(text, "f", &environment(*env), &flags).expect("a good file");
-        assert_eq!(resolved.config.node, *want);
-        assert_eq!(resolved.origin("node"), *origin);
+        let resolved = load(text, "f", &environment(env), &flags).expect("a good file");
+        assert_eq!(resolved.config.node, want);
+        assert_eq!(resolved.origin("node"), origin);
     }
 }
 

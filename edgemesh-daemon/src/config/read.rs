@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Origin;
 use crate::config::Problem;
+use crate::config::tree::Entry;
 use crate::config::tree::Node;
 use crate::config::tree::Value;
 
@@ -19,7 +20,7 @@ pub(crate) struct Reader {
 pub(crate) struct Section {
     path: String,
     line: usize,
-    entries: Vec<(String, usize, Node)>,
+    entries: Vec<Entry>,
     known: Vec<&'static str>,
 }
 

@@ -17,6 +17,12 @@ pub(crate) struct Node {
     pub(crate) value: Value,
 }
 
+/// A key, its line, its value.
+pub(crate) type Entry = (String, usize, Node);
+
+/// A line and what is wrong there.
+pub(crate) type Wrong = (usize, String);
+
 /// What a node is.
 #[derive(Debug)]
 pub(crate) enum Value {
@@ -26,8 +32,8 @@ pub(crate) enum Value {
     Scalar(String),
     /// A list.
     List(Vec<Node>),
-    /// A mapping: key, line of the key, value; in the file's order.
-    Map(Vec<(String, usize, Node)>),
+    /// A mapping, in the file's order.
+    Map(Vec<Entry>),
 }
 
 impl Value {
@@ -42,8 +48,8 @@ impl Value {
     }
 }
 
-/// Reads one document; an empty one is `Null`. The error is a line and what is wrong there.
-pub(crate) fn parse(text: &str) -> Result<Node, (usize, String)> {
+/// Reads one document; an empty one is `Null`.
+pub(crate) fn parse(text: &str) -> Result<Node, Wrong> {
     let mut events = Events { parser: Parser::new_from_str(text), line: 1 };
     let mut root = None;
     loop {
@@ -65,7 +71,7 @@ struct Events<'a> {
 }
 
 impl<'a> Events<'a> {
-    fn next(&mut self) -> Result<Event<'a>, (usize, String)> {
+    fn next(&mut self) -> Result<Event<'a>, Wrong> {
         loop {
             match self.parser.next_event() {
                 None => return Ok(Event::StreamEnd),
@@ -83,7 +89,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    fn node(&mut self, event: Event<'a>, depth: usize) -> Result<Node, (usize, String)> {
+    fn node(&mut self, event: Event<'a>, depth: usize) -> Result<Node, Wrong> {
         let line = self.line;
         if depth > MAX_DEPTH {
             return Err((line, format!("nested deeper than {MAX_DEPTH}")));
@@ -100,7 +106,7 @@ impl<'a> Events<'a> {
         Ok(Node { line, value })
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, (usize, String)> {
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Wrong> {
         let mut items = Vec::new();
         loop {
             match self.next()? {
@@ -110,7 +116,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Vec<(String, usize, Node)>, (usize, String)> {
+    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, Wrong> {
         let mut entries = Vec::new();
         loop {
             let key = match self.next()? {

@@ -1,8 +1,10 @@
 //! The tables of `get`: one function a kind, each never wider than it is told to be.
 
 use comfy_table::CellAlignment;
+use comfy_table::ColumnConstraint;
 use comfy_table::ContentArrangement;
 use comfy_table::Table;
+use comfy_table::Width;
 use comfy_table::presets::NOTHING;
 
 use crate::api::BackendSource;
@@ -16,6 +18,9 @@ use crate::api::ServiceView;
 
 /// Stands where there is nothing to say.
 const NONE: &str = "-";
+
+/// Narrowest width at which all titles fit beside an address.
+const ROOM_FOR_TITLES: u16 = 80;
 
 /// Services with their addresses, ports and ready Backends.
 pub fn services(services: &[ServiceView], width: u16) -> String {
@@ -64,8 +69,7 @@ const fn backend_source(source: BackendSource) -> &'static str {
 pub fn backends(backends: &[BackendView], width: u16) -> String {
     let rows = backends.iter().map(|backend| {
         vec![
-            format!("{}/{}", backend.namespace, backend.service),
-            backend.port.clone(),
+            format!("{}/{}:{}", backend.namespace, backend.service, backend.port),
             backend.address.clone(),
             or_none(&backend.node),
             backend.tier.clone(),
@@ -75,8 +79,8 @@ pub fn backends(backends: &[BackendView], width: u16) -> String {
             backend.failures.to_string(),
         ]
     });
-    let head = ["SERVICE", "PORT", "ADDRESS", "NODE", "NEAR", "BREAKER", "NOW", "CALLS", "FAILED"];
-    draw(&head, &[6, 7, 8], rows, width)
+    let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "BREAKER", "NOW", "CALLS", "FAILED"];
+    draw(&head, &[5, 6, 7], rows, width)
 }
 
 fn breaker(backend: &BackendView) -> String {
@@ -169,6 +173,27 @@ fn draw(
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
+    constrain(&mut table, head, numbers, width);
     let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
+}
+
+/// An address is what people copy: other columns wrap first, unless it takes a third of the
+/// width. Where there is room for all titles, no column gets narrower than its own, and numbers
+/// are not cut.
+fn constrain(table: &mut Table, head: &[&str], numbers: &[usize], width: u16) {
+    let widths = table.column_max_content_widths();
+    for (index, title) in head.iter().enumerate() {
+        let Some(column) = table.column_mut(index) else { continue };
+        let content = widths.get(index).copied().unwrap_or(0);
+        let title_width = u16::try_from(title.len()).unwrap_or(width);
+        let least = match (title.starts_with("ADDRESS"), width >= ROOM_FOR_TITLES) {
+            (true, _) => content.min(width / 3),
+            (false, true) if numbers.contains(&index) => content.max(title_width),
+            (false, true) => title_width,
+            (false, false) => 1,
+        };
+        let least = least + column.padding_width(); // comfy-table counts it in
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
+    }
 }
