@@ -1,0 +1,373 @@
+//! What the admin API says, as JSON objects in camelCase: written by the agent, read by the commands.
+//!
+//! Lists (`/v1/services`, `/v1/backends`, `/v1/nodes`, `/v1/policies`) are JSON arrays sorted by
+//! namespace and name. An error is an [`ApiError`] beside its status. Fields may be added; none
+//! changes its meaning.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// The body of every answer that is not 2xx.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// One line for people.
+    pub error: String,
+}
+
+/// `/v1/status`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Name of the node.
+    pub node: String,
+    /// Version of the agent.
+    pub version: String,
+    /// Whether traffic may be sent here: rules in place, a Snapshot served.
+    pub ready: bool,
+    /// What is missing until then, one line each; empty when ready.
+    pub not_ready: Vec<String>,
+    /// Revision of the records that are served.
+    pub revision: u64,
+    /// Epoch the revision counts in.
+    pub epoch: String,
+    /// Seconds since the source last confirmed the records; absent: never.
+    pub data_age_seconds: Option<u64>,
+    /// Whether the metastore takes changes.
+    pub store: StoreState,
+    /// What was repaired at the start, one line each.
+    pub repairs: Vec<String>,
+    /// The state of the capture rules.
+    pub capture: Capture,
+    /// Every listener, as `NAME ADDRESS`.
+    pub listeners: Vec<String>,
+    /// Services in the Snapshot.
+    pub services: u64,
+    /// Backends in the Snapshot.
+    pub backends: u64,
+    /// Backends whose breaker does not admit.
+    pub ejected: u64,
+    /// Flows since the start.
+    pub flows: Flows,
+    /// Refusals since the start, by label.
+    pub refusals: BTreeMap<String, u64>,
+    /// What is wrong with records and manifests.
+    pub remarks: Vec<Remark>,
+}
+
+/// Whether the metastore takes changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StoreState {
+    /// It does.
+    Ok,
+    /// Disk full or an I/O error: changes are served, and lost at a restart.
+    StoreReadOnly,
+}
+
+/// The capture rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capture {
+    /// Whether they are in place.
+    pub state: CaptureState,
+    /// Which iptables: `nft`, `legacy`; empty when off.
+    pub backend: String,
+    /// The mesh's own device; empty when there is none.
+    pub device: String,
+    /// Prefixes that are captured.
+    pub include: Vec<String>,
+    /// Services whose address lies outside of them.
+    pub outside: Vec<Outside>,
+    /// Anything else worth knowing, one line each.
+    pub notes: Vec<String>,
+}
+
+/// Whether capture rules are in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CaptureState {
+    /// They are.
+    Installed,
+    /// The configuration wants none.
+    Off,
+    /// They are wanted and could not be installed; `notes` says why.
+    Failed,
+}
+
+/// A Service that is not captured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outside {
+    /// `namespace/name`
+    pub service: String,
+    /// The address nobody captures.
+    pub address: String,
+}
+
+/// Flows since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flows {
+    /// Open now.
+    pub open: u64,
+    /// Ever begun.
+    pub total: u64,
+}
+
+/// Something wrong with a record or a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Remark {
+    /// How bad it is.
+    pub severity: Severity,
+    /// File it stands in; empty where there is none.
+    pub file: String,
+    /// Line from 1; 0 where unknown.
+    pub line: u64,
+    /// `Kind namespace/name`; empty where the document has none.
+    pub object: String,
+    /// Path of the field; empty where the whole object is meant.
+    pub field: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// How bad a [`Remark`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Severity {
+    /// The object is not served.
+    Rejected,
+    /// It is served without the part that is named.
+    Warning,
+}
+
+/// One of `/v1/services`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceView {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Addresses it has by itself (cluster and external IPs).
+    pub addresses: Vec<String>,
+    /// Addresses the mesh gave it, from `dns.virtualRange`.
+    #[serde(rename = "virtual")]
+    pub virtual_addresses: Vec<String>,
+    /// Its ports.
+    pub ports: Vec<PortView>,
+    /// The Policy in force.
+    pub policy: Option<PolicySummary>,
+    /// Where its Backends come from.
+    pub source: BackendSource,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortView {
+    /// Its name; empty where it has none.
+    pub name: String,
+    /// Its number.
+    pub port: u16,
+    /// What is spoken there: `http`, `http2`, `grpc`, `tls`, `tcp`, or `sniff`.
+    pub protocol: String,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub transport: String,
+    /// Backends of this port.
+    pub backends: u64,
+    /// Those that are ready.
+    pub ready: u64,
+}
+
+/// Where a Service's Backends come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BackendSource {
+    /// Slices.
+    Slice,
+    /// Ready Pods that its selector finds.
+    Pods,
+    /// There are none.
+    None,
+}
+
+/// What a Policy says, in short; absent: not said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicySummary {
+    /// How a Backend is chosen: `roundRobin`, `leastRequest`, …
+    pub balance: String,
+    /// `none`, `preferNode` or `onlyNode`.
+    pub locality: String,
+    /// Calls a second a client's agent lets out.
+    pub client_qps: Option<f64>,
+    /// Calls a second the Backend's agent lets in.
+    pub server_qps: Option<f64>,
+    /// Failures in a row after which a Backend is ejected.
+    pub consecutive_failures: Option<u32>,
+    /// Milliseconds for a connection to a Backend.
+    pub connect_timeout_ms: Option<u64>,
+    /// Milliseconds for an answer to begin.
+    pub request_timeout_ms: Option<u64>,
+    /// Attempts beyond the first.
+    pub retries: Option<u32>,
+}
+
+impl Eq for PolicySummary {} // rates are finite: they were checked when the Policy was read
+
+/// One of `/v1/backends`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendView {
+    /// Namespace of its Service.
+    pub namespace: String,
+    /// Name of its Service.
+    pub service: String,
+    /// The Service's port it serves: its name, else its number.
+    pub port: String,
+    /// `IP:PORT`
+    pub address: String,
+    /// Node it runs on; empty where unknown.
+    pub node: String,
+    /// Zone of that node; empty where unknown.
+    pub zone: String,
+    /// How near it is: `node`, `zone` or `any`.
+    pub tier: String,
+    /// What its breaker does.
+    pub state: BreakerState,
+    /// Seconds until a breaker that rejects lets a probe through.
+    pub until_seconds: Option<u64>,
+    /// Calls or connections in it now.
+    pub in_flight: u64,
+    /// Calls or connections since the start.
+    pub requests: u64,
+    /// Those that failed.
+    pub failures: u64,
+}
+
+/// What a breaker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BreakerState {
+    /// Lets calls through.
+    Admits,
+    /// Lets none through.
+    Rejects,
+    /// Has one probe out.
+    Probes,
+}
+
+/// One of `/v1/nodes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// Its zone; empty where unknown.
+    pub zone: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Whether it is the node that answers.
+    pub here: bool,
+    /// Backends that run on it.
+    pub backends: u64,
+}
+
+/// One of `/v1/policies`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyView {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Name of the Service it is for, in the same namespace.
+    pub service: String,
+    /// Kind it was written as: `TrafficPolicy` or `DestinationRule`.
+    pub origin: String,
+    /// Whether it is in force.
+    pub active: bool,
+    /// Why not: the one it lost to; absent when active.
+    pub conflicted: Option<String>,
+    /// What it says.
+    #[serde(flatten)]
+    pub policy: PolicySummary,
+}
+
+/// `/v1/explain?url=…[&header=K:V]…[&from=IP]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// What was asked for, as it was understood.
+    pub destination: String,
+    /// What would happen.
+    pub verdict: Verdict,
+    /// How it was decided, in order.
+    pub steps: Vec<Step>,
+    /// Where it would go, when the verdict is `hop`.
+    pub backend: Option<Hop>,
+    /// Why not, when it is `refused`.
+    pub refusal: Option<RefusalView>,
+}
+
+/// What would happen to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// It goes to a Backend.
+    Hop,
+    /// It is refused.
+    Refused,
+    /// It goes where it was going: no Service of the mesh.
+    PassThrough,
+}
+
+/// One step of a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Its name: `resolve`, `limit`, `balance`, …
+    pub step: String,
+    /// What came out.
+    pub what: String,
+    /// Why; may be empty.
+    pub why: String,
+}
+
+/// Where a call would go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hop {
+    /// `IP:PORT` of the Backend.
+    pub address: String,
+    /// Node it runs on; empty where unknown.
+    pub node: String,
+    /// By which way.
+    pub via: Via,
+}
+
+/// The way to a Backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Via {
+    /// It is on this node.
+    Local,
+    /// Straight to its address on another node.
+    PlainDial,
+}
+
+/// Why a call would be refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalView {
+    /// Label, as in metrics.
+    pub label: String,
+    /// HTTP status.
+    pub status: u16,
+    /// One line for people.
+    pub text: String,
+}

@@ -1,0 +1,237 @@
+//! The command line: what can be typed, and what it means.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+
+use crate::config::Flags;
+use crate::log::DEFAULT_FILTER;
+use crate::log::Format;
+use crate::log::checked_filter;
+
+/// Where the admin API is unless `--admin` says otherwise.
+pub const DEFAULT_ADMIN: &str = "http://127.0.0.1:15000";
+
+/// An edge service mesh: applications call services by name, on one machine or across many
+#[derive(Debug, Parser)]
+#[command(
+    name = "edgemesh",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Exit codes: 0 fine, 1 failed (a bad configuration file too), 2 wrong usage."
+)]
+pub struct Cli {
+    /// Admin API that get, explain and status ask
+    #[arg(long, global = true, value_name = "URL", default_value = DEFAULT_ADMIN)]
+    pub admin: String,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node: capture, resolve, limit, balance, forward
+    Agent(AgentArgs),
+    /// List what the agent knows
+    Get(GetArgs),
+    /// Show one routing decision, step by step; nothing is sent and no counter moves
+    Explain(ExplainArgs),
+    /// Show revision, data age, capture, refusals and what is wrong with records
+    Status(OutputArgs),
+    /// Validate a configuration file and print what it amounts to
+    Check(ConfigArgs),
+    /// The iptables rules: as reviewed text, or applied
+    Redirect(RedirectArgs),
+    /// A whole world in network namespaces, no root needed
+    Demo(DemoArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The agent's configuration (agent.yaml)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Name of this node; wins over $NODE_NAME and the file
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Folder of Kubernetes YAML to take records from; wins over `source`
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// The part that [`crate::config::load`] asks for.
+    pub fn flags(&self) -> Flags {
+        Flags { node: self.node.clone(), manifests: self.manifests.clone() }
+    }
+}
+
+/// `agent`
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// How log lines on stderr look; the access log on stdout is always JSON
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub log_format: Format,
+    /// Which log lines: LEVEL, or TARGET=LEVEL joined by commas; changed later by PUT /v1/log
+    #[arg(long, value_name = "FILTER", default_value = DEFAULT_FILTER, value_parser = checked_filter)]
+    pub log: String,
+    /// This process is the child of the guard.
+    #[arg(long, hide = true)]
+    pub guarded: bool,
+}
+
+/// `get`
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// What to list
+    pub kind: Kind,
+    /// Only the one of this name; for backends, those of this Service
+    pub name: Option<String>,
+    /// Only this namespace; all of them without
+    #[arg(short, long, value_name = "NS")]
+    pub namespace: Option<String>,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// How to print it; json and yaml are the admin API's objects
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// What would be called, such as http://hello.default/ or redis.default:6379
+    #[arg(value_name = "URL|HOST:PORT", value_parser = destination)]
+    pub destination: String,
+    /// A header of the call; may be repeated
+    #[arg(long = "header", value_name = "K:V", value_parser = header)]
+    pub headers: Vec<String>,
+    /// Who calls; this machine without
+    #[arg(long, value_name = "IP")]
+    pub from: Option<IpAddr>,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `redirect`
+#[derive(Debug, Args)]
+pub struct RedirectArgs {
+    /// What to do with the rules
+    pub action: RedirectAction,
+    /// The agent's configuration (agent.yaml)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How long the load runs
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Leave the namespaces and processes for a look around, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// What `get` lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Services with addresses and ports
+    Services,
+    /// Where Services run, and what their breakers do
+    Backends,
+    /// Machines
+    Nodes,
+    /// How Services are balanced, limited and broken
+    Policies,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// The admin API's objects
+    Json,
+    /// The same as YAML
+    Yaml,
+}
+
+/// What to do with the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RedirectAction {
+    /// Print them as they would be applied
+    Print,
+    /// Put them in place
+    Install,
+    /// Take them away
+    Remove,
+}
+
+/// Shells that completions exist for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
+}
+
+impl From<Shell> for clap_complete::Shell {
+    fn from(shell: Shell) -> Self {
+        match shell {
+            Shell::Bash => Self::Bash,
+            Shell::Zsh => Self::Zsh,
+            Shell::Fish => Self::Fish,
+        }
+    }
+}
+
+fn header(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((name, value))
+            if http::HeaderName::try_from(name.trim()).is_ok()
+                && http::HeaderValue::try_from(value.trim()).is_ok() =>
+        {
+            Ok(format!("{}:{}", name.trim(), value.trim()))
+        }
+        Some(_) | None => Err("not NAME:VALUE".into()),
+    }
+}
+
+fn destination(text: &str) -> Result<String, String> {
+    let uri = text.parse::<http::Uri>().ok();
+    let url = uri.as_ref().is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+    });
+    let bare = uri.as_ref().is_some_and(|uri| {
+        uri.scheme().is_none() && uri.port_u16().is_some() && uri.path_and_query().is_none()
+    });
+    if url || bare { Ok(text.into()) } else { Err("neither http://… nor HOST:PORT".into()) }
+}

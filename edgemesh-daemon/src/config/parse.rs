@@ -1,0 +1,139 @@
+//! What the text of one value may be: each function says in its error what would be right.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use edgemesh_core::config::AccessLog;
+use edgemesh_core::config::DnsIntercept;
+use edgemesh_core::config::Intercept;
+use ipnet::IpNet;
+
+/// Longest DNS name (RFC 1035) and longest label in it.
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+pub(crate) fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| format!("`{text}` is no port: a number from 0 to 65535"))
+}
+
+pub(crate) fn captured_port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(port @ 1..) => Ok(port),
+        Ok(0) | Err(_) => Err(format!("`{text}` is no port: a number from 1 to 65535")),
+    }
+}
+
+/// A firewall mark, decimal or with `0x`.
+pub(crate) fn mark(text: &str) -> Result<u32, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| format!("`{text}` is no mark: a number of 32 bits, such as 0x6d65"))
+}
+
+pub(crate) fn flag(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+pub(crate) fn ip(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is no IP address"))
+}
+
+pub(crate) fn cidr(text: &str) -> Result<IpNet, String> {
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| format!("`{text}` is no prefix: ADDRESS/LENGTH, such as 10.96.0.0/12"))?;
+    if net.trunc() == net {
+        Ok(net)
+    } else {
+        Err(format!("`{text}` has bits beyond its length; did you mean {}?", net.trunc()))
+    }
+}
+
+pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is no IP:PORT, such as 127.0.0.1:15000 or \"[::1]:15000\""))
+}
+
+/// `HOST:PORT`, the host a name or an address.
+pub(crate) fn host_port(text: &str) -> Result<String, String> {
+    if text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0) {
+        return Ok(text.into());
+    }
+    let fits = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| subdomain(host).is_ok() && captured_port(port).is_ok());
+    if fits { Ok(text.into()) } else { Err(format!("`{text}` is no HOST:PORT")) }
+}
+
+pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("an empty path".into()) } else { Ok(text.into()) }
+}
+
+/// A DNS-1123 subdomain, as Kubernetes names nodes.
+pub(crate) fn subdomain(text: &str) -> Result<String, String> {
+    let label = |label: &str| {
+        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let bytes = label.as_bytes();
+        (1..=MAX_LABEL).contains(&bytes.len())
+            && bytes.iter().all(|c| inner(*c) || *c == b'-')
+            && bytes.first().is_some_and(|c| inner(*c))
+            && bytes.last().is_some_and(|c| inner(*c))
+    };
+    if text.len() <= MAX_NAME && text.split('.').all(label) {
+        Ok(text.into())
+    } else {
+        Err(format!(
+            "`{text}` is no name: lower-case letters, digits and `-` in parts joined by dots, \
+             each part beginning and ending with a letter or digit"
+        ))
+    }
+}
+
+/// A zone, which is a Kubernetes label value.
+pub(crate) fn label_value(text: &str) -> Result<String, String> {
+    let edge = |c: Option<&u8>| c.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    let inside = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    let fits = bytes.len() <= MAX_LABEL && bytes.iter().all(inside);
+    if fits && edge(bytes.first()) && edge(bytes.last()) {
+        Ok(text.into())
+    } else {
+        Err(format!("`{text}` is no label value: letters, digits, `-`, `_`, `.`, at most 63"))
+    }
+}
+
+pub(crate) fn url(text: &str) -> Result<String, String> {
+    let host = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    match host {
+        Some(host) if !host.is_empty() => Ok(text.into()),
+        Some(_) | None => Err(format!("`{text}` is no URL: https://HOST:PORT")),
+    }
+}
+
+pub(crate) fn intercept(text: &str) -> Result<Intercept, String> {
+    match text {
+        "iptables" => Ok(Intercept::Iptables),
+        "none" => Ok(Intercept::None),
+        _ => Err(format!("`{text}` is none of iptables, none")),
+    }
+}
+
+pub(crate) fn dns_intercept(text: &str) -> Result<DnsIntercept, String> {
+    match text {
+        "auto" => Ok(DnsIntercept::Auto),
+        "on" => Ok(DnsIntercept::On),
+        "off" => Ok(DnsIntercept::Off),
+        _ => Err(format!("`{text}` is none of auto, on, off")),
+    }
+}
+
+pub(crate) fn access_log(text: &str) -> Result<AccessLog, String> {
+    text.parse()
+}

@@ -1,0 +1,153 @@
+//! The short pages: `status` and `explain`.
+
+use std::fmt::Write;
+
+use crate::api::Capture;
+use crate::api::CaptureState;
+use crate::api::Explanation;
+use crate::api::Remark;
+use crate::api::Severity;
+use crate::api::Status;
+use crate::api::StoreState;
+use crate::api::Verdict;
+use crate::api::Via;
+use crate::show::wrap::Page;
+
+/// One page on how the node is.
+pub fn status(status: &Status, width: u16) -> String {
+    let mut page = Page::new(width);
+    let ready = if status.ready { "ready" } else { "not ready" };
+    page.fact("node", &format!("{}, {ready}, version {}", status.node, status.version));
+    for missing in &status.not_ready {
+        page.fact("", &format!("waits for {missing}"));
+    }
+    page.fact("records", &records(status));
+    page.fact(
+        "",
+        &format!(
+            "{} Services, {} Backends, {} ejected",
+            status.services, status.backends, status.ejected
+        ),
+    );
+    let store = match status.store {
+        StoreState::Ok => "ok",
+        StoreState::StoreReadOnly => {
+            "storeReadOnly: changes are served and not kept; free space in dataDir"
+        }
+    };
+    page.fact("store", store);
+    for repair in &status.repairs {
+        page.fact("", &format!("repaired: {repair}"));
+    }
+    capture(&mut page, &status.capture);
+    page.fact("flows", &format!("{} open, {} in all", status.flows.open, status.flows.total));
+    let refusals: Vec<_> =
+        status.refusals.iter().map(|(label, count)| format!("{label} {count}")).collect();
+    let refusals = if refusals.is_empty() { "none".into() } else { refusals.join(", ") };
+    page.fact("refusals", &refusals);
+    for (index, listener) in status.listeners.iter().enumerate() {
+        page.fact(if index == 0 { "listens" } else { "" }, listener);
+    }
+    remarks(&mut page, &status.remarks);
+    page.finish()
+}
+
+fn records(status: &Status) -> String {
+    let age = match status.data_age_seconds {
+        Some(seconds) => format!("confirmed {} ago", duration(seconds)),
+        None => "never confirmed by their source".into(),
+    };
+    format!("revision {} of epoch {}, {age}", status.revision, status.epoch)
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        172_800.. => format!("{} days", seconds / 86_400),
+    }
+}
+
+fn capture(page: &mut Page, capture: &Capture) {
+    let mut text = match capture.state {
+        CaptureState::Installed => String::from("installed"),
+        CaptureState::Off => String::from("off"),
+        CaptureState::Failed => String::from("failed"),
+    };
+    if !capture.backend.is_empty() {
+        let _ = write!(text, ", iptables {}", capture.backend); // a String takes everything
+    }
+    if !capture.device.is_empty() {
+        let _ = write!(text, ", device {}", capture.device);
+    }
+    page.fact("capture", &text);
+    if !capture.include.is_empty() {
+        page.fact("", &format!("to {}", capture.include.join(", ")));
+    }
+    for outside in &capture.outside {
+        let text = format!("not captured: {} at {}", outside.service, outside.address);
+        page.fact("", &text);
+    }
+    for note in &capture.notes {
+        page.fact("", note);
+    }
+}
+
+fn remarks(page: &mut Page, remarks: &[Remark]) {
+    if remarks.is_empty() {
+        return page.fact("remarks", "none");
+    }
+    page.fact("remarks", "");
+    for remark in remarks {
+        let line = if remark.line == 0 { String::new() } else { remark.line.to_string() };
+        let mut place: Vec<&str> =
+            [remark.file.as_str(), &line].into_iter().filter(|part| !part.is_empty()).collect();
+        let joined = place.join(":");
+        place = [joined.as_str(), &remark.object, &remark.field, &remark.reason]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
+        let mark = match remark.severity {
+            Severity::Rejected => "rejected",
+            Severity::Warning => "warning",
+        };
+        page.item(mark, &place.join(": "));
+    }
+}
+
+/// The steps of one decision and what came out.
+pub fn explanation(explanation: &Explanation, width: u16) -> String {
+    let mut page = Page::new(width);
+    page.paragraph(&explanation.destination);
+    for (index, step) in explanation.steps.iter().enumerate() {
+        let why = if step.why.is_empty() { String::new() } else { format!(" ({})", step.why) };
+        page.item(&format!("{}.", index + 1), &format!("{}: {}{why}", step.step, step.what));
+    }
+    page.paragraph(&verdict(explanation));
+    page.finish()
+}
+
+fn verdict(explanation: &Explanation) -> String {
+    match explanation.verdict {
+        Verdict::PassThrough => "passes through: goes where it was going, outside the mesh".into(),
+        Verdict::Hop => match &explanation.backend {
+            None => "goes to a Backend".into(),
+            Some(hop) => {
+                let node =
+                    if hop.node.is_empty() { String::new() } else { format!(" on {}", hop.node) };
+                let via = match hop.via {
+                    Via::Local => "on this node",
+                    Via::PlainDial => "plain dial",
+                };
+                format!("goes to {}{node}, {via}", hop.address)
+            }
+        },
+        Verdict::Refused => match &explanation.refusal {
+            None => "refused".into(),
+            Some(refusal) => {
+                format!("refused: {} {}: {}", refusal.status, refusal.label, refusal.text)
+            }
+        },
+    }
+}

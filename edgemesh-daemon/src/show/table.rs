@@ -1,0 +1,199 @@
+//! The tables of `get`: one function a kind, each never wider than it is told to be.
+
+use comfy_table::CellAlignment;
+use comfy_table::ColumnConstraint;
+use comfy_table::ContentArrangement;
+use comfy_table::Table;
+use comfy_table::Width;
+use comfy_table::presets::NOTHING;
+
+use crate::api::BackendSource;
+use crate::api::BackendView;
+use crate::api::BreakerState;
+use crate::api::NodeView;
+use crate::api::PolicySummary;
+use crate::api::PolicyView;
+use crate::api::PortView;
+use crate::api::ServiceView;
+
+/// Stands where there is nothing to say.
+const NONE: &str = "-";
+
+/// Narrowest width at which all titles fit beside an address.
+const ROOM_FOR_TITLES: u16 = 80;
+
+/// Services with their addresses, ports and ready Backends.
+pub fn services(services: &[ServiceView], width: u16) -> String {
+    let rows = services.iter().map(|service| {
+        let addresses: Vec<_> = service
+            .addresses
+            .iter()
+            .cloned()
+            .chain(service.virtual_addresses.iter().map(|address| format!("{address} (mesh)")))
+            .collect();
+        let (ports, ready) = ports(&service.ports);
+        vec![
+            format!("{}/{}", service.namespace, service.name),
+            lines(&addresses),
+            ports,
+            ready,
+            backend_source(service.source).into(),
+            service.policy.as_ref().map_or_else(|| NONE.into(), summary),
+        ]
+    });
+    draw(&["SERVICE", "ADDRESSES", "PORTS", "READY", "FROM", "POLICY"], &[], rows, width)
+}
+
+fn ports(ports: &[PortView]) -> (String, String) {
+    let name = |port: &PortView| {
+        let name = if port.name.is_empty() { String::new() } else { format!("{} ", port.name) };
+        let transport =
+            if port.transport == "TCP" { String::new() } else { format!("/{}", port.transport) };
+        format!("{name}{}{transport} {}", port.port, port.protocol)
+    };
+    let names: Vec<_> = ports.iter().map(name).collect();
+    let ready: Vec<_> =
+        ports.iter().map(|port| format!("{}/{}", port.ready, port.backends)).collect();
+    (lines(&names), lines(&ready))
+}
+
+const fn backend_source(source: BackendSource) -> &'static str {
+    match source {
+        BackendSource::Slice => "slice",
+        BackendSource::Pods => "pods",
+        BackendSource::None => "none",
+    }
+}
+
+/// Backends with their breakers and counters.
+pub fn backends(backends: &[BackendView], width: u16) -> String {
+    let rows = backends.iter().map(|backend| {
+        vec![
+            format!("{}/{}:{}", backend.namespace, backend.service, backend.port),
+            backend.address.clone(),
+            or_none(&backend.node),
+            backend.tier.clone(),
+            breaker(backend),
+            backend.in_flight.to_string(),
+            backend.requests.to_string(),
+            backend.failures.to_string(),
+        ]
+    });
+    let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "BREAKER", "NOW", "CALLS", "FAILED"];
+    draw(&head, &[5, 6, 7], rows, width)
+}
+
+fn breaker(backend: &BackendView) -> String {
+    match (backend.state, backend.until_seconds) {
+        (BreakerState::Admits, _) => "admits".into(),
+        (BreakerState::Probes, _) => "probes".into(),
+        (BreakerState::Rejects, None) => "rejects".into(),
+        (BreakerState::Rejects, Some(seconds)) => format!("rejects {seconds}s"),
+    }
+}
+
+/// Machines.
+pub fn nodes(nodes: &[NodeView], width: u16) -> String {
+    let rows = nodes.iter().map(|node| {
+        let here = if node.here { " (here)" } else { "" };
+        vec![
+            format!("{}{here}", node.name),
+            or_none(&node.zone),
+            lines(&node.addresses),
+            node.backends.to_string(),
+        ]
+    });
+    draw(&["NODE", "ZONE", "ADDRESSES", "BACKENDS"], &[3], rows, width)
+}
+
+/// Policies, in force or not.
+pub fn policies(policies: &[PolicyView], width: u16) -> String {
+    let rows = policies.iter().map(|policy| {
+        let state = match (&policy.conflicted, policy.active) {
+            (Some(reason), _) => format!("conflicted: {reason}"),
+            (None, true) => "active".into(),
+            (None, false) => "inactive".into(),
+        };
+        vec![
+            format!("{}/{}", policy.namespace, policy.name),
+            policy.service.clone(),
+            policy.origin.clone(),
+            state,
+            summary(&policy.policy),
+        ]
+    });
+    draw(&["POLICY", "SERVICE", "KIND", "STATE", "SAYS"], &[], rows, width)
+}
+
+/// A Policy in a line or a few.
+pub(crate) fn summary(policy: &PolicySummary) -> String {
+    let mut says: Vec<String> = Vec::new();
+    let words = [&policy.balance, &policy.locality];
+    says.extend(words.into_iter().filter(|word| !word.is_empty()).cloned());
+    let facts = [
+        policy.client_qps.map(|qps| format!("client {qps}/s")),
+        policy.server_qps.map(|qps| format!("server {qps}/s")),
+        policy.consecutive_failures.map(|n| format!("eject after {n}")),
+        policy.connect_timeout_ms.map(|ms| format!("connect {ms}ms")),
+        policy.request_timeout_ms.map(|ms| format!("request {ms}ms")),
+        policy.retries.map(|n| format!("retries {n}")),
+    ];
+    says.extend(facts.into_iter().flatten());
+    if says.is_empty() { NONE.into() } else { says.join(", ") }
+}
+
+fn or_none(text: &str) -> String {
+    if text.is_empty() { NONE.into() } else { text.into() }
+}
+
+fn lines(items: &[String]) -> String {
+    if items.is_empty() { NONE.into() } else { items.join("\n") }
+}
+
+/// A table without lines, columns two blanks apart; `numbers` are the columns set to the right.
+fn draw(
+    head: &[&str],
+    numbers: &[usize],
+    rows: impl Iterator<Item = Vec<String>>,
+    width: u16,
+) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width)
+        .set_header(head.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    for index in 0..head.len() {
+        let Some(column) = table.column_mut(index) else { continue };
+        column.set_padding((0, if index + 1 == head.len() { 0 } else { 2 }));
+        if numbers.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    constrain(&mut table, head, numbers, width);
+    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n") + "\n"
+}
+
+/// An address is what people copy: other columns wrap first, unless it takes a third of the
+/// width. Where there is room for all titles, no column gets narrower than its own, and numbers
+/// are not cut.
+fn constrain(table: &mut Table, head: &[&str], numbers: &[usize], width: u16) {
+    let widths = table.column_max_content_widths();
+    for (index, title) in head.iter().enumerate() {
+        let Some(column) = table.column_mut(index) else { continue };
+        let content = widths.get(index).copied().unwrap_or(0);
+        let title_width = u16::try_from(title.len()).unwrap_or(width);
+        let least = match (title.starts_with("ADDRESS"), width >= ROOM_FOR_TITLES) {
+            (true, _) => content.min(width / 3),
+            (false, true) if numbers.contains(&index) => content.max(title_width),
+            (false, true) => title_width,
+            (false, false) => 1,
+        };
+        let least = least + column.padding_width(); // comfy-table counts it in
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
+    }
+}

@@ -1,0 +1,275 @@
+//! The binary itself: help, exit codes, and reading commands against an agent that says given words.
+
+mod common;
+
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Command;
+use std::process::Output;
+use std::thread::JoinHandle;
+
+fn edgemesh(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_edgemesh"))
+        .args(args)
+        .env_remove("NODE_NAME")
+        .output()
+        .expect("the binary runs")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn help_is_what_it_was() {
+    let commands =
+        ["agent", "get", "explain", "status", "check", "redirect", "demo", "completions"];
+    let top = edgemesh(&["--help"]);
+    assert_eq!(top.status.code(), Some(0));
+    common::golden::check("help", &stdout(&top));
+    for command in commands {
+        let help = edgemesh(&[command, "--help"]);
+        assert_eq!(help.status.code(), Some(0), "{command}");
+        common::golden::check(&format!("help-{command}"), &stdout(&help));
+        assert!(stdout(&top).contains(&format!("\n  {command} ")), "{command} is not listed");
+    }
+    let listed = stdout(&top);
+    let listed = listed.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| !line.is_empty()).count();
+    assert_eq!(listed, commands.len(), "a command without a golden help");
+}
+
+#[test]
+fn exit_codes_are_0_fine_1_failed_2_usage() {
+    let missing = ["--config", "/nonexistent/agent.yaml"];
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["--version"], 0, ""),
+        (&["completions", "bash"], 0, ""),
+        (&["completions", "zsh"], 0, ""),
+        (&["completions", "fish"], 0, ""),
+        (&[], 2, "Usage:"),
+        (&["fly"], 2, "unrecognized subcommand"),
+        (&["check"], 2, "--config"),
+        (&["get", "pods"], 2, "services"),
+        (&["get", "nodes", "-n", "default"], 2, "nodes have no namespace"),
+        (&["explain", "hello"], 2, "HOST:PORT"),
+        (&["explain", "ftp://hello/"], 2, "HOST:PORT"),
+        (&["explain", "http://hello/", "--header", "x"], 2, "NAME:VALUE"),
+        (&["explain", "http://hello/", "--from", "me"], 2, "--from"),
+        (&["demo", "--seconds", "0"], 2, "--seconds"),
+        (&["completions", "tcsh"], 2, "bash"),
+        (&["agent", "--config", "f", "--log", "inof"], 2, "no log filter"),
+        (&["agent", "--config", "f", "--log", "info,"], 2, "no log filter"),
+        (&["status", "--admin", "https://127.0.0.1:1"], 1, "not http://HOST:PORT"),
+        (&["status", "--admin", "127.0.0.1"], 1, "not http://HOST:PORT"),
+        (
+            &["check", missing[0], missing[1]],
+            1,
+            "/nonexistent/agent.yaml: cannot be opened: No such",
+        ),
+        (
+            &["agent", missing[0], missing[1]],
+            1,
+            "/nonexistent/agent.yaml: cannot be opened: No such",
+        ),
+        (&["redirect", "print", missing[0], missing[1]], 1, "cannot be opened"),
+        (&["redirect", "flush", missing[0], missing[1]], 2, "install"),
+    ];
+    for (args, code, words) in cases {
+        let output = edgemesh(args);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(*code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?} said: {said}");
+    }
+}
+
+#[test]
+fn commands_of_later_versions_are_not_offered() {
+    for args in [
+        ["cloud", "--config=f"],
+        ["expose", "x"],
+        ["serve", "x"],
+        ["token", "create"],
+        ["node", "remove"],
+        ["doctor", "-h"],
+        ["get", "routes"],
+        ["get", "queue"],
+    ] {
+        assert_eq!(edgemesh(&args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn completions_know_the_commands_and_not_the_hidden_flag() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&edgemesh(&["completions", shell]));
+        assert!(script.contains("explain") && script.contains("manifests"), "{shell}");
+    }
+    assert!(!stdout(&edgemesh(&["agent", "--help"])).contains("guarded"));
+}
+
+#[test]
+fn check_prints_to_stdout_or_all_problems_to_stderr() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("agent.yaml");
+    let path = file.to_str().expect("a plain path");
+    std::fs::write(&file, "node: edge-1\nsource: { manifests: /m }\n").expect("written");
+    let good = edgemesh(&["check", "--config", path, "--node", "edge-2"]);
+    assert_eq!((good.status.code(), stderr(&good).as_str()), (Some(0), ""));
+    assert!(stdout(&good).starts_with("node: edge-2 "), "{}", stdout(&good));
+    std::fs::write(&file, "nod: edge-1\nproxy: { port: x }\n").expect("written");
+    let bad = edgemesh(&["check", "--config", path, "--node", "edge-1"]);
+    assert_eq!((bad.status.code(), stdout(&bad).as_str()), (Some(1), ""));
+    common::golden::check("check-problems", &stderr(&bad).replace(path, "agent.yaml"));
+}
+
+/// Answers one request with `answer`, then hands out what was asked.
+fn agent(answer: String) -> (String, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut asked = Vec::new();
+        let mut piece = [0; 1024];
+        while !asked.ends_with(b"\r\n\r\n") {
+            let n = stream.read(&mut piece).expect("a request");
+            assert!(n > 0, "the client left in the middle of its request");
+            asked.extend_from_slice(&piece[..n]);
+        }
+        stream.write_all(answer.as_bytes()).expect("a client that reads");
+        String::from_utf8(asked).expect("text")
+    });
+    (url, served)
+}
+
+fn http(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+const NODES: &str = r#"[{"name":"edge-1","zone":"","addresses":["192.0.2.1"],"here":true,"backends":1},
+  {"name":"edge-2","zone":"","addresses":[],"here":false,"backends":0}]"#;
+
+/// Arguments, the agent's answer, the request line, exit code, and words on stdout or stderr.
+type Asked = (&'static [&'static str], String, &'static str, i32, &'static str);
+
+#[test]
+fn reading_commands_ask_and_show() {
+    let hop =
+        r#"{"destination":"d","verdict":"passThrough","steps":[],"backend":null,"refusal":null}"#;
+    let cases: Vec<Asked> = vec![
+        (&["get", "nodes"], http("200 OK", NODES), "GET /v1/nodes HTTP/1.1", 0, "edge-2"),
+        (
+            &["get", "nodes", "edge-1", "-o", "json"],
+            http("200 OK", NODES),
+            "GET /v1/nodes ",
+            0,
+            "\"192.0.2.1\"",
+        ),
+        (
+            &["get", "nodes", "edge-3"],
+            http("200 OK", NODES),
+            "GET /v1/nodes ",
+            1,
+            "edgemesh: no node `edge-3`",
+        ),
+        (
+            &["get", "services", "x", "-n", "shop"],
+            http("200 OK", "[]"),
+            "GET /v1/services ",
+            1,
+            "no Service `x` in namespace shop",
+        ),
+        (&["get", "backends", "-o", "yaml"], http("200 OK", "[]"), "GET /v1/backends ", 0, "[]"),
+        (&["get", "policies"], http("200 OK", "[]"), "GET /v1/policies ", 0, "POLICY"),
+        (
+            &["explain", "http://h.d/a?b=c&d", "--header", "x-user: Z\u{fc}", "--from", "::1"],
+            http("200 OK", hop),
+            "GET /v1/explain?url=http%3A%2F%2Fh.d%2Fa%3Fb%3Dc%26d&header=x-user%3AZ%C3%BC&from=%3A%3A1 HTTP/1.1",
+            0,
+            "passes through",
+        ),
+        (
+            &["explain", "redis.shop:6379"],
+            http("400 Bad Request", r#"{"error":"no port"}"#),
+            "GET /v1/explain?url=redis.shop%3A6379 ",
+            1,
+            "edgemesh: no port",
+        ),
+        (
+            &["status"],
+            http("500 Oops", "<html>"),
+            "GET /v1/status ",
+            1,
+            "500 Internal Server Error, and not as an agent does: <html>",
+        ),
+        (&["status"], http("200 OK", "{}"), "GET /v1/status ", 1, "missing field"),
+        (
+            &["status"],
+            "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".into(),
+            "GET /v1/status ",
+            1,
+            "cannot talk to http://127.0.0.1:",
+        ),
+        (
+            &["status"],
+            "SSH-2.0-x\r\n".into(),
+            "GET /v1/status ",
+            1,
+            "cannot talk to http://127.0.0.1:",
+        ),
+    ];
+    for (args, answer, line, code, words) in cases {
+        let (url, served) = agent(answer);
+        let output = edgemesh(&[&["--admin", &url], args].concat());
+        let asked = served.join().expect("the agent");
+        assert!(asked.starts_with(line), "{args:?} asked {asked}");
+        let said = stdout(&output) + &stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?} said: {said}");
+    }
+}
+
+#[test]
+fn without_an_agent_the_next_step_is_named() {
+    // Bound and not listening: the port is ours, and refuses.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let socket = socket.expect("a socket");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    let address = socket.local_addr().expect("an address").as_socket().expect("an IP");
+    let url = format!("http://{address}");
+    let output = edgemesh(&["status", "--admin", &url]);
+    assert_eq!(output.status.code(), Some(1));
+    let want = format!(
+        "edgemesh: no agent answers at {url}: start one with `edgemesh agent --config FILE`, \
+         or name another with --admin\n"
+    );
+    assert_eq!(stderr(&output), want);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_edgemesh"))
+        .args(["completions", "bash"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    drop(child.stdout.take());
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_says_nothing_is_given_five_seconds() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let admin = edgemesh_daemon::client::Admin::new(&url).expect("a URL");
+    let begin = tokio::time::Instant::now();
+    let answer = admin.get::<serde_json::Value>("/v1/status").await;
+    let error = answer.expect_err("nobody answered").to_string();
+    assert_eq!(error, format!("the agent at {url} did not answer within 5 s"));
+    assert_eq!(begin.elapsed().as_secs(), 5);
+}

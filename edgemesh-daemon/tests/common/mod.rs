@@ -1,0 +1,3 @@
+//! What the test programs of the daemon share.
+
+pub(crate) mod golden;

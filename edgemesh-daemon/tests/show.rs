@@ -1,0 +1,162 @@
+//! What people read of the admin API: tables and pages at 80 columns, and never wider than asked.
+
+mod common;
+
+use edgemesh_daemon::api::BackendView;
+use edgemesh_daemon::api::Explanation;
+use edgemesh_daemon::api::NodeView;
+use edgemesh_daemon::api::PolicyView;
+use edgemesh_daemon::api::ServiceView;
+use edgemesh_daemon::api::Status;
+use edgemesh_daemon::cli::Output;
+use edgemesh_daemon::show;
+use serde::de::DeserializeOwned;
+
+/// The values as the admin API would send them, which fixes the JSON names too.
+fn from_json<T: DeserializeOwned>(text: &str) -> T {
+    serde_json::from_str(text).expect("the JSON of the admin API")
+}
+
+const SERVICES: &str = r#"[
+  {"namespace":"default","name":"hello","addresses":["10.96.0.10","fd00:10:96::a"],"virtual":[],
+   "ports":[{"name":"http","port":80,"protocol":"http","transport":"TCP","backends":3,"ready":2},
+            {"name":"dns","port":53,"protocol":"sniff","transport":"UDP","backends":3,"ready":3}],
+   "policy":{"balance":"leastRequest","locality":"preferNode","clientQps":100.0,"serverQps":0.5,
+             "consecutiveFailures":5,"connectTimeoutMs":1000,"requestTimeoutMs":15000,"retries":2},
+   "source":"slice"},
+  {"namespace":"shop","name":"a-rather-long-name-of-a-service","addresses":[],
+   "virtual":["198.18.3.7"],
+   "ports":[{"name":"","port":6379,"protocol":"tcp","transport":"TCP","backends":1,"ready":1}],
+   "policy":null,"source":"pods"},
+  {"namespace":"shop","name":"empty","addresses":["10.96.0.12"],"virtual":[],"ports":[],
+   "policy":null,"source":"none"}]"#;
+
+const BACKENDS: &str = r#"[
+  {"namespace":"default","service":"hello","port":"http","address":"10.244.0.7:8080",
+   "node":"edge-1","zone":"site-a","tier":"node","state":"admits","untilSeconds":null,
+   "inFlight":3,"requests":120345,"failures":12},
+  {"namespace":"default","service":"hello","port":"http","address":"[fd00:10:244::17]:8080",
+   "node":"","zone":"","tier":"any","state":"rejects","untilSeconds":17,
+   "inFlight":0,"requests":7,"failures":7},
+  {"namespace":"shop","service":"redis","port":"6379","address":"10.244.1.9:6379",
+   "node":"edge-2","zone":"site-a","tier":"zone","state":"probes","untilSeconds":null,
+   "inFlight":1,"requests":1,"failures":0}]"#;
+
+const NODES: &str = r#"[
+  {"name":"edge-1","zone":"site-a","addresses":["192.168.1.10","fd00::10"],"here":true,"backends":4},
+  {"name":"edge-2","zone":"","addresses":[],"here":false,"backends":0}]"#;
+
+const POLICIES: &str = r#"[
+  {"namespace":"default","name":"hello","service":"hello","origin":"TrafficPolicy","active":true,
+   "conflicted":null,"balance":"roundRobin","locality":"onlyNode","clientQps":100.0},
+  {"namespace":"default","name":"hello-istio","service":"hello","origin":"DestinationRule",
+   "active":false,"conflicted":"TrafficPolicy default/hello wins"}]"#;
+
+const STATUS: &str = r#"{"node":"edge-1","version":"0.1.0","ready":false,
+  "notReady":["capture rules: iptables is not installed"],"revision":42,"epoch":"7f3a",
+  "dataAgeSeconds":4000,"store":"storeReadOnly",
+  "repairs":["meta.db was damaged; meta.db.good of revision 40 took its place"],
+  "capture":{"state":"failed","backend":"nft","device":"edgemesh0",
+    "include":["10.96.0.0/12","198.18.0.0/16"],
+    "outside":[{"service":"shop/far","address":"172.30.0.9"}],
+    "notes":["another chain jumps first: KUBE-SERVICES"]},
+  "listeners":["proxy 127.0.0.1:15001","admin 127.0.0.1:15000"],
+  "services":3,"backends":4,"ejected":1,"flows":{"open":2,"total":12345},
+  "refusals":{"noBackend":2,"rateLimited":17},
+  "remarks":[{"severity":"rejected","file":"shop.yaml","line":12,"object":"Service shop/far",
+      "field":"spec.ports[0].port","reason":"70000 is no port"},
+    {"severity":"warning","file":"","line":0,"object":"","field":"","reason":"two Services have 10.96.0.10"}]}"#;
+
+const QUIET: &str = r#"{"node":"edge-1","version":"0.1.0","ready":true,"notReady":[],"revision":1,
+  "epoch":"7f3a","dataAgeSeconds":null,"store":"ok","repairs":[],
+  "capture":{"state":"off","backend":"","device":"","include":[],"outside":[],"notes":[]},
+  "listeners":[],"services":0,"backends":0,"ejected":0,"flows":{"open":0,"total":0},
+  "refusals":{},"remarks":[]}"#;
+
+const HOP: &str = r#"{"destination":"http://hello.default/","verdict":"hop","steps":[
+  {"step":"resolve","what":"Service default/hello, port http (80)","why":"by Host"},
+  {"step":"limit","what":"client 100/s, 19 of 20 left","why":""},
+  {"step":"balance","what":"10.244.0.7:8080","why":"roundRobin among 2 of 3 Backends on this node; 10.244.0.8:8080 is ejected for another 17 s"}],
+  "backend":{"address":"10.244.0.7:8080","node":"edge-1","via":"local"},"refusal":null}"#;
+
+const REFUSED: &str = r#"{"destination":"redis.shop:6379","verdict":"refused","steps":[
+  {"step":"resolve","what":"Service shop/redis, port 6379","why":"by name"}],"backend":null,
+  "refusal":{"label":"noBackend","status":503,"text":"the Service has no backend"}}"#;
+
+/// Every page: its name, and its text at a width.
+fn pages(width: u16) -> Vec<(&'static str, String)> {
+    vec![
+        ("get-services", show::services(&from_json::<Vec<ServiceView>>(SERVICES), width)),
+        ("get-services-none", show::services(&[], width)),
+        ("get-backends", show::backends(&from_json::<Vec<BackendView>>(BACKENDS), width)),
+        ("get-nodes", show::nodes(&from_json::<Vec<NodeView>>(NODES), width)),
+        ("get-policies", show::policies(&from_json::<Vec<PolicyView>>(POLICIES), width)),
+        ("status", show::status(&from_json::<Status>(STATUS), width)),
+        ("status-quiet", show::status(&from_json::<Status>(QUIET), width)),
+        ("explain-hop", show::explanation(&from_json::<Explanation>(HOP), width)),
+        ("explain-refused", show::explanation(&from_json::<Explanation>(REFUSED), width)),
+    ]
+}
+
+#[test]
+fn pages_look_as_they_did() {
+    for (name, text) in pages(80) {
+        common::golden::check(name, &text);
+    }
+}
+
+#[test]
+fn no_page_is_wider_than_asked() {
+    for width in 60..=140 {
+        for (name, text) in pages(width) {
+            let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+            assert!(widest <= usize::from(width), "{name} at {width}: {widest}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_by_wrapping() {
+    let squeeze = |text: &str| text.split_whitespace().collect::<String>();
+    let narrow = show::explanation(&from_json::<Explanation>(HOP), 60);
+    let wide = show::explanation(&from_json::<Explanation>(HOP), 400);
+    assert_eq!(squeeze(&narrow), squeeze(&wide));
+}
+
+/// The objects of the API come back whole, in both forms.
+fn check_objects<T>(json: &str)
+where
+    T: DeserializeOwned + serde::Serialize + PartialEq + std::fmt::Debug,
+{
+    let value: T = from_json(json);
+    let text = |output| show::render(&value, output, |_| unreachable!()).expect("an answer");
+    assert_eq!(from_json::<T>(&text(Output::Json)), value);
+    let yaml: T = serde_saphyr::from_str(&text(Output::Yaml)).expect("YAML");
+    assert_eq!(yaml, value);
+    let sent: serde_json::Value = from_json(json);
+    let shown: serde_json::Value = from_json(&text(Output::Json));
+    assert_eq!(keys(&sent).difference(&keys(&shown)).next(), None, "a key got lost");
+}
+
+fn keys(value: &serde_json::Value) -> std::collections::BTreeSet<String> {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) => {
+            let inner = map.values().flat_map(keys);
+            map.keys().cloned().chain(inner).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(keys).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => [].into(),
+    }
+}
+
+#[test]
+fn json_and_yaml_are_the_objects_of_the_api() {
+    check_objects::<Vec<ServiceView>>(SERVICES);
+    check_objects::<Vec<BackendView>>(BACKENDS);
+    check_objects::<Vec<NodeView>>(NODES);
+    check_objects::<Vec<PolicyView>>(POLICIES);
+    check_objects::<Status>(STATUS);
+    check_objects::<Explanation>(HOP);
+    check_objects::<Explanation>(REFUSED);
+}
