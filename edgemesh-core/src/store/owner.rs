@@ -2,11 +2,11 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::store::Change;
 use crate::store::database::Database;
 use crate::store::errors::CommitError;
 use crate::store::folder::{Folder, Lock};
 use crate::store::opening::Opened;
+use crate::store::{Change, Loaded, Repair};
 
 /// Jobs that wait for the thread; whoever brings more waits with them.
 pub(super) const QUEUE: usize = 64;
@@ -29,7 +29,7 @@ pub(super) struct Owner {
 
 impl Owner {
     /// Takes over what was opened.
-    pub(super) fn new(opened: Opened) -> (Self, super::Loaded, Vec<super::Repair>) {
+    pub(super) fn new(opened: Opened) -> (Self, Loaded, Vec<Repair>) {
         let Opened { folder, lock, database, loaded, repairs } = opened;
         (Self { folder, database, lock }, loaded, repairs)
     }

@@ -20,7 +20,8 @@ pub enum Repair {
         /// The file that is gone.
         file: PathBuf,
     },
-    /// The last good copy took the place of the metastore.
+    /// The last good copy took the place of the metastore (in a folder that cannot be written:
+    /// is served from where it lies).
     Restored {
         /// The copy.
         from: PathBuf,
@@ -75,8 +76,8 @@ impl fmt::Display for Repair {
             }
             Self::Restored { from, revision } => write!(
                 f,
-                "the good copy {} took the metastore's place, at revision {revision}: newer \
-                 changes come with the next sync",
+                "the good copy {} is used in the metastore's place, at revision {revision}: \
+                 newer changes come with the next sync",
                 from.display()
             ),
             Self::CopyUnusable { file, why } => write!(

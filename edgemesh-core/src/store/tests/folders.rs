@@ -80,6 +80,25 @@ async fn a_newer_schema_is_named() {
 }
 
 #[tokio::test]
+async fn another_program_holds_the_database() {
+    let folder = folder();
+    filled(folder.path(), 3).await;
+    let (store, ..) = Store::open(folder.path()).unwrap();
+    let other = Connection::open(folder.path().join("meta.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.commit(change(4)).await.unwrap_err();
+    assert!(matches!(error, CommitError::Busy { .. }), "{error:?}");
+    other.execute_batch("ROLLBACK").unwrap();
+    store.commit(change(4)).await.unwrap();
+    // A reader disturbs nothing, and sees what was committed.
+    let sql = "SELECT revision FROM sync_state";
+    assert_eq!(other.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 4);
+    drop(other);
+    store.close().await;
+    assert_whole(&reopened(folder.path()).await.0);
+}
+
+#[tokio::test]
 async fn folders_that_cannot_be() {
     let folder = folder();
     let file = folder.path().join("file");

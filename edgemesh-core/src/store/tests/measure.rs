@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use edgemesh_proto::record::{Backend, Body, Record, Service, Slice, SlicePort, Transport};
 
 use super::{EPOCH, folder, service};
+use crate::store::database::Database;
 use crate::store::{Change, Store};
 
 fn slice(index: u32, last: u8) -> Record {
@@ -53,6 +54,12 @@ async fn measure() {
         store.keep_good_copy().await.unwrap();
         let copying = copying.elapsed();
         store.close().await;
+        let database = Database::open(&folder.path().join("meta.db")).unwrap();
+        let checking = now();
+        let sql = "PRAGMA quick_check(1)";
+        database.connection.query_row(sql, [], |_| Ok(())).unwrap();
+        let checking = checking.elapsed();
+        database.close().unwrap();
         let opening = now();
         let (store, loaded, _) = Store::open(folder.path()).unwrap();
         let opening = opening.elapsed();
@@ -66,7 +73,7 @@ async fn measure() {
         }
         commits.sort_unstable();
         println!(
-            "{} records: fill {filling:?}, copy {copying:?}, open {opening:?}; commit of a Slice p50 {:?} p99 {:?} max {:?}",
+            "{} records: fill {filling:?}, copy {copying:?}, open {opening:?} (quick_check {checking:?}); commit of a Slice p50 {:?} p99 {:?} max {:?}",
             loaded.records.len(),
             commits[250],
             commits[494],
