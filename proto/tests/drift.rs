@@ -1,11 +1,13 @@
 //! The checked-in protobuf code is what the `.proto` files say; `UPDATE_GOLDEN=1` rewrites it.
+//!
+//! The crate must compile for this to run: change the `.proto` file, rewrite, then use what is new.
 
 use std::fs;
 use std::path::Path;
 
 use protox::Compiler;
 
-const FILES: &[&str] = &["edgemesh/v1/record.proto"];
+const FILES: &[&str] = &["edgemesh/v1/message.proto", "edgemesh/v1/record.proto"];
 const GENERATED: &str = "edgemesh.v1.rs";
 
 /// The code for every file of the package, as one module.
@@ -32,7 +34,7 @@ fn generated_code_is_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let checked_in = root.join("src/gen").join(GENERATED);
     let fresh = generate(root);
-    if option_env_at_run_time("UPDATE_GOLDEN") {
+    if is_set("UPDATE_GOLDEN") {
         fs::write(&checked_in, &fresh).expect("the generated file can be written");
     }
     let current = fs::read_to_string(&checked_in).unwrap_or_default();
@@ -41,6 +43,6 @@ fn generated_code_is_current() {
 
 /// Whether the variable is set.
 #[expect(clippy::disallowed_methods, reason = "the switch that golden-file tests share")]
-fn option_env_at_run_time(name: &str) -> bool {
+fn is_set(name: &str) -> bool {
     std::env::var(name).is_ok()
 }

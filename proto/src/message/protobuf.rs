@@ -1,0 +1,111 @@
+//! Messages to and from protobuf, readable by KubeEdge's viaduct and reading it.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::message::{Content, Header, MAX_MESSAGE, Message, Route};
+use crate::pb;
+use crate::record::Invalid;
+
+impl Message {
+    /// The protobuf. Whether the content was text, bytes or JSON is not in it.
+    pub fn encode(&self) -> Vec<u8> {
+        pb::Message::from(self).encode_to_vec()
+    }
+
+    /// The Message in `bytes`; its content is [`Content::Bytes`], or [`Content::Null`] if empty.
+    ///
+    /// # Errors
+    /// `message` when the bytes are no protobuf of a Message or more than [`MAX_MESSAGE`];
+    /// otherwise as [`Message::check`].
+    pub fn decode(bytes: Bytes) -> Result<Self, Invalid> {
+        if bytes.len() > MAX_MESSAGE {
+            let reason = format!("{} bytes: at most {MAX_MESSAGE}", bytes.len());
+            return Err(Invalid::new("message", reason));
+        }
+        pb::Message::decode(bytes)
+            .map_err(|error| Invalid::new("message", error.to_string()))?
+            .try_into()
+    }
+}
+
+impl From<&Message> for pb::Message {
+    fn from(message: &Message) -> Self {
+        // Both parts are written even when empty: viaduct's reader needs them.
+        Self {
+            header: Some((&message.header).into()),
+            route: Some((&message.route).into()),
+            content: message.content.payload(),
+        }
+    }
+}
+
+impl TryFrom<pb::Message> for Message {
+    type Error = Invalid;
+
+    fn try_from(message: pb::Message) -> Result<Self, Invalid> {
+        let content = match message.content {
+            empty if empty.is_empty() => Content::Null,
+            bytes => Content::Bytes(bytes),
+        };
+        let header = message.header.map(Header::from).unwrap_or_default();
+        let route = message.route.map(Route::from).unwrap_or_default();
+        let message = Self { header, route, content };
+        message.check()?;
+        Ok(message)
+    }
+}
+
+impl From<&Header> for pb::Header {
+    fn from(header: &Header) -> Self {
+        Self {
+            id: header.id.clone(),
+            parent_id: header.parent_id.clone(),
+            timestamp: header.timestamp,
+            sync: header.sync,
+            message_type: header.message_type.clone(),
+            resource_version: header.resource_version.clone(),
+            deadline_ms: header.deadline_ms,
+            trace: header.trace.clone(),
+        }
+    }
+}
+
+impl From<pb::Header> for Header {
+    fn from(header: pb::Header) -> Self {
+        Self {
+            id: header.id,
+            parent_id: header.parent_id,
+            timestamp: header.timestamp,
+            sync: header.sync,
+            message_type: header.message_type,
+            resource_version: header.resource_version,
+            deadline_ms: header.deadline_ms,
+            trace: header.trace,
+        }
+    }
+}
+
+impl From<&Route> for pb::Route {
+    fn from(route: &Route) -> Self {
+        Self {
+            source: route.source.clone(),
+            group: route.group.clone(),
+            operation: route.operation.clone(),
+            resource: route.resource.clone(),
+            destination: route.destination.clone(),
+        }
+    }
+}
+
+impl From<pb::Route> for Route {
+    fn from(route: pb::Route) -> Self {
+        Self {
+            source: route.source,
+            group: route.group,
+            operation: route.operation,
+            resource: route.resource,
+            destination: route.destination,
+        }
+    }
+}
