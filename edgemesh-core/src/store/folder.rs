@@ -16,6 +16,10 @@ use crate::store::schema::APPLICATION_ID;
 /// So many damaged files are kept, the newest.
 pub(super) const KEPT_DAMAGED: usize = 3;
 
+/// The database, its write-ahead log, and the journal of a switch between modes. SQLite would
+/// apply a log to whatever lies at the database's place, so all of them move together.
+const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
+
 /// In the lock file after the first successful open: a file at the metastore's place is then
 /// ours, be its content what it may.
 const USED: &str = "this folder holds a metastore of EdgeMesh\n";
@@ -72,11 +76,6 @@ impl Folder {
         self.path.join("meta.db")
     }
 
-    /// The write-ahead log of [`Self::meta`]: newer pages live there, so it goes where that goes.
-    pub(super) fn log(&self) -> PathBuf {
-        self.path.join("meta.db-wal")
-    }
-
     pub(super) fn good(&self) -> PathBuf {
         self.path.join("meta.db.good")
     }
@@ -90,8 +89,8 @@ impl Folder {
         self.path.join("lock")
     }
 
-    fn damaged(&self, number: u64) -> PathBuf {
-        self.path.join(format!("meta.db.damaged-{number}"))
+    fn damaged(&self, number: u64, suffix: &str) -> PathBuf {
+        self.path.join(format!("meta.db.damaged-{number}{suffix}"))
     }
 
     /// Makes the folder where it is missing and takes its lock.
@@ -149,20 +148,21 @@ impl Folder {
         Ok(())
     }
 
-    /// Moves the metastore and its log aside, where they exist, and forgets the oldest ones.
+    /// Moves the metastore and its logs aside, where they exist, and forgets the oldest ones.
     pub(super) fn move_aside(&self, why: &str) -> io::Result<Vec<Repair>> {
         let mut numbers = self.damaged_numbers()?;
         let number = numbers.last().map_or(1, |last| last + 1);
-        let (to, log_to) =
-            (self.damaged(number), self.path.join(format!("meta.db.damaged-{number}-wal")));
         let mut repairs = Vec::new();
-        // An empty log says nothing.
-        if fs::metadata(self.log()).is_ok_and(|log| log.len() == 0) {
-            absent_is_fine(fs::remove_file(self.log()))?;
-        }
         // The database first: a log without its database is moved at the next start, but a
         // database without its log would look whole and be older than it says.
-        for (from, to) in [(self.meta(), to), (self.log(), log_to)] {
+        for suffix in SUFFIXES {
+            let (from, to) =
+                (self.path.join(format!("meta.db{suffix}")), self.damaged(number, suffix));
+            // An empty log says nothing.
+            if !suffix.is_empty() && fs::metadata(&from).is_ok_and(|log| log.len() == 0) {
+                absent_is_fine(fs::remove_file(&from))?;
+                continue;
+            }
             match fs::rename(&from, &to) {
                 Ok(()) => repairs.push(Repair::MovedAside { from, to, why: why.into() }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -176,11 +176,10 @@ impl Folder {
         }
         let surplus = numbers.len().saturating_sub(KEPT_DAMAGED);
         for number in &numbers[..surplus] {
-            let file = self.damaged(*number);
-            absent_is_fine(fs::remove_file(&file))?;
-            let log = self.path.join(format!("meta.db.damaged-{number}-wal"));
-            absent_is_fine(fs::remove_file(log))?;
-            repairs.push(Repair::Forgotten { file });
+            for suffix in SUFFIXES {
+                absent_is_fine(fs::remove_file(self.damaged(*number, suffix)))?;
+            }
+            repairs.push(Repair::Forgotten { file: self.damaged(*number, "") });
         }
         self.sync()?;
         Ok(repairs)
@@ -191,7 +190,8 @@ impl Folder {
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
             let number = name.to_str().and_then(|name| name.strip_prefix("meta.db.damaged-"));
-            let number = number.map(|rest| rest.strip_suffix("-wal").unwrap_or(rest));
+            // The digits end where the suffix of a log begins.
+            let number = number.and_then(|rest| rest.split('-').next());
             numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
         }
         numbers.sort_unstable();

@@ -154,6 +154,11 @@ async fn a_log_without_its_database_is_not_mixed_into_the_next() {
     assert_eq!(loaded, expected(0));
     assert_eq!(kinds_of(&repairs), "MovedAside BeganEmpty");
     assert!(folder.path().join("meta.db.damaged-1-wal").exists());
+    // The same with the journal of a switch between modes.
+    fs::remove_file(folder.path().join("meta.db")).unwrap();
+    fs::write(folder.path().join("meta.db-journal"), [1; 600]).unwrap();
+    assert_eq!(kinds_of(&reopened(folder.path()).await.1), "MovedAside BeganEmpty");
+    assert!(folder.path().join("meta.db.damaged-2-journal").exists());
     store.close().await;
 }
 
