@@ -28,7 +28,7 @@ use crate::capture::backend::{Backend, Tables};
 use crate::capture::device::Device;
 pub use crate::capture::device::DeviceKind;
 pub use crate::capture::error::CaptureError;
-pub use crate::capture::heal::Healed;
+pub use crate::capture::heal::{CHECK_EVERY, Healed};
 pub use crate::capture::include::{AUTO_PREFIXES, auto_include, covers};
 use crate::capture::routes::Routes;
 pub use crate::capture::routes::outward;
@@ -102,18 +102,14 @@ impl Capture {
     /// an earlier process left, also half of it. May be called again.
     ///
     /// # Errors
-    /// What failed first; nothing is captured then that was not before.
+    /// What failed first for IPv4; nothing is captured then. Lack of IPv6 is a note.
     pub fn start(&mut self) -> Result<(), CaptureError> {
-        self.forget_other_backends()?;
-        for family in &mut self.families {
-            family.loaded.clear();
+        let begun = self.begin();
+        if begun.is_err() {
+            // Half of it would capture for a listener that may never come.
+            self.stop_new()?;
         }
-        self.write()?;
-        for family in &self.families {
-            family.tables.place_jumps()?;
-        }
-        self.healing.started();
-        Ok(())
+        begun
     }
 
     /// [`Capture::prepare`] and [`Capture::start`].
@@ -160,12 +156,7 @@ impl Capture {
     /// # Errors
     /// What failed first, after all was tried.
     pub fn finish(&mut self) -> Result<(), CaptureError> {
-        let mut results = Vec::new();
-        for family in &mut self.families {
-            family.loaded.clear();
-            results.push(family.tables.delete_chains().map(drop));
-            results.push(family.routes.remove().map(drop));
-        }
+        let mut results: Vec<_> = self.families.iter_mut().map(Family::clear).collect();
         results.push(self.device.remove());
         first_error(results)
     }
@@ -191,25 +182,42 @@ impl Capture {
         self.write()
     }
 
-    /// Routes before rules, so that what is captured can be reached; only what changed.
+    fn begin(&mut self) -> Result<(), CaptureError> {
+        self.forget_other_backends()?;
+        let rules = render(&self.input);
+        let mut working = Vec::new();
+        for mut family in std::mem::take(&mut self.families) {
+            family.loaded.clear();
+            let begun = family
+                .write(&self.input, &rules, &mut self.report.notes)
+                .and_then(|()| family.tables.place_jumps());
+            match begun {
+                Err(error) if !family.tables.v4 => {
+                    note(&mut self.report.notes, format!("IPv6 is not captured: {error}"));
+                    self.report.ipv6 = false;
+                    // It may have got half way; what cannot be deleted was not made either.
+                    let _ = family.remove();
+                }
+                failed_or_not => {
+                    working.push(family);
+                    if failed_or_not.is_err() {
+                        self.families = working;
+                        return failed_or_not;
+                    }
+                }
+            }
+        }
+        self.families = working;
+        self.healing.started();
+        Ok(())
+    }
+
+    /// Writes what changed.
     fn write(&mut self) -> Result<(), CaptureError> {
         let rules = render(&self.input);
         let notes = &mut self.report.notes;
-        for family in &mut self.families {
-            let v4 = family.tables.v4;
-            if let Err(error) = family.routes.apply(&self.input, self.input.address(v4)) {
-                note(
-                    notes,
-                    format!("captured addresses need a route while the uplink is down: {error}"),
-                );
-            }
-            let text = if v4 { &rules.v4 } else { &rules.v6 };
-            if *text != family.loaded {
-                family.tables.load(text)?;
-                family.loaded.clone_from(text);
-            }
-        }
-        Ok(())
+        let mut families = self.families.iter_mut();
+        families.try_for_each(|family| family.write(&self.input, &rules, notes))
     }
 
     /// Puts `proxy.address` on the device. IPv4 must work, if asked for; IPv6 need not.
@@ -262,6 +270,38 @@ impl Family {
     fn new(tables: Tables) -> Self {
         let routes = Routes::new(tables.v4);
         Self { tables, routes, loaded: String::new() }
+    }
+
+    /// Routes before rules, so that what is captured can be reached; only what changed.
+    fn write(
+        &mut self,
+        input: &Input,
+        rules: &Ruleset,
+        notes: &mut Vec<String>,
+    ) -> Result<(), CaptureError> {
+        let v4 = self.tables.v4;
+        if let Err(error) = self.routes.apply(input, input.address(v4)) {
+            let name = if v4 { "IPv4" } else { "IPv6" };
+            note(notes, format!("{name} needs a default route to be captured: {error}"));
+        }
+        let text = if v4 { &rules.v4 } else { &rules.v6 };
+        if *text != self.loaded {
+            self.tables.load(text)?;
+            self.loaded.clone_from(text);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<(), CaptureError> {
+        let jumps = self.tables.delete_jumps().map(drop);
+        first_error([jumps, self.clear()])
+    }
+
+    /// Deletes the chains and routes. The jumps must be gone.
+    fn clear(&mut self) -> Result<(), CaptureError> {
+        self.loaded.clear();
+        let chains = self.tables.delete_chains().map(drop);
+        first_error([chains, self.routes.remove().map(drop)])
     }
 }
 

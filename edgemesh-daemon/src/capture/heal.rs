@@ -7,6 +7,8 @@ use crate::capture::error::CaptureError;
 use crate::capture::rules::{IN, OUT, count};
 use crate::capture::{Capture, outward};
 
+/// How often [`Capture::check`] should be called: it runs some twenty short child processes.
+pub const CHECK_EVERY: Duration = Duration::from_secs(10);
 /// How often a jump may be moved to the front: a rival who does the same must not make us race.
 const MOVE_EVERY: Duration = Duration::from_secs(5);
 
