@@ -375,9 +375,13 @@ fn any<I>(results: I) -> Result<bool, CaptureError>
 where
     I: IntoIterator<Item = Result<bool, CaptureError>>,
 {
-    results.into_iter().fold(Ok(false), |so_far, result| match (so_far, result) {
-        (Err(first), _) => Err(first),
-        (Ok(_), Err(error)) => Err(error),
-        (Ok(a), Ok(b)) => Ok(a || b),
-    })
+    let mut whole = Ok(false);
+    for result in results {
+        whole = match (whole, result) {
+            (Err(first), _) => Err(first),
+            (Ok(_), Err(error)) => Err(error),
+            (Ok(before), Ok(now)) => Ok(before || now),
+        };
+    }
+    whole
 }

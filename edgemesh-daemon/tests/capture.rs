@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::namespace::{in_namespace, sh};
+use common::namespace::{in_namespace, replace, sh};
 use common::world::{self, DNS, MARK, OWN, PROXY, ask, reach};
 use edgemesh_daemon::capture::{
     Capture, DeviceKind, DnsCapture, Healed, Input, remove_jumps, remove_leftovers,
@@ -32,6 +32,9 @@ fn input() -> Input {
         outward: vec![],
     }
 }
+
+/// It may wait on a thread of its own.
+const _: fn(Capture) = |capture| drop(std::thread::spawn(move || drop(capture)));
 
 fn start() -> Capture {
     let mut capture = Capture::prepare(input()).unwrap();
@@ -332,15 +335,6 @@ fn damage_is_healed() {
     });
 }
 
-/// Puts a script in the place of a program, in this mount namespace only. `$REAL` is the program.
-fn replace(program: &str, script: &str) {
-    sh(&format!(
-        "at=$(command -v {program}); real=$(readlink -f $at); cp $real /run/{program}.real
-         printf '#!/bin/sh\\nREAL=/run/{program}.real\\n%s\\n' '{script}' > /run/{program}
-         chmod +x /run/{program}; mount --bind /run/{program} $real"
-    ));
-}
-
 #[test]
 fn without_devices_the_address_sits_on_lo() {
     in_namespace("without_devices_the_address_sits_on_lo", || {
@@ -360,35 +354,42 @@ fn without_devices_the_address_sits_on_lo() {
 
 #[test]
 fn lack_of_ipv6_is_a_note() {
-    let lacks: [(&str, fn()); 3] = [
-        ("ip6tables does not work", || {
-            replace("ip6tables", "echo \"ip6tables: cannot initialize\" >&2; exit 3");
-        }),
-        ("rules are refused", || replace("ip6tables-restore", "echo no >&2; exit 1")),
-        ("addresses are refused", || {
-            drop(sh("sysctl -w net.ipv6.conf.all.disable_ipv6=1
-            sysctl -w net.ipv6.conf.default.disable_ipv6=1"))
-        }),
+    // what is lacking, how, whether IPv6 of this host's own processes is captured all the same
+    let lacks: [(&str, fn(), bool); 3] = [
+        ("the table", || replace("ip6tables", "echo cannot initialize >&2; exit 3"), false),
+        ("a match", || replace("ip6tables-restore", "echo no such match >&2; exit 1"), false),
+        ("addresses", || drop(sh("echo 1 | tee /proc/sys/net/ipv6/conf/*/disable_ipv6")), true),
     ];
     in_namespace("lack_of_ipv6_is_a_note", || {
-        sh("ip addr add 10.1.0.1/24 dev lo");
-        for (name, lack) in lacks {
-            let mounts = "while umount /usr/sbin/xtables-nft-multi 2>/dev/null; do :; done";
+        for (lacking, lack, ipv6) in lacks {
             lack();
             let mut capture = Capture::install(input()).unwrap();
-            assert_eq!(
-                capture.report().notes.len().clamp(1, 2),
-                capture.report().notes.len(),
-                "{name}: {:?}",
-                capture.report()
-            );
-            assert!(capture.report().notes[0].contains("IPv6"), "{name}: {:?}", capture.report());
-            assert!(
-                sh("iptables-save")
-                    .contains("-A OUTPUT -m comment --comment edgemesh -j EDGEMESH_OUT")
-            );
+            let report = capture.report().clone();
+            assert_eq!(report.ipv6, ipv6, "{lacking}: {report:?}");
+            assert!(report.notes[0].contains("IPv6"), "{lacking}: {report:?}");
+            assert!(sh("iptables-save").contains("--comment edgemesh -j EDGEMESH_OUT"));
+            assert_eq!(capture.check(Instant::now()).unwrap(), [], "{lacking}");
             capture.remove().unwrap();
-            sh(mounts);
+            sh("rm -f /run/first/*");
+            assert!(!sh("ip6tables-save").contains("EDGEMESH"), "{lacking}");
+        }
+    });
+}
+
+#[test]
+fn what_is_not_allowed_or_locked_is_told_with_the_fix() {
+    in_namespace("what_is_not_allowed_or_locked_is_told_with_the_fix", || {
+        let no_rights = "exec setpriv --bounding-set=-all --inh-caps=-all $REAL \"$@\"";
+        let cases = [
+            (no_rights, "needs CAP_NET_ADMIN: run as root, or set proxy.intercept: none"),
+            ("echo 'Another app is currently holding the xtables lock' >&2; exit 4", "fuser"),
+            ("XTABLES_LOCKFILE=/nonexistent/lock exec iptables-legacy \"$@\"", "XTABLES_LOCKFILE"),
+        ];
+        for (script, want) in cases {
+            replace("iptables", script);
+            let error = Capture::install(input()).err().expect("it cannot work").to_string();
+            assert!(error.contains(want), "{script}: {error}");
+            assert!(!sh("iptables-nft-save; ip link").contains("edgemesh"), "{script}");
         }
     });
 }

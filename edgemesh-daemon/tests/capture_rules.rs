@@ -1,5 +1,7 @@
 //! Golden files of the rules that people read; `UPDATE_GOLDEN=1` rewrites them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::Path;
 
 use edgemesh_daemon::capture::{DnsCapture, Input, render};

@@ -2,6 +2,12 @@
 //!
 //! The test is its own guard and its own child, by its first argument.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails; guard and child talk by lines"
+)]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -15,8 +21,8 @@ use nix::unistd::{Pid, getpid, getppid};
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
-        Some("guard") => guard_role(&args[2], &args[3]),
-        Some("child") => child_role(&args[2], Path::new(&args[3])),
+        Some("--as-guard") => guard_role(&args[2], &args[3]),
+        Some("--as-child") => child_role(&args[2], Path::new(&args[3])),
         _ => all(),
     }
 }
@@ -24,7 +30,7 @@ fn main() {
 fn guard_role(role: &str, dir: &str) {
     let program = Program {
         path: std::env::current_exe().unwrap(),
-        args: ["child", role, dir].map(Into::into).to_vec(),
+        args: ["--as-child", role, dir].map(Into::into).to_vec(),
     };
     let code = guard::run(&program, &mut || println!("cleaned")).unwrap();
     println!("end");
@@ -102,7 +108,7 @@ fn all() {
 
 fn start(role: &str, dir: &Path) -> (Child, BufReader<ChildStdout>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["guard", role])
+        .args(["--as-guard", role])
         .arg(dir)
         .stdout(Stdio::piped())
         .process_group(0)

@@ -152,12 +152,15 @@ fn destination(shown: &str) -> Option<String> {
 }
 
 fn wanted(input: &Input, own: Option<IpAddr>, v4: bool) -> Wanted {
+    let exclude = of_family(&input.exclude, v4);
+    let include = of_family(&input.include, v4).into_iter();
     // A default route of ours would make all the world look reachable.
-    let include = of_family(&input.include, v4).into_iter().filter(|net| net.prefix_len() > 0);
-    let mut captured: BTreeSet<String> = include.map(|net| net.to_string()).collect();
-    for net in of_family(&input.exclude, v4) {
-        captured.remove(&net.to_string());
-        captured.insert(format!("throw {net}"));
+    let reachable = include
+        .filter(|net| net.prefix_len() > 0 && !exclude.iter().any(|wider| wider.contains(net)));
+    let mut captured: BTreeSet<String> = reachable.map(|net| net.to_string()).collect();
+    if !captured.is_empty() {
+        // As if there were no route of ours.
+        captured.extend(exclude.iter().map(|net| format!("throw {net}")));
     }
     let servers = input.nameservers(v4).map(|(_, servers)| servers).unwrap_or_default();
     let servers = servers.into_iter().filter(|server| !server.is_loopback());
@@ -236,6 +239,34 @@ mod tests {
         ];
         for (shown, want) in cases {
             assert_eq!(destination(shown).as_deref(), want, "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_excluded_gets_no_route() {
+        let cases: [(&[&str], &[&str], &[&str]); 6] = [
+            (&[], &[], &[]),
+            (&[], &["10.0.0.0/8"], &[]),
+            (&["10.96.0.0/16", "fd96::/112"], &[], &["10.96.0.0/16"]),
+            (&["10.96.0.0/16"], &["10.96.9.0/24"], &["10.96.0.0/16", "throw 10.96.9.0/24"]),
+            (&["10.96.0.0/16", "11.0.0.0/8"], &["10.0.0.0/8"], &["11.0.0.0/8", "throw 10.0.0.0/8"]),
+            (&["0.0.0.0/0"], &[], &[]),
+        ];
+        for (include, exclude, want) in cases {
+            let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
+            let input = Input {
+                port: 1,
+                addresses: vec![],
+                mark: 1,
+                include: nets(include),
+                exclude: nets(exclude),
+                exclude_ports: vec![],
+                dns: None,
+                outward: vec![],
+            };
+            let wanted = wanted(&input, None, true);
+            assert_eq!(wanted.captured.iter().collect::<Vec<_>>(), want, "{include:?} {exclude:?}");
+            assert_eq!(wanted.rules.is_empty(), want.is_empty());
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::capture::error::CaptureError;
-use crate::capture::include::of_family;
+use crate::capture::include::{covers, of_family};
 
 /// Our chain for connections of this host's own processes.
 pub const OUT: &str = "EDGEMESH_OUT";
@@ -83,8 +83,13 @@ impl Input {
     /// The name servers of one family whose port 53 comes to us, and our port.
     pub(super) fn nameservers(&self, v4: bool) -> Option<(u16, Vec<IpAddr>)> {
         let dns = self.dns.as_ref().filter(|_| !self.exclude_ports.contains(&53))?;
-        let mut servers: Vec<IpAddr> =
-            dns.nameservers.iter().copied().filter(|server| server.is_ipv4() == v4).collect();
+        let ours = |server: &IpAddr| {
+            // Our own address is served without any rule.
+            server.is_ipv4() == v4
+                && !self.addresses.contains(server)
+                && !covers(&self.exclude, *server)
+        };
+        let mut servers: Vec<IpAddr> = dns.nameservers.iter().copied().filter(ours).collect();
         servers.sort_unstable();
         servers.dedup();
         Some((dns.port, servers)).filter(|(_, servers)| !servers.is_empty())
@@ -262,12 +267,19 @@ mod tests {
     }
 
     #[test]
-    fn port_53_excluded_leaves_dns_alone() {
-        let dns = Some(DnsCapture { port: 15053, nameservers: vec!["10.0.0.1".parse().unwrap()] });
-        let with = Input { dns, ..input() };
-        assert!(render(&with).v4.contains("--dport 53"));
+    fn dns_is_left_alone_where_excluded_or_served_directly() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let nameservers = vec![ip("10.0.0.1"), ip("10.0.1.1"), ip("169.254.96.16"), ip("fd00::1")];
+        let with = Input {
+            addresses: vec![ip("169.254.96.16")],
+            exclude: vec!["10.0.1.0/24".parse().unwrap()],
+            dns: Some(DnsCapture { port: 15053, nameservers }),
+            ..input()
+        };
+        assert_eq!(with.nameservers(true), Some((15053, vec![ip("10.0.0.1")])));
+        assert_eq!(render(&with).v4.matches("--dport 53 ").count(), 4); // UDP and TCP, OUT and IN
         let without = Input { exclude_ports: vec![53], ..with };
-        assert!(!render(&without).v4.contains("--dport 53"));
+        assert!(!render(&without).v4.contains("--dport 53 "));
     }
 
     #[test]
