@@ -56,6 +56,8 @@ pub(super) struct Found {
     pub(super) troubles: Vec<(PathBuf, String)>,
     /// Folders by their real path: two ways to one folder, and loops, count once.
     known: HashSet<PathBuf>,
+    /// Something was left out.
+    full: bool,
 }
 
 /// Looks for manifests. Blocks.
@@ -89,11 +91,14 @@ impl Found {
     }
 
     fn look(&mut self, path: PathBuf, depth: usize) {
-        let seen = self.files.len() + self.folders.len();
-        if seen >= MAX_FILES {
-            if seen == MAX_FILES && !self.troubles.iter().any(|(_, reason)| reason == TOO_MANY) {
-                self.troubles.push((path, TOO_MANY.to_owned()));
+        if self.files.len() + self.folders.len() >= MAX_FILES {
+            // Said once, of the first that is left out.
+            if !self.full {
+                let reason =
+                    format!("it and all after it are left out: {MAX_FILES} files are the most");
+                self.troubles.push((path, reason));
             }
+            self.full = true;
             return;
         }
         match fs::metadata(&path) {
@@ -107,10 +112,6 @@ impl Found {
         }
     }
 }
-
-/// Said once, of the first that is left out.
-const TOO_MANY: &str =
-    "this file and all after it are left out: there are more than 20000 files and folders";
 
 fn visible_names(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     let mut names = Vec::new();

@@ -71,20 +71,16 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
             Err(fault) => remark(Severity::Rejected, fault),
             Ok(Found::Nothing(reason)) => remark(Severity::Ignored, top.fault(reason)),
             Ok(Found::Records(records)) => {
-                let origin = match reader {
-                    Reader::Endpoints => Origin::Endpoints,
-                    Reader::List
-                    | Reader::Service
-                    | Reader::EndpointSlice
-                    | Reader::Pod
-                    | Reader::Node
-                    | Reader::TrafficPolicy
-                    | Reader::Later => Origin::Itself,
-                };
                 let line = before.saturating_add(item.line);
                 let mut focus = focus(&top, reader);
                 focus.line = before.saturating_add(focus.line);
-                parsed.documents.push(Document { object, line, focus, origin, records });
+                parsed.documents.push(Document {
+                    object,
+                    line,
+                    focus,
+                    origin: origin(reader),
+                    records,
+                });
             }
         },
     }
@@ -113,6 +109,19 @@ fn title(top: &Field<'_>) -> String {
         (_, Some(name)) if kind == "Node" => format!("{kind} {name}"),
         (None, Some(name)) => format!("{kind} {NAMESPACE}/{name}"),
         (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
+    }
+}
+
+fn origin(reader: Reader) -> Origin {
+    match reader {
+        Reader::Endpoints => Origin::Endpoints,
+        Reader::List
+        | Reader::Service
+        | Reader::EndpointSlice
+        | Reader::Pod
+        | Reader::Node
+        | Reader::TrafficPolicy
+        | Reader::Later => Origin::Itself,
     }
 }
 

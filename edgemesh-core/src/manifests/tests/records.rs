@@ -345,3 +345,21 @@ fn aliases_and_merges() {
     };
     assert_eq!(body(text), Body::Service(want));
 }
+
+#[test]
+fn long_annotations_are_no_trouble() {
+    // As `kubectl apply` leaves them: longer than YAML lets a key be.
+    let long = "{\\\"spec\\\": \\\"x: y\\\"} ".repeat(1000);
+    let want = Body::Service(Service { headless: true, ..Service::default() });
+    let flow = format!(
+        "{{\"apiVersion\":\"v1\",\"kind\":\"Service\",\"spec\":{{\"clusterIP\":\"None\"}},\
+         \"metadata\":{{\"annotations\":{{\"a/b\":\"{long}\"}},\"name\":\"a\"}}}}"
+    );
+    let block = format!(
+        "apiVersion: v1\nkind: Service\nmetadata:\n  annotations:\n    a/b: \"{long}\"\n    c: |\n      {long}\n\
+         \x20 name: a\nspec:\n  clusterIP: None\n"
+    );
+    for text in [flow, block] {
+        assert_eq!(body(&text), want);
+    }
+}

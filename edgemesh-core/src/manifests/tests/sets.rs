@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::manifests::tests::shown;
-use crate::manifests::{MAX_DEPTH, MAX_FILE_BYTES, Observed, read};
+use crate::manifests::{MAX_DEPTH, MAX_FILE_BYTES, MAX_FILES, MAX_REMARKS, Observed, read};
 
 /// A folder with these files.
 fn folder(files: &[(&str, &str)]) -> TempDir {
@@ -218,4 +218,21 @@ fn reading_twice_says_the_same() {
     let observed = observe(&folder);
     assert_eq!((observed.records.len(), observed.remarks.len()), (1_500, 500));
     assert_eq!(observed, observe(&folder));
+}
+
+#[test]
+fn files_and_remarks_are_bounded() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("a.yaml"), "wrong\n---\n".repeat(MAX_REMARKS + 5)).unwrap();
+    let observed = observe(&folder);
+    assert_eq!(observed.remarks.len(), MAX_REMARKS);
+    assert_eq!(observed.remarks[MAX_REMARKS - 1].reason, "6 more remarks are left out");
+    fs::write(folder.path().join("a.yaml"), "").unwrap();
+    for n in 0..MAX_FILES {
+        fs::File::create(folder.path().join(format!("b{n:05}.yaml"))).unwrap();
+    }
+    // The folder counts too, so two are left out, and one Remark says so.
+    let (_, remarks) = told(&observe(&folder), folder.path());
+    let first = format!("b{}.yaml: rejected 0  [] it and all after it", MAX_FILES - 2);
+    assert!(remarks.len() == 1 && remarks[0].starts_with(&first), "{remarks:?}");
 }

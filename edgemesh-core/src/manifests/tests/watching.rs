@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
 
-use crate::manifests::{MAX_DELAY, RESCAN, Watcher};
+use crate::manifests::{MAX_DELAY, QUIET, RESCAN, Watcher};
 
 /// Longer than a settled change, and shorter than the slow look: what arrives within it was heard.
 const HEARD: Duration = Duration::from_secs(8);
@@ -123,6 +123,14 @@ async fn nothing_is_told_without_a_change() {
     fs::create_dir(&folder).unwrap();
     let mut watcher = Watcher::new(std::slice::from_ref(&folder)).unwrap();
     assert!(silent(watcher.changed(), 10 * RESCAN).await);
+    // What was moved away is no longer heard of.
+    let (inside, outside) = (folder.join("sub"), outer.path().join("sub"));
+    fs::create_dir(&inside).unwrap();
+    heard(&mut watcher).await;
+    fs::rename(&inside, &outside).unwrap();
+    heard(&mut watcher).await;
+    write(&outside, "a.yaml", "1");
+    assert!(silent(watcher.changed(), 10 * RESCAN).await);
     // The parent is watched only for the folder itself.
     write(outer.path(), "neighbour.yaml", "1");
     assert!(silent(watcher.changed(), 10 * RESCAN).await);
@@ -151,4 +159,25 @@ async fn a_dropped_wait_loses_nothing() {
         assert!(timeout(Duration::from_millis(5), watcher.changed()).await.is_err());
     }
     heard(&mut watcher).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_changes_is_told_in_time() {
+    let folder = TempDir::new().unwrap();
+    let mut watcher = Watcher::new(&[PathBuf::from(folder.path())]).unwrap();
+    let start = Instant::now();
+    let writes = async {
+        // Virtual time: a change every 25 ms, so that it is never quiet.
+        let mut ticks = tokio::time::interval(QUIET / 2);
+        loop {
+            ticks.tick().await;
+            write(folder.path(), "a.yaml", "1");
+        }
+    };
+    tokio::select! {
+        () = writes => {}
+        () = watcher.changed() => {}
+    }
+    let waited = start.elapsed();
+    assert!(waited >= MAX_DELAY && waited < MAX_DELAY + QUIET, "{waited:?}");
 }
