@@ -47,7 +47,7 @@ fn reject_useless(cli: &Cli) {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Agent(args) => agent(&args),
+        Command::Agent(args) => return agent(&args),
         Command::Redirect(args) => redirect(&args),
         Command::Demo(args) => demo(&args),
         Command::Check(args) => Ok(say::answer(&load(&args)?.to_yaml())?),
@@ -93,12 +93,14 @@ fn completions(shell: Shell) -> anyhow::Result<()> {
     Ok(say::answer(&String::from_utf8_lossy(&script))?)
 }
 
-fn agent(args: &AgentArgs) -> anyhow::Result<()> {
+fn agent(args: &AgentArgs) -> anyhow::Result<ExitCode> {
     let resolved = load(&args.config)?;
+    if agent::needs_guard(&resolved.config) && !args.guarded {
+        log::start_plain(args.log_format, &args.log)?;
+        return Ok(agent::guard()?.into());
+    }
     let log = log::start(args.log_format, &args.log)?;
-    // CALL SITE 1 of 3 for the lead: edgemesh_daemon::agent::run(resolved.config, args.guarded)
-    let _ = (resolved.config, args.guarded, log);
-    anyhow::bail!("agent: not linked yet")
+    agent::run(resolved.config, log, args.guarded).map(|()| ExitCode::SUCCESS)
 }
 
 fn redirect(args: &RedirectArgs) -> anyhow::Result<()> {

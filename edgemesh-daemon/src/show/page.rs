@@ -111,6 +111,7 @@ fn remarks(page: &mut Page, remarks: &[Remark]) {
         let mark = match remark.severity {
             Severity::Rejected => "rejected",
             Severity::Warning => "warning",
+            Severity::Ignored => "ignored",
         };
         page.item(mark, &place.join(": "));
     }

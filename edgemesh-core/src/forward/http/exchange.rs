@@ -339,7 +339,8 @@ impl Ending {
         };
         let shared = call.origin.shared.clone();
         // A connection over which the client is still sending cannot take the next request.
-        if how == How::Whole && call.uploaded.whole.load(Ordering::Acquire) {
+        let reusable = how == How::Whole && call.uploaded.whole.load(Ordering::Acquire);
+        if reusable && !shared.stop.is_cancelled() {
             keep.keep(&shared.pools, hop.address(), now);
         }
         hop.finish(outcome, now);
