@@ -21,11 +21,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::AccessLog;
 use crate::dial::Dial;
+use crate::dns::answer::{BadDomain, Domain};
 use crate::dns::bind::{BindError, bind};
 use crate::dns::resolv::{ResolvConf, Upstreams};
 use crate::dns::server::{Counters, Server};
 use crate::dns::upstream::{Connect, Forwarder};
-use crate::dns::answer::{BadDomain, Domain};
 use crate::forward::Shared;
 use crate::forward::http::{Pools, SWEEP_EVERY};
 use crate::io::now;
@@ -70,7 +70,9 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Our sockets cannot carry the mark, so that our own connections would be captured.
-    #[error("cannot mark sockets: capture needs CAP_NET_ADMIN; run as root, or set proxy.intercept: none")]
+    #[error(
+        "cannot mark sockets: capture needs CAP_NET_ADMIN; run as root, or set proxy.intercept: none"
+    )]
     Mark(#[source] std::io::Error),
     /// The cluster domain is no domain.
     #[error(transparent)]
@@ -175,7 +177,8 @@ impl Mesh {
             addresses.iter().filter(|a| a.port() == 53).map(SocketAddr::ip).collect();
         let conf = ResolvConf::host(own);
         let upstreams = Arc::new(Upstreams::new(conf.load()));
-        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(conf.follow(upstreams.clone())));
+        self.tasks
+            .spawn(self.stop.clone().run_until_cancelled_owned(conf.follow(upstreams.clone())));
         let live = self.live.clone();
         let names = move |namespace: &str, name: &str| {
             let snapshot = live.load();

@@ -20,11 +20,13 @@ use edgemesh_core::config::{DnsIntercept, Intercept};
 use edgemesh_core::dns::resolv::nameservers;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::{Folders, Mesh, Options};
+use edgemesh_core::snapshot::Snapshot;
 use edgemesh_proto::record::NodeName;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::admin::{Admin, State};
 use crate::agent::capturing::{Capturing, Wanted};
+use crate::capture::Input;
 use crate::config::{AgentConfig, Source};
 use crate::guard::{self, Guarded, Program};
 use crate::log::Log;
@@ -185,7 +187,9 @@ fn loopback(port: u16) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = vec![Listener::bind((Ipv4Addr::LOCALHOST, port).into())?];
     match Listener::bind((Ipv6Addr::LOCALHOST, port).into()) {
         Ok(listener) => listeners.push(listener),
-        Err(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => return Err(error.into()),
+        Err(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
+            return Err(error.into());
+        }
         Err(error) => tracing::info!(%error, "no IPv6 loopback; the proxy listens on IPv4 only"),
     }
     Ok(listeners)
@@ -197,18 +201,29 @@ fn bind_page(address: &SocketAddr) -> anyhow::Result<std::net::TcpListener> {
         Ok(listener)
     });
     bound.with_context(|| {
-        format!("cannot listen on {address} (is another agent running? `ss -ltnp` names who holds it)")
+        format!(
+            "cannot listen on {address} (is another agent running? `ss -ltnp` names who holds it)"
+        )
     })
 }
 
 /// What is to be captured, by configuration and records.
 fn wanted(config: &AgentConfig, mesh: &Mesh) -> Wanted {
+    wanted_for(config, &mesh.snapshot())
+}
+
+/// The input of the capture rules for the records of `snapshot`, for `redirect`.
+pub(crate) fn capture_input(config: &AgentConfig, snapshot: &Snapshot) -> Input {
+    wanted_for(config, snapshot).into_input()
+}
+
+fn wanted_for(config: &AgentConfig, snapshot: &Snapshot) -> Wanted {
     let intercepted = match config.dns.intercept {
         DnsIntercept::Auto | DnsIntercept::On => config.dns.listen.first().map(SocketAddr::port),
         DnsIntercept::Off => None,
     };
     let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    Wanted::new(config, &mesh.snapshot(), intercepted, nameservers(&resolv, &[]))
+    Wanted::new(config, snapshot, intercepted, nameservers(&resolv, &[]))
 }
 
 /// Where the name server listens: as configured, and where capture sends queries to.

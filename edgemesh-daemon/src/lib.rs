@@ -9,5 +9,6 @@ pub mod config;
 pub mod guard;
 pub mod log;
 pub mod read;
+pub mod redirect;
 pub mod say;
 pub mod show;

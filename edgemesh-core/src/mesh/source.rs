@@ -79,10 +79,11 @@ impl Source {
     }
 
     async fn read(&mut self) {
-        let folders = self.all();
-        let source = self.folders.source.clone();
+        let mut folders = self.all();
+        let (source, services) = (self.folders.source.clone(), self.folders.services.clone());
         let done = tokio::task::spawn_blocking(move || {
             let trouble = source.as_deref().and_then(unreadable);
+            folders.retain(|folder| services.as_ref() != Some(folder) || folder.exists());
             (trouble.is_none().then(|| read(&folders)), trouble)
         });
         // It fails only when the runtime goes down, and then nobody waits.
@@ -109,7 +110,10 @@ impl Source {
             }
             Observed::Unsaved(error) => {
                 let reason = format!("{error}");
-                tracing::error!(error = &error as &dyn std::error::Error, "records changed, but the metastore could not keep them");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "records changed, but the metastore could not keep them"
+                );
                 self.behind = true;
                 Some(StoreHealth::ReadOnly { reason, since: SystemTime::now() })
             }
@@ -149,11 +153,15 @@ impl Source {
     }
 
     async fn keep_good_copy(&mut self) {
-        let due = self.copied.is_none_or(|at| now().saturating_duration_since(at) >= GOOD_COPY_EVERY);
+        let due =
+            self.copied.is_none_or(|at| now().saturating_duration_since(at) >= GOOD_COPY_EVERY);
         if due && !self.behind {
             self.copied = Some(now());
             if let Err(error) = self.sync.keep_good_copy().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "no good copy of the metastore");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no good copy of the metastore"
+                );
             }
         }
     }

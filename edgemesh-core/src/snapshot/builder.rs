@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{
-    Body, Key, Kind, NodeName, Policy, RateLimit, Record, Service as ServiceRecord, ServiceName,
-    Slice, TargetPort, Transport, Workload, Node,
+    Body, Key, Kind, Node, NodeName, Policy, RateLimit, Record, Service as ServiceRecord,
+    ServiceName, Slice, TargetPort, Transport, Workload,
 };
 
 use crate::limit::Limiter;
+use crate::snapshot::{Active, Backend, Index, Place, Pool, Port, Service, Snapshot, Source, Tier};
 use crate::sniff::declared;
-use crate::snapshot::{
-    Active, Backend, Index, Place, Pool, Port, Service, Snapshot, Source, Tier,
-};
 
 /// A step from one Snapshot to the next.
 #[derive(Clone, Debug, Default)]
@@ -237,7 +235,8 @@ impl Builder {
     /// Marks the Services whose selector matches `workload`.
     fn selecting(&self, namespace: &str, workload: &Workload, dirty: &mut Dirty) {
         let first = ServiceName::new(namespace, "");
-        let of_namespace = self.services.range(first..).take_while(|(n, _)| *n.namespace == *namespace);
+        let of_namespace =
+            self.services.range(first..).take_while(|(n, _)| *n.namespace == *namespace);
         for (name, service) in of_namespace {
             if selects(service, workload) {
                 dirty.services.insert(name.clone());
@@ -252,7 +251,8 @@ impl Builder {
             for name in &dirty.services {
                 let slot = services.binary_search_by(|s| s.name.cmp(name));
                 if let (Ok(slot), Some(record)) = (slot, self.services.get(name)) {
-                    services[slot] = Arc::new(self.service(name, record, Some(&services[slot]), now));
+                    services[slot] =
+                        Arc::new(self.service(name, record, Some(&services[slot]), now));
                 }
             }
             return services;
@@ -451,11 +451,7 @@ fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
     }
 }
 
-fn active(
-    policy: Option<(&Box<str>, &Policy)>,
-    before: Option<&Active>,
-    now: Instant,
-) -> Active {
+fn active(policy: Option<(&Box<str>, &Policy)>, before: Option<&Active>, now: Instant) -> Active {
     let default = Policy::default();
     let (name, policy) = match policy {
         Some((name, policy)) => (Some(name.clone()), policy),

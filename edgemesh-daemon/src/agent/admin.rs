@@ -219,7 +219,7 @@ async fn serve(state: Arc<State>, admin: TcpListener, page: TcpListener, stop: C
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot serve the admin API"),
         };
-        let serve = std::future::IntoFuture::into_future(axum::serve(listener, router));
+        let serve = axum::serve(listener, router).into_future();
         if let Some(Err(error)) = stop.run_until_cancelled(serve).await {
             tracing::error!(%error, "the admin API ended");
         }
@@ -241,10 +241,22 @@ fn api_routes(state: Arc<State>) -> Router {
     type Shared = Extract<Arc<State>>;
     Router::new()
         .route("/v1/status", get(async |Extract(s): Shared| Json(s.status())))
-        .route("/v1/services", get(async |Extract(s): Shared| Json(views::services(&s.live.load(), now()))))
-        .route("/v1/backends", get(async |Extract(s): Shared| Json(views::backends(&s.live.load(), now()))))
-        .route("/v1/nodes", get(async |Extract(s): Shared| Json(views::nodes(&s.live.load(), &s.node))))
-        .route("/v1/policies", get(async |Extract(s): Shared| Json(views::policies(&s.live.load()))))
+        .route(
+            "/v1/services",
+            get(async |Extract(s): Shared| Json(views::services(&s.live.load(), now()))),
+        )
+        .route(
+            "/v1/backends",
+            get(async |Extract(s): Shared| Json(views::backends(&s.live.load(), now()))),
+        )
+        .route(
+            "/v1/nodes",
+            get(async |Extract(s): Shared| Json(views::nodes(&s.live.load(), &s.node))),
+        )
+        .route(
+            "/v1/policies",
+            get(async |Extract(s): Shared| Json(views::policies(&s.live.load()))),
+        )
         .route("/v1/explain", get(explain))
         .route("/v1/log", put(set_log))
         .fallback(async || fail(StatusCode::NOT_FOUND, "no such page; see docs/admin-api.md"))
@@ -254,7 +266,8 @@ fn api_routes(state: Arc<State>) -> Router {
 }
 
 async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
-    let content_type = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    let content_type =
+        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     match page::metrics(&state) {
         Ok(page) => (content_type, page).into_response(),
         Err(error) => fail(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
@@ -302,7 +315,10 @@ fn fail(status: StatusCode, error: &str) -> Response {
 async fn only_from_here(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let local = host.is_some_and(|host| {
-        let name = host.rsplit_once(':').filter(|(_, p)| p.parse::<u16>().is_ok()).map_or(host, |(n, _)| n);
+        let name = host
+            .rsplit_once(':')
+            .filter(|(_, p)| p.parse::<u16>().is_ok())
+            .map_or(host, |(n, _)| n);
         let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
     });

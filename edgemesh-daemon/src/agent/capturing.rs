@@ -122,9 +122,8 @@ impl Capturing {
             return;
         }
         let input = wanted.input.clone();
-        let done = self
-            .with(move |capture| capture.update(Input { outward: outward(), ..input }))
-            .await;
+        let done =
+            self.with(move |capture| capture.update(Input { outward: outward(), ..input })).await;
         self.wanted = Some(wanted);
         self.note(done.err());
     }

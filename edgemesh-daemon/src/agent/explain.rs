@@ -26,7 +26,11 @@ pub(super) fn explained(
 }
 
 fn read(url: &str) -> Result<(String, Option<u16>), String> {
-    let wrong = || format!("`{url}` is neither a URL nor HOST:PORT, such as http://hello.default/ or redis.default:6379");
+    let wrong = || {
+        format!(
+            "`{url}` is neither a URL nor HOST:PORT, such as http://hello.default/ or redis.default:6379"
+        )
+    };
     let uri: Uri = match url.contains("://") {
         true => url.parse(),
         false => format!("tcp://{url}/").parse(),
@@ -74,8 +78,11 @@ fn view(
         }
         Err(refusal) => {
             let row = refusal.row();
-            let view =
-                api::RefusalView { label: row.label.into(), status: row.http, text: row.text.into() };
+            let view = api::RefusalView {
+                label: row.label.into(),
+                status: row.http,
+                text: row.text.into(),
+            };
             (api::Verdict::Refused, None, Some(view))
         }
     };

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use edgemesh_core::dns::server::Counters;
 use edgemesh_core::io::now;
-use edgemesh_core::metrics::{BUCKETS_MICROS, Calls, Carried, Metrics};
 use edgemesh_core::mesh::StoreHealth;
+use edgemesh_core::metrics::{BUCKETS_MICROS, Calls, Carried, Metrics};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -124,8 +124,12 @@ impl Page {
     }
 
     fn dns(&self, out: &mut DescriptorEncoder<'_>, dns: &Counters) -> Result<(), Error> {
-        let mut queries =
-            out.encode_descriptor("dns_queries", "DNS queries by how they ended", None, MetricType::Counter)?;
+        let mut queries = out.encode_descriptor(
+            "dns_queries",
+            "DNS queries by how they ended",
+            None,
+            MetricType::Counter,
+        )?;
         for (outcome, count) in [
             ("answered", &dns.answered),
             ("forwarded", &dns.forwarded),

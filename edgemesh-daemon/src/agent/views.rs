@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use edgemesh_core::balance;
 use edgemesh_core::breaker::Stance;
-use edgemesh_core::snapshot::{Active, Backend, ListedPolicy, Pool, Port, Service, Snapshot, Source};
+use edgemesh_core::snapshot::{
+    Active, Backend, ListedPolicy, Pool, Port, Service, Snapshot, Source,
+};
 use edgemesh_core::sniff::Declared;
 use edgemesh_proto::record::{Locality, PolicyOrigin, RateLimit, Transport};
 
@@ -74,7 +76,8 @@ pub(super) fn backends(snapshot: &Snapshot, now: Instant) -> Vec<api::BackendVie
     let mut views = Vec::new();
     for service in snapshot.services() {
         for port in &service.ports {
-            let named = if port.name.is_empty() { port.port.to_string() } else { port.name.to_string() };
+            let named =
+                if port.name.is_empty() { port.port.to_string() } else { port.name.to_string() };
             views.extend(all_backends(port).into_iter().map(|b| backend(service, &named, b, now)));
         }
     }
@@ -110,7 +113,8 @@ pub(super) fn count_backends(snapshot: &Snapshot, now: Instant) -> (u64, u64) {
         let breaker = service.policy.breaker.as_ref();
         for backend in service.ports.iter().flat_map(all_backends) {
             all += 1;
-            ejected += u64::from(!matches!(backend.live.breaker.look(breaker, now), Stance::Admits));
+            ejected +=
+                u64::from(!matches!(backend.live.breaker.look(breaker, now), Stance::Admits));
         }
     }
     (all, ejected)
@@ -147,9 +151,10 @@ pub(super) fn policies(snapshot: &Snapshot) -> Vec<api::PolicyView> {
     let view = |listed: &ListedPolicy| {
         let found = snapshot.by_name(&listed.service.namespace, &listed.service.name);
         let in_force = listed.overruled_by.is_none();
-        let conflicted = listed.overruled_by.as_ref().map(|winner| {
-            format!("{winner} counts in its place: it is older, or first by name")
-        });
+        let conflicted = listed
+            .overruled_by
+            .as_ref()
+            .map(|winner| format!("{winner} counts in its place: it is older, or first by name"));
         let policy = &listed.policy;
         api::PolicyView {
             namespace: listed.service.namespace.to_string(),
