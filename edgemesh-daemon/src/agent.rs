@@ -22,6 +22,7 @@ use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::{Folders, Mesh, Options};
 use edgemesh_core::snapshot::Snapshot;
 use edgemesh_proto::record::NodeName;
+use edgemesh_router::sources::{self, Named};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::admin::{Admin, State};
@@ -156,24 +157,21 @@ async fn stop(mesh: Mesh, mut capturing: Capturing) {
 }
 
 fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Options> {
-    let source = match (&config.source, &config.cloud) {
-        (Source::Manifests(folder), None) => Some(folder.clone()),
-        (Source::Manifests(_), Some(_)) => {
-            anyhow::bail!("cloud: this version has no Links yet; leave the section out")
-        }
-        (Source::Cloud, _) => anyhow::bail!(
-            "source: this version cannot take records from the cloud yet; use `source: {{ manifests: DIR }}` or --manifests DIR"
-        ),
-        (Source::Kubernetes { .. }, _) => anyhow::bail!(
-            "source: this version cannot ask Kubernetes yet; use `source: {{ manifests: DIR }}` or --manifests DIR"
-        ),
+    anyhow::ensure!(
+        config.cloud.is_none(),
+        "cloud: this version has no Links yet; leave the section out"
+    );
+    let (word, folder) = match &config.source {
+        Source::Manifests(folder) => ("manifests", Some(folder.clone())),
+        Source::Cloud => ("cloud", None),
+        Source::Kubernetes { .. } => ("kubernetes", None),
     };
-    let services = Some(config.services.clone());
+    let folders = sources::open(Named { word, folder })?;
     Ok(Options {
         node: NodeName(config.node.as_str().into()),
         zone: config.zone.as_deref().map(Into::into),
         data_dir: config.data_dir.clone(),
-        folders: Folders { source, services },
+        folders: Folders { services: Some(config.services.clone()), ..folders },
         virtual_range: config.dns.virtual_range.clone(),
         domain: config.dns.domain.clone(),
         mark: needs_guard(config).then_some(config.proxy.mark),

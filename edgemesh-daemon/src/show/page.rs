@@ -76,7 +76,7 @@ fn capture(page: &mut Page, capture: &Capture) {
         CaptureState::Failed => String::from("failed"),
     };
     if !capture.backend.is_empty() {
-        let _ = write!(text, ", iptables {}", capture.backend); // a String takes everything
+        let _ = write!(text, ", {}", capture.backend); // a String takes everything
     }
     if !capture.device.is_empty() {
         let _ = write!(text, ", device {}", capture.device);
