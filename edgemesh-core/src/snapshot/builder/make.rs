@@ -160,8 +160,15 @@ impl Builder {
 fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
     let (v6, v4): (Vec<_>, Vec<_>) = backends.into_iter().partition(|b| b.address.is_ipv6());
     let (no_v4, no_v6) = (v4.is_empty(), v6.is_empty());
-    let v4 = Arc::new(Pool::new(v4, before.map(|p| p.pools[0].as_ref())));
-    let v6 = Arc::new(Pool::new(v6, before.map(|p| p.pools[1].as_ref())));
+    // A borrowed pool is no predecessor: two pools that count their turns together would each
+    // visit only some of their Backends.
+    let own = |family: usize| {
+        let pool = before?.pools[family].as_ref();
+        let first = pool.backends.first()?;
+        (usize::from(first.address.is_ipv6()) == family).then_some(pool)
+    };
+    let v4 = Arc::new(Pool::new(v4, own(0)));
+    let v6 = Arc::new(Pool::new(v6, own(1)));
     match (no_v4, no_v6) {
         (_, true) => [v4.clone(), v4],
         (true, false) => [v6.clone(), v6],
