@@ -43,8 +43,12 @@ pub fn slice(index: u32, backends: u32) -> Record {
         zone: None,
         workload: Some(format!("pod-{index}-{n}").into()),
     };
-    let port =
-        SlicePort { name: "http".into(), port: target(), transport: Transport::Tcp, app_protocol: None };
+    let port = SlicePort {
+        name: "http".into(),
+        port: target(),
+        transport: Transport::Tcp,
+        app_protocol: None,
+    };
     let backends = (0..backends).map(backend).collect();
     record(index, Body::Slice(Slice { service: name(index), ports: vec![port], backends }))
 }

@@ -134,7 +134,8 @@ const fn is_upper(c: char) -> bool {
 }
 
 fn only_port(service: &Service) -> Option<usize> {
-    let mut tcp = (0..service.ports.len()).filter(|i| service.ports[*i].transport == Transport::Tcp);
+    let mut tcp =
+        (0..service.ports.len()).filter(|i| service.ports[*i].transport == Transport::Tcp);
     match (tcp.next(), tcp.next()) {
         (only, None) => only,
         (_, Some(_)) => service.port(80),
