@@ -1,1 +1,238 @@
-//! Placeholder.
+//! Keeps the node in step with its records: what a source says becomes a change, the change is
+//! stored, and only then seen.
+//!
+//! This is the in-process transport: a source observes *everything* it knows, and the difference
+//! to what the metastore holds is the change. Level-triggered, so that a missed or repeated
+//! observation heals itself. [`Sync`] is the one writer of Snapshots.
+
+mod addresses;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use edgemesh_proto::record::{Key, NodeName, Record, ServiceName};
+use ipnet::IpNet;
+
+use crate::snapshot::{Builder, Change as Step, Snapshot};
+use crate::store::{Change, CommitError, Loaded, Store, VirtualAddress};
+use crate::sync::addresses::Addresses;
+
+/// The one writer: from observations to the store, and from there to the Snapshot.
+#[derive(Debug)]
+pub struct Sync {
+    store: Store,
+    builder: Builder,
+    records: BTreeMap<Key, Record>,
+    addresses: Addresses,
+    epoch: [u8; 16],
+    revision: u64,
+    live: Arc<ArcSwap<Snapshot>>,
+    /// The store lacks what is visible already: its disk refused a change.
+    behind: bool,
+}
+
+/// What an observation led to.
+#[derive(Debug)]
+pub enum Observed {
+    /// Nothing was different.
+    Same,
+    /// Stored and visible.
+    Changed {
+        /// The new revision.
+        revision: u64,
+        /// Records put and deleted.
+        put: usize,
+        /// Records deleted.
+        deleted: usize,
+    },
+    /// Visible, but the disk did not take it; tried again with the next observation.
+    Unsaved(CommitError),
+}
+
+impl Sync {
+    /// Takes up what the store held, makes it visible, and goes on from there. Needs no source:
+    /// an agent that was restarted while cut off serves what it served before.
+    pub fn resume(
+        store: Store,
+        loaded: Loaded,
+        node: NodeName,
+        zone: Option<Box<str>>,
+        ranges: &[IpNet],
+        live: Arc<ArcSwap<Snapshot>>,
+        now: Instant,
+    ) -> Self {
+        let Loaded { epoch, revision, records, addresses, .. } = loaded;
+        let records: BTreeMap<Key, Record> =
+            records.into_iter().map(|(record, _)| (record.key(), record)).collect();
+        let addresses = Addresses::new(ranges, addresses);
+        let step = Step {
+            epoch,
+            revision,
+            put: records.values().cloned().collect(),
+            delete: Vec::new(),
+            addresses: addresses.all(),
+        };
+        let mut builder = Builder::new(node, zone);
+        live.store(builder.apply(step, now));
+        Self { store, builder, records, addresses, epoch, revision, live, behind: false }
+    }
+
+    /// Makes the node's records those of `records`. Durable before visible; where the disk does
+    /// not take the change, it is visible all the same and [`Observed::Unsaved`] says so.
+    pub async fn observe(&mut self, records: BTreeMap<Key, Record>, now: Instant) -> Observed {
+        let changed = |(key, record): &(&Key, &Record)| self.records.get(*key) != Some(*record);
+        let put: Vec<Record> = records.iter().filter(changed).map(|(_, r)| r.clone()).collect();
+        let delete: Vec<Key> =
+            self.records.keys().filter(|key| !records.contains_key(*key)).cloned().collect();
+        let moved = self.addresses.settle(&records);
+        if put.is_empty() && delete.is_empty() && moved.is_empty() && !self.behind {
+            return Observed::Same;
+        }
+        if self.epoch == [0; 16] {
+            self.epoch = *uuid::Uuid::new_v4().as_bytes();
+        }
+        self.revision += 1;
+        self.records = records;
+        let (revision, deleted) = (self.revision, delete.len());
+        let stored = self.store.commit(self.change(&put, &delete, &moved)).await;
+        let count = put.len();
+        let step = Step { epoch: self.epoch, revision, put, delete, addresses: moved.services };
+        self.live.store(self.builder.apply(step, now));
+        match stored {
+            Ok(()) => {
+                self.behind = false;
+                Observed::Changed { revision, put: count, deleted }
+            }
+            Err(error) => {
+                self.behind = true;
+                Observed::Unsaved(error)
+            }
+        }
+    }
+
+    /// Copies the store aside, as the fallback for a damaged one.
+    pub async fn keep_good_copy(&self) -> Result<(), CommitError> {
+        self.store.keep_good_copy().await
+    }
+
+    /// Gives the store back, to be closed.
+    pub fn into_store(self) -> Store {
+        self.store
+    }
+
+    fn change(&self, put: &[Record], delete: &[Key], moved: &Moved) -> Change {
+        let (epoch, revision) = (self.epoch, self.revision);
+        if !self.behind {
+            return Change {
+                epoch,
+                revision,
+                reset: false,
+                put: put.to_vec(),
+                delete: delete.to_vec(),
+                addresses_put: moved.put.clone(),
+                addresses_delete: moved.delete.clone(),
+            };
+        }
+        // What the disk refused before is unknown to it: everything goes there again.
+        Change {
+            epoch,
+            revision,
+            reset: true,
+            put: self.records.values().cloned().collect(),
+            delete: Vec::new(),
+            addresses_put: self.addresses.entries(),
+            addresses_delete: moved.delete.clone(),
+        }
+    }
+}
+
+/// Virtual addresses that were given out and taken back.
+#[derive(Debug, Default)]
+struct Moved {
+    /// For the store.
+    put: Vec<VirtualAddress>,
+    /// For the store.
+    delete: Vec<VirtualAddress>,
+    /// For the Snapshot: all addresses of each Service concerned.
+    services: Vec<(ServiceName, Vec<IpAddr>)>,
+}
+
+impl Moved {
+    fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgemesh_proto::record::{Body, Service, ServicePort, TargetPort, Transport};
+
+    use super::*;
+    use crate::io::now;
+
+    fn service(name: &str, cluster_ip: Option<&str>) -> Record {
+        let port = ServicePort {
+            name: "".into(),
+            port: 80.try_into().unwrap(),
+            target: TargetPort::Same,
+            transport: Transport::Tcp,
+            app_protocol: None,
+            node_port: None,
+        };
+        let cluster_ips = cluster_ip.into_iter().map(|ip| ip.parse().unwrap()).collect();
+        let headless = cluster_ip.is_none();
+        let body = Service { ports: vec![port], cluster_ips, headless, ..Service::default() };
+        Record { namespace: "default".into(), name: name.into(), body: Body::Service(body) }
+    }
+
+    fn set(records: &[Record]) -> BTreeMap<Key, Record> {
+        records.iter().map(|r| (r.key(), r.clone())).collect()
+    }
+
+    fn open(folder: &std::path::Path) -> (Sync, Arc<ArcSwap<Snapshot>>) {
+        let (store, loaded, repairs) = Store::open(folder).unwrap();
+        assert!(repairs.is_empty(), "{repairs:?}");
+        let live = Arc::<ArcSwap<Snapshot>>::default();
+        let ranges = ["198.18.0.0/16".parse().unwrap(), "fd96::/112".parse().unwrap()];
+        let node = NodeName("edge-1".into());
+        (Sync::resume(store, loaded, node, None, &ranges, live.clone(), now()), live)
+    }
+
+    /// Invariant 2: rebooted unplugged, the same; and 3: only what was observed is published.
+    #[tokio::test]
+    async fn invariant_2_a_restart_serves_the_last_revision_without_a_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut sync, live) = open(folder.path());
+        let records = set(&[service("a", Some("10.96.0.1")), service("b", None)]);
+        let observed = sync.observe(records.clone(), now()).await;
+        assert!(matches!(observed, Observed::Changed { revision: 1, put: 2, .. }), "{observed:?}");
+        assert!(matches!(sync.observe(records, now()).await, Observed::Same));
+        let before = live.load_full();
+        let addresses = before.by_name("default", "b").unwrap().addresses.clone();
+        assert_eq!(addresses.len(), 2, "one of each family");
+        sync.into_store().close().await;
+
+        let (sync, live) = open(folder.path());
+        let after = live.load_full();
+        assert_eq!((after.epoch, after.revision), (before.epoch, before.revision));
+        assert_eq!(after.by_name("default", "b").unwrap().addresses, addresses);
+        assert!(after.by_address("10.96.0.1".parse().unwrap(), 80).is_some());
+        sync.into_store().close().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_no_longer_observed_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut sync, live) = open(folder.path());
+        sync.observe(set(&[service("a", None), service("b", None)]), now()).await;
+        let a = live.load().by_name("default", "a").unwrap().addresses[0];
+        sync.observe(set(&[service("b", None)]), now()).await;
+        assert!(live.load().by_name("default", "a").is_none());
+        assert!(live.load().owner(a).is_none());
+        assert_eq!(live.load().revision, 2);
+        sync.into_store().close().await;
+    }
+}

@@ -1,10 +1,14 @@
-//! The daemon as a library: the command line, the configuration file, and what people read.
+//! The daemon as a library: everything between the command line and `edgemesh-core`.
 
+pub mod agent;
 pub mod api;
+pub mod capture;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod guard;
 pub mod log;
 pub mod read;
+pub mod redirect;
 pub mod say;
 pub mod show;

@@ -11,7 +11,7 @@ use edgemesh_core::plan::{
     Arrival, Destination, Explanation, Hop, Outcome, Purpose, Target, Via, confirm, explain, plan,
 };
 use edgemesh_core::refusal::Refusal;
-use edgemesh_core::snapshot::{Builder, Change, Snapshot, Source};
+use edgemesh_core::snapshot::{Builder, Change, ListedPolicy, Snapshot, Source};
 use edgemesh_proto::record::{Key, Kind, NodeName};
 
 use crate::grammar::{self, Words};
@@ -140,9 +140,10 @@ impl World {
 
     fn conflict(&mut self, mut words: Words<'_>) -> Result<(), String> {
         let service = grammar::name(words.next("a name")?)?;
-        self.snapshot();
-        let of_service = self.builder.conflicts().into_iter().filter(|c| c.service == service);
-        let got: Vec<_> = of_service.map(|c| format!("{} beats {}", c.winner, c.policy)).collect();
+        let policies = &self.snapshot().policies;
+        let lost = |p: &ListedPolicy| Some(format!("{} beats {}", p.overruled_by.clone()?, p.name));
+        let of_service = policies.iter().filter(|p| p.service == service);
+        let got: Vec<_> = of_service.filter_map(lost).collect();
         expect(&got.join(", "), &words.0.drain(..).collect::<Vec<_>>().join(" "))
     }
 

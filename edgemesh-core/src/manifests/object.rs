@@ -1,0 +1,233 @@
+//! One Kubernetes object: which kind it is, what it is called, and who reads it.
+
+use std::path::Path;
+
+use edgemesh_proto::record::{Body, Record};
+
+use crate::manifests::field::{Fault, Field, brief};
+use crate::manifests::machines::{self, Pod};
+use crate::manifests::tree::{Item, Tree};
+use crate::manifests::{
+    Document, Focus, Origin, Parsed, Remark, Severity, policy, service, slices, syntax,
+};
+
+/// Where objects live when they do not say it.
+const NAMESPACE: &str = "default";
+
+/// Who reads a kind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Reader {
+    List,
+    Service,
+    EndpointSlice,
+    Endpoints,
+    Pod,
+    Node,
+    TrafficPolicy,
+    /// A kind of the design that this version does not serve.
+    Later,
+}
+
+/// Kind, API group, version (empty: any), reader.
+const KINDS: &[(&str, &str, &str, Reader)] = &[
+    ("List", "", "v1", Reader::List),
+    ("Service", "", "v1", Reader::Service),
+    ("EndpointSlice", "discovery.k8s.io", "v1", Reader::EndpointSlice),
+    ("Endpoints", "", "v1", Reader::Endpoints),
+    ("Pod", "", "v1", Reader::Pod),
+    ("Node", "", "v1", Reader::Node),
+    ("TrafficPolicy", "edgemesh.io", "v1alpha1", Reader::TrafficPolicy),
+    ("HTTPRoute", "gateway.networking.k8s.io", "", Reader::Later),
+    ("DestinationRule", "networking.istio.io", "", Reader::Later),
+    ("Rule", "rules.kubeedge.io", "", Reader::Later),
+    ("RuleEndpoint", "rules.kubeedge.io", "", Reader::Later),
+];
+
+/// Reads one object, or every item of a `List`, into `parsed`. `before` is the number of lines of
+/// the file before the text in which the object was found.
+pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
+    if item.tree == Tree::Null {
+        return;
+    }
+    let top = Field::top(item);
+    let object = title(&top);
+    let mut remark = |severity, fault: Fault| {
+        parsed.remarks.push(Remark {
+            severity,
+            file: file.to_owned(),
+            line: before.saturating_add(fault.line),
+            object: object.clone(),
+            field: fault.field,
+            reason: fault.reason,
+        });
+    };
+    match reader(&top) {
+        Err((severity, fault)) => remark(severity, fault),
+        Ok(Reader::List) => match list(item) {
+            Ok(items) => items.iter().for_each(|item| read(file, before, item, parsed)),
+            Err(fault) => remark(Severity::Rejected, fault),
+        },
+        Ok(reader) => match records(&top, reader) {
+            Err(fault) => remark(Severity::Rejected, fault),
+            Ok(Found::Nothing(reason)) => remark(Severity::Ignored, top.fault(reason)),
+            Ok(Found::Records(records)) => {
+                let line = before.saturating_add(item.line);
+                let mut focus = focus(&top, reader);
+                focus.line = before.saturating_add(focus.line);
+                parsed.documents.push(Document {
+                    object,
+                    line,
+                    focus,
+                    origin: origin(reader),
+                    records,
+                });
+            }
+        },
+    }
+}
+
+/// What an object says.
+enum Found {
+    Records(Vec<Record>),
+    /// Not a fault, but nothing either.
+    Nothing(&'static str),
+}
+
+/// `Service default/hello`, as far as it can be told of an object that may be wrong everywhere.
+fn title(top: &Field<'_>) -> String {
+    let text = |field: &Field<'_>, key: &str| -> Option<String> {
+        field.get(key).ok().flatten()?.text().ok().map(brief)
+    };
+    let Some(kind) = text(top, "kind") else {
+        return String::new();
+    };
+    let Ok(Some(metadata)) = top.get("metadata") else {
+        return kind;
+    };
+    match (text(&metadata, "namespace"), text(&metadata, "name")) {
+        (_, None) => kind,
+        (_, Some(name)) if kind == "Node" => format!("{kind} {name}"),
+        (None, Some(name)) => format!("{kind} {NAMESPACE}/{name}"),
+        (Some(namespace), Some(name)) => format!("{kind} {namespace}/{name}"),
+    }
+}
+
+fn origin(reader: Reader) -> Origin {
+    match reader {
+        Reader::Endpoints => Origin::Endpoints,
+        Reader::List
+        | Reader::Service
+        | Reader::EndpointSlice
+        | Reader::Pod
+        | Reader::Node
+        | Reader::TrafficPolicy
+        | Reader::Later => Origin::Itself,
+    }
+}
+
+/// The field by which an object may be at odds with others.
+fn focus(top: &Field<'_>, reader: Reader) -> Focus {
+    let keys: &[&str] = match reader {
+        Reader::Service => &["clusterIP", "clusterIPs"],
+        Reader::TrafficPolicy => &["targetRef"],
+        Reader::List
+        | Reader::EndpointSlice
+        | Reader::Endpoints
+        | Reader::Pod
+        | Reader::Node
+        | Reader::Later => &[],
+    };
+    if let Ok(Some(spec)) = top.get("spec") {
+        for key in keys {
+            if let Ok(Some(field)) = spec.get(key) {
+                return Focus { line: field.line(), field: format!("spec.{key}") };
+            }
+        }
+    }
+    Focus { line: top.line(), field: String::new() }
+}
+
+fn reader(top: &Field<'_>) -> Result<Reader, (Severity, Fault)> {
+    let rejected = |fault| (Severity::Rejected, fault);
+    let version_field = top.need("apiVersion").map_err(rejected)?;
+    let kind_field = top.need("kind").map_err(rejected)?;
+    let api_version = version_field.text().map_err(rejected)?;
+    let kind = kind_field.text().map_err(rejected)?;
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let Some((.., wanted, reader)) = KINDS.iter().find(|row| (row.0, row.1) == (kind, group))
+    else {
+        let reason = "the mesh does not read objects of this kind";
+        return Err((Severity::Ignored, Fault { field: String::new(), ..top.fault(reason) }));
+    };
+    if *reader == Reader::Later {
+        return Err((Severity::Ignored, top.fault("not served by this version yet")));
+    }
+    if *wanted != version {
+        let slash = if group.is_empty() { "" } else { "/" };
+        let reason = format!("`{}` is not read; write {group}{slash}{wanted}", brief(api_version));
+        return Err(rejected(version_field.fault(reason)));
+    }
+    Ok(*reader)
+}
+
+/// The items of a `List`: each is an object of its own, with paths of its own.
+fn list(item: &Item) -> Result<&[Item], Fault> {
+    let top = Field::top(item);
+    let Tree::Map(entries) = &item.tree else {
+        return Err(top.wrong("a map of keys and values"));
+    };
+    match entries.iter().find(|entry| &*entry.key == "items").map(|entry| &entry.tree) {
+        None | Some(Tree::Null) => Ok(&[]),
+        Some(Tree::List(items)) => Ok(items),
+        Some(_) => Err(top.need("items")?.wrong("a list")),
+    }
+}
+
+fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
+    let metadata = top.need("metadata")?;
+    let field = metadata.need("name")?;
+    let name = if reader == Reader::Service { syntax::label } else { syntax::subdomain }(&field)?;
+    let namespace: Box<str> = match reader {
+        Reader::Node => "".into(),
+        Reader::List
+        | Reader::Service
+        | Reader::EndpointSlice
+        | Reader::Endpoints
+        | Reader::Pod
+        | Reader::TrafficPolicy
+        | Reader::Later => namespace(&metadata)?,
+    };
+    let created = syntax::created(&metadata)?;
+    let body = match reader {
+        Reader::Service => Body::Service(service::read(top, created)?),
+        Reader::EndpointSlice => Body::Slice(slices::slice(top, &metadata)?),
+        Reader::Endpoints => return endpoints(top, &namespace, &name),
+        Reader::Pod => match machines::pod(top, &metadata)? {
+            Pod::Runs(workload) => Body::Workload(workload),
+            Pod::Absent(reason) => return Ok(Found::Nothing(reason)),
+        },
+        Reader::Node => Body::Node(machines::node(top, &metadata)?),
+        Reader::TrafficPolicy => Body::Policy(policy::read(top, created)?),
+        Reader::List | Reader::Later => return Ok(Found::Nothing("it holds no records")),
+    };
+    Ok(Found::Records(vec![Record { namespace, name, body }]))
+}
+
+fn namespace(metadata: &Field<'_>) -> Result<Box<str>, Fault> {
+    let namespace = metadata.maybe("namespace", |field| {
+        if field.text()?.is_empty() { Ok(NAMESPACE.into()) } else { syntax::label(field) }
+    })?;
+    Ok(namespace.unwrap_or_else(|| NAMESPACE.into()))
+}
+
+/// One Slice has the name of its Endpoints, several are numbered.
+fn endpoints(top: &Field<'_>, namespace: &str, name: &str) -> Result<Found, Fault> {
+    let slices = slices::endpoints(top, name)?;
+    let several = slices.len() > 1;
+    let records = slices.into_iter().enumerate().map(|(index, slice)| Record {
+        namespace: namespace.into(),
+        name: if several { format!("{name}-{index}").into() } else { name.into() },
+        body: Body::Slice(slice),
+    });
+    Ok(Found::Records(records.collect()))
+}

@@ -1,0 +1,112 @@
+//! One [`Change`] becomes one transaction: records, digest, addresses and projections together.
+
+use edgemesh_proto::record::{Body, Key, Record};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
+
+use crate::store::Change;
+use crate::store::database::Database;
+use crate::store::digest::{Digest, Hasher};
+
+impl Database {
+    /// Applies a change whole, or not at all: deletes first, then puts, records before addresses.
+    pub(super) fn apply(&mut self, change: &Change) -> Result<(), rusqlite::Error> {
+        let (_, _, mut digest) = self.state()?;
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut records =
+            Records { transaction: &transaction, hasher: &mut self.hasher, digest: &mut digest };
+        if change.reset {
+            records.clear()?;
+        }
+        for key in &change.delete {
+            records.delete(key)?;
+        }
+        for record in &change.put {
+            records.put(record, change.revision)?;
+        }
+        put_addresses(&transaction, change)?;
+        transaction
+            .prepare_cached("UPDATE sync_state SET epoch = ?1, revision = ?2, digest = ?3")?
+            .execute((change.epoch, change.revision.cast_signed(), digest.to_bytes()))?;
+        transaction.commit()
+    }
+}
+
+/// The table `record` during one transaction, with its digest.
+struct Records<'a> {
+    transaction: &'a Transaction<'a>,
+    hasher: &'a mut Hasher,
+    digest: &'a mut Digest,
+}
+
+impl Records<'_> {
+    fn clear(&mut self) -> Result<(), rusqlite::Error> {
+        self.transaction
+            .execute_batch("DELETE FROM rule; DELETE FROM endpoint; DELETE FROM record")?;
+        *self.digest = Digest::default();
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &Key) -> Result<(), rusqlite::Error> {
+        let columns = (key.kind.name(), &*key.namespace, &*key.name);
+        let mut statement = self.transaction.prepare_cached(
+            "DELETE FROM record WHERE kind = ?1 AND namespace = ?2 AND name = ?3 RETURNING body",
+        )?;
+        let old: Option<Vec<u8>> = statement.query_row(columns, |row| row.get(0)).optional()?;
+        self.leave(key, old);
+        Ok(())
+    }
+
+    fn put(&mut self, record: &Record, revision: u64) -> Result<(), rusqlite::Error> {
+        let key = record.key();
+        self.delete(&key)?;
+        let (kind, body) = (key.kind.name(), record.encode_body());
+        self.transaction
+            .prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute((
+                kind,
+                &*key.namespace,
+                &*key.name,
+                revision.cast_signed(),
+                body.as_slice(),
+            ))?;
+        self.digest.add(self.hasher.record(kind, &key.namespace, &key.name, &body));
+        project(record);
+        Ok(())
+    }
+
+    fn leave(&mut self, key: &Key, old: Option<Vec<u8>>) {
+        if let Some(body) = old {
+            let hash = self.hasher.record(key.kind.name(), &key.namespace, &key.name, &body);
+            self.digest.remove(hash);
+        }
+    }
+}
+
+/// What else a record writes: the tables `endpoint` and `rule`, once records have these kinds.
+const fn project(record: &Record) {
+    match record.body {
+        Body::Service(_) | Body::Slice(_) | Body::Node(_) | Body::Workload(_) | Body::Policy(_) => {
+        }
+    }
+}
+
+fn put_addresses(transaction: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Error> {
+    let mut delete = transaction.prepare_cached(
+        "DELETE FROM virtual_address \
+         WHERE namespace = ?1 AND name = ?2 AND hostname = ?3 AND address = ?4",
+    )?;
+    for gone in &change.addresses_delete {
+        let service = &gone.service;
+        let address = gone.address.to_string();
+        delete.execute((&*service.namespace, &*service.name, &*gone.hostname, address))?;
+    }
+    let mut put = transaction
+        .prepare_cached("INSERT OR REPLACE INTO virtual_address VALUES (?1, ?2, ?3, ?4)")?;
+    for new in &change.addresses_put {
+        let service = &new.service;
+        let address = new.address.to_string();
+        put.execute((&*service.namespace, &*service.name, &*new.hostname, address))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! One open `meta.db`: reading all of it, applying one change in one transaction, copying it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use edgemesh_proto::record::{Kind, Record, ServiceName};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+
+use crate::store::digest::{Digest, Hasher};
+use crate::store::errors::{Cause, CommitError};
+use crate::store::repair::Repair;
+use crate::store::schema;
+use crate::store::{Loaded, VirtualAddress};
+
+/// How long to wait for a lock that another program (somebody's `sqlite3`) holds.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// The log is cut back to this size when its content has reached the database.
+const LOG_BYTES: u32 = 8 << 20;
+
+/// Pages in the log that start a transfer into the database: 1000 is SQLite's own default, 4 MiB.
+const TRANSFER_PAGES: u32 = 1000;
+
+/// An open metastore.
+pub(super) struct Database {
+    pub(super) connection: Connection,
+    pub(super) hasher: Hasher,
+}
+
+/// What a metastore holds.
+pub(super) struct Contents {
+    pub(super) loaded: Loaded,
+    /// Rows that make no sense.
+    pub(super) skipped: Vec<Repair>,
+    /// Whether the records are those whose digest was stored with them.
+    pub(super) sound: bool,
+}
+
+/// Why a file that is ours cannot be used as it is.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// A later release wrote it.
+    Newer(u32),
+    /// Its content is broken.
+    Damaged(Box<str>),
+    /// It cannot be read or written at the moment; its content may be fine.
+    Unreachable(rusqlite::Error),
+}
+
+impl Database {
+    /// Makes a new, empty database in `file`, whole when this returns.
+    pub(super) fn create(file: &Path) -> Result<(), rusqlite::Error> {
+        let mut connection = Connection::open(file)?;
+        connection.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
+        schema::migrate(&mut connection)
+    }
+
+    /// Opens a database of ours for reading and writing, and brings its tables up to date.
+    pub(super) fn open(file: &Path) -> Result<Self, Fault> {
+        let mut connection = Connection::open_with_flags(
+            file,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        connection.busy_timeout(BUSY)?;
+        // Closing must not write: the file may be about to be moved aside as it is. The owner
+        // transfers the log itself.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        let version = readable_version(&connection)?;
+        if connection.is_readonly("main")? {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+            return Err(Fault::Unreachable(rusqlite::Error::SqliteFailure(code, None)));
+        }
+        let mode: String =
+            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(Fault::Damaged(format!("journal mode {mode}").into()));
+        }
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+        connection.pragma_update(None, "wal_autocheckpoint", TRANSFER_PAGES)?;
+        if version < schema::VERSION {
+            schema::migrate(&mut connection)?;
+        }
+        Ok(Self { connection, hasher: Hasher::default() })
+    }
+
+    /// Opens a database of ours where nothing can be written, not even a lock: the caller knows
+    /// that nobody writes. The log, if there is one, is read too; its index is kept in memory.
+    pub(super) fn open_read_only(file: &Path) -> Result<Self, Fault> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_URI
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut log = file.as_os_str().to_owned();
+        log.push("-wal");
+        // Without a log SQLite would make one; `immutable` promises that none is needed.
+        let logged = fs::metadata(log).is_ok_and(|log| log.len() > 0);
+        let options = if logged { "vfs=unix-none" } else { "immutable=1" };
+        let connection = Connection::open_with_flags(uri(file, options), flags)?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let version = readable_version(&connection)?;
+        if version < schema::VERSION {
+            return Err(Fault::Damaged(format!("schema {version}").into()));
+        }
+        Ok(Self { connection, hasher: Hasher::default() })
+    }
+
+    /// Reads everything, and with it checks every page: `quick_check` finds broken structure, the
+    /// digest finds records that are not those that were stored.
+    pub(super) fn load(&mut self) -> Result<Contents, Fault> {
+        let verdict: String =
+            self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if verdict != "ok" {
+            let place = verdict.trim_start_matches("*** in database main ***").trim();
+            return Err(Fault::Damaged(place.replace('\n', "; ").into()));
+        }
+        let (epoch, revision, digest) = self.state()?;
+        let mut skipped = Vec::new();
+        let (records, found) = self.records(&mut skipped)?;
+        let addresses = self.addresses(&mut skipped)?;
+        Ok(Contents {
+            loaded: Loaded { epoch, revision, digest: digest.to_bytes(), records, addresses },
+            skipped,
+            sound: found == digest,
+        })
+    }
+
+    /// Epoch, revision and digest.
+    pub(super) fn state(&self) -> Result<([u8; 16], u64, Digest), rusqlite::Error> {
+        let sql = "SELECT epoch, revision, digest FROM sync_state";
+        self.connection.prepare_cached(sql)?.query_row([], |row| {
+            let revision: i64 = row.get(1)?;
+            Ok((row.get(0)?, revision.cast_unsigned(), Digest::from_bytes(&row.get(2)?)))
+        })
+    }
+
+    fn records(
+        &mut self,
+        skipped: &mut Vec<Repair>,
+    ) -> Result<(Vec<(Record, u64)>, Digest), Fault> {
+        let mut statement =
+            self.connection.prepare("SELECT kind, namespace, name, revision, body FROM record")?;
+        let mut rows = statement.query([])?;
+        let (mut records, mut digest) = (Vec::new(), Digest::default());
+        while let Some(row) = rows.next()? {
+            let revision: i64 = row.get(3)?;
+            let stored = StoredRecord::read(row)?;
+            let StoredRecord { kind, namespace, name, body } = stored;
+            digest.add(self.hasher.record(kind, namespace, name, body));
+            match stored.decode() {
+                Ok(record) => records.push((record, revision.cast_unsigned())),
+                Err(why) => {
+                    let row = format!("{kind} {namespace}/{name}").into();
+                    skipped.push(Repair::Skipped { row, why });
+                }
+            }
+        }
+        Ok((records, digest))
+    }
+
+    fn addresses(&self, skipped: &mut Vec<Repair>) -> Result<Vec<VirtualAddress>, Fault> {
+        let sql = "SELECT namespace, name, hostname, address FROM virtual_address";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut addresses = Vec::new();
+        while let Some(row) = rows.next()? {
+            let service = ServiceName { namespace: row.get(0)?, name: row.get(1)? };
+            let (hostname, text): (Box<str>, Box<str>) = (row.get(2)?, row.get(3)?);
+            match text.parse::<IpAddr>() {
+                Ok(address) => addresses.push(VirtualAddress { service, hostname, address }),
+                Err(error) => skipped.push(Repair::Skipped {
+                    row: format!("virtual address {text} of {service}").into(),
+                    why: error.to_string().into(),
+                }),
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// Makes the records that are there the stored truth, of an epoch that no registry has: the
+    /// next sync then compares all of them.
+    pub(super) fn adopt_altered(&mut self) -> Result<(), Fault> {
+        let (_, digest) = self.records(&mut Vec::new())?;
+        self.connection.execute(
+            "UPDATE sync_state SET epoch = zeroblob(16), revision = 0, digest = ?1",
+            [digest.to_bytes()],
+        )?;
+        Ok(())
+    }
+
+    /// Writes a compact copy to `file`, which does not exist yet.
+    pub(super) fn copy_to(&self, file: &Path) -> Result<(), rusqlite::Error> {
+        self.connection
+            .execute("VACUUM INTO CAST(?1 AS TEXT)", [file.as_os_str().as_bytes()])
+            .map(drop)
+    }
+
+    /// Transfers the log into the database and ends without leaving one.
+    pub(super) fn close(self) -> Result<(), rusqlite::Error> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        self.connection.close().map_err(|(_, error)| error)
+    }
+}
+
+/// A row of `record`, unchecked.
+struct StoredRecord<'a> {
+    kind: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+    body: &'a [u8],
+}
+
+impl<'a> StoredRecord<'a> {
+    fn read(row: &'a Row<'_>) -> Result<Self, rusqlite::Error> {
+        Ok(Self {
+            kind: row.get_ref(0)?.as_str()?,
+            namespace: row.get_ref(1)?.as_str()?,
+            name: row.get_ref(2)?.as_str()?,
+            body: row.get_ref(4)?.as_blob()?,
+        })
+    }
+
+    fn decode(&self) -> Result<Record, Box<str>> {
+        let Some(kind) = Kind::from_name(self.kind) else {
+            return Err("this program does not know the kind".into());
+        };
+        Record::decode(kind, self.namespace, self.name, self.body)
+            .map_err(|invalid| invalid.to_string().into())
+    }
+}
+
+/// Whether an unmarked SQLite file has our tables. Touches nothing, not even a lock.
+pub(super) fn has_our_tables(file: &Path) -> Result<bool, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(uri(file, "immutable=1"), flags)?;
+    let mut statement = connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = ?1")?;
+    for table in schema::OUR_TABLES {
+        if statement.query_row([table], |_| Ok(())).optional()?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn readable_version(connection: &Connection) -> Result<u32, Fault> {
+    match schema::version(connection)? {
+        version if version <= schema::VERSION => Ok(version),
+        version if version < schema::IMPLAUSIBLE_VERSION => Err(Fault::Newer(version)),
+        version => Err(Fault::Damaged(format!("schema {version}").into())),
+    }
+}
+
+/// A path as SQLite takes it with options: every byte that could mean something is escaped.
+fn uri(file: &Path, options: &str) -> String {
+    let mut uri = String::from("file:");
+    for byte in file.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                uri.push(char::from(*byte));
+            }
+            _ => {
+                let _ = write!(uri, "%{byte:02x}");
+            }
+        }
+    }
+    uri + "?" + options
+}
+
+impl Fault {
+    /// The same, met while a change was to be stored.
+    pub(super) fn on_commit(self, file: &Path) -> CommitError {
+        match self {
+            Self::Unreachable(error) => CommitError::new(file, error),
+            Self::Damaged(why) => CommitError::io(file, io::Error::other(why.to_string())),
+            Self::Newer(found) => {
+                CommitError::io(file, io::Error::other(format!("schema {found} is newer")))
+            }
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        match Cause::of(&error) {
+            // What is left over: a missing table, a value of another type.
+            Cause::Damaged | Cause::Other => Self::Damaged(error.to_string().into()),
+            Cause::Full | Cause::ReadOnly | Cause::Io | Cause::Busy => Self::Unreachable(error),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The data folder on disk: its lock, the names in it, whose a file is, and moves that a power cut
+//! cannot tear.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::store::errors::OpenError;
+use crate::store::repair::Repair;
+use crate::store::schema::APPLICATION_ID;
+
+/// So many damaged files are kept, the newest.
+pub(super) const KEPT_DAMAGED: usize = 3;
+
+/// The database, its write-ahead log, and the journal of a switch between modes. SQLite would
+/// apply a log to whatever lies at the database's place, so all of them move together.
+const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
+
+/// In the lock file after the first successful open: a file at the metastore's place is then
+/// ours, be its content what it may.
+const USED: &str = "this folder holds a metastore of EdgeMesh\n";
+
+/// The longest lock file that is read.
+const LOCK_FILE_BYTES: u64 = 256;
+
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// The names in a data folder.
+#[derive(Clone, Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+}
+
+/// How the folder may be used.
+pub(super) enum Access {
+    /// Read and write; nobody else does.
+    Write(Lock),
+    /// Read only, with the lock where a lock file exists.
+    Read(Option<Lock>, io::Error),
+}
+
+/// The lock on a data folder; gives it up when dropped.
+pub(super) struct Lock {
+    file: Flock<File>,
+    used_before: bool,
+    read_only: bool,
+}
+
+/// Whose the file at the metastore's place is, judged from its first bytes alone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// There is none.
+    Missing,
+    /// It bears our mark.
+    Ours,
+    /// A SQLite file without our mark: its tables have to tell.
+    UnmarkedDatabase,
+    /// Nothing that SQLite can read.
+    NoDatabase,
+}
+
+impl Folder {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_path_buf() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn meta(&self) -> PathBuf {
+        self.path.join("meta.db")
+    }
+
+    pub(super) fn good(&self) -> PathBuf {
+        self.path.join("meta.db.good")
+    }
+
+    /// A file in the making; renamed when whole.
+    pub(super) fn fresh(&self) -> PathBuf {
+        self.path.join("meta.db.new")
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    fn damaged(&self, number: u64, suffix: &str) -> PathBuf {
+        self.path.join(format!("meta.db.damaged-{number}{suffix}"))
+    }
+
+    /// Makes the folder where it is missing and takes its lock.
+    pub(super) fn enter(&self) -> Result<Access, OpenError> {
+        let folder = || self.path.clone();
+        if let Err(source) = DirBuilder::new().recursive(true).mode(0o700).create(&self.path) {
+            return Err(OpenError::Folder { folder: folder(), source });
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        match options.open(self.lock()) {
+            Ok(file) => self.take(file, false).map(Access::Write),
+            Err(error) if refused(&error) => match File::open(self.lock()) {
+                Ok(file) => Ok(Access::Read(Some(self.take(file, true)?), error)),
+                Err(_) => Ok(Access::Read(None, error)),
+            },
+            Err(source) => Err(OpenError::Folder { folder: folder(), source }),
+        }
+    }
+
+    fn take(&self, file: File, read_only: bool) -> Result<Lock, OpenError> {
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((mut file, Errno::EWOULDBLOCK)) => {
+                let pid = text(&mut file).lines().next().and_then(|line| line.parse().ok());
+                return Err(OpenError::Locked { folder: self.path.clone(), pid });
+            }
+            Err((_, errno)) => {
+                return Err(OpenError::Folder { folder: self.path.clone(), source: errno.into() });
+            }
+        };
+        let used_before = text(&mut file).contains(USED.trim_end());
+        let mut lock = Lock { file, used_before, read_only };
+        lock.sign(used_before);
+        Ok(lock)
+    }
+
+    /// Puts the whole file `meta.db.new` in the place of `place`.
+    pub(super) fn put_in_place(&self, place: &Path) -> io::Result<()> {
+        File::open(self.fresh())?.sync_all()?;
+        fs::rename(self.fresh(), place)?;
+        self.sync()
+    }
+
+    /// Makes renames in the folder durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Deletes what an interrupted run left half-made.
+    pub(super) fn clear_fresh(&self) -> io::Result<()> {
+        for suffix in ["", "-journal", "-wal", "-shm"] {
+            absent_is_fine(fs::remove_file(self.path.join(format!("meta.db.new{suffix}"))))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the metastore and its logs aside, where they exist, and forgets the oldest ones.
+    pub(super) fn move_aside(&self, why: &str) -> io::Result<Vec<Repair>> {
+        let mut numbers = self.damaged_numbers()?;
+        let number = numbers.last().map_or(1, |last| last + 1);
+        let mut repairs = Vec::new();
+        // The database first: a log without its database is moved at the next start, but a
+        // database without its log would look whole and be older than it says.
+        for suffix in SUFFIXES {
+            let (from, to) =
+                (self.path.join(format!("meta.db{suffix}")), self.damaged(number, suffix));
+            // An empty log says nothing.
+            if !suffix.is_empty() && fs::metadata(&from).is_ok_and(|log| log.len() == 0) {
+                absent_is_fine(fs::remove_file(&from))?;
+                continue;
+            }
+            match fs::rename(&from, &to) {
+                Ok(()) => repairs.push(Repair::MovedAside { from, to, why: why.into() }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // An index of the log, made anew when needed.
+        absent_is_fine(fs::remove_file(self.path.join("meta.db-shm")))?;
+        if !repairs.is_empty() {
+            numbers.push(number);
+        }
+        let surplus = numbers.len().saturating_sub(KEPT_DAMAGED);
+        for number in &numbers[..surplus] {
+            for suffix in SUFFIXES {
+                absent_is_fine(fs::remove_file(self.damaged(*number, suffix)))?;
+            }
+            repairs.push(Repair::Forgotten { file: self.damaged(*number, "") });
+        }
+        self.sync()?;
+        Ok(repairs)
+    }
+
+    fn damaged_numbers(&self) -> io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("meta.db.damaged-"));
+            // The digits end where the suffix of a log begins.
+            let number = number.and_then(|rest| rest.split('-').next());
+            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+}
+
+impl Lock {
+    /// Whether a metastore of ours was opened here before, or a copy of one is beside it.
+    pub(super) const fn used_before(&self) -> bool {
+        self.used_before
+    }
+
+    /// Whether the folder could not be written when the lock was taken.
+    pub(super) const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Notes that this folder holds a metastore of ours.
+    pub(super) fn mark_used(&mut self) {
+        if !self.used_before {
+            self.used_before = true;
+            self.sign(true);
+        }
+    }
+
+    /// Writes our pid into the lock file, for the message that others get. A full disk does not
+    /// matter here: the lock itself needs no content.
+    fn sign(&mut self, used: bool) {
+        let line = format!("{}\n{}", std::process::id(), if used { USED } else { "" });
+        let file = &mut *self.file;
+        let _ = file.rewind();
+        if file.write_all(line.as_bytes()).is_ok() {
+            let _ = file.set_len(line.len() as u64);
+        }
+    }
+}
+
+impl Owner {
+    /// Reads the first 100 bytes, the header of a SQLite file.
+    pub(super) fn of(file: &Path) -> io::Result<Self> {
+        let mut header = Vec::with_capacity(100);
+        match File::open(file) {
+            Ok(file) => file.take(100).read_to_end(&mut header)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
+            Err(error) => return Err(error),
+        };
+        Ok(if header.get(68..72) == Some(&APPLICATION_ID.to_be_bytes()) {
+            Self::Ours
+        } else if header.starts_with(MAGIC) {
+            Self::UnmarkedDatabase
+        } else {
+            Self::NoDatabase
+        })
+    }
+}
+
+/// Whether an error says that this user may read but not write here.
+pub(super) fn refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })
+}
+
+fn text(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    let _ = file.rewind();
+    let _ = file.take(LOCK_FILE_BYTES).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,388 @@
+//! Brings connections to the mesh by iptables, and takes every trace of that away again.
+//!
+//! Connections of this host's own processes are REDIRECTed to the listener on loopback, those of
+//! pods are DNATed to our own address on our own device; [`rules`] holds both as reviewed text.
+//! Beside the rules there is the device (`device`) and there are routes of last resort (`routes`).
+//! Everything runs child processes and waits for them: call it where blocking is allowed.
+//!
+//! The order of a start is [`Capture::prepare`] (after which `proxy.address` can be listened on),
+//! then the listeners, then [`Capture::start`]; of a stop it is [`Capture::stop_new`], then the
+//! drain, then [`Capture::finish`]: new connections must find no jump to a listener that is gone,
+//! established ones keep what they need until they are drained.
+//! After a crash, [`remove_jumps`] and [`remove_leftovers`] find what is left by its names and
+//! numbers, and the next start takes it over.
+
+mod backend;
+mod command;
+mod device;
+mod error;
+mod heal;
+mod include;
+mod routes;
+pub mod rules;
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use crate::capture::backend::{Backend, Tables};
+use crate::capture::device::Device;
+pub use crate::capture::device::DeviceKind;
+pub use crate::capture::error::CaptureError;
+pub use crate::capture::heal::{CHECK_EVERY, Healed};
+pub use crate::capture::include::{AUTO_PREFIXES, auto_include, covers};
+use crate::capture::routes::Routes;
+pub use crate::capture::routes::outward;
+pub use crate::capture::rules::{DnsCapture, Input, Ruleset, render};
+
+/// The rules, the device and the routes that bring connections to us.
+///
+/// Dropping it removes nothing: a new agent may have taken over. Removing is [`Capture::remove`].
+pub struct Capture {
+    /// What was asked for.
+    asked: Input,
+    /// What holds here: addresses that could be placed, and all outward interfaces seen so far.
+    input: Input,
+    device: Device,
+    families: Vec<Family>,
+    report: Report,
+    healing: heal::State,
+}
+
+/// How connections are captured on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The backend in its own words, such as `iptables v1.8.9 (nf_tables)`.
+    pub backend: String,
+    /// What carries `proxy.address`.
+    pub device: DeviceKind,
+    /// Whether IPv6 is captured.
+    pub ipv6: bool,
+    /// What does not work here, and does not stop us.
+    pub notes: Vec<String>,
+}
+
+/// One family's rules and routes.
+struct Family {
+    tables: Tables,
+    routes: Routes,
+    /// What our chains hold. Empty: nothing yet.
+    loaded: String,
+}
+
+impl Capture {
+    /// Looks at what this node can do, makes the device and puts `proxy.address` on it. Captures
+    /// nothing yet, so that listeners can be opened first.
+    ///
+    /// # Errors
+    /// What is missing here for IPv4. Lack of IPv6 is a note in the report.
+    pub fn prepare(input: Input) -> Result<Self, CaptureError> {
+        input.validate()?;
+        let backend = Backend::detect();
+        let v4 = Tables::new(backend, true);
+        v4.chain("OUTPUT")?;
+        let mut notes = Vec::new();
+        let mut families = vec![Family::new(v4)];
+        families.extend(ipv6(backend, &mut notes));
+        let device = Device::open()?;
+        let report = Report {
+            backend: backend.version(),
+            device: device.kind,
+            ipv6: families.len() > 1,
+            notes,
+        };
+        let healing = heal::State::default();
+        let asked = input.clone();
+        let mut capture = Self { asked, input, device, families, report, healing };
+        capture.address()?;
+        capture.input = capture.effective()?;
+        Ok(capture)
+    }
+
+    /// Begins to capture: routes, then our chains whole, then the jumps to them. Takes over what
+    /// an earlier process left, also half of it. May be called again.
+    ///
+    /// # Errors
+    /// What failed first for IPv4; nothing is captured then. Lack of IPv6 is a note.
+    pub fn start(&mut self) -> Result<(), CaptureError> {
+        let begun = self.begin();
+        if begun.is_err() {
+            // Half of it would capture for a listener that may never come. What failed first says
+            // more than a failure to undo it.
+            let _ = self.stop_new();
+        }
+        begun
+    }
+
+    /// [`Capture::prepare`] and [`Capture::start`].
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn install(input: Input) -> Result<Self, CaptureError> {
+        let mut capture = Self::prepare(input)?;
+        capture.start().map(|()| capture)
+    }
+
+    /// Captures what `input` says from now on: one atomic step a family, none where nothing
+    /// changed. Established connections are not touched.
+    ///
+    /// # Errors
+    /// What failed first; what was captured before still is.
+    pub fn update(&mut self, input: Input) -> Result<(), CaptureError> {
+        if input == self.asked {
+            return Ok(());
+        }
+        input.validate()?;
+        let moved = input.addresses != self.asked.addresses;
+        let before = std::mem::replace(&mut self.asked, input);
+        let seen = std::mem::take(&mut self.input.outward);
+        self.input = Input { outward: seen, ..self.asked.clone() };
+        let done = self.follow(moved);
+        if done.is_err() {
+            self.asked = before; // so that the same input is tried again
+        }
+        done
+    }
+
+    /// Deletes the jumps: nothing new is captured from here on. Idempotent.
+    ///
+    /// # Errors
+    /// What failed first, after all was tried.
+    pub fn stop_new(&mut self) -> Result<(), CaptureError> {
+        self.healing.stopped();
+        first_error(self.families.iter().map(|family| family.tables.delete_jumps().map(drop)))
+    }
+
+    /// Deletes our chains, routes and device. Idempotent. Call [`Capture::stop_new`] first.
+    ///
+    /// # Errors
+    /// What failed first, after all was tried.
+    pub fn finish(&mut self) -> Result<(), CaptureError> {
+        let mut results: Vec<_> = self.families.iter_mut().map(Family::clear).collect();
+        results.push(self.device.remove());
+        first_error(results)
+    }
+
+    /// [`Capture::stop_new`] and [`Capture::finish`].
+    ///
+    /// # Errors
+    /// What failed first, after all was tried.
+    pub fn remove(&mut self) -> Result<(), CaptureError> {
+        first_error([self.stop_new(), self.finish()])
+    }
+
+    /// How connections are captured here.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    fn follow(&mut self, moved: bool) -> Result<(), CaptureError> {
+        if moved {
+            self.address()?;
+        }
+        self.input = self.effective()?;
+        self.write()
+    }
+
+    fn begin(&mut self) -> Result<(), CaptureError> {
+        self.forget_other_backends()?;
+        let rules = render(&self.input);
+        let mut working = Vec::new();
+        for mut family in std::mem::take(&mut self.families) {
+            family.loaded.clear();
+            let begun = family
+                .write(&self.input, &rules, &mut self.report.notes)
+                .and_then(|()| family.tables.place_jumps());
+            match begun {
+                Err(error) if !family.tables.v4 => {
+                    note(&mut self.report.notes, format!("IPv6 is not captured: {error}"));
+                    self.report.ipv6 = false;
+                    // It may have got half way; what cannot be deleted was not made either.
+                    let _ = family.remove();
+                }
+                failed_or_not => {
+                    working.push(family);
+                    if failed_or_not.is_err() {
+                        self.families = working;
+                        return failed_or_not;
+                    }
+                }
+            }
+        }
+        self.families = working;
+        self.healing.started();
+        Ok(())
+    }
+
+    /// Writes what changed.
+    fn write(&mut self) -> Result<(), CaptureError> {
+        let rules = render(&self.input);
+        let notes = &mut self.report.notes;
+        let mut families = self.families.iter_mut();
+        families.try_for_each(|family| family.write(&self.input, &rules, notes))
+    }
+
+    /// Puts `proxy.address` on the device. IPv4 must work, if asked for; IPv6 need not.
+    fn address(&mut self) -> Result<(), CaptureError> {
+        for address in self.asked.addresses.clone() {
+            match self.device.carry(address) {
+                Ok(_) => {}
+                Err(error) if address.is_ipv6() => {
+                    note(&mut self.report.notes, format!("IPv6 of pods is not captured: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// What was asked for, as far as it can be had. An interface that once held a default route
+    /// stays outward: when the uplink is down its neighbours are still no pods.
+    fn effective(&self) -> Result<Input, CaptureError> {
+        let mut input = self.asked.clone();
+        let mut carried = Vec::new();
+        for address in &input.addresses {
+            if self.device.carries(*address)? {
+                carried.push(*address);
+            }
+        }
+        input.addresses = carried;
+        input.outward.extend(outward()?);
+        input.outward.extend(self.input.outward.iter().cloned());
+        input.outward.sort();
+        input.outward.dedup();
+        Ok(input)
+    }
+
+    /// The node may have changed its backend since we were killed.
+    fn forget_other_backends(&self) -> Result<(), CaptureError> {
+        let kept = Tables::name_of(&self.report.backend);
+        let others = Backend::in_use().into_iter();
+        for backend in others.filter(|backend| Tables::name_of(&backend.version()) != kept) {
+            for tables in both(backend) {
+                tables.delete_jumps()?;
+                tables.delete_chains()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Family {
+    fn new(tables: Tables) -> Self {
+        let routes = Routes::new(tables.v4);
+        Self { tables, routes, loaded: String::new() }
+    }
+
+    /// Routes before rules, so that what is captured can be reached; only what changed.
+    fn write(
+        &mut self,
+        input: &Input,
+        rules: &Ruleset,
+        notes: &mut Vec<String>,
+    ) -> Result<(), CaptureError> {
+        let v4 = self.tables.v4;
+        if let Err(error) = self.routes.apply(input, input.address(v4)) {
+            let name = if v4 { "IPv4" } else { "IPv6" };
+            note(notes, format!("{name} needs a default route to be captured: {error}"));
+        }
+        let text = if v4 { &rules.v4 } else { &rules.v6 };
+        if *text != self.loaded {
+            self.tables.load(text)?;
+            self.loaded.clone_from(text);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<(), CaptureError> {
+        let jumps = self.tables.delete_jumps().map(drop);
+        first_error([jumps, self.clear()])
+    }
+
+    /// Deletes the chains and routes. The jumps must be gone.
+    fn clear(&mut self) -> Result<(), CaptureError> {
+        self.loaded.clear();
+        let chains = self.tables.delete_chains().map(drop);
+        first_error([chains, self.routes.remove().map(drop)])
+    }
+}
+
+/// Deletes the jumps of any backend: nothing new is captured from here on. `true`: there were any.
+///
+/// # Errors
+/// What failed first, after all was tried.
+pub fn remove_jumps() -> Result<bool, CaptureError> {
+    let tables = || Backend::in_use().into_iter().flat_map(both);
+    any(tables().map(|tables| tables.delete_jumps()))
+}
+
+/// Deletes what an agent left here: jumps, chains, routes, the device, and `addresses`
+/// (`proxy.address`) where they sit on `lo`. `true`: there was any of it.
+///
+/// # Errors
+/// What failed first, after all was tried.
+pub fn remove_leftovers(addresses: &[IpAddr]) -> Result<bool, CaptureError> {
+    let jumps = remove_jumps();
+    let chains = any(Backend::in_use().into_iter().flat_map(both).map(|t| t.delete_chains()));
+    let routes = any([true, false]
+        .into_iter()
+        .filter(|v4| *v4 || has_ipv6())
+        .map(|v4| Routes::new(v4).remove()));
+    any([jumps, chains, routes, device::remove(addresses)])
+}
+
+/// The tables of both families, where the kernel has the family.
+fn both(backend: Backend) -> impl Iterator<Item = Tables> {
+    let families = [true, false].into_iter();
+    let present = families.map(move |v4| Tables::new(backend, v4));
+    present.filter(|tables| tables.v4 || (has_ipv6() && tables.chain("OUTPUT").is_ok()))
+}
+
+/// IPv6 where program, kernel and table are there; else a note that says what is not.
+fn ipv6(backend: Backend, notes: &mut Vec<String>) -> Option<Family> {
+    if !has_ipv6() {
+        note(notes, "IPv6 is not captured: this kernel runs without it".into());
+        return None;
+    }
+    let tables = Tables::new(backend, false);
+    match tables.chain("OUTPUT") {
+        Ok(_) => Some(Family::new(tables)),
+        Err(error) => {
+            note(notes, format!("IPv6 is not captured: {error}"));
+            None
+        }
+    }
+}
+
+fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
+/// Adds `text` once.
+fn note(notes: &mut Vec<String>, text: String) {
+    if !notes.contains(&text) {
+        notes.push(text);
+    }
+}
+
+fn first_error<I>(results: I) -> Result<(), CaptureError>
+where
+    I: IntoIterator<Item = Result<(), CaptureError>>,
+{
+    any(results.into_iter().map(|result| result.map(|()| true))).map(drop)
+}
+
+/// Whether any did something. Runs all of them, then gives the first error.
+fn any<I>(results: I) -> Result<bool, CaptureError>
+where
+    I: IntoIterator<Item = Result<bool, CaptureError>>,
+{
+    let mut whole = Ok(false);
+    for result in results {
+        whole = match (whole, result) {
+            (Err(first), _) => Err(first),
+            (Ok(_), Err(error)) => Err(error),
+            (Ok(before), Ok(now)) => Ok(before || now),
+        };
+    }
+    whole
+}
