@@ -111,6 +111,32 @@ fn invariant_5_a_bad_record_harms_only_itself() {
     assert_eq!(hop.address(), ([10, 1, 0, 1], 80).into());
 }
 
+/// What `get backends` shows: a raced dial counts from the moment that it is a connection.
+#[test]
+fn calls_are_counted_once() {
+    let mut world = World::default();
+    world.run(
+        "service default/db 10.96.0.1 80
+         slice default/db-1 for=db ports=80 10.1.0.1",
+    );
+    let snapshot = world.snapshot().clone();
+    let live = &snapshot.services()[0].ports[0].pools[0].backends[0].live;
+    for (lines, requests, failures, in_flight) in [
+        ("call 10.96.0.1:80 -> ?", 1, 0, 0),
+        ("fail 10.96.0.1:80 -> ?", 2, 1, 0),
+        ("race r 10.96.0.1:80 -> ?", 2, 1, 1),
+        ("confirm r -> ok", 3, 1, 1),
+        ("confirm r -> ok", 3, 1, 1),
+        ("close r bad", 3, 2, 0),
+        ("race s 10.96.0.1:80 -> ?\nclose s bad", 3, 2, 0),
+    ] {
+        world.run(lines);
+        let counts = [live.requests.load(Relaxed), live.failures.load(Relaxed)];
+        assert_eq!(counts, [requests, failures], "{lines}");
+        assert_eq!(live.in_flight.load(Relaxed), in_flight, "{lines}");
+    }
+}
+
 /// The client's side once a call, the server's side once an attempt, neither for a race: counted
 /// by what is left of a burst when attempts are drawn up in every order.
 #[test]

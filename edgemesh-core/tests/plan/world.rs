@@ -110,7 +110,7 @@ impl World {
             "conflict" => return self.conflict(words),
             "call" | "fail" | "retry" | "open" | "race" => return self.calls(verb, words, &wants),
             "confirm" => {
-                let hop = self.open.get(words.next("a name")?).ok_or("nothing of that name")?;
+                let hop = self.open.get_mut(words.next("a name")?).ok_or("nothing of that name")?;
                 let got = confirm(hop, self.now).map_or_else(say_refusal, |()| "ok".into());
                 return expect(&got, &wants.join(" "));
             }
