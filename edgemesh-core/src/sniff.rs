@@ -301,6 +301,8 @@ mod tests {
             (b"HTT", true),
             (b"\0\0\x12\x04\0\0\0\0\0\0\x03", true),
             (b"\0\0\0\x04\0\0\0\0\0", true),
+            (b"\0\0\x12\x05\0\0\0\0\0", false),
+            (b"\0\x02\0\x04\0\0\0\0\0", false),
             (b"SSH-2.0", false),
             (b"220 mail ready", false),
             (b"J\0\0\0\x0a8.0", false),

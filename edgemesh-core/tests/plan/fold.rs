@@ -30,7 +30,7 @@ struct Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn building_all_equals_folding_the_changes(
@@ -147,7 +147,7 @@ fn line() -> impl Strategy<Value = String> {
         2 => policy.prop_map(|(n, s, created, more)| {
             format!("policy ns/policy-{n} for={s} created={created}{more}")
         }),
-        2 => node.prop_map(|(name, zone)| format!("node {name}{zone}")),
+        3 => node.prop_map(|(name, zone)| format!("node {name}{zone}")),
     ]
 }
 
