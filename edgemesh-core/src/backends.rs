@@ -117,9 +117,14 @@ mod tests {
     #[test]
     fn a_port_is_remembered_after_three_flows_and_forgotten_after_one() {
         let port = PortLive::default();
-        for (server, want) in
-            [(true, false), (true, false), (true, true), (true, true), (false, false), (true, false)]
-        {
+        for (server, want) in [
+            (true, false),
+            (true, false),
+            (true, true),
+            (true, true),
+            (false, false),
+            (true, false),
+        ] {
             port.spoke_first(server);
             assert_eq!(port.is_server_first(), want);
         }

@@ -29,7 +29,9 @@ pub struct Proxy {
     pub exclude: Vec<IpNet>,
     /// Destination ports never to capture.
     pub exclude_ports: Vec<u16>,
-    /// fwmark on the mesh's own sockets, by which the capture rules let them through.
+    /// fwmark on the mesh's own sockets, by which the capture rules let them through. The default
+    /// has no bit in common with the marks of kube-proxy (0x4000, 0x8000) and Cilium (0x0f00),
+    /// which would masquerade or drop what carries them.
     pub mark: u32,
 }
 
@@ -116,7 +118,7 @@ impl Default for Proxy {
             include: Include::Auto(Auto::Auto),
             exclude: Vec::new(),
             exclude_ports: Vec::new(),
-            mark: 0x6d65,
+            mark: 0x2065,
         }
     }
 }

@@ -23,15 +23,15 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 impl Dial {
     /// Connects within `timeout`.
     pub async fn tcp(&self, to: SocketAddr, timeout: Duration) -> Result<TcpStream, DialError> {
-        let socket = self.socket(to).map_err(DialError::Socket)?;
+        let socket = self.tcp_socket(to).map_err(DialError::Socket)?;
         match tokio::time::timeout(timeout, socket.connect(to)).await {
             Ok(connected) => connected.map_err(DialError::Connect),
             Err(_) => Err(DialError::Timeout(timeout)),
         }
     }
 
-    /// A UDP socket for a look-up at `to`, connected to it.
-    pub fn udp(&self, to: SocketAddr) -> io::Result<UdpSocket> {
+    /// A UDP socket of `to`'s family, bound to a port of the kernel's choice.
+    pub fn udp_socket(&self, to: SocketAddr) -> io::Result<UdpSocket> {
         let any: SocketAddr = match to {
             SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
             SocketAddr::V6(_) => ([0u16; 8], 0).into(),
@@ -39,17 +39,11 @@ impl Dial {
         let socket = std::net::UdpSocket::bind(any)?;
         self.mark(SockRef::from(&socket))?;
         socket.set_nonblocking(true)?;
-        socket.connect(to)?;
         UdpSocket::from_std(socket)
     }
 
-    /// Fails where the mark cannot be set: with capture on, that would be a loop.
-    pub fn check(&self) -> io::Result<()> {
-        let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
-        self.mark(SockRef::from(&socket))
-    }
-
-    fn socket(&self, to: SocketAddr) -> io::Result<TcpSocket> {
+    /// A TCP socket of `to`'s family, not yet connected.
+    pub fn tcp_socket(&self, to: SocketAddr) -> io::Result<TcpSocket> {
         let socket = match to {
             SocketAddr::V4(_) => TcpSocket::new_v4(),
             SocketAddr::V6(_) => TcpSocket::new_v6(),
@@ -59,6 +53,12 @@ impl Dial {
         raw.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
         self.mark(raw)?;
         Ok(socket)
+    }
+
+    /// Fails where the mark cannot be set: with capture on, that would be a loop.
+    pub fn check(&self) -> io::Result<()> {
+        let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
+        self.mark(SockRef::from(&socket))
     }
 
     fn mark(&self, socket: SockRef<'_>) -> io::Result<()> {

@@ -150,6 +150,6 @@ fn log(access: &Access<'_>) {
         attempts = access.attempts,
         up = access.up,
         down = access.down,
-        ms = access.took.as_secs_f64() * 1e3,
+        ms = (access.took.as_micros() as f64) / 1e3,
     );
 }

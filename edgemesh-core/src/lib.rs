@@ -6,8 +6,8 @@
 //!
 //! The modules form layers, lowest first; `tests/tidy.rs` enforces who may use whom.
 
-pub mod config;
 pub mod breaker;
+pub mod config;
 pub mod io;
 pub mod limit;
 pub mod refusal;

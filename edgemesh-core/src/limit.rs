@@ -87,7 +87,12 @@ impl StateStore for Fill {
         let mut seen = self.0.load(Ordering::Acquire);
         loop {
             let (answer, next) = measure((seen != 0).then(|| seen.into()))?;
-            match self.0.compare_exchange_weak(seen, next.into(), Ordering::AcqRel, Ordering::Acquire) {
+            match self.0.compare_exchange_weak(
+                seen,
+                next.into(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => return Ok(answer),
                 Err(other) => seen = other,
             }

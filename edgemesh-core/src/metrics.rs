@@ -144,7 +144,10 @@ impl Metrics {
 
     /// Counts of refusals by label; every label is there from the start.
     pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Refusal::LABELS.iter().zip(&self.refusals).map(|(label, count)| (*label, count.load(Relaxed)))
+        Refusal::LABELS
+            .iter()
+            .zip(&self.refusals)
+            .map(|(label, count)| (*label, count.load(Relaxed)))
     }
 
     /// Counts a connection until the guard is dropped.

@@ -16,8 +16,8 @@ use crate::refusal::Refusal;
 use crate::snapshot::{Found, Pool, Service, Snapshot, Tier, split_name};
 
 pub use hop::{Hop, Outcome, Via};
-pub use view::{Explanation, Step};
 use view::{Commit, Look, View};
+pub use view::{Explanation, Step};
 
 /// Where a client wants to go.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +115,11 @@ pub fn resolve<'s>(snapshot: &'s Snapshot, to: Target<'_>) -> Result<Found<'s>, 
     }
 }
 
-fn by_any_case<'s>(snapshot: &'s Snapshot, namespace: &str, name: &str) -> Option<&'s Arc<Service>> {
+fn by_any_case<'s>(
+    snapshot: &'s Snapshot,
+    namespace: &str,
+    name: &str,
+) -> Option<&'s Arc<Service>> {
     let found = snapshot.by_name(namespace, name);
     if found.is_some() || !(namespace.contains(is_upper) || name.contains(is_upper)) {
         return found;

@@ -40,7 +40,10 @@ impl Proxy {
         let stop = self.shared.stop.clone();
         while let Some((stream, peer)) = stop.run_until_cancelled(listener.accept()).await {
             let Ok(permit) = self.room.clone().try_acquire_owned() else {
-                self.shared.metrics.connections_shed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.shared
+                    .metrics
+                    .connections_shed
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 reset_on_close(&stream);
                 continue;
             };

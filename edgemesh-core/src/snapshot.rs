@@ -6,20 +6,20 @@
 mod builder;
 mod pool;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_proto::record::{
-    BalancePolicy, BreakerPolicy, Locality, RetryPolicy, ServiceName, Transport,
+    BalancePolicy, BreakerPolicy, Locality, Node, RetryPolicy, ServiceName, Transport,
 };
 
 use crate::backends::{PortLive, ServiceLive};
 use crate::limit::Limiter;
 use crate::sniff::Declared;
 
-pub use builder::{Builder, Change, ConflictedPolicy};
+pub use builder::{Builder, Change, ListedPolicy};
 pub use pool::{Backend, Pool, Tier};
 
 /// Index over one revision.
@@ -29,6 +29,10 @@ pub struct Snapshot {
     pub epoch: [u8; 16],
     /// Revision of the records.
     pub revision: u64,
+    /// Every Policy, for whoever lists them.
+    pub policies: Arc<[ListedPolicy]>,
+    /// The Node records, for whoever lists them.
+    pub nodes: Arc<BTreeMap<Box<str>, Node>>,
     index: Arc<Index>,
     /// By slot, sorted by name.
     services: Vec<Arc<Service>>,

@@ -138,10 +138,12 @@ pub struct Remark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Severity {
-    /// The object is not served.
+    /// Wrong: it does not count until it is corrected.
     Rejected,
-    /// It is served without the part that is named.
+    /// It counts, and probably is not what was meant.
     Warning,
+    /// Fine, but not for the mesh.
+    Ignored,
 }
 
 /// One of `/v1/services`.
@@ -370,4 +372,18 @@ pub struct RefusalView {
     pub status: u16,
     /// One line for people.
     pub text: String,
+}
+
+impl Capture {
+    /// Nothing is captured.
+    pub const fn off() -> Self {
+        Self {
+            state: CaptureState::Off,
+            backend: String::new(),
+            device: String::new(),
+            include: Vec::new(),
+            outside: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
 }

@@ -106,8 +106,9 @@ impl Capture {
     pub fn start(&mut self) -> Result<(), CaptureError> {
         let begun = self.begin();
         if begun.is_err() {
-            // Half of it would capture for a listener that may never come.
-            self.stop_new()?;
+            // Half of it would capture for a listener that may never come. What failed first says
+            // more than a failure to undo it.
+            let _ = self.stop_new();
         }
         begun
     }

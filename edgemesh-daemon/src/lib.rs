@@ -10,5 +10,6 @@ pub mod demo;
 pub mod guard;
 pub mod log;
 pub mod read;
+pub mod redirect;
 pub mod say;
 pub mod show;

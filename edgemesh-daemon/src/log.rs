@@ -64,6 +64,16 @@ pub fn start(format: Format, filter: &str) -> Result<Log, FilterError> {
     Ok(log)
 }
 
+/// Sets up the log of a process that has no flows, such as the guard: no thread, no reload.
+///
+/// # Errors
+/// [`FilterError`]; also when the process has a log already.
+pub fn start_plain(format: Format, filter: &str) -> Result<(), FilterError> {
+    let layer = operator_layer(format, io::stderr).with_filter(parse(filter)?);
+    let subscriber = Registry::default().with(layer);
+    subscriber.try_init().map_err(|error| FilterError::Log(error.to_string()))
+}
+
 /// The log as a value, with its two writers.
 fn build<W>(
     format: Format,

@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use edgemesh_daemon::agent;
 use edgemesh_daemon::cli::AgentArgs;
 use edgemesh_daemon::cli::Cli;
 use edgemesh_daemon::cli::Command;
@@ -23,13 +24,14 @@ use edgemesh_daemon::config::Resolved;
 use edgemesh_daemon::demo;
 use edgemesh_daemon::log;
 use edgemesh_daemon::read;
+use edgemesh_daemon::redirect;
 use edgemesh_daemon::say;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     reject_useless(&cli);
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             say::complain(format_args!("{error:#}"));
             ExitCode::FAILURE
@@ -45,9 +47,9 @@ fn reject_useless(cli: &Cli) {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
-        Command::Agent(args) => agent(&args),
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = match cli.command {
+        Command::Agent(args) => return agent(&args),
         Command::Redirect(args) => redirect(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => Ok(say::answer(&load(&args)?.to_yaml())?),
@@ -55,7 +57,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Get(args) => ask(&cli.admin, async |admin| read::get(admin, &args).await),
         Command::Explain(args) => ask(&cli.admin, async |admin| read::explain(admin, &args).await),
         Command::Status(args) => ask(&cli.admin, async |admin| read::status(admin, &args).await),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Runs one reading command and prints its answer.
@@ -93,17 +96,17 @@ fn completions(shell: Shell) -> anyhow::Result<()> {
     Ok(say::answer(&String::from_utf8_lossy(&script))?)
 }
 
-fn agent(args: &AgentArgs) -> anyhow::Result<()> {
+fn agent(args: &AgentArgs) -> anyhow::Result<ExitCode> {
     let resolved = load(&args.config)?;
+    if agent::needs_guard(&resolved.config) && !args.guarded {
+        log::start_plain(args.log_format, &args.log)?;
+        return Ok(agent::guard()?.into());
+    }
     let log = log::start(args.log_format, &args.log)?;
-    // CALL SITE 1 of 3 for the lead: edgemesh_daemon::agent::run(resolved.config, args.guarded)
-    let _ = (resolved.config, args.guarded, log);
-    anyhow::bail!("agent: not linked yet")
+    agent::run(resolved.config, log, args.guarded).map(|()| ExitCode::SUCCESS)
 }
 
 fn redirect(args: &RedirectArgs) -> anyhow::Result<()> {
     let resolved = load_file(&args.config, &Flags::default())?;
-    // CALL SITE 2 of 3 for the lead: edgemesh_daemon::redirect::…, by args.action
-    let _ = (resolved.config, args.action);
-    anyhow::bail!("redirect: not linked yet")
+    redirect::run(&resolved.config, args.action)
 }

@@ -51,7 +51,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "proxy: { mark: red }",
-        "agent.yaml:2: proxy.mark: `red` is no mark: a number of 32 bits, such as 0x6d65",
+        "agent.yaml:2: proxy.mark: `red` is no mark: a number of 32 bits, such as 0x2065",
     ),
     ("proxy: { nodePorts: yes }", "agent.yaml:2: proxy.nodePorts: `yes` is neither true nor false"),
     ("proxy: { intercept: nft }", "agent.yaml:2: proxy.intercept: `nft` is none of iptables, none"),

@@ -14,6 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use edgemesh_daemon::capture::{Capture, Input, remove_jumps};
 use edgemesh_daemon::guard::{self, Program};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
@@ -32,7 +33,13 @@ fn guard_role(role: &str, dir: &str) {
         path: std::env::current_exe().unwrap(),
         args: ["--as-child", role, dir].map(Into::into).to_vec(),
     };
-    let code = guard::run(&program, &mut || println!("cleaned")).unwrap();
+    let mut clean = || {
+        if role == "capture" {
+            assert!(remove_jumps().unwrap());
+        }
+        println!("cleaned");
+    };
+    let code = guard::run(&program, &mut clean).unwrap();
     println!("end");
     std::process::exit(code.into());
 }
@@ -58,6 +65,21 @@ fn child_role(role: &str, dir: &Path) {
             kill(getpid(), Signal::SIGKILL).unwrap();
         }
         ("crash" | "panic", true) => println!("second life"),
+        ("capture", false) => {
+            let mut capture = Capture::prepare(input()).unwrap();
+            line.captures().unwrap();
+            capture.start().unwrap();
+            line.ready().unwrap();
+            println!("jumps at first: {}", jumps());
+            kill(getpid(), Signal::SIGKILL).unwrap();
+        }
+        ("capture", true) => {
+            println!("jumps after the crash: {}", jumps());
+            let mut capture = Capture::install(input()).unwrap();
+            println!("jumps in the second life: {}", jumps());
+            capture.remove().unwrap();
+            println!("jumps at last: {}", jumps());
+        }
         ("orphan" | "wait", _) => {
             let mut taken = SigSet::empty();
             taken.add(Signal::SIGTERM);
@@ -76,6 +98,24 @@ fn child_role(role: &str, dir: &Path) {
         }
         (other, _) => panic!("no role {other}"),
     }
+}
+
+fn input() -> Input {
+    Input {
+        port: 15001,
+        addresses: vec!["169.254.96.16".parse().unwrap()],
+        mark: 0x6d65,
+        include: vec!["10.96.0.0/16".parse().unwrap()],
+        exclude: vec![],
+        exclude_ports: vec![],
+        dns: None,
+        outward: vec![],
+    }
+}
+
+fn jumps() -> usize {
+    let saved = Command::new("iptables-save").args(["-t", "nat"]).output().unwrap();
+    String::from_utf8(saved.stdout).unwrap().matches("-j EDGEMESH_").count()
 }
 
 fn all() {
@@ -102,6 +142,7 @@ fn all() {
         );
         println!("guard: {role} ok");
     }
+    a_crash_leaves_no_black_hole();
     signals_are_handed_on();
     a_killed_guard_takes_the_child_along();
 }
@@ -128,6 +169,26 @@ fn line_with(out: &mut BufReader<ChildStdout>, word: &str) -> String {
         }
         text.push_str(&line);
     }
+}
+
+/// In namespaces of its own, since it captures.
+fn a_crash_leaves_no_black_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("unshare")
+        .arg("-rnm")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--as-guard", "capture"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let fix = "; if there are no namespaces here: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
+    assert!(output.status.success(), "{text}{errors}{fix}");
+    for want in ["at first: 2", "after the crash: 0", "in the second life: 2", "at last: 0"] {
+        assert!(text.contains(want), "no `{want}` in {text}{errors}");
+    }
+    println!("guard: capture ok");
 }
 
 fn signals_are_handed_on() {

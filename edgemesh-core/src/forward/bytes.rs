@@ -255,8 +255,10 @@ mod tests {
             };
             tokio::join!(send, receive).1
         };
-        let ((a, b), carriage) =
-            tokio::join!(async { tokio::join!(drive(client, 7), drive(backend, 7 ^ 0xff)) }, carriage);
+        let ((a, b), carriage) = tokio::join!(
+            async { tokio::join!(drive(client, 7), drive(backend, 7 ^ 0xff)) },
+            carriage
+        );
         assert_eq!((a, b), ((N, 0), (N, 0)));
         assert_eq!(carriage, Carriage { up: N as u64, down: N as u64, broken: None });
     }

@@ -19,7 +19,7 @@ use crate::forward::Shared;
 use crate::plan::{Arrival, Target};
 
 pub use body::Body;
-pub use pool::Pools;
+pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
 
 /// Where the requests of one client connection come from, and where they go.

@@ -107,15 +107,21 @@ impl Look {
     ) -> Explanation {
         let verdict = decided.map(|chosen| {
             let backend = &chosen.pool.backends[chosen.backend];
-            let probe = if chosen.pass == Pass::Probe { ", as the probe of its breaker" } else { "" };
+            let probe =
+                if chosen.pass == Pass::Probe { ", as the probe of its breaker" } else { "" };
             let policy = balance::name(chosen.service.policy.balance);
             let of = chosen.pool.backends.len();
             let tier = backend.tier.name();
-            self.step("pick", format!("{} by {policy} from tier {tier}, {of} in all{probe}", backend.address));
+            self.step(
+                "pick",
+                format!("{} by {policy} from tier {tier}, {of} in all{probe}", backend.address),
+            );
             let via = Via::to(backend);
             let how = match via {
                 Via::Local => "the backend runs on this node",
-                Via::PlainDial => "no agent is known where the backend runs: its address is dialled",
+                Via::PlainDial => {
+                    "no agent is known where the backend runs: its address is dialled"
+                }
             };
             self.step("via", how.into());
             (backend.address, via)
@@ -134,7 +140,10 @@ impl View for Look {
             Target::Name { host, port: None, .. } => format!("name {host}"),
         };
         let named = if port.name.is_empty() { String::new() } else { format!(" ({})", port.name) };
-        self.step("resolve", format!("{by} is Service {}, port {}{named}", service.name, port.port));
+        self.step(
+            "resolve",
+            format!("{by} is Service {}, port {}{named}", service.name, port.port),
+        );
         let from = match service.source {
             Source::Slices => "its Slices",
             Source::Workloads => "ready Pods that its selector matches, since it has no Slice",
@@ -149,7 +158,12 @@ impl View for Look {
         self.service = Some(service.name.clone());
     }
 
-    fn take(&mut self, side: &'static str, limiter: &Limiter, now: Instant) -> Result<(), Duration> {
+    fn take(
+        &mut self,
+        side: &'static str,
+        limiter: &Limiter,
+        now: Instant,
+    ) -> Result<(), Duration> {
         let looked = limiter.look(now);
         let limit = limiter.limit();
         let at = if side == "server" { "at caller" } else { "at entry" };
@@ -157,7 +171,10 @@ impl View for Look {
             Ok(()) => "admits".into(),
             Err(wait) => format!("is spent for {} ms", wait.as_millis().max(1)),
         };
-        self.step("limit", format!("{side} side, {} a second, bursts of {}, {at}: {says}", limit.qps, limit.burst));
+        self.step(
+            "limit",
+            format!("{side} side, {} a second, bursts of {}, {at}: {says}", limit.qps, limit.burst),
+        );
         looked
     }
 

@@ -19,7 +19,9 @@ use crate::forward::http::Version;
 use crate::io::now;
 use crate::plan::{Arrival, Destination, Hop, Outcome, Purpose, Target, plan};
 use crate::proxy::{Spoken, http};
-use crate::sniff::{LONGEST_HELLO, LONGEST_PREFIX, Protocol, Verdict, client_hello, detect, is_http_greeting};
+use crate::sniff::{
+    LONGEST_HELLO, LONGEST_PREFIX, Protocol, Verdict, client_hello, detect, is_http_greeting,
+};
 
 /// How long a client may be silent before its server gets the chance to speak first.
 const CLIENT_FIRST: Duration = Duration::from_millis(10);

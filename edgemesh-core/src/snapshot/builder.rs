@@ -6,15 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{
-    Body, Key, Kind, NodeName, Policy, RateLimit, Record, Service as ServiceRecord, ServiceName,
-    Slice, TargetPort, Transport, Workload, Node,
+    Body, Key, Kind, Node, NodeName, Policy, RateLimit, Record, Service as ServiceRecord,
+    ServiceName, Slice, TargetPort, Transport, Workload,
 };
 
 use crate::limit::Limiter;
+use crate::snapshot::{Active, Backend, Index, Place, Pool, Port, Service, Snapshot, Source, Tier};
 use crate::sniff::declared;
-use crate::snapshot::{
-    Active, Backend, Index, Place, Pool, Port, Service, Snapshot, Source, Tier,
-};
 
 /// A step from one Snapshot to the next.
 #[derive(Clone, Debug, Default)]
@@ -49,20 +47,22 @@ pub struct Builder {
     current: Arc<Snapshot>,
 }
 
-/// A Policy that another one for the same Service overrules.
+/// A Policy, and whether it counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConflictedPolicy {
-    /// The loser.
-    pub policy: Box<str>,
-    /// The Service that both name.
+pub struct ListedPolicy {
+    /// Its name, in the namespace of the Service.
+    pub name: Box<str>,
+    /// The Service that it is for.
     pub service: ServiceName,
-    /// The winner.
-    pub winner: Box<str>,
+    /// What it says.
+    pub policy: Policy,
+    /// The Policy for the same Service that counts in its place.
+    pub overruled_by: Option<Box<str>>,
 }
 
 /// Longest TCP connect where no Policy says otherwise: on a site's network a backend that needs
 /// longer is in trouble, and the retry goes elsewhere.
-pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a change makes necessary.
 #[derive(Default)]
@@ -70,6 +70,8 @@ struct Dirty {
     services: BTreeSet<ServiceName>,
     /// Names, addresses or ports changed: the maps must be made anew.
     index: bool,
+    policies: bool,
+    nodes: bool,
     all: bool,
 }
 
@@ -114,31 +116,32 @@ impl Builder {
             true => Arc::new(Index::new(&services)),
             false => self.current.index.clone(),
         };
-        let next =
-            Snapshot { epoch: change.epoch, revision: change.revision, index, services };
+        let policies = match dirty.policies {
+            true => self.listed_policies().into(),
+            false => self.current.policies.clone(),
+        };
+        let nodes = match dirty.nodes {
+            true => Arc::new(self.nodes.clone()),
+            false => self.current.nodes.clone(),
+        };
+        let (epoch, revision) = (change.epoch, change.revision);
+        let next = Snapshot { epoch, revision, policies, nodes, index, services };
         self.current = Arc::new(next);
         self.current.clone()
     }
 
-    /// Policies that lost, for `status`.
-    pub fn conflicts(&self) -> Vec<ConflictedPolicy> {
+    fn listed_policies(&self) -> Vec<ListedPolicy> {
         let mut out = Vec::new();
         for (service, policies) in &self.policies {
-            let Some((winner, _)) = winner(policies) else { continue };
-            out.extend(policies.keys().filter(|name| *name != winner).map(|name| {
-                ConflictedPolicy {
-                    policy: name.clone(),
-                    service: service.clone(),
-                    winner: winner.clone(),
-                }
+            let winner = winner(policies).map(|(name, _)| name);
+            out.extend(policies.iter().map(|(name, policy)| ListedPolicy {
+                name: name.clone(),
+                service: service.clone(),
+                policy: policy.clone(),
+                overruled_by: winner.filter(|winner| *winner != name).cloned(),
             }));
         }
         out
-    }
-
-    /// The Node records.
-    pub const fn nodes(&self) -> &BTreeMap<Box<str>, Node> {
-        &self.nodes
     }
 
     fn put(&mut self, record: Record, dirty: &mut Dirty) {
@@ -158,6 +161,7 @@ impl Builder {
             }
             Body::Policy(policy) => {
                 self.forget_policy(&own, dirty);
+                dirty.policies = true;
                 let owner = ServiceName::new(&own.namespace, &policy.service);
                 dirty.services.insert(owner.clone());
                 self.policies.entry(owner.clone()).or_default().insert(own.name.clone(), policy);
@@ -173,6 +177,7 @@ impl Builder {
             Body::Node(node) => {
                 let zone = node.zone.clone();
                 let before = self.nodes.insert(record.name, node);
+                dirty.nodes = true;
                 dirty.all |= before.is_none_or(|before| before.zone != zone);
             }
         }
@@ -193,7 +198,10 @@ impl Builder {
                     self.selecting(&key.namespace, &gone, dirty);
                 }
             }
-            Kind::Node => dirty.all |= self.nodes.remove(&key.name).is_some(),
+            Kind::Node => {
+                dirty.nodes = true;
+                dirty.all |= self.nodes.remove(&key.name).is_some();
+            }
             // Nothing in here is made from these yet.
             Kind::Route | Kind::Endpoint | Kind::Rule | Kind::Revocation => {}
         }
@@ -213,6 +221,7 @@ impl Builder {
 
     fn forget_policy(&mut self, policy: &ServiceName, dirty: &mut Dirty) {
         if let Some(owner) = self.policy_owner.remove(policy) {
+            dirty.policies = true;
             if let Some(policies) = self.policies.get_mut(&owner) {
                 policies.remove(&policy.name);
                 if policies.is_empty() {
@@ -226,7 +235,8 @@ impl Builder {
     /// Marks the Services whose selector matches `workload`.
     fn selecting(&self, namespace: &str, workload: &Workload, dirty: &mut Dirty) {
         let first = ServiceName::new(namespace, "");
-        let of_namespace = self.services.range(first..).take_while(|(n, _)| *n.namespace == *namespace);
+        let of_namespace =
+            self.services.range(first..).take_while(|(n, _)| *n.namespace == *namespace);
         for (name, service) in of_namespace {
             if selects(service, workload) {
                 dirty.services.insert(name.clone());
@@ -241,7 +251,8 @@ impl Builder {
             for name in &dirty.services {
                 let slot = services.binary_search_by(|s| s.name.cmp(name));
                 if let (Ok(slot), Some(record)) = (slot, self.services.get(name)) {
-                    services[slot] = Arc::new(self.service(name, record, Some(&services[slot]), now));
+                    services[slot] =
+                        Arc::new(self.service(name, record, Some(&services[slot]), now));
                 }
             }
             return services;
@@ -421,7 +432,9 @@ fn selects(service: &ServiceRecord, workload: &Workload) -> bool {
 
 /// TrafficPolicy before DestinationRule, then the older, then the name.
 fn winner(policies: &BTreeMap<Box<str>, Policy>) -> Option<(&Box<str>, &Policy)> {
-    policies.iter().min_by_key(|(name, policy)| (policy.origin, policy.created, *name))
+    // An unknown age is the youngest: whoever knows better wins.
+    let age = |policy: &Policy| (policy.created == 0, policy.created);
+    policies.iter().min_by_key(|(name, policy)| (policy.origin, age(policy), *name))
 }
 
 /// One pool a family; a family without Backends borrows the other's, since the mesh, unlike a
@@ -438,11 +451,7 @@ fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
     }
 }
 
-fn active(
-    policy: Option<(&Box<str>, &Policy)>,
-    before: Option<&Active>,
-    now: Instant,
-) -> Active {
+fn active(policy: Option<(&Box<str>, &Policy)>, before: Option<&Active>, now: Instant) -> Active {
     let default = Policy::default();
     let (name, policy) = match policy {
         Some((name, policy)) => (Some(name.clone()), policy),

@@ -132,7 +132,8 @@ mod tests {
         assert_eq!(all(Locality::None), vec![0..3]);
         assert_eq!(all(Locality::OnlyNode), vec![0..1]);
 
-        let second = Pool::new(vec![backend(2, Tier::Anywhere), backend(9, Tier::Node)], Some(&first));
+        let second =
+            Pool::new(vec![backend(2, Tier::Anywhere), backend(9, Tier::Node)], Some(&first));
         assert!(Arc::ptr_eq(&second.backends[1].live, &first.backends[0].live));
         assert!(Arc::ptr_eq(&second.live, &first.live));
         assert_eq!(second.tiers(Locality::PreferNode).collect::<Vec<_>>(), [0..1, 1..2]);

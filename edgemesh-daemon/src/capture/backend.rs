@@ -1,6 +1,7 @@
 //! Picks iptables-nft or iptables-legacy, and reads and writes the nat table through it.
 
 use std::fs;
+use std::io::ErrorKind;
 
 use iptables::IPTables;
 
@@ -64,13 +65,12 @@ impl Backend {
     /// Asking the legacy backend about a table creates it, and with it a second set of hooks: so
     /// ask the kernel first.
     fn is_loaded(self) -> bool {
-        let names = || fs::read_to_string("/proc/thread-self/net/ip_tables_names");
         let legacy = match self {
             Self::Nft => false,
             Self::Legacy => true,
             Self::System => !self.version().contains("nf_tables"),
         };
-        !legacy || names().is_ok_and(|names| names.lines().any(|name| name == "nat"))
+        !legacy || legacy_tables().is_none_or(|names| names.lines().any(|name| name == "nat"))
     }
 
     /// What the program calls itself, such as `iptables v1.8.9 (nf_tables)`.
@@ -80,10 +80,15 @@ impl Backend {
     }
 
     fn weigh(self) -> Weight {
+        // In a user namespace legacy cannot list its tables, but can save those we name.
+        let blind = self == Self::Legacy && legacy_tables().is_none();
+        let calls: &[&[&str]] = if blind { &[&["-t", "nat"], &["-t", "filter"]] } else { &[&[]] };
         let mut weight = Weight::default();
         for v4 in [true, false] {
-            if let Ok(output) = run(self.programs(v4).save, &[], "") {
-                weight.add(&output.stdout);
+            for args in calls {
+                if let Ok(output) = run(self.programs(v4).save, args, "") {
+                    weight.add(&output.stdout);
+                }
             }
         }
         weight
@@ -103,6 +108,16 @@ impl Backend {
             }
         };
         Programs { tables, restore, save }
+    }
+}
+
+/// The tables that legacy iptables has in this network namespace, one a line. `None`: the kernel
+/// does not let us know.
+fn legacy_tables() -> Option<String> {
+    match fs::read_to_string("/proc/thread-self/net/ip_tables_names") {
+        Ok(names) => Some(names),
+        Err(error) if error.kind() == ErrorKind::NotFound => Some(String::new()),
+        Err(_) => None,
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn mark(text: &str) -> Result<u32, String> {
         Some(hex) => u32::from_str_radix(hex, 16),
         None => text.parse(),
     };
-    number.map_err(|_| format!("`{text}` is no mark: a number of 32 bits, such as 0x6d65"))
+    number.map_err(|_| format!("`{text}` is no mark: a number of 32 bits, such as 0x2065"))
 }
 
 pub(crate) fn flag(text: &str) -> Result<bool, String> {

@@ -76,7 +76,7 @@ fn capture(page: &mut Page, capture: &Capture) {
         CaptureState::Failed => String::from("failed"),
     };
     if !capture.backend.is_empty() {
-        let _ = write!(text, ", iptables {}", capture.backend); // a String takes everything
+        let _ = write!(text, ", {}", capture.backend); // a String takes everything
     }
     if !capture.device.is_empty() {
         let _ = write!(text, ", device {}", capture.device);
@@ -111,6 +111,7 @@ fn remarks(page: &mut Page, remarks: &[Remark]) {
         let mark = match remark.severity {
             Severity::Rejected => "rejected",
             Severity::Warning => "warning",
+            Severity::Ignored => "ignored",
         };
         page.item(mark, &place.join(": "));
     }

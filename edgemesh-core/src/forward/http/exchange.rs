@@ -69,7 +69,10 @@ pub(super) struct Ending {
 }
 
 /// Answers one request of a client's connection.
-pub(super) async fn exchange(origin: Arc<Origin>, mut request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn exchange(
+    origin: Arc<Origin>,
+    mut request: Request<Incoming>,
+) -> Response<Body> {
     if request.method() == Method::CONNECT && origin.towards == Towards::Named {
         return upgrade::connect(origin, request).await;
     }
@@ -94,7 +97,10 @@ fn towards_backend(request: &mut Request<Upload>, call: &Call) {
         return; // keeps scheme and authority, which HTTP/2 carries beside the path
     }
     *request.version_mut() = Version::HTTP_11;
-    if request.headers().get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    if request
+        .headers()
+        .get(EXPECT)
+        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
     {
         upgrade::wait_for_continue(request);
     }
@@ -134,7 +140,12 @@ async fn attempt_until_answered(
                         && hop.service().live.may_retry() =>
                 {
                     drop((response, keep)); // the body is of no interest, nor is its connection
-                    Failure { refusal: Refusal::Unhealthy { retry_after: std::time::Duration::ZERO }, again: Some(again), sent: false, backends_fault: true }
+                    Failure {
+                        refusal: Refusal::Unhealthy { retry_after: std::time::Duration::ZERO },
+                        again: Some(again),
+                        sent: false,
+                        backends_fault: true,
+                    }
                 }
                 Ok(answer) => return Ok((answer, hop)),
                 Err(failure) => failure,
@@ -160,7 +171,8 @@ fn deliver(mut call: Call, answer: Answer, hop: Hop, wanted: Option<Wanted>) -> 
     let Answer { mut response, keep, .. } = answer;
     let status = response.status().as_u16();
     let became = wanted.filter(|wanted| wanted.granted(&response));
-    let protocol = became.as_ref().and_then(|_| response.headers().get(http::header::UPGRADE).cloned());
+    let protocol =
+        became.as_ref().and_then(|_| response.headers().get(http::header::UPGRADE).cloned());
     if let Some(became) = became {
         let theirs = hyper::upgrade::on(&mut response);
         call.origin.shared.clone().tasks.spawn(became.carry(theirs, call, hop, status));
@@ -339,7 +351,8 @@ impl Ending {
         };
         let shared = call.origin.shared.clone();
         // A connection over which the client is still sending cannot take the next request.
-        if how == How::Whole && call.uploaded.whole.load(Ordering::Acquire) {
+        let reusable = how == How::Whole && call.uploaded.whole.load(Ordering::Acquire);
+        if reusable && !shared.stop.is_cancelled() {
             keep.keep(&shared.pools, hop.address(), now);
         }
         hop.finish(outcome, now);

@@ -145,6 +145,15 @@ impl Pools {
         }
     }
 
+    /// Closes everything that is idle at this moment.
+    pub fn sweep_all(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.http1.clear();
+            shard.http2.clear();
+        }
+    }
+
     /// Idle and shared connections, for `status`.
     pub fn len(&self) -> usize {
         let of = |shard: &Mutex<Shard>| {

@@ -13,11 +13,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 use tokio::sync::Notify;
 
+use crate::forward::http::Origin;
 use crate::forward::http::answer::refuse;
 use crate::forward::http::body::{Body, Upload};
 use crate::forward::http::exchange::Call;
 use crate::forward::http::head::{named, upgrade};
-use crate::forward::http::Origin;
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
 use crate::metrics::{Carried, Ended};
@@ -90,10 +90,7 @@ pub(super) fn wait_for_continue(request: &mut Request<Upload>) {
 }
 
 /// `CONNECT svc.ns:port` at the explicit proxy: a connection of bytes to a Service.
-pub(super) async fn connect(
-    origin: Arc<Origin>,
-    mut request: Request<Incoming>,
-) -> Response<Body> {
+pub(super) async fn connect(origin: Arc<Origin>, mut request: Request<Incoming>) -> Response<Body> {
     let began = now();
     let (host, port) = named(&request);
     let purpose = Purpose::Call;

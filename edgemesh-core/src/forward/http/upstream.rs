@@ -230,10 +230,7 @@ impl Failure {
     }
 }
 
-async fn connect_http1(
-    shared: &Shared,
-    hop: &Hop,
-) -> Result<http1::SendRequest<Upload>, Failure> {
+async fn connect_http1(shared: &Shared, hop: &Hop) -> Result<http1::SendRequest<Upload>, Failure> {
     let stream = dial(shared, hop).await?;
     let (sender, connection) = http1::Builder::new()
         .handshake(TokioIo::new(stream))
@@ -247,10 +244,7 @@ async fn connect_http1(
     Ok(sender)
 }
 
-async fn connect_http2(
-    shared: &Shared,
-    hop: &Hop,
-) -> Result<http2::SendRequest<Upload>, Failure> {
+async fn connect_http2(shared: &Shared, hop: &Hop) -> Result<http2::SendRequest<Upload>, Failure> {
     let stream = dial(shared, hop).await?;
     let (sender, connection) = http2::Builder::new(Tracked(shared.tasks.clone()))
         .timer(TokioTimer::new())

@@ -1,0 +1,52 @@
+# The one entry point, for people and for CI. `make help` lists the targets.
+SHELL := /bin/bash
+CARGO ?= cargo
+FEATURES ?=
+
+# What the tests and the demo talk to: real clients and servers from the distribution.
+PACKAGES := iptables iproute2 procps util-linux curl bind9-dnsutils redis-server redis-tools \
+  mariadb-server mariadb-client openssh-server openssh-client nginx-light openssl \
+  python3-grpcio nghttp2-client wrk netcat-openbsd gcc libc6-dev
+
+.PHONY: help deps demo test lint bench golden fuzz
+
+help: ## Show the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## Install what tests and demo talk to (Debian, Ubuntu; asks for root)
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo -n "$$p "; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	root=; if [ $$(id -u) != 0 ]; then root=sudo; fi; \
+	echo "installing: $$missing"; \
+	if [ -n "$$root" ] && ! command -v sudo >/dev/null; then \
+	  echo "run as root: apt-get update && apt-get install -y --no-install-recommends $$missing"; exit 1; fi; \
+	$$root apt-get update -q && \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing
+
+demo: ## A whole world in network namespaces: what the mesh does, shown and judged
+	@command -v cc >/dev/null || { echo "a C compiler is missing (SQLite is built from source): make deps"; exit 1; }
+	$(CARGO) build --release -p edgemesh-daemon
+	./target/release/edgemesh demo
+
+test: deps ## All tests: unit, property, namespaces with real programs
+	$(CARGO) test --workspace --no-fail-fast
+	$(CARGO) test -p edgemesh-daemon --no-default-features --lib --no-fail-fast
+
+lint: ## Formatting, clippy without warnings, forbidden crates
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p edgemesh-daemon --no-default-features --all-targets -- -D warnings
+	@for crate in aws-lc-rs openssl-sys reqwest rustls-pemfile; do \
+	  if $(CARGO) tree --workspace -i $$crate 2>/dev/null | grep -q .; then \
+	    echo "$$crate is in the dependency tree; crates.md says why it must not be"; exit 1; fi; done
+
+bench: ## Benches of the decision core and the data path (figures: benches/README.md)
+	$(CARGO) bench -p edgemesh-benches
+
+golden: ## Rewrite every snapshot and generated file; then read the diff
+	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules
+	git diff --stat
+
+fuzz: ## Fuzz one parser: make fuzz TARGET=sniff (needs cargo-fuzz and a nightly toolchain)
+	@test -n "$(TARGET)" || { echo "name a target: $$(ls fuzz/fuzz_targets | sed 's/\.rs//' | tr '\n' ' ')"; exit 2; }
+	cd fuzz && $(CARGO) +nightly fuzz run $(TARGET) -- -max_total_time=$${SECONDS_MAX:-60}

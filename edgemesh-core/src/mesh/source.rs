@@ -1,0 +1,173 @@
+//! Follows the folders of manifests: reads them whole, hands them to `sync`, waits for a change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::io::now;
+use crate::manifests::{Observed as Manifests, Remark, Severity, Watcher, read};
+use crate::mesh::status::{Cell, StoreHealth};
+use crate::sync::{Observed, Sync};
+
+/// Folders of manifests.
+#[derive(Clone, Debug, Default)]
+pub struct Folders {
+    /// The source of records. When it cannot be read, the last records stay: a disk that is not
+    /// mounted yet does not mean that every Service is gone.
+    pub source: Option<PathBuf>,
+    /// This node's own Services; may be missing.
+    pub services: Option<PathBuf>,
+}
+
+/// A change that the disk refused is tried again after this long.
+const RETRY_STORE: Duration = Duration::from_secs(10);
+/// The good copy of the store is renewed at most this often.
+const GOOD_COPY_EVERY: Duration = Duration::from_secs(3600);
+/// Pause before another try to watch, where the kernel gives no inotify instance.
+const RETRY_WATCH: Duration = Duration::from_secs(1);
+
+pub(super) struct Source {
+    folders: Folders,
+    sync: Sync,
+    status: Arc<Cell>,
+    behind: bool,
+    copied: Option<Instant>,
+}
+
+impl Source {
+    pub(super) const fn new(folders: Folders, sync: Sync, status: Arc<Cell>) -> Self {
+        Self { folders, sync, status, behind: false, copied: None }
+    }
+
+    fn all(&self) -> Vec<PathBuf> {
+        self.folders.source.iter().chain(&self.folders.services).cloned().collect()
+    }
+
+    /// Reads everything once.
+    pub(super) async fn read_once(mut self) -> Self {
+        self.read().await;
+        self
+    }
+
+    /// Reads again whenever something changed, until `stop`. Gives `sync` back.
+    pub(super) async fn follow(mut self, stop: CancellationToken) -> Sync {
+        // The watch begins before the next read, so that no change falls between.
+        let mut watcher = None;
+        loop {
+            if watcher.is_none() {
+                match Watcher::new(&self.all()) {
+                    Ok(new) => watcher = Some(new),
+                    Err(error) => tracing::warn!(%error, "manifests are read every second instead"),
+                }
+                self.read().await;
+            }
+            let changed = async {
+                match &mut watcher {
+                    Some(watcher) => watcher.changed().await,
+                    None => tokio::time::sleep(RETRY_WATCH).await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return self.sync,
+                () = changed => {}
+                () = tokio::time::sleep(RETRY_STORE), if self.behind => {}
+            }
+            self.read().await;
+        }
+    }
+
+    async fn read(&mut self) {
+        let mut folders = self.all();
+        let (source, services) = (self.folders.source.clone(), self.folders.services.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            let trouble = source.as_deref().and_then(unreadable);
+            folders.retain(|folder| services.as_ref() != Some(folder) || folder.exists());
+            (trouble.is_none().then(|| read(&folders)), trouble)
+        });
+        // It fails only when the runtime goes down, and then nobody waits.
+        let Ok((manifests, trouble)) = done.await else { return };
+        match manifests {
+            Some(manifests) => self.observe(manifests).await,
+            None => {
+                let trouble = trouble.unwrap_or_default();
+                tracing::warn!("{trouble}; the last records stay in force");
+                self.status.update(|status| status.source_trouble = Some(trouble));
+            }
+        }
+    }
+
+    async fn observe(&mut self, Manifests { records, remarks }: Manifests) {
+        self.report(&remarks);
+        let observed = self.sync.observe(records, now()).await;
+        let store = match observed {
+            Observed::Same => None,
+            Observed::Changed { revision, put, deleted } => {
+                tracing::info!(revision, put, deleted, "records changed");
+                self.behind = false;
+                Some(StoreHealth::Ok)
+            }
+            Observed::Unsaved(error) => {
+                let reason = format!("{error}");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "records changed, but the metastore could not keep them"
+                );
+                self.behind = true;
+                Some(StoreHealth::ReadOnly { reason, since: SystemTime::now() })
+            }
+        };
+        let changed = store.is_some();
+        self.status.update(|status| {
+            status.source_trouble = None;
+            status.read_at = Some(now());
+            status.has_records = true;
+            status.remarks = remarks.into();
+            match (&status.store, store) {
+                // Keeps the time since when.
+                (StoreHealth::ReadOnly { .. }, Some(StoreHealth::ReadOnly { .. })) | (_, None) => {}
+                (_, Some(store)) => status.store = store,
+            }
+        });
+        if changed {
+            self.status.records_changed();
+        }
+        self.keep_good_copy().await;
+    }
+
+    /// Logs what was not said before.
+    fn report(&self, remarks: &[Remark]) {
+        let known = self.status.get();
+        for remark in remarks.iter().filter(|remark| !known.remarks.contains(remark)) {
+            let Remark { severity, file, line, object, field, reason } = remark;
+            let file = file.display();
+            match severity {
+                Severity::Rejected => {
+                    tracing::warn!(%file, line, object, field, "rejected: {reason}");
+                }
+                Severity::Note => tracing::info!(%file, line, object, field, "{reason}"),
+                Severity::Ignored => tracing::debug!(%file, line, object, "ignored: {reason}"),
+            }
+        }
+    }
+
+    async fn keep_good_copy(&mut self) {
+        let due =
+            self.copied.is_none_or(|at| now().saturating_duration_since(at) >= GOOD_COPY_EVERY);
+        if due && !self.behind {
+            self.copied = Some(now());
+            if let Err(error) = self.sync.keep_good_copy().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no good copy of the metastore"
+                );
+            }
+        }
+    }
+}
+
+fn unreadable(folder: &Path) -> Option<String> {
+    let error = std::fs::read_dir(folder).err()?;
+    Some(format!("cannot read the manifests in {}: {error}", folder.display()))
+}

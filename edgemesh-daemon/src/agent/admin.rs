@@ -1,0 +1,332 @@
+//! The admin API and the page for scrapers, on a thread and a runtime of their own, so that
+//! whoever asks never stalls a flow.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use axum::extract::{Query, Request, State as Extract};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, put};
+use axum::{Json, Router};
+use edgemesh_core::dns::server::Counters;
+use edgemesh_core::io::now;
+use edgemesh_core::manifests::Severity;
+use edgemesh_core::mesh::{Mesh, StatusCell, StoreHealth};
+use edgemesh_core::metrics::Metrics;
+use edgemesh_core::snapshot::Snapshot;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tower::limit::GlobalConcurrencyLimitLayer;
+
+use crate::agent::explain::explained;
+use crate::agent::{page, views};
+use crate::api;
+use crate::config::AgentConfig;
+use crate::log::Log;
+
+/// Requests at once; more wait, so that a scraper gone wild cannot take the machine.
+const AT_ONCE: usize = 16;
+
+/// What the pages are made from.
+pub(super) struct State {
+    node: String,
+    domain: String,
+    listeners: Vec<String>,
+    pub(super) live: Arc<ArcSwap<Snapshot>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) dns: Option<Arc<Counters>>,
+    pub(super) status: Arc<StatusCell>,
+    pub(super) log: Log,
+    capture: ArcSwap<Option<api::Capture>>,
+    stopping: AtomicBool,
+}
+
+impl State {
+    pub(super) fn new(
+        config: &AgentConfig,
+        mesh: &Mesh,
+        listening: &[SocketAddr],
+        log: Log,
+    ) -> Self {
+        let mut listeners: Vec<String> =
+            listening.iter().map(|address| format!("proxy {address}")).collect();
+        listeners.extend(config.dns.listen.iter().map(|address| format!("dns {address}")));
+        listeners.push(format!("admin {}", config.admin.listen));
+        listeners.push(format!("metrics {}", config.metrics.listen));
+        Self {
+            node: config.node.clone(),
+            domain: config.dns.domain.clone(),
+            listeners,
+            live: mesh.live(),
+            metrics: mesh.metrics(),
+            dns: mesh.dns_counters(),
+            status: mesh.status(),
+            log,
+            capture: ArcSwap::default(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Capture is in place, or off.
+    pub(super) fn captured(&self, view: api::Capture) {
+        self.capture.store(Arc::new(Some(view)));
+    }
+
+    /// No longer ready: whoever balances over agents looks elsewhere.
+    pub(super) fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// What is missing; empty = ready.
+    pub(super) fn not_ready(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if self.stopping.load(Ordering::Relaxed) {
+            missing.push("stopping".into());
+        }
+        if !self.status.get().has_records {
+            missing.push("no records yet: neither from the store nor from the source".into());
+        }
+        match self.capture.load().as_ref() {
+            None => missing.push("capture is not in place yet".into()),
+            Some(view) if view.state == api::CaptureState::Failed => {
+                missing.push(format!("capture failed: {}", view.notes.join("; ")));
+            }
+            Some(_) => {}
+        }
+        missing
+    }
+
+    fn status(&self) -> api::Status {
+        let (snapshot, status) = (self.live.load(), self.status.get());
+        let (backends, ejected) = views::count_backends(&snapshot, now());
+        let not_ready = self.not_ready();
+        let open = self.metrics.connections_open.load(Ordering::Relaxed);
+        let refusals: BTreeMap<String, u64> = self
+            .metrics
+            .refusals()
+            .filter(|(_, count)| *count > 0)
+            .map(|(label, count)| (label.to_owned(), count))
+            .collect();
+        let mut repairs = status.repairs.clone();
+        if let StoreHealth::ReadOnly { reason, .. } = &status.store {
+            repairs.push(reason.clone());
+        }
+        api::Status {
+            node: self.node.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            ready: not_ready.is_empty(),
+            not_ready,
+            revision: snapshot.revision,
+            epoch: snapshot.epoch.iter().map(|byte| format!("{byte:02x}")).collect(),
+            data_age_seconds: self.status.data_age(now()).map(|age| age.as_secs()),
+            store: match status.store {
+                StoreHealth::Ok => api::StoreState::Ok,
+                StoreHealth::ReadOnly { .. } => api::StoreState::StoreReadOnly,
+            },
+            repairs,
+            capture: self.capture.load().as_ref().clone().unwrap_or_else(api::Capture::off),
+            listeners: self.listeners.clone(),
+            services: snapshot.services().len() as u64,
+            backends,
+            ejected,
+            flows: api::Flows {
+                open: open.try_into().unwrap_or(0),
+                total: self.metrics.connections.load(Ordering::Relaxed),
+            },
+            refusals,
+            remarks: self.remarks(&snapshot),
+        }
+    }
+
+    /// What the source says, what cannot be read of it, and Policies that are overruled.
+    fn remarks(&self, snapshot: &Snapshot) -> Vec<api::Remark> {
+        let status = self.status.get();
+        let trouble = status.source_trouble.iter().map(|reason| api::Remark {
+            severity: api::Severity::Rejected,
+            file: String::new(),
+            line: 0,
+            object: "source".into(),
+            field: String::new(),
+            reason: format!("{reason}; the last records stay in force"),
+        });
+        let said = status.remarks.iter().map(|remark| api::Remark {
+            severity: match remark.severity {
+                Severity::Rejected => api::Severity::Rejected,
+                Severity::Note => api::Severity::Warning,
+                Severity::Ignored => api::Severity::Ignored,
+            },
+            file: remark.file.display().to_string(),
+            line: remark.line.into(),
+            object: remark.object.clone(),
+            field: remark.field.clone(),
+            reason: remark.reason.clone(),
+        });
+        let overruled = views::policies(snapshot).into_iter().filter_map(|policy| {
+            Some(api::Remark {
+                severity: api::Severity::Warning,
+                file: String::new(),
+                line: 0,
+                object: format!("{} {}/{}", policy.origin, policy.namespace, policy.name),
+                field: "spec.targetRef".into(),
+                reason: policy.conflicted?,
+            })
+        });
+        trouble.chain(said).chain(overruled).collect()
+    }
+}
+
+/// The thread that serves both pages.
+pub(super) struct Admin {
+    stop: CancellationToken,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Admin {
+    /// Serves the admin API on `admin` and the page for scrapers on `page`.
+    pub(super) fn start(
+        state: Arc<State>,
+        admin: TcpListener,
+        page: TcpListener,
+    ) -> anyhow::Result<Self> {
+        let stop = CancellationToken::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let stopped = stop.clone();
+        let serve = move || runtime.block_on(serve(state, admin, page, stopped));
+        let thread = std::thread::Builder::new()
+            .name("edgemesh-admin".into())
+            .spawn(serve)
+            .context("cannot start the thread of the admin API")?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(self) {
+        self.stop.cancel();
+        // It ends by itself now; a panic in there was reported when it happened.
+        let _ = self.thread.join();
+    }
+}
+
+async fn serve(state: Arc<State>, admin: TcpListener, page: TcpListener, stop: CancellationToken) {
+    let run = async |listener: TcpListener, router: Router| {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "cannot serve the admin API"),
+        };
+        let serve = axum::serve(listener, router).into_future();
+        if let Some(Err(error)) = stop.run_until_cancelled(serve).await {
+            tracing::error!(%error, "the admin API ended");
+        }
+    };
+    tokio::join!(run(admin, api_routes(state.clone())), run(page, probes(state)));
+}
+
+/// `/metrics`, `/healthz` and `/readyz` only: this one may be reached from elsewhere.
+fn probes(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .layer(GlobalConcurrencyLimitLayer::new(AT_ONCE))
+        .with_state(state)
+}
+
+fn api_routes(state: Arc<State>) -> Router {
+    type Shared = Extract<Arc<State>>;
+    Router::new()
+        .route("/v1/status", get(async |Extract(s): Shared| Json(s.status())))
+        .route(
+            "/v1/services",
+            get(async |Extract(s): Shared| Json(views::services(&s.live.load(), now()))),
+        )
+        .route(
+            "/v1/backends",
+            get(async |Extract(s): Shared| Json(views::backends(&s.live.load(), now()))),
+        )
+        .route(
+            "/v1/nodes",
+            get(async |Extract(s): Shared| Json(views::nodes(&s.live.load(), &s.node))),
+        )
+        .route(
+            "/v1/policies",
+            get(async |Extract(s): Shared| Json(views::policies(&s.live.load()))),
+        )
+        .route("/v1/explain", get(explain))
+        .route("/v1/log", put(set_log))
+        .fallback(async || fail(StatusCode::NOT_FOUND, "no such page; see docs/admin-api.md"))
+        .with_state(state.clone())
+        .merge(probes(state))
+        .layer(from_fn(only_from_here))
+}
+
+async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
+    let content_type =
+        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    match page::metrics(&state) {
+        Ok(page) => (content_type, page).into_response(),
+        Err(error) => fail(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
+    match state.not_ready() {
+        missing if missing.is_empty() => "ready\n".into_response(),
+        missing => (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n").into_response(),
+    }
+}
+
+/// The query of `/v1/explain`; headers and caller do not matter to any decision yet.
+#[derive(Deserialize)]
+struct Asked {
+    url: String,
+}
+
+async fn explain(Extract(state): Extract<Arc<State>>, asked: Query<Asked>) -> Response {
+    match explained(&state.live.load(), &state.domain, &asked.url) {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(error) => fail(StatusCode::BAD_REQUEST, &error),
+    }
+}
+
+#[derive(Deserialize)]
+struct Filter {
+    filter: String,
+}
+
+async fn set_log(Extract(state): Extract<Arc<State>>, Query(new): Query<Filter>) -> Response {
+    match state.log.set_filter(&new.filter) {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => fail(StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}
+
+fn fail(status: StatusCode, error: &str) -> Response {
+    (status, Json(api::ApiError { error: error.into() })).into_response()
+}
+
+/// A web page in somebody's browser can reach loopback too: what comes under another Host (DNS
+/// rebinding) or from another origin is refused.
+async fn only_from_here(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let local = host.is_some_and(|host| {
+        let name = host
+            .rsplit_once(':')
+            .filter(|(_, p)| p.parse::<u16>().is_ok())
+            .map_or(host, |(n, _)| n);
+        let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
+    });
+    let foreign = request.headers().get(header::ORIGIN).is_some_and(|origin| {
+        !host.is_some_and(|host| origin.as_bytes() == format!("http://{host}").as_bytes())
+    });
+    if !local || foreign {
+        return fail(StatusCode::FORBIDDEN, "this API answers to its own loopback address only");
+    }
+    next.run(request).await
+}

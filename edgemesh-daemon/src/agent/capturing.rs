@@ -1,0 +1,210 @@
+//! Capture beside a running agent: its blocking calls on threads of their own, its state for
+//! `status`.
+
+use std::net::IpAddr;
+
+use edgemesh_core::config::Include;
+use edgemesh_core::snapshot::Snapshot;
+use ipnet::IpNet;
+
+use crate::api;
+use crate::capture::{Capture, CaptureError, DnsCapture, Input, auto_include, covers};
+use crate::config::AgentConfig;
+
+/// What is to be captured, and which Services that leaves out.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    input: Input,
+    outside: Vec<api::Outside>,
+}
+
+/// Capture, or its absence.
+pub(super) struct Capturing {
+    /// `None` = off, or away on a blocking thread.
+    capture: Option<Capture>,
+    wanted: Option<Wanted>,
+    trouble: Option<String>,
+}
+
+impl Wanted {
+    pub(super) fn new(
+        config: &AgentConfig,
+        snapshot: &Snapshot,
+        dns_port: Option<u16>,
+        nameservers: Vec<IpAddr>,
+    ) -> Self {
+        let proxy = &config.proxy;
+        let known: Vec<IpAddr> = snapshot
+            .services()
+            .iter()
+            .filter(|service| !service.is_virtual)
+            .flat_map(|service| service.addresses.iter().copied())
+            .collect();
+        let include: Vec<IpNet> = match &proxy.include {
+            Include::Auto(_) => auto_include(&known, &config.dns.virtual_range),
+            Include::List(list) => list.iter().chain(&config.dns.virtual_range).copied().collect(),
+        };
+        let outside = outside(snapshot, &include);
+        let dns = dns_port.map(|port| DnsCapture { port, nameservers });
+        let input = Input {
+            port: proxy.port,
+            addresses: proxy.address.clone(),
+            mark: proxy.mark,
+            include,
+            exclude: proxy.exclude.clone(),
+            exclude_ports: proxy.exclude_ports.clone(),
+            dns,
+            outward: Vec::new(),
+        };
+        Self { input, outside }
+    }
+
+    /// The rules' input, for `redirect`.
+    pub(super) fn into_input(self) -> Input {
+        self.input
+    }
+}
+
+fn outside(snapshot: &Snapshot, include: &[IpNet]) -> Vec<api::Outside> {
+    let mut outside = Vec::new();
+    for service in snapshot.services() {
+        for address in service.addresses.iter().filter(|a| !covers(include, **a)) {
+            let (service, address) = (service.name.to_string(), address.to_string());
+            outside.push(api::Outside { service, address });
+        }
+    }
+    outside
+}
+
+impl Capturing {
+    pub(super) const fn off() -> Self {
+        Self { capture: None, wanted: None, trouble: None }
+    }
+
+    /// Makes device and addresses; captures nothing yet.
+    pub(super) async fn prepare(wanted: Wanted) -> Result<Self, CaptureError> {
+        let input = Input { outward: outward(), ..wanted.input.clone() };
+        let capture = blocking(move || Capture::prepare(input)).await?;
+        for note in &capture.report().notes {
+            tracing::warn!("{note}");
+        }
+        Ok(Self { capture: Some(capture), wanted: Some(wanted), trouble: None })
+    }
+
+    pub(super) const fn is_on(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// Addresses of our device that listeners are needed on.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let ipv6 = self.ipv6();
+        let wanted = self.wanted.iter().flat_map(|w| w.input.addresses.iter().copied());
+        wanted.filter(|a| a.is_ipv4() || ipv6).collect()
+    }
+
+    pub(super) fn ipv6(&self) -> bool {
+        self.capture.as_ref().is_some_and(|capture| capture.report().ipv6)
+    }
+
+    /// Port that intercepted queries are sent to.
+    pub(super) fn dns_port(&self) -> Option<u16> {
+        self.wanted.as_ref()?.input.dns.as_ref().map(|dns| dns.port)
+    }
+
+    /// Begins to capture.
+    pub(super) async fn start(&mut self) -> Result<(), CaptureError> {
+        self.with(Capture::start).await
+    }
+
+    /// Follows the records and the nameservers. A failure is named in `status` and tried again.
+    pub(super) async fn update(&mut self, wanted: Wanted) {
+        if !self.is_on() {
+            return;
+        }
+        let input = wanted.input.clone();
+        let done =
+            self.with(move |capture| capture.update(Input { outward: outward(), ..input })).await;
+        self.wanted = Some(wanted);
+        self.note(done.err());
+    }
+
+    /// Heals what others removed.
+    pub(super) async fn check(&mut self) {
+        let checked = self
+            .with(|capture| {
+                let healed = capture.check(edgemesh_core::io::now())?;
+                for healed in healed {
+                    tracing::warn!(?healed, "capture was changed by others, and is put back");
+                }
+                Ok(())
+            })
+            .await;
+        self.note(checked.err());
+    }
+
+    pub(super) async fn stop_new(&mut self) {
+        if let Err(error) = self.with(Capture::stop_new).await {
+            tracing::error!(%error, "cannot remove the capture rules; `edgemesh redirect remove` does");
+        }
+    }
+
+    pub(super) async fn finish(&mut self) {
+        if let Err(error) = self.with(Capture::finish).await {
+            tracing::error!(%error, "cannot remove all of capture; `edgemesh redirect remove` does");
+        }
+    }
+
+    /// For `status`.
+    pub(super) fn view(&self) -> api::Capture {
+        let Some((capture, wanted)) = self.capture.as_ref().zip(self.wanted.as_ref()) else {
+            return api::Capture::off();
+        };
+        let report = capture.report();
+        let state = match self.trouble {
+            None => api::CaptureState::Installed,
+            Some(_) => api::CaptureState::Failed,
+        };
+        api::Capture {
+            state,
+            backend: report.backend.clone(),
+            device: format!("edgemesh0 ({:?})", report.device).to_lowercase(),
+            include: wanted.input.include.iter().map(IpNet::to_string).collect(),
+            outside: wanted.outside.clone(),
+            notes: report.notes.iter().chain(&self.trouble).cloned().collect(),
+        }
+    }
+
+    fn note(&mut self, error: Option<CaptureError>) {
+        if let Some(error) = &error {
+            tracing::error!(%error, "capture");
+        }
+        self.trouble = error.map(|error| error.to_string());
+    }
+
+    async fn with(
+        &mut self,
+        act: impl FnOnce(&mut Capture) -> Result<(), CaptureError> + Send + 'static,
+    ) -> Result<(), CaptureError> {
+        let Some(mut capture) = self.capture.take() else { return Ok(()) };
+        let (capture, done) = blocking(move || {
+            let done = act(&mut capture);
+            (capture, done)
+        })
+        .await;
+        self.capture = Some(capture);
+        done
+    }
+}
+
+/// Interfaces with a default route; where that cannot be told, the next check tries again.
+fn outward() -> Vec<String> {
+    crate::capture::outward().unwrap_or_default()
+}
+
+/// Runs `act` where blocking is allowed; child processes are waited for in there.
+async fn blocking<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(act).await {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}

@@ -1,0 +1,203 @@
+//! `/metrics`: the counters of the mesh in the Prometheus text format.
+//!
+//! The data path counts in plain atomics; this page reads them when it is asked for, so that a
+//! scrape costs the flows nothing. Every label set is bounded: protocols, outcomes and reasons
+//! are closed lists.
+
+use std::fmt::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use edgemesh_core::dns::server::Counters;
+use edgemesh_core::io::now;
+use edgemesh_core::mesh::StoreHealth;
+use edgemesh_core::metrics::{BUCKETS_MICROS, Calls, Carried, Metrics};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::agent::admin::State;
+use crate::agent::views::count_backends;
+
+/// The page.
+pub(super) fn metrics(state: &Arc<State>) -> Result<String, Error> {
+    let mut registry = Registry::with_prefix("edgemesh");
+    registry.register_collector(Box::new(Page(state.clone())));
+    let mut page = String::new();
+    encode(&mut page, &registry)?;
+    Ok(page)
+}
+
+struct Page(Arc<State>);
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Page")
+    }
+}
+
+impl Collector for Page {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let state = &self.0;
+        self.connections(&mut out, &state.metrics)?;
+        self.calls(&mut out, &state.metrics)?;
+        if let Some(dns) = &state.dns {
+            self.dns(&mut out, dns)?;
+        }
+        self.records(&mut out)
+    }
+}
+
+impl Page {
+    fn connections(&self, out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<(), Error> {
+        let open = metrics.connections_open.load(Relaxed);
+        gauge(out, "connections_open", "Connections that are being served", open)?;
+        for (name, help, value) in [
+            ("connections_accepted", "Connections accepted", &metrics.connections),
+            ("connections_shed", "Connections reset for lack of room", &metrics.connections_shed),
+            (
+                "connections_passed_through",
+                "Captured connections whose destination is no Service",
+                &metrics.passed_through,
+            ),
+            ("dials_raced", "Dials raced against a silent client", &metrics.raced),
+            ("retries", "Attempts after the first", &metrics.retries),
+        ] {
+            counter(out, name, help, value)?;
+        }
+        let mut bytes = out.encode_descriptor(
+            "transferred_bytes",
+            "Bytes carried, from clients (up) and to clients (down)",
+            None,
+            MetricType::Counter,
+        )?;
+        labelled(&mut bytes, &[("direction", "up")], metrics.bytes_up.load(Relaxed))?;
+        labelled(&mut bytes, &[("direction", "down")], metrics.bytes_down.load(Relaxed))
+    }
+
+    fn calls(&self, out: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> Result<(), Error> {
+        let mut calls = out.encode_descriptor(
+            "calls",
+            "Ended calls: HTTP requests, or connections of bytes",
+            None,
+            MetricType::Counter,
+        )?;
+        for (carried, of) in of_each(metrics) {
+            for (outcome, count) in [
+                ("ok", &of.ok),
+                ("failed", &of.failed),
+                ("cancelled", &of.cancelled),
+                ("refused", &of.refused),
+            ] {
+                let labels = [("protocol", carried.label()), ("outcome", outcome)];
+                labelled(&mut calls, &labels, count.load(Relaxed))?;
+            }
+        }
+        let mut refusals = out.encode_descriptor(
+            "refusals",
+            "Calls that were not served, by reason",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, count) in metrics.refusals() {
+            labelled(&mut refusals, &[("reason", reason)], count)?;
+        }
+        let mut durations = out.encode_descriptor(
+            "call_duration_seconds",
+            "How long calls took, from the first byte to the last",
+            None,
+            MetricType::Histogram,
+        )?;
+        for (carried, of) in of_each(metrics) {
+            let counts: Vec<u64> = of.duration.counts.iter().map(|c| c.load(Relaxed)).collect();
+            let bounds = BUCKETS_MICROS.iter().map(|micros| *micros as f64 / 1e6);
+            let buckets: Vec<(f64, u64)> =
+                bounds.chain([f64::MAX]).zip(counts.iter().copied()).collect();
+            let sum = of.duration.sum_micros.load(Relaxed) as f64 / 1e6;
+            durations
+                .encode_family(&[("protocol", carried.label())])?
+                .encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn dns(&self, out: &mut DescriptorEncoder<'_>, dns: &Counters) -> Result<(), Error> {
+        let mut queries = out.encode_descriptor(
+            "dns_queries",
+            "DNS queries by how they ended",
+            None,
+            MetricType::Counter,
+        )?;
+        for (outcome, count) in [
+            ("answered", &dns.answered),
+            ("forwarded", &dns.forwarded),
+            ("cached", &dns.cached),
+            ("failed", &dns.failed),
+            ("refused", &dns.refused),
+        ] {
+            labelled(&mut queries, &[("outcome", outcome)], count.load(Relaxed))?;
+        }
+        Ok(())
+    }
+
+    fn records(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let snapshot = self.0.live.load();
+        let (all, ejected) = count_backends(&snapshot, now());
+        let read_only = !matches!(self.0.status.get().store, StoreHealth::Ok);
+        let age = self.0.status.data_age(now()).map_or(-1, |age| age.as_secs() as i64);
+        for (name, help, value) in [
+            ("snapshot_revision", "Revision of the records in force", snapshot.revision as i64),
+            ("services", "Services known", snapshot.services().len() as i64),
+            ("backends", "Backends known", all as i64),
+            ("backends_ejected", "Backends that a breaker keeps calls away from", ejected as i64),
+            ("data_age_seconds", "Since the source was last read whole; -1 = not yet", age),
+            ("store_read_only", "1 while the disk takes no changes", i64::from(read_only)),
+            ("ready", "1 while the agent is ready", i64::from(self.0.not_ready().is_empty())),
+        ] {
+            gauge(out, name, help, value)?;
+        }
+        let lost = AtomicU64::new(self.0.log.lost());
+        counter(out, "access_log_lines_lost", "Access-log lines that found no room", &lost)
+    }
+}
+
+fn of_each(metrics: &Metrics) -> impl Iterator<Item = (Carried, &Calls)> {
+    Carried::ALL.into_iter().map(|carried| (carried, &metrics.calls[carried.index()]))
+}
+
+fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> Result<(), Error> {
+    out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn counter(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: &AtomicU64,
+) -> Result<(), Error> {
+    let value = value.load(Relaxed);
+    out.encode_descriptor(name, help, None, MetricType::Counter)?
+        .encode_counter::<NoLabelSet, u64, u64>(&value, None)
+}
+
+fn labelled(
+    metric: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    value: u64,
+) -> Result<(), Error> {
+    Value(value).encode(metric.encode_family(&labels)?)
+}
+
+struct Value(u64);
+
+impl EncodeMetric for Value {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), Error> {
+        encoder.encode_counter::<NoLabelSet, u64, u64>(&self.0, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}

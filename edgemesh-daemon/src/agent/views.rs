@@ -1,0 +1,212 @@
+//! The Snapshot and its live state as the objects of the admin API.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use edgemesh_core::balance;
+use edgemesh_core::breaker::Stance;
+use edgemesh_core::snapshot::{
+    Active, Backend, ListedPolicy, Pool, Port, Service, Snapshot, Source,
+};
+use edgemesh_core::sniff::Declared;
+use edgemesh_proto::record::{Locality, PolicyOrigin, RateLimit, Transport};
+
+use crate::api;
+
+/// Every Service.
+pub(super) fn services(snapshot: &Snapshot, now: Instant) -> Vec<api::ServiceView> {
+    snapshot.services().iter().map(|service| view(service, now)).collect()
+}
+
+fn view(service: &Service, now: Instant) -> api::ServiceView {
+    let addresses: Vec<String> = service.addresses.iter().map(IpAddr::to_string).collect();
+    let (own, virtual_addresses) =
+        if service.is_virtual { (Vec::new(), addresses) } else { (addresses, Vec::new()) };
+    api::ServiceView {
+        namespace: service.name.namespace.to_string(),
+        name: service.name.name.to_string(),
+        addresses: own,
+        virtual_addresses,
+        ports: service.ports.iter().map(|p| port(service, p, now)).collect(),
+        policy: service.policy.name.is_some().then(|| summary(&service.policy)),
+        source: match service.source {
+            Source::Slices => api::BackendSource::Slice,
+            Source::Workloads => api::BackendSource::Pods,
+            Source::Nothing => api::BackendSource::None,
+        },
+    }
+}
+
+fn port(service: &Service, port: &Port, now: Instant) -> api::PortView {
+    let all = all_backends(port);
+    let breaker = service.policy.breaker.as_ref();
+    let admits = |b: &&&Backend| matches!(b.live.breaker.look(breaker, now), Stance::Admits);
+    api::PortView {
+        name: port.name.to_string(),
+        port: port.port,
+        protocol: match port.declared {
+            Declared::Unknown => "sniffed",
+            Declared::Http => "http",
+            Declared::Http2 => "http2",
+            Declared::Tls => "tls",
+            Declared::Opaque => "tcp",
+        }
+        .into(),
+        transport: match port.transport {
+            Transport::Tcp => "TCP",
+            Transport::Udp => "UDP",
+            Transport::Sctp => "SCTP",
+        }
+        .into(),
+        backends: all.len() as u64,
+        ready: all.iter().filter(admits).count() as u64,
+    }
+}
+
+/// The Backends of both families, each once.
+fn all_backends(port: &Port) -> Vec<&Backend> {
+    let [v4, v6]: [&Pool; 2] = [&port.pools[0], &port.pools[1]];
+    let same = std::ptr::eq(v4, v6);
+    v4.backends.iter().chain(v6.backends.iter().filter(|_| !same)).collect()
+}
+
+/// Every Backend.
+pub(super) fn backends(snapshot: &Snapshot, now: Instant) -> Vec<api::BackendView> {
+    let mut views = Vec::new();
+    for service in snapshot.services() {
+        for port in &service.ports {
+            let named =
+                if port.name.is_empty() { port.port.to_string() } else { port.name.to_string() };
+            views.extend(all_backends(port).into_iter().map(|b| backend(service, &named, b, now)));
+        }
+    }
+    views
+}
+
+fn backend(service: &Service, port: &str, backend: &Backend, now: Instant) -> api::BackendView {
+    let (state, until) = match backend.live.breaker.look(service.policy.breaker.as_ref(), now) {
+        Stance::Admits => (api::BreakerState::Admits, None),
+        Stance::WouldProbe => (api::BreakerState::Probes, None),
+        Stance::Rejects { wait } => (api::BreakerState::Rejects, Some(wait)),
+    };
+    api::BackendView {
+        namespace: service.name.namespace.to_string(),
+        service: service.name.name.to_string(),
+        port: port.into(),
+        address: backend.address.to_string(),
+        node: backend.node.as_ref().map(ToString::to_string).unwrap_or_default(),
+        zone: backend.zone.as_deref().unwrap_or_default().into(),
+        tier: backend.tier.name().into(),
+        state,
+        until_seconds: until.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+        in_flight: backend.live.in_flight.load(Relaxed).into(),
+        requests: backend.live.requests.load(Relaxed),
+        failures: backend.live.failures.load(Relaxed),
+    }
+}
+
+/// Backends, and those of them that are ejected.
+pub(super) fn count_backends(snapshot: &Snapshot, now: Instant) -> (u64, u64) {
+    let (mut all, mut ejected) = (0, 0);
+    for service in snapshot.services() {
+        let breaker = service.policy.breaker.as_ref();
+        for backend in service.ports.iter().flat_map(all_backends) {
+            all += 1;
+            ejected +=
+                u64::from(!matches!(backend.live.breaker.look(breaker, now), Stance::Admits));
+        }
+    }
+    (all, ejected)
+}
+
+/// Every Node that has a record or a Backend.
+pub(super) fn nodes(snapshot: &Snapshot, own: &str) -> Vec<api::NodeView> {
+    let mut counts = std::collections::BTreeMap::<&str, u64>::new();
+    for port in snapshot.services().iter().flat_map(|service| &service.ports) {
+        for node in all_backends(port).into_iter().filter_map(|b| b.node.as_ref()) {
+            *counts.entry(&node.0).or_default() += 1;
+        }
+    }
+    for name in snapshot.nodes.keys().map(AsRef::as_ref).chain([own]) {
+        counts.entry(name).or_default();
+    }
+    let view = |(name, backends): (&str, u64)| {
+        let record = snapshot.nodes.get(name);
+        api::NodeView {
+            name: name.into(),
+            zone: record.and_then(|n| n.zone.as_deref()).unwrap_or_default().into(),
+            addresses: record
+                .map(|n| n.addresses.iter().map(IpAddr::to_string).collect())
+                .unwrap_or_default(),
+            here: name == own,
+            backends,
+        }
+    };
+    counts.into_iter().map(view).collect()
+}
+
+/// Every Policy, the overruled ones too.
+pub(super) fn policies(snapshot: &Snapshot) -> Vec<api::PolicyView> {
+    let view = |listed: &ListedPolicy| {
+        let found = snapshot.by_name(&listed.service.namespace, &listed.service.name);
+        let in_force = listed.overruled_by.is_none();
+        let conflicted = listed
+            .overruled_by
+            .as_ref()
+            .map(|winner| format!("{winner} counts in its place: it is older, or first by name"));
+        let policy = &listed.policy;
+        api::PolicyView {
+            namespace: listed.service.namespace.to_string(),
+            name: listed.name.to_string(),
+            service: listed.service.name.to_string(),
+            origin: match policy.origin {
+                PolicyOrigin::TrafficPolicy => "TrafficPolicy",
+                PolicyOrigin::DestinationRule => "DestinationRule",
+            }
+            .into(),
+            active: in_force && found.is_some(),
+            conflicted,
+            policy: api::PolicySummary {
+                balance: balance::name(policy.balance).into(),
+                locality: locality(policy.locality).into(),
+                client_qps: policy.client_limit.map(qps),
+                server_qps: policy.server_limit.map(qps),
+                consecutive_failures: policy.breaker.map(|b| b.consecutive_failures.get()),
+                connect_timeout_ms: policy.connect_timeout.map(millis),
+                request_timeout_ms: policy.request_timeout.map(millis),
+                retries: Some(policy.retries.attempts.into()),
+            },
+        }
+    };
+    snapshot.policies.iter().map(view).collect()
+}
+
+fn summary(active: &Active) -> api::PolicySummary {
+    api::PolicySummary {
+        balance: balance::name(active.balance).into(),
+        locality: locality(active.locality).into(),
+        client_qps: active.client.as_ref().map(|limiter| qps(limiter.limit())),
+        server_qps: active.server.as_ref().map(|limiter| qps(limiter.limit())),
+        consecutive_failures: active.breaker.map(|b| b.consecutive_failures.get()),
+        connect_timeout_ms: Some(millis(active.connect_timeout)),
+        request_timeout_ms: active.request_timeout.map(millis),
+        retries: Some(active.retries.attempts.into()),
+    }
+}
+
+fn qps(limit: RateLimit) -> f64 {
+    limit.qps.get().into()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+const fn locality(locality: Locality) -> &'static str {
+    match locality {
+        Locality::None => "none",
+        Locality::PreferNode => "preferNode",
+        Locality::OnlyNode => "onlyNode",
+    }
+}

@@ -1,0 +1,65 @@
+//! `edgemesh redirect`: the capture rules without an agent, as reviewed text or applied.
+//!
+//! The rules are those that the agent would install for the manifests as they are now.
+
+use std::collections::BTreeMap;
+
+use edgemesh_core::manifests;
+use edgemesh_core::snapshot::{Builder, Change, Snapshot};
+use edgemesh_proto::record::NodeName;
+
+use crate::agent::capture_input;
+use crate::capture::{self, Capture, Input, render};
+use crate::cli::RedirectAction;
+use crate::config::{AgentConfig, Source};
+use crate::say;
+
+/// Prints, installs or removes the rules.
+///
+/// # Errors
+/// What this node lacks for capture, with the remedy.
+pub fn run(config: &AgentConfig, action: RedirectAction) -> anyhow::Result<()> {
+    let input = || -> Input {
+        let outward = capture::outward().unwrap_or_default();
+        Input { outward, ..capture_input(config, &snapshot(config)) }
+    };
+    match action {
+        RedirectAction::Print => {
+            let rules = render(&input());
+            say::answer(&format!(
+                "{}{}",
+                headed("iptables", &rules.v4),
+                headed("ip6tables", &rules.v6)
+            ))?;
+        }
+        RedirectAction::Install => {
+            let capture = Capture::install(input())?;
+            for note in &capture.report().notes {
+                say::complain(note);
+            }
+            say::answer("installed; `edgemesh redirect remove` takes everything away again\n")?;
+        }
+        RedirectAction::Remove => {
+            let found = capture::remove_leftovers(&config.proxy.address)?;
+            say::answer(if found { "removed\n" } else { "nothing of EdgeMesh was there\n" })?;
+        }
+    }
+    Ok(())
+}
+
+fn headed(program: &str, rules: &str) -> String {
+    format!("# {program}-restore --noflush\n{rules}")
+}
+
+/// The records of the manifests; virtual addresses need none, their whole range is captured.
+fn snapshot(config: &AgentConfig) -> std::sync::Arc<Snapshot> {
+    let source = match &config.source {
+        Source::Manifests(folder) => Some(folder.clone()),
+        Source::Cloud | Source::Kubernetes { .. } => None,
+    };
+    let folders: Vec<_> = source.into_iter().chain([config.services.clone()]).collect();
+    let records: BTreeMap<_, _> = manifests::read(&folders).records;
+    let put = records.into_values().collect();
+    let mut builder = Builder::new(NodeName(config.node.as_str().into()), None);
+    builder.apply(Change { put, ..Change::default() }, edgemesh_core::io::now())
+}
