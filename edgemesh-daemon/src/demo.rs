@@ -137,11 +137,7 @@ async fn follow(args: &DemoArgs, stage: Stage, folder: &Path) -> anyhow::Result<
 }
 
 /// The command line of a stage.
-fn command(
-    args: &DemoArgs,
-    stage: Stage,
-    folder: &Path,
-) -> anyhow::Result<std::process::Command> {
+fn command(args: &DemoArgs, stage: Stage, folder: &Path) -> anyhow::Result<std::process::Command> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
     let name = match stage {
         Stage::Outside => "outside",

@@ -19,7 +19,7 @@ use crate::demo::clock::until;
 /// Where servers are that an ordinary user's `PATH` does not name.
 const MORE_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// How long a client program may take.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(8);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest piece of an error that is shown.
 const SHOWN: usize = 160;
 
@@ -83,7 +83,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 /// Runs a client to its end and gives what it printed.
 ///
 /// # Errors
-/// When it fails or takes too long; the text is the last line that it said.
+/// When it fails or takes too long; the text is the first line that it said.
 pub(crate) fn ask(command: &mut Command) -> anyhow::Result<String> {
     let out = tempfile::tempfile()?;
     let errors = tempfile::tempfile()?;
@@ -102,8 +102,8 @@ pub(crate) fn ask(command: &mut Command) -> anyhow::Result<String> {
         return read(out);
     }
     let said = read(errors)?;
-    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason");
-    bail!("{}", last.chars().take(SHOWN).collect::<String>())
+    let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("no reason");
+    bail!("{}", first.chars().take(SHOWN).collect::<String>())
 }
 
 fn read(mut file: File) -> anyhow::Result<String> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::io::Write;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
@@ -19,11 +20,12 @@ use http_body_util::Empty;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 
+use crate::demo::clock::now;
 use crate::demo::world::Place;
 use crate::demo::world::World;
 
 /// How long a connection or an answer may take: a black hole must not look like patience.
-const TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest greeting that is read.
 const GREETING: usize = 256;
 
@@ -111,9 +113,13 @@ pub(crate) fn connect(
     authority: &str,
 ) -> anyhow::Result<std::net::TcpStream> {
     world.within(place, || {
-        let mut addresses =
-            authority.to_socket_addrs().with_context(|| format!("no address of {authority}"))?;
-        let address = addresses.next().context("no address")?;
+        let mut addresses: Vec<_> = authority
+            .to_socket_addrs()
+            .with_context(|| format!("no address of {authority}"))?
+            .collect();
+        // IPv4 first, as the Backends that a load is compared with; curl shows IPv6.
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        let address = *addresses.first().with_context(|| format!("no address of {authority}"))?;
         let stream = std::net::TcpStream::connect_timeout(&address, TIMEOUT)
             .with_context(|| format!("no connection to {address}"))?;
         stream.set_nodelay(true)?;
@@ -203,9 +209,29 @@ pub(crate) fn ping(world: &World, from: Place, authority: &str) -> anyhow::Resul
     line(&mut stream)
 }
 
-/// Says nothing, and gives the greeting of whoever speaks first.
-pub(crate) fn greeting(world: &World, from: Place, authority: &str) -> anyhow::Result<String> {
-    line(&mut connect(world, from, authority)?)
+/// Says nothing, and gives the first bytes of whoever speaks first, and when they came.
+pub(crate) fn greeting(
+    world: &World,
+    from: Place,
+    authority: &str,
+) -> anyhow::Result<(Vec<u8>, Duration)> {
+    let mut stream = connect(world, from, authority)?;
+    let begin = now();
+    let mut bytes = vec![0; GREETING];
+    let length = stream.read(&mut bytes).context("nothing was said")?;
+    bytes.truncate(length);
+    Ok((bytes, now() - begin))
+}
+
+/// Every address of a name, as the C library finds them.
+pub(crate) fn resolve(world: &World, from: Place, name: &str) -> anyhow::Result<Vec<IpAddr>> {
+    world.within(from, || {
+        let found =
+            (name, 80).to_socket_addrs().with_context(|| format!("no address of {name}"))?;
+        let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
+        addresses.sort_unstable();
+        Ok(addresses)
+    })
 }
 
 fn line(stream: &mut std::net::TcpStream) -> anyhow::Result<String> {

@@ -24,7 +24,7 @@ pub(crate) fn calls(
 ) -> anyhow::Result<Tally> {
     let mut command = Command::new(curl);
     // No file of the user's, no proxy of the environment.
-    command.args(["-q", "-sS", "--max-time", "6", "--connect-timeout", "3"]);
+    command.args(["-q", "-sS", "--max-time", "4", "--connect-timeout", "3"]);
     command.args(["-w", &format!("\n{MARK}%{{http_code}} %{{num_connects}}\n")]);
     match way.proxy {
         Some(proxy) => command.args(["-x", &format!("http://{proxy}")]),
@@ -47,7 +47,11 @@ fn parse(output: &str, count: u32) -> anyhow::Result<Tally> {
         };
         let Some((code, connects)) = said.split_once(' ') else { bail!("curl said `{line}`") };
         tally.connections += connects.parse::<u32>()?;
-        tally.note(if code == "200" { Ok(body.to_owned()) } else { Err(anyhow::anyhow!("{code}")) });
+        tally.note(if code == "200" {
+            Ok(body.to_owned())
+        } else {
+            Err(anyhow::anyhow!("{code}"))
+        });
         body = "";
     }
     match tally.answered() + tally.failed() {

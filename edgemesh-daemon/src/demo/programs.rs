@@ -1,5 +1,7 @@
 //! Real servers where they are installed: redis, MariaDB, and OpenSSL's TLS server.
 
+use std::net::SocketAddr;
+use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,17 +26,17 @@ pub(crate) const TLS_NAME: &str = "tls.default";
 /// A real server and the client that goes with it.
 #[derive(Debug)]
 pub(crate) struct Real {
-    /// Kept for its life.
     running: Running,
+    at: SocketAddr,
     /// The client program.
     pub(crate) client: PathBuf,
 }
 
 impl Real {
     /// Waits until its port is open.
-    pub(crate) fn wait(&mut self, world: &World, at: &str) -> anyhow::Result<()> {
-        let address = at.parse()?;
-        let open = || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok();
+    pub(crate) fn wait(&mut self, world: &World) -> anyhow::Result<()> {
+        let at = self.at;
+        let open = || TcpStream::connect_timeout(&at, Duration::from_secs(1)).is_ok();
         let waited = until(STARTS_WITHIN, || match world.within(Place::Apps, || Ok(open())) {
             Ok(true) => Some(Ok(())),
             _ if !self.running.runs() => Some(Err(())),
@@ -49,18 +51,27 @@ impl Real {
 }
 
 /// redis-server, if it and redis-cli are installed.
-pub(crate) fn redis(world: &World, at: &str) -> anyhow::Result<Option<Real>> {
+pub(crate) fn redis(world: &World, at: SocketAddr) -> anyhow::Result<Option<Real>> {
     let (Some(server), Some(client)) = (find("redis-server"), find("redis-cli")) else {
         return Ok(None);
     };
     let mut command = Command::new(server);
-    command.args(["--bind", at, "--port", "6379", "--save", "", "--appendonly", "no"]);
+    command.args([
+        "--bind",
+        &at.ip().to_string(),
+        "--port",
+        &at.port().to_string(),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]);
     command.args(["--daemonize", "no", "--protected-mode", "no"]).current_dir(&world.folder);
-    start(world, &mut command, "redis", client).map(Some)
+    start(world, &mut command, "redis", at, client).map(Some)
 }
 
 /// mariadbd on an empty folder, if it and its client are installed.
-pub(crate) fn mariadb(world: &World, at: &str) -> anyhow::Result<Option<Real>> {
+pub(crate) fn mariadb(world: &World, at: SocketAddr) -> anyhow::Result<Option<Real>> {
     let (Some(server), Some(client)) = (find("mariadbd"), find("mariadb")) else {
         return Ok(None);
     };
@@ -69,17 +80,18 @@ pub(crate) fn mariadb(world: &World, at: &str) -> anyhow::Result<Option<Real>> {
     let mut command = Command::new(server);
     // No grant tables: they would take seconds to make, and the greeting is what is shown.
     command.args(["--no-defaults", "--skip-grant-tables", "--skip-log-bin", "--user=root"]);
-    command.args(["--skip-name-resolve", "--innodb-buffer-pool-size=8M", "--port=3306"]);
-    command.args(["--innodb-log-file-size=4M", &format!("--bind-address={at}")]);
+    command.args(["--skip-name-resolve", "--innodb-buffer-pool-size=8M"]);
+    command.args(["--innodb-log-file-size=4M", &format!("--bind-address={}", at.ip())]);
+    command.arg(format!("--port={}", at.port()));
     for (option, name) in [("datadir", "."), ("socket", "sock"), ("pid-file", "pid")] {
         command.arg(format!("--{option}={}", data.join(name).display()));
     }
-    start(world, &mut command, "mariadb", client).map(Some)
+    start(world, &mut command, "mariadb", at, client).map(Some)
 }
 
 /// `openssl s_server` with a fresh certificate for [`TLS_NAME`], if installed. Its "client" is
 /// the file with the certificate that clients are told to trust.
-pub(crate) fn tls(world: &World, at: &str, port: u16) -> anyhow::Result<Option<Real>> {
+pub(crate) fn tls(world: &World, at: SocketAddr) -> anyhow::Result<Option<Real>> {
     let Some(openssl) = find("openssl") else { return Ok(None) };
     let trusted = certificate(&openssl, &world.folder, "trusted")?;
     // Broken on purpose: the server shows another certificate than clients trust.
@@ -88,9 +100,9 @@ pub(crate) fn tls(world: &World, at: &str, port: u16) -> anyhow::Result<Option<R
         false => trusted.clone(),
     };
     let mut command = Command::new(openssl);
-    command.args(["s_server", "-quiet", "-www", "-accept", &format!("{at}:{port}"), "-cert"]);
+    command.args(["s_server", "-quiet", "-www", "-accept", &at.to_string(), "-cert"]);
     command.arg(&shown).arg("-key").arg(shown.with_extension("key"));
-    start(world, &mut command, "tls", trusted).map(Some)
+    start(world, &mut command, "tls", at, trusted).map(Some)
 }
 
 fn certificate(openssl: &Path, folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
@@ -108,8 +120,9 @@ fn start(
     world: &World,
     command: &mut Command,
     name: &str,
+    at: SocketAddr,
     client: PathBuf,
 ) -> anyhow::Result<Real> {
     let running = world.within(Place::Apps, || Running::start(command, &world.folder, name))?;
-    Ok(Real { running, client })
+    Ok(Real { running, at, client })
 }

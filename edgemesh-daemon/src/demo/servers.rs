@@ -63,15 +63,19 @@ pub(crate) fn http(
         .map(|i| {
             let at = first + i;
             let addresses = std::iter::once(world.address(at));
-            let addresses: Vec<_> =
-                addresses.chain(world.address6(at).filter(|_| ipv6)).collect();
+            let addresses: Vec<_> = addresses.chain(world.address6(at).filter(|_| ipv6)).collect();
             serve(world, Speaks::Http, &format!("{name}-{}", i + 1), &addresses, 8080)
         })
         .collect()
 }
 
 /// gRPC Backends.
-pub(crate) fn grpc(world: &World, name: &str, first: u8, count: u8) -> anyhow::Result<Vec<Backend>> {
+pub(crate) fn grpc(
+    world: &World,
+    name: &str,
+    first: u8,
+    count: u8,
+) -> anyhow::Result<Vec<Backend>> {
     let one = |i| {
         let name = format!("{name}-{}", i + 1);
         serve(world, Speaks::Grpc, &name, &[world.address(first + i)], 50051)
@@ -97,8 +101,7 @@ fn serve(
     port: u16,
 ) -> anyhow::Result<Backend> {
     let fails = Arc::new(AtomicBool::new(false));
-    let mut backend =
-        Backend { name: name.into(), addresses: Vec::new(), fails: fails.clone() };
+    let mut backend = Backend { name: name.into(), addresses: Vec::new(), fails: fails.clone() };
     for address in addresses {
         let at = SocketAddr::new(*address, world.port(port));
         let listener = world.within(Place::Apps, || {

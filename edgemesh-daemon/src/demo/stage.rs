@@ -1,5 +1,8 @@
 //! The stage that scenes play on: servers, manifests and an agent in the world, and the way calls take.
 
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -83,23 +86,25 @@ impl<'w> Stage<'w> {
 
     /// What needs names and captured ports, behind walls; TLS goes through the proxy too.
     fn programs(&mut self) -> anyhow::Result<()> {
-        let at = |n| self.world.address(n).to_string();
-        let tls_port = if self.world.walls { 443 } else { free_port()? };
-        self.tls = programs::tls(self.world, &at(42), tls_port)?;
-        self.tell("tls", 14, 443, "", &[SocketAddr::new(self.world.address(42), tls_port)])?;
-        if !self.world.walls {
+        let world = self.world;
+        let at = |n, port| SocketAddr::new(world.address(n), port);
+        let tls = at(42, if world.walls { 443 } else { free_port()? });
+        self.tls = programs::tls(world, tls)?;
+        self.tell("tls", 14, 443, "", &[tls])?;
+        if !world.walls {
             return Ok(());
         }
-        self.redis = programs::redis(self.world, &at(40))?;
-        self.db = programs::mariadb(self.world, &at(41))?;
+        let (redis, db) = (at(40, 6379), at(41, 3306));
+        self.redis = programs::redis(world, redis)?;
         if self.redis.is_none() {
-            self._more.push(servers::resp(self.world, self.world.address(40))?);
+            self._more.push(servers::resp(world, redis.ip())?);
         }
+        self.db = programs::mariadb(world, db)?;
         if self.db.is_none() {
-            self._more.push(servers::banner(self.world, self.world.address(41))?);
+            self._more.push(servers::banner(world, db.ip())?);
         }
-        self.tell("redis", 12, 6379, "", &[SocketAddr::new(self.world.address(40), 6379)])?;
-        self.tell("db", 13, 3306, "", &[SocketAddr::new(self.world.address(41), 3306)])
+        self.tell("redis", 12, 6379, "", &[redis])?;
+        self.tell("db", 13, 3306, "", &[db])
     }
 
     fn records(&self, limited: &[Backend], notes: &[Backend]) -> anyhow::Result<()> {
@@ -142,6 +147,14 @@ impl<'w> Stage<'w> {
     pub(crate) fn way(&self, from: Place) -> Way {
         let proxy = (!self.world.walls).then_some(self.setup.proxy);
         Way { from, proxy }
+    }
+
+    /// What `hello.default` should resolve to.
+    pub(crate) fn hello_addresses(&self) -> Vec<IpAddr> {
+        let v6 = self.world.ipv6 && !self.world.lacks(Feature::Ipv6);
+        let mut both: Vec<IpAddr> = vec![Ipv4Addr::new(10, 96, 0, 10).into()];
+        both.extend(v6.then(|| IpAddr::from(Ipv6Addr::new(0xfd10, 0x96, 0, 0, 0, 0, 0, 0xa))));
+        both
     }
 
     /// The agent, which an earlier scene may have lost.

@@ -44,9 +44,8 @@ pub(crate) fn end_with_parent() -> anyhow::Result<()> {
 
 /// The one line that makes namespaces possible here.
 pub(crate) fn remedy() -> &'static str {
-    let is = |path: &str, value: &str| {
-        fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
-    };
+    let is =
+        |path: &str, value: &str| fs::read_to_string(path).is_ok_and(|text| text.trim() == value);
     if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
         "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
     } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {

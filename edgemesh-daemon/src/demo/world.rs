@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use crate::cli::Feature;
 
 /// The name server that resolv.conf names. Nobody is there: the agent answers in its place.
-const NAMESERVER: &str = "10.53.53.53";
+pub(crate) const NAMESERVER: &str = "10.53.53.53";
 /// Threads of the built-in servers and clients.
 const WORKERS: usize = 2;
 
@@ -162,15 +162,18 @@ fn links(ipv6: bool) -> anyhow::Result<()> {
         node.push_str(&format!("link set {pod}0 up\n"));
         inside.push_str(&format!("link set eth0 up\nroute add default via {v4}.1\n"));
         if ipv6 {
-            inside.push_str(&format!("-6 route add default via fd00:244:{subnet}::1\n"));
+            inside.push_str(&format!("route add default via fd00:244:{subnet}::1\n"));
         }
         ip(&node, "")?;
         ip(&inside, pod)?;
     }
     // So that pods reach each other without the mesh, as they do on a node.
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("ip_forward")?;
+    // So that each call to nowhere fails at once, not one a second.
+    fs::write("/proc/sys/net/ipv4/icmp_ratelimit", "0").context("icmp_ratelimit")?;
     if ipv6 {
         fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").context("forwarding")?;
+        fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0").context("icmp/ratelimit")?;
     }
     Ok(())
 }
@@ -214,7 +217,7 @@ fn names(folder: &Path) -> anyhow::Result<()> {
         Err(_) => {
             let target = Path::new("/etc").join(fs::read_link(theirs)?);
             let target = PathBuf::from(target.display().to_string().replace("/etc/../", "/"));
-            fs::create_dir_all(target.parent().unwrap_or(Path::new("/run")))?;
+            fs::create_dir_all(target.parent().unwrap_or_else(|| Path::new("/run")))?;
             fs::write(target, &text)?;
         }
     }
