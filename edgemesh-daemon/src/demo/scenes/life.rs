@@ -1,6 +1,7 @@
 //! Scenes of the agent's own life: its start, its violent end, a restart with nothing but its
 //! store, and a stop that leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::api::CaptureState;
 use crate::cli::Feature;
 use crate::demo::children::ask;
 use crate::demo::children::find;
+use crate::demo::clients;
 use crate::demo::clients::TIMEOUT;
 use crate::demo::clock::now;
 use crate::demo::clock::pause;
@@ -27,6 +29,8 @@ use crate::demo::world::Place;
 const BACK_WITHIN: Duration = Duration::from_secs(6);
 /// How long the capture may be looked for after a restart.
 const CAPTURES_WITHIN: Duration = Duration::from_secs(3);
+/// Calls that reach every Backend of four at least once.
+const ROUNDS: u32 = 12;
 const HELLO: &str = "hello.default:80";
 
 pub(super) fn start(stage: &mut Stage<'_>) -> Vec<Row> {
@@ -117,6 +121,7 @@ fn restart(
     manifests: &std::path::Path,
     away: &std::path::Path,
 ) -> anyhow::Result<String> {
+    let before = who_answers(stage);
     if let Some(agent) = stage.agent.take() {
         // One that was killed with its guard is gone: that row is red already.
         let stopped = agent.stop();
@@ -131,12 +136,19 @@ fn restart(
     let (agent, took) = stage.setup.start(stage.world)?;
     let agent = stage.agent.insert(agent);
     let status = agent.status(stage.world)?;
-    let who = one(stage, Place::Node, HELLO)?;
-    Ok(format!(
-        "ready after {} ms at revision {}, {who} answers",
-        took.as_millis(),
-        status.revision
-    ))
+    let after = who_answers(stage)?;
+    let text = format!("ready after {} ms, revision {}", took.as_millis(), status.revision);
+    // The guard's row is red already where there was nobody to answer before.
+    let before = before.unwrap_or_else(|_| after.clone());
+    ensure!(after == before, "{text}; before {before:?} answered, now {after:?}");
+    Ok(format!("{text}, the same {} Backends answer", after.len()))
+}
+
+/// Everyone who serves `hello.default`, by a few rounds of calls.
+fn who_answers(stage: &Stage<'_>) -> anyhow::Result<BTreeSet<String>> {
+    let tally = clients::calls(stage.world, stage.way(Place::Node), HELLO, ROUNDS);
+    ensure!(tally.failed() == 0, "{}", tally.text());
+    Ok(tally.answers.into_keys().collect())
 }
 
 pub(super) fn stop(stage: &mut Stage<'_>) -> Vec<Row> {
