@@ -11,6 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use edgemesh_proto::record::Transport;
+
 use crate::balance;
 use crate::refusal::Refusal;
 use crate::snapshot::{Found, Pool, Service, Snapshot, Tier, split_name};
@@ -132,9 +134,11 @@ const fn is_upper(c: char) -> bool {
 }
 
 fn only_port(service: &Service) -> Option<usize> {
-    match service.ports.len() {
-        1 => Some(0),
-        _ => service.port(80),
+    let mut tcp =
+        (0..service.ports.len()).filter(|i| service.ports[*i].transport == Transport::Tcp);
+    match (tcp.next(), tcp.next()) {
+        (only, None) => only,
+        (_, Some(_)) => service.port(80),
     }
 }
 

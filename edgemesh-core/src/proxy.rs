@@ -101,7 +101,7 @@ async fn captured(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, to:
                 .await;
         }
         Asked::Bytes(spoken) => connection.carry(stream, *spoken).await,
-        Asked::Nothing => {}
+        Asked::Nothing => connection.silent(),
     }
 }
 

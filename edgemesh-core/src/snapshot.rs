@@ -4,9 +4,11 @@
 //! is shared with the one before, live state always is.
 
 mod builder;
+mod describe;
+mod index;
 mod pool;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use edgemesh_proto::record::{
 
 use crate::backends::{PortLive, ServiceLive};
 use crate::limit::Limiter;
+use crate::snapshot::index::Index;
 use crate::sniff::Declared;
 
 pub use builder::{Builder, Change, ListedPolicy};
@@ -36,21 +39,6 @@ pub struct Snapshot {
     index: Arc<Index>,
     /// By slot, sorted by name.
     services: Vec<Arc<Service>>,
-}
-
-/// Names and addresses to slots. Shared by Snapshots until a Service itself changes, so that a
-/// changed Slice costs no rebuild of these maps.
-#[derive(Debug, Default)]
-struct Index {
-    by_address: HashMap<(IpAddr, u16), Place>,
-    owners: HashMap<IpAddr, u32>,
-    by_name: HashMap<Box<str>, HashMap<Box<str>, u32>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    service: u32,
-    port: u32,
 }
 
 /// One Service, ready to be decided on.

@@ -1,18 +1,19 @@
 //! Keeps the records and makes the next Snapshot from a change, touching only what it concerns.
 
+mod make;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use edgemesh_proto::record::{
-    Body, Key, Kind, Node, NodeName, Policy, RateLimit, Record, Service as ServiceRecord,
-    ServiceName, Slice, TargetPort, Transport, Workload,
+    Body, Key, Kind, Node, NodeName, Policy, Record, Service as ServiceRecord, ServiceName, Slice,
+    Workload,
 };
 
-use crate::limit::Limiter;
-use crate::snapshot::{Active, Backend, Index, Place, Pool, Port, Service, Snapshot, Source, Tier};
-use crate::sniff::declared;
+use crate::snapshot::index::Index;
+use crate::snapshot::{Service, Snapshot};
 
 /// A step from one Snapshot to the next.
 #[derive(Clone, Debug, Default)]
@@ -59,10 +60,6 @@ pub struct ListedPolicy {
     /// The Policy for the same Service that counts in its place.
     pub overruled_by: Option<Box<str>>,
 }
-
-/// Longest TCP connect where no Policy says otherwise: on a site's network a backend that needs
-/// longer is in trouble, and the retry goes elsewhere.
-const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a change makes necessary.
 #[derive(Default)]
@@ -266,163 +263,6 @@ impl Builder {
         };
         self.services.iter().map(fresh).collect()
     }
-
-    fn service(
-        &self,
-        name: &ServiceName,
-        record: &ServiceRecord,
-        before: Option<&Service>,
-        now: Instant,
-    ) -> Service {
-        let own = self.addresses.get(name);
-        let is_virtual = record.cluster_ips.is_empty() && own.is_some();
-        let addresses = match is_virtual {
-            true => own.cloned().unwrap_or_default(),
-            false => record.cluster_ips.clone(),
-        };
-        let slices = self.slices.get(name);
-        let workloads = self.workloads.get(&name.namespace);
-        let (mut ports, mut found) = (Vec::with_capacity(record.ports.len()), false);
-        for port in &record.ports {
-            let before = before.and_then(|s| {
-                s.ports.iter().find(|p| p.port == port.port.get() && p.transport == port.transport)
-            });
-            let (backends, app_protocol) = match (slices, workloads) {
-                (Some(slices), _) => self.from_slices(record, port, slices),
-                (None, Some(workloads)) => (self.from_workloads(record, port, workloads), None),
-                (None, None) => (Vec::new(), None),
-            };
-            found |= !backends.is_empty();
-            let app_protocol = app_protocol.or(port.app_protocol.as_deref());
-            let declared = declared(app_protocol, &port.name);
-            let live = before.filter(|b| b.declared == declared).map(|b| b.live.clone());
-            ports.push(Port {
-                name: port.name.clone(),
-                port: port.port.get(),
-                transport: port.transport,
-                declared,
-                pools: pools(backends, before),
-                live: live.unwrap_or_default(),
-            });
-        }
-        let source = match (slices.is_some(), found) {
-            (true, _) => Source::Slices,
-            (false, true) => Source::Workloads,
-            (false, false) => Source::Nothing,
-        };
-        let policy = self.policies.get(name).and_then(winner);
-        Service {
-            name: name.clone(),
-            addresses,
-            is_virtual,
-            ports,
-            source,
-            policy: active(policy, before.map(|b| &b.policy), now),
-            live: before.map(|b| b.live.clone()).unwrap_or_default(),
-        }
-    }
-
-    fn from_slices<'r>(
-        &self,
-        record: &ServiceRecord,
-        port: &edgemesh_proto::record::ServicePort,
-        slices: &'r BTreeMap<Box<str>, Slice>,
-    ) -> (Vec<Backend>, Option<&'r str>) {
-        let (mut ready, mut leaving, mut app_protocol) = (Vec::new(), Vec::new(), None);
-        for slice in slices.values() {
-            let fits = |p: &&edgemesh_proto::record::SlicePort| {
-                p.name == port.name && p.transport == port.transport
-            };
-            let Some(slice_port) = slice.ports.iter().find(fits) else { continue };
-            app_protocol = app_protocol.or(slice_port.app_protocol.as_deref());
-            for backend in &slice.backends {
-                let into = match (backend.ready || record.publish_not_ready, backend.serving) {
-                    (true, _) => &mut ready,
-                    (false, true) if backend.terminating => &mut leaving,
-                    (false, _) => continue,
-                };
-                for address in &backend.addresses {
-                    let (tier, zone) = self.place(backend.node.as_ref(), backend.zone.as_ref());
-                    into.push(Backend {
-                        node: backend.node.clone(),
-                        zone: zone.cloned(),
-                        workload: backend.workload.clone(),
-                        ..Backend::new((*address, slice_port.port.get()).into(), tier)
-                    });
-                }
-            }
-        }
-        // As in Kubernetes: Backends on their way out serve only when nobody else does.
-        (if ready.is_empty() { leaving } else { ready }, app_protocol)
-    }
-
-    fn from_workloads(
-        &self,
-        record: &ServiceRecord,
-        port: &edgemesh_proto::record::ServicePort,
-        workloads: &BTreeMap<Box<str>, Workload>,
-    ) -> Vec<Backend> {
-        let mut out = Vec::new();
-        for (name, workload) in workloads {
-            let counts = (workload.ready && !workload.terminating) || record.publish_not_ready;
-            if !counts || !selects(record, workload) {
-                continue;
-            }
-            let target = match &port.target {
-                TargetPort::Same => Some(port.port),
-                TargetPort::Number(number) => Some(*number),
-                TargetPort::Name(name) => {
-                    workload.ports.iter().find(|p| p.name == *name).map(|p| p.port)
-                }
-            };
-            let Some(target) = target else { continue };
-            let (tier, zone) = self.place(workload.node.as_ref(), None);
-            out.extend(workload.addresses.iter().map(|address| Backend {
-                node: workload.node.clone(),
-                zone: zone.cloned(),
-                workload: Some(name.clone()),
-                ..Backend::new((*address, target.get()).into(), tier)
-            }));
-        }
-        out
-    }
-
-    /// How far away a Backend on `node` is, and in which zone.
-    fn place<'b>(
-        &'b self,
-        node: Option<&NodeName>,
-        zone: Option<&'b Box<str>>,
-    ) -> (Tier, Option<&'b Box<str>>) {
-        let zone_of = |node: &NodeName| self.nodes.get(&node.0).and_then(|n| n.zone.as_ref());
-        let zone = zone.or_else(|| node.and_then(zone_of));
-        let own_zone = self.own_zone.as_ref().or_else(|| zone_of(&self.node));
-        let tier = match (node == Some(&self.node), zone.is_some() && zone == own_zone) {
-            (true, _) => Tier::Node,
-            (false, true) => Tier::Zone,
-            (false, false) => Tier::Anywhere,
-        };
-        (tier, zone)
-    }
-}
-
-impl Index {
-    fn new(services: &[Arc<Service>]) -> Self {
-        let mut index = Self::default();
-        for (slot, service) in services.iter().enumerate() {
-            let slot = slot as u32;
-            let of_namespace = index.by_name.entry(service.name.namespace.clone()).or_default();
-            of_namespace.insert(service.name.name.clone(), slot);
-            for address in &service.addresses {
-                index.owners.entry(*address).or_insert(slot);
-                let tcp = |(_, p): &(usize, &Port)| p.transport == Transport::Tcp;
-                for (port, of_port) in service.ports.iter().enumerate().filter(tcp) {
-                    let place = Place { service: slot, port: port as u32 };
-                    index.by_address.entry((*address, of_port.port)).or_insert(place);
-                }
-            }
-        }
-        index
-    }
 }
 
 fn selects(service: &ServiceRecord, workload: &Workload) -> bool {
@@ -435,43 +275,4 @@ fn winner(policies: &BTreeMap<Box<str>, Policy>) -> Option<(&Box<str>, &Policy)>
     // An unknown age is the youngest: whoever knows better wins.
     let age = |policy: &Policy| (policy.created == 0, policy.created);
     policies.iter().min_by_key(|(name, policy)| (policy.origin, age(policy), *name))
-}
-
-/// One pool a family; a family without Backends borrows the other's, since the mesh, unlike a
-/// packet filter, can answer an IPv6 client from an IPv4 Backend.
-fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
-    let (v6, v4): (Vec<_>, Vec<_>) = backends.into_iter().partition(|b| b.address.is_ipv6());
-    let (no_v4, no_v6) = (v4.is_empty(), v6.is_empty());
-    let v4 = Arc::new(Pool::new(v4, before.map(|p| p.pools[0].as_ref())));
-    let v6 = Arc::new(Pool::new(v6, before.map(|p| p.pools[1].as_ref())));
-    match (no_v4, no_v6) {
-        (_, true) => [v4.clone(), v4],
-        (true, false) => [v6.clone(), v6],
-        (false, false) => [v4, v6],
-    }
-}
-
-fn active(policy: Option<(&Box<str>, &Policy)>, before: Option<&Active>, now: Instant) -> Active {
-    let default = Policy::default();
-    let (name, policy) = match policy {
-        Some((name, policy)) => (Some(name.clone()), policy),
-        None => (None, &default),
-    };
-    // A limiter whose numbers did not change keeps its fill.
-    let limiter = |limit: Option<RateLimit>, before: Option<&Arc<Limiter>>| {
-        let limit = limit?;
-        let same = before.filter(|before| before.limit() == limit).cloned();
-        Some(same.unwrap_or_else(|| Arc::new(Limiter::new(limit, now))))
-    };
-    Active {
-        name,
-        balance: policy.balance,
-        locality: policy.locality,
-        client: limiter(policy.client_limit, before.and_then(|b| b.client.as_ref())),
-        server: limiter(policy.server_limit, before.and_then(|b| b.server.as_ref())),
-        breaker: policy.breaker,
-        connect_timeout: policy.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
-        request_timeout: policy.request_timeout,
-        retries: policy.retries,
-    }
 }

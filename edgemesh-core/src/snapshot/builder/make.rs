@@ -1,0 +1,202 @@
+//! Makes one [`Service`] of a Snapshot from the records that concern it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use edgemesh_proto::record::{
+    NodeName, Policy, RateLimit, Service as ServiceRecord, ServiceName, ServicePort, Slice,
+    SlicePort, TargetPort, Workload,
+};
+
+use crate::limit::Limiter;
+use crate::snapshot::builder::{Builder, selects, winner};
+use crate::snapshot::{Active, Backend, Pool, Port, Service, Source, Tier};
+use crate::sniff::declared;
+
+/// Longest TCP connect where no Policy says otherwise: on a site's network a backend that needs
+/// longer is in trouble, and the retry goes elsewhere.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Builder {
+    pub(super) fn service(
+        &self,
+        name: &ServiceName,
+        record: &ServiceRecord,
+        before: Option<&Service>,
+        now: Instant,
+    ) -> Service {
+        let own = self.addresses.get(name);
+        let is_virtual = record.cluster_ips.is_empty() && own.is_some();
+        let addresses = match is_virtual {
+            true => own.cloned().unwrap_or_default(),
+            false => record.cluster_ips.clone(),
+        };
+        let slices = self.slices.get(name);
+        let workloads = self.workloads.get(&name.namespace);
+        let (mut ports, mut found) = (Vec::with_capacity(record.ports.len()), false);
+        for port in &record.ports {
+            let before = before.and_then(|s| {
+                s.ports.iter().find(|p| p.port == port.port.get() && p.transport == port.transport)
+            });
+            let (backends, app_protocol) = match (slices, workloads) {
+                (Some(slices), _) => self.from_slices(record, port, slices),
+                (None, Some(workloads)) => (self.from_workloads(record, port, workloads), None),
+                (None, None) => (Vec::new(), None),
+            };
+            found |= !backends.is_empty();
+            let app_protocol = app_protocol.or(port.app_protocol.as_deref());
+            let declared = declared(app_protocol, &port.name);
+            let live = before.filter(|b| b.declared == declared).map(|b| b.live.clone());
+            ports.push(Port {
+                name: port.name.clone(),
+                port: port.port.get(),
+                transport: port.transport,
+                declared,
+                pools: pools(backends, before),
+                live: live.unwrap_or_default(),
+            });
+        }
+        let source = match (slices.is_some(), found) {
+            (true, _) => Source::Slices,
+            (false, true) => Source::Workloads,
+            (false, false) => Source::Nothing,
+        };
+        let policy = self.policies.get(name).and_then(winner);
+        Service {
+            name: name.clone(),
+            addresses,
+            is_virtual,
+            ports,
+            source,
+            policy: active(policy, before.map(|b| &b.policy), now),
+            live: before.map(|b| b.live.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn from_slices<'r>(
+        &self,
+        record: &ServiceRecord,
+        port: &ServicePort,
+        slices: &'r BTreeMap<Box<str>, Slice>,
+    ) -> (Vec<Backend>, Option<&'r str>) {
+        let (mut ready, mut leaving, mut app_protocol) = (Vec::new(), Vec::new(), None);
+        for slice in slices.values() {
+            let fits = |p: &&SlicePort| p.name == port.name && p.transport == port.transport;
+            let Some(slice_port) = slice.ports.iter().find(fits) else { continue };
+            app_protocol = app_protocol.or(slice_port.app_protocol.as_deref());
+            for backend in &slice.backends {
+                let into = match (backend.ready || record.publish_not_ready, backend.serving) {
+                    (true, _) => &mut ready,
+                    (false, true) if backend.terminating => &mut leaving,
+                    (false, _) => continue,
+                };
+                for address in &backend.addresses {
+                    let (tier, zone) = self.place(backend.node.as_ref(), backend.zone.as_ref());
+                    into.push(Backend {
+                        node: backend.node.clone(),
+                        zone: zone.cloned(),
+                        workload: backend.workload.clone(),
+                        ..Backend::new((*address, slice_port.port.get()).into(), tier)
+                    });
+                }
+            }
+        }
+        // As in Kubernetes: Backends on their way out serve only when nobody else does.
+        (if ready.is_empty() { leaving } else { ready }, app_protocol)
+    }
+
+    fn from_workloads(
+        &self,
+        record: &ServiceRecord,
+        port: &ServicePort,
+        workloads: &BTreeMap<Box<str>, Workload>,
+    ) -> Vec<Backend> {
+        let mut out = Vec::new();
+        for (name, workload) in workloads {
+            let counts = (workload.ready && !workload.terminating) || record.publish_not_ready;
+            if !counts || !selects(record, workload) {
+                continue;
+            }
+            let target = match &port.target {
+                TargetPort::Same => Some(port.port),
+                TargetPort::Number(number) => Some(*number),
+                TargetPort::Name(name) => {
+                    workload.ports.iter().find(|p| p.name == *name).map(|p| p.port)
+                }
+            };
+            let Some(target) = target else { continue };
+            let (tier, zone) = self.place(workload.node.as_ref(), None);
+            out.extend(workload.addresses.iter().map(|address| Backend {
+                node: workload.node.clone(),
+                zone: zone.cloned(),
+                workload: Some(name.clone()),
+                ..Backend::new((*address, target.get()).into(), tier)
+            }));
+        }
+        out
+    }
+
+    /// How far away a Backend on `node` is, and in which zone.
+    fn place<'b>(
+        &'b self,
+        node: Option<&NodeName>,
+        zone: Option<&'b Box<str>>,
+    ) -> (Tier, Option<&'b Box<str>>) {
+        let zone_of = |node: &NodeName| self.nodes.get(&node.0).and_then(|n| n.zone.as_ref());
+        let zone = zone.or_else(|| node.and_then(zone_of));
+        let own_zone = self.own_zone.as_ref().or_else(|| zone_of(&self.node));
+        let tier = match (node == Some(&self.node), zone.is_some() && zone == own_zone) {
+            (true, _) => Tier::Node,
+            (false, true) => Tier::Zone,
+            (false, false) => Tier::Anywhere,
+        };
+        (tier, zone)
+    }
+}
+
+/// One pool a family; a family without Backends borrows the other's, since the mesh, unlike a
+/// packet filter, can answer an IPv6 client from an IPv4 Backend.
+fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
+    let (v6, v4): (Vec<_>, Vec<_>) = backends.into_iter().partition(|b| b.address.is_ipv6());
+    let (no_v4, no_v6) = (v4.is_empty(), v6.is_empty());
+    // A borrowed pool is no predecessor: two pools that count their turns together would each
+    // visit only some of their Backends.
+    let own = |family: usize| {
+        let pool = before?.pools[family].as_ref();
+        let first = pool.backends.first()?;
+        (usize::from(first.address.is_ipv6()) == family).then_some(pool)
+    };
+    let v4 = Arc::new(Pool::new(v4, own(0)));
+    let v6 = Arc::new(Pool::new(v6, own(1)));
+    match (no_v4, no_v6) {
+        (_, true) => [v4.clone(), v4],
+        (true, false) => [v6.clone(), v6],
+        (false, false) => [v4, v6],
+    }
+}
+
+fn active(policy: Option<(&Box<str>, &Policy)>, before: Option<&Active>, now: Instant) -> Active {
+    let default = Policy::default();
+    let (name, policy) = match policy {
+        Some((name, policy)) => (Some(name.clone()), policy),
+        None => (None, &default),
+    };
+    // A limiter whose numbers did not change keeps its fill.
+    let limiter = |limit: Option<RateLimit>, before: Option<&Arc<Limiter>>| {
+        let limit = limit?;
+        let same = before.filter(|before| before.limit() == limit).cloned();
+        Some(same.unwrap_or_else(|| Arc::new(Limiter::new(limit, now))))
+    };
+    Active {
+        name,
+        balance: policy.balance,
+        locality: policy.locality,
+        client: limiter(policy.client_limit, before.and_then(|b| b.client.as_ref())),
+        server: limiter(policy.server_limit, before.and_then(|b| b.server.as_ref())),
+        breaker: policy.breaker,
+        connect_timeout: policy.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+        request_timeout: policy.request_timeout,
+        retries: policy.retries,
+    }
+}

@@ -1,0 +1,75 @@
+//! The shape of a Snapshot as text: equal for equal records, whatever happened to get there.
+
+use std::fmt;
+
+use crate::snapshot::{Active, Port, Service, Snapshot};
+
+impl fmt::Display for Snapshot {
+    /// Everything that decisions read, in a fixed order, except revision and live state: one line
+    /// a Service, port, Backend and address.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for service in &self.services {
+            write!(f, "{service}")?;
+        }
+        let mut addresses: Vec<_> = self.index.by_address.iter().collect();
+        addresses.sort_by_key(|(address, _)| **address);
+        for ((ip, port), place) in addresses {
+            let service = &self.services[place.service as usize];
+            writeln!(f, "address {ip} {port} -> {} {}", service.name, place.port)?;
+        }
+        let mut owners: Vec<_> = self.index.owners.iter().collect();
+        owners.sort();
+        for (ip, slot) in owners {
+            writeln!(f, "owner {ip} -> {}", self.services[*slot as usize].name)?;
+        }
+        let of_namespace = |(ns, names): (&Box<str>, &std::collections::HashMap<Box<str>, u32>)| {
+            let row = |(name, slot): (&Box<str>, &u32)| (ns.clone(), name.clone(), *slot);
+            names.iter().map(row).collect::<Vec<_>>()
+        };
+        let mut names: Vec<_> = self.index.by_name.iter().flat_map(of_namespace).collect();
+        names.sort();
+        for (namespace, name, slot) in names {
+            writeln!(f, "name {namespace}/{name} -> {}", self.services[slot as usize].name)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_virtual { " virtual" } else { "" };
+        writeln!(f, "service {}{kind} {:?} from {:?}", self.name, self.addresses, self.source)?;
+        writeln!(f, "  policy {}", self.policy)?;
+        self.ports.iter().try_for_each(|port| write!(f, "{port}"))
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "  port {} {:?} {:?} {:?}",
+            self.port, self.name, self.transport, self.declared
+        )?;
+        for (pool, family) in self.pools.iter().zip(["IPv4", "IPv6"]) {
+            for backend in &pool.backends {
+                let node = backend.node.as_ref().map_or("-", |node| &node.0);
+                let zone = backend.zone.as_deref().unwrap_or("-");
+                let workload = backend.workload.as_deref().unwrap_or("-");
+                let (address, tier) = (backend.address, backend.tier.name());
+                writeln!(f, "    {family} {address} {tier} {node} {zone} {workload}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Active {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_deref().unwrap_or("(defaults)");
+        write!(f, "{name} {:?} {:?}", self.balance, self.locality)?;
+        write!(f, " client {:?} server {:?}", self.client, self.server)?;
+        write!(f, " breaker {:?} connect {:?}", self.breaker, self.connect_timeout)?;
+        write!(f, " request {:?} retries {:?}", self.request_timeout, self.retries)
+    }
+}

@@ -1,0 +1,43 @@
+//! Runs the tables in `plan/`: topology in, Hop or Refusal out. `plan/README.md` has their format.
+
+#[path = "plan/grammar.rs"]
+mod grammar;
+#[path = "plan/world.rs"]
+mod world;
+
+use std::fs;
+use std::path::Path;
+
+use world::World;
+
+#[test]
+fn tables() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plan");
+    let files = fs::read_dir(folder).expect("a readable folder");
+    let mut tables: Vec<_> = files.map(|entry| entry.expect("a readable entry").path()).collect();
+    tables.retain(|path| path.extension().is_some_and(|e| e == "txt"));
+    tables.sort();
+    let wrong: Vec<_> = tables.iter().flat_map(|path| check(path)).collect();
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+    assert!(tables.len() >= 7, "only {} tables", tables.len());
+}
+
+/// What is wrong in a table, by line.
+fn check(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).expect("a readable table");
+    let file = path.file_name().expect("a table has a name").to_string_lossy();
+    let (mut world, mut wrong, mut title) = (World::default(), Vec::new(), "");
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        if let Some(next) = line.strip_prefix("case ") {
+            (world, title) = (World::default(), next);
+        } else if let Err(what) = world.line(line) {
+            let at = world.age();
+            wrong.push(format!("{file}:{}: {title}, at {at:?}: {line}\n    {what}", number + 1));
+        }
+    }
+    wrong
+}

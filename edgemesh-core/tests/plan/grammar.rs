@@ -1,0 +1,242 @@
+//! Reads the lines of the plan tables into records; `README.md` beside this file has the format.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::str::FromStr;
+use std::time::Duration;
+
+use edgemesh_proto::record::{
+    Backend, BalancePolicy, Body, BreakerPolicy, Kind, Locality, NamedPort, Node, NodeName, Policy,
+    PolicyOrigin, RateLimit, Record, Service, ServiceName, ServicePort, Slice, SlicePort,
+    TargetPort, Transport, Workload,
+};
+
+/// The words after a line's verb, taken one by one.
+pub struct Words<'a>(pub Vec<&'a str>);
+
+type Read<T> = Result<T, String>;
+
+impl<'a> Words<'a> {
+    /// The next word that is no option.
+    pub fn next(&mut self, what: &str) -> Read<&'a str> {
+        if self.0.is_empty() { Err(format!("{what} is missing")) } else { Ok(self.0.remove(0)) }
+    }
+
+    /// The value of `name=value`, wherever it stands.
+    pub fn option(&mut self, name: &str) -> Option<&'a str> {
+        let value = |word: &&'a str| word.strip_prefix(name)?.strip_prefix('=');
+        let at = self.0.iter().position(|word| value(word).is_some())?;
+        value(&self.0.remove(at))
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        let at = self.0.iter().position(|word| *word == name);
+        at.map(|at| self.0.remove(at)).is_some()
+    }
+
+    /// Nothing may be left over, or a slip of the pen would test nothing.
+    pub fn end(self) -> Read<()> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("not understood: {}", self.0.join(" ")))
+        }
+    }
+}
+
+/// The record that a line describes.
+pub fn record(verb: &str, mut words: Words<'_>) -> Read<Record> {
+    let (namespace, name) = match verb {
+        "node" => ("".into(), words.next("a name")?.into()),
+        _ => {
+            let ServiceName { namespace, name } = name(words.next("a name")?)?;
+            (namespace, name)
+        }
+    };
+    let body = match verb {
+        "node" => {
+            let zone = words.option("zone").map(Into::into);
+            Body::Node(Node { zone, ..Node::default() })
+        }
+        "service" => Body::Service(service(&mut words)?),
+        "slice" => Body::Slice(slice(&mut words)?),
+        "workload" => Body::Workload(workload(&mut words)?),
+        "policy" => Body::Policy(policy(&mut words)?),
+        _ => return Err(format!("no such line: {verb}")),
+    };
+    words.end()?;
+    Ok(Record { namespace, name, body })
+}
+
+/// `namespace/name`.
+pub fn name(word: &str) -> Read<ServiceName> {
+    let (namespace, name) = word.split_once('/').ok_or_else(|| format!("{word}: NS/NAME"))?;
+    Ok(ServiceName::new(namespace, name))
+}
+
+/// The kind that a word names.
+pub fn kind(word: &str) -> Read<Kind> {
+    Kind::from_name(word).ok_or_else(|| format!("{word}: no kind of record"))
+}
+
+/// Addresses with commas, or `-`.
+pub fn addresses(word: &str) -> Read<Vec<IpAddr>> {
+    if word == "-" { Ok(Vec::new()) } else { word.split(',').map(parse).collect() }
+}
+
+/// `100ms` or `2s`.
+pub fn time(word: &str) -> Read<Duration> {
+    match word.strip_suffix("ms") {
+        Some(ms) => parse(ms).map(Duration::from_millis),
+        None => parse(word.strip_suffix('s').ok_or_else(|| format!("{word}: no time"))?)
+            .map(Duration::from_secs),
+    }
+}
+
+fn service(words: &mut Words<'_>) -> Read<Service> {
+    let cluster_ips = addresses(words.next("addresses")?)?;
+    let ports = words.next("ports")?.split(',').map(service_port).collect::<Read<_>>()?;
+    Ok(Service {
+        ports,
+        headless: cluster_ips.is_empty(),
+        cluster_ips,
+        selector: words.option("selector").map_or_else(|| Ok(BTreeMap::new()), labels)?,
+        publish_not_ready: words.flag("publishNotReady"),
+        ..Service::default()
+    })
+}
+
+fn service_port(word: &str) -> Read<ServicePort> {
+    let (word, transport) = transport(word);
+    let (front, target) = match word.split_once('>') {
+        None => (word, TargetPort::Same),
+        Some((front, target)) => {
+            let number = target.parse().map(TargetPort::Number);
+            (front, number.unwrap_or_else(|_| TargetPort::Name(target.into())))
+        }
+    };
+    let (name, port) = named(front)?;
+    Ok(ServicePort { name, port, target, transport, app_protocol: None, node_port: None })
+}
+
+fn slice(words: &mut Words<'_>) -> Read<Slice> {
+    let service = words.option("for").ok_or("for=SERVICE is missing")?.into();
+    let port = |word| {
+        let (word, transport) = transport(word);
+        let (name, port) = named(word)?;
+        Ok(SlicePort { name, port, transport, app_protocol: None })
+    };
+    let ports = words.option("ports").ok_or("ports= is missing")?;
+    let ports = ports.split(',').map(port).collect::<Read<_>>()?;
+    let backends = words.0.drain(..).map(backend).collect::<Read<_>>()?;
+    Ok(Slice { service, ports, backends })
+}
+
+fn backend(word: &str) -> Read<Backend> {
+    let (word, state) = word.split_once('!').unwrap_or((word, "ready"));
+    let (ready, serving, terminating) = match state {
+        "ready" => (true, true, false),
+        "notReady" => (false, false, false),
+        "leaving" => (false, true, true),
+        "gone" => (false, false, true),
+        _ => return Err(format!("{state}: no state of a Backend")),
+    };
+    let (word, zone) = split_off(word, '/');
+    let (word, node) = split_off(word, '@');
+    Ok(Backend {
+        addresses: word.split('+').map(parse).collect::<Read<_>>()?,
+        ready,
+        serving,
+        terminating,
+        hostname: None,
+        node: node.map(|node| NodeName(node.into())),
+        zone: zone.map(Into::into),
+        workload: None,
+    })
+}
+
+fn workload(words: &mut Words<'_>) -> Read<Workload> {
+    let backend = backend(words.next("an address")?)?;
+    let port = |word: &str| named(word).map(|(name, port)| NamedPort { name, port });
+    let ports = words.option("ports").map(|ports| ports.split(',').map(port).collect());
+    Ok(Workload {
+        addresses: backend.addresses,
+        node: backend.node,
+        labels: words.option("labels").map_or_else(|| Ok(BTreeMap::new()), labels)?,
+        ready: backend.ready,
+        terminating: backend.terminating,
+        ports: ports.unwrap_or(Ok(Vec::new()))?,
+        owner: "".into(),
+    })
+}
+
+fn policy(words: &mut Words<'_>) -> Read<Policy> {
+    let mut policy = Policy::default();
+    policy.service = words.option("for").ok_or("for=SERVICE is missing")?.into();
+    policy.balance = match words.option("balance") {
+        None | Some("roundRobin") => BalancePolicy::RoundRobin,
+        Some("random") => BalancePolicy::Random,
+        Some("leastRequest") => BalancePolicy::LeastRequest,
+        Some(other) => return Err(format!("balance={other}")),
+    };
+    policy.locality = match words.option("locality") {
+        None | Some("preferNode") => Locality::PreferNode,
+        Some("none") => Locality::None,
+        Some("onlyNode") => Locality::OnlyNode,
+        Some(other) => return Err(format!("locality={other}")),
+    };
+    policy.origin = match words.option("origin") {
+        None => PolicyOrigin::TrafficPolicy,
+        Some("DestinationRule") => PolicyOrigin::DestinationRule,
+        Some(other) => return Err(format!("origin={other}")),
+    };
+    policy.created = words.option("created").map_or(Ok(0), parse)?;
+    policy.client_limit = words.option("client").map(limit).transpose()?;
+    policy.server_limit = words.option("server").map(limit).transpose()?;
+    policy.breaker = words.option("breaker").map(breaker).transpose()?;
+    Ok(policy)
+}
+
+fn limit(word: &str) -> Read<RateLimit> {
+    let (qps, burst) = word.split_once('/').ok_or_else(|| format!("{word}: QPS/BURST"))?;
+    Ok(RateLimit { qps: parse::<NonZeroU32>(qps)?, burst: parse(burst)? })
+}
+
+fn breaker(word: &str) -> Read<BreakerPolicy> {
+    let parts: Vec<_> = word.split(',').collect();
+    let [failures, first, longest, percent] = parts[..] else {
+        return Err(format!("{word}: FAILURES,FIRST,LONGEST,PERCENT"));
+    };
+    Ok(BreakerPolicy {
+        consecutive_failures: parse(failures)?,
+        eject_for: time(first)?,
+        max_eject_for: time(longest)?,
+        max_ejected_percent: parse(percent)?,
+    })
+}
+
+fn labels(word: &str) -> Read<BTreeMap<Box<str>, Box<str>>> {
+    let pair = |word: &str| {
+        let (key, value) = word.split_once(':').ok_or_else(|| format!("{word}: K:V"))?;
+        Ok((key.into(), value.into()))
+    };
+    word.split(',').map(pair).collect()
+}
+
+fn named(word: &str) -> Read<(Box<str>, NonZeroU16)> {
+    let (name, port) = word.split_once(':').unwrap_or(("", word));
+    Ok((name.into(), parse(port)?))
+}
+
+fn transport(word: &str) -> (&str, Transport) {
+    word.strip_suffix("/udp").map_or((word, Transport::Tcp), |word| (word, Transport::Udp))
+}
+
+fn split_off(word: &str, mark: char) -> (&str, Option<&str>) {
+    word.split_once(mark).map_or((word, None), |(word, rest)| (word, Some(rest)))
+}
+
+fn parse<T: FromStr>(word: &str) -> Read<T> {
+    word.parse().map_err(|_| format!("`{word}` does not fit here"))
+}

@@ -1,0 +1,285 @@
+//! A world that a plan table describes line by line: records in, decisions out.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use edgemesh_core::limit::Limiter;
+use edgemesh_core::plan::{
+    Arrival, Destination, Explanation, Hop, Outcome, Purpose, Target, Via, confirm, explain, plan,
+};
+use edgemesh_core::refusal::Refusal;
+use edgemesh_core::snapshot::{Builder, Change, Snapshot, Source};
+use edgemesh_proto::record::{Key, Kind, NodeName};
+
+use crate::grammar::{self, Words};
+
+/// Where the agent of the tables runs.
+pub const HERE: &str = "edge-1";
+
+/// Explained so often before each call, and with no trace.
+const EXPLAINS: usize = 100;
+
+/// One `case`.
+pub struct World {
+    builder: Builder,
+    snapshot: Arc<Snapshot>,
+    /// Records since the last decision: they become visible together.
+    pending: Change,
+    start: Instant,
+    now: Instant,
+    open: HashMap<String, Hop>,
+}
+
+impl Default for World {
+    #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of time")]
+    fn default() -> Self {
+        let start = Instant::now();
+        Self {
+            builder: Builder::new(NodeName(HERE.into()), None),
+            snapshot: Arc::default(),
+            pending: Change::default(),
+            start,
+            now: start,
+            open: HashMap::new(),
+        }
+    }
+}
+
+impl World {
+    /// Runs lines that must all be right.
+    pub fn run(&mut self, lines: &str) {
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            self.line(line).unwrap_or_else(|wrong| panic!("{line}: {wrong}"));
+        }
+    }
+
+    /// The Snapshot with everything said so far.
+    pub fn snapshot(&mut self) -> &Arc<Snapshot> {
+        let pending = std::mem::take(&mut self.pending);
+        if !(pending.put.is_empty() && pending.delete.is_empty() && pending.addresses.is_empty()) {
+            self.pending.revision = pending.revision + 1;
+            let change = Change { revision: pending.revision + 1, ..pending };
+            self.snapshot = self.builder.apply(change, self.now);
+        } else {
+            self.pending.revision = pending.revision;
+        }
+        &self.snapshot
+    }
+
+    /// The time in this world.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Everything that decisions leave behind, as text.
+    pub fn live_state(&self) -> String {
+        live_state(&self.snapshot, self.now)
+    }
+
+    /// Runs one line; says what is wrong with it or with what came out.
+    pub fn line(&mut self, line: &str) -> Result<(), String> {
+        let (said, wants) = line.split_once(" -> ").unwrap_or((line, ""));
+        let mut words = Words(said.split_whitespace().collect());
+        let verb = words.next("a word")?;
+        let wants: Vec<_> = wants.split_whitespace().collect();
+        match verb {
+            "virtual" => {
+                let service = grammar::name(words.next("a name")?)?;
+                let addresses = grammar::addresses(words.next("addresses")?)?;
+                self.pending.addresses.push((service, addresses));
+            }
+            "delete" => {
+                let kind = grammar::kind(words.next("a kind")?)?;
+                let name = words.next("a name")?;
+                let (namespace, name) = if kind == Kind::Node {
+                    ("", name)
+                } else {
+                    name.split_once('/').ok_or("NS/NAME")?
+                };
+                let key = Key { kind, namespace: namespace.into(), name: name.into() };
+                // Records of one change are deleted before others are put.
+                self.snapshot();
+                self.pending.delete.push(key);
+            }
+            "wait" => {
+                self.snapshot();
+                self.now += grammar::time(words.next("a time")?)?;
+            }
+            "source" => return self.source(words),
+            "conflict" => return self.conflict(words),
+            "call" | "fail" | "retry" | "open" | "race" => return self.calls(verb, words, &wants),
+            "confirm" => {
+                let hop = self.open.get(words.next("a name")?).ok_or("nothing of that name")?;
+                let got = confirm(hop, self.now).map_or_else(say_refusal, |()| "ok".into());
+                return expect(&got, &wants.join(" "));
+            }
+            "close" => {
+                let hop = self.open.remove(words.next("a name")?).ok_or("nothing of that name")?;
+                hop.finish(outcome(words.next("an outcome")?)?, self.now);
+            }
+            _ => {
+                self.pending.put.push(grammar::record(verb, words)?);
+                return Ok(());
+            }
+        }
+        words.end()
+    }
+
+    fn source(&mut self, mut words: Words<'_>) -> Result<(), String> {
+        let name = grammar::name(words.next("a name")?)?;
+        let service =
+            self.snapshot().by_name(&name.namespace, &name.name).ok_or("no such Service")?;
+        let got = match service.source {
+            Source::Slices => "slices",
+            Source::Workloads => "workloads",
+            Source::Nothing => "nothing",
+        };
+        expect(got, words.next("a source")?)
+    }
+
+    fn conflict(&mut self, mut words: Words<'_>) -> Result<(), String> {
+        let service = grammar::name(words.next("a name")?)?;
+        let policies = self.snapshot().policies.clone();
+        let of_service = policies.iter().filter(|listed| listed.service == service);
+        let beaten = of_service
+            .filter_map(|p| Some(format!("{} beats {}", p.overruled_by.as_ref()?, p.name)));
+        let got: Vec<_> = beaten.collect();
+        expect(&got.join(", "), &words.0.drain(..).collect::<Vec<_>>().join(" "))
+    }
+
+    fn calls(&mut self, verb: &str, mut words: Words<'_>, wants: &[&str]) -> Result<(), String> {
+        let kept = match verb {
+            "open" | "race" => Some(words.next("a name")?.to_owned()),
+            _ => None,
+        };
+        let to = words.next("where to")?;
+        let tried = words.option("tried").map_or(Ok(Vec::new()), socket_addresses)?;
+        words.end()?;
+        let purpose = match verb {
+            "retry" => Purpose::Retry(&tried),
+            "race" => Purpose::Race,
+            _ => Purpose::Call,
+        };
+        let destination = Destination { to: target(to)?, arrival: Arrival::Captured, purpose };
+        if wants.is_empty() {
+            return Err("-> WANT is missing".into());
+        }
+        for want in wants {
+            let got = self.decide(&destination)?;
+            expect(&say(&got), want)?;
+            match (got, &kept) {
+                (Ok(hop), Some(name)) => drop(self.open.insert(name.clone(), hop)),
+                (Ok(hop), None) if verb == "fail" => hop.finish(Outcome::Bad, self.now),
+                (Ok(hop), None) => hop.finish(Outcome::Good, self.now),
+                (Err(_), _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans, after many explains that must agree and change nothing.
+    fn decide(&mut self, to: &Destination<'_>) -> Result<Result<Hop, Refusal>, String> {
+        let (now, snapshot) = (self.now, self.snapshot().clone());
+        let before = live_state(&snapshot, now);
+        let mut explained = explain(&snapshot, to, now);
+        for _ in 1..EXPLAINS {
+            explained = explain(&snapshot, to, now);
+        }
+        expect(&live_state(&snapshot, now), &before).map_err(|e| format!("explain: {e}"))?;
+        let planned = plan(&snapshot, to, now);
+        agree(&explained, &planned)?;
+        Ok(planned)
+    }
+
+    /// Time since the world began.
+    pub fn age(&self) -> Duration {
+        self.now - self.start
+    }
+}
+
+/// Whether an explanation foretold what was planned.
+pub fn agree(explained: &Explanation, planned: &Result<Hop, Refusal>) -> Result<(), String> {
+    let planned_verdict = planned.as_ref().map(|hop| (hop.address(), hop.via())).map_err(|r| *r);
+    if explained.verdict == planned_verdict {
+        return Ok(());
+    }
+    Err(format!("explain foretold {:?}, plan said {planned_verdict:?}", explained.verdict))
+}
+
+/// Breakers, counters, fills and turns of everything in a Snapshot.
+pub fn live_state(snapshot: &Snapshot, now: Instant) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    let mut say =
+        |line: std::fmt::Arguments<'_>| writeln!(out, "{line}").expect("a String takes all");
+    for service in snapshot.services() {
+        let policy = &service.policy;
+        let fill = |limiter: &Option<Arc<Limiter>>| limiter.as_ref().map(|l| l.look(now));
+        let fills = (fill(&policy.client), fill(&policy.server));
+        say(format_args!("{}: {:?} {fills:?}", service.name, service.live));
+        for port in &service.ports {
+            say(format_args!("  {} {:?}", port.port, port.live));
+            for pool in &port.pools {
+                say(format_args!("    turn {}", pool.live.turn.load(Relaxed)));
+                for backend in &pool.backends {
+                    let stance = backend.live.breaker.look(policy.breaker.as_ref(), now);
+                    say(format_args!("    {} {stance:?} {:?}", backend.address, backend.live));
+                }
+            }
+        }
+    }
+    out
+}
+
+fn say(decided: &Result<Hop, Refusal>) -> String {
+    match decided {
+        Err(refusal) => say_refusal(*refusal),
+        Ok(hop) => {
+            let local = if hop.via() == Via::Local { "(local)" } else { "" };
+            let probe = if hop.is_probe() { "(probe)" } else { "" };
+            format!("{}{local}{probe}", hop.address())
+        }
+    }
+}
+
+fn say_refusal(refusal: Refusal) -> String {
+    let wait = refusal.retry_after().map(|wait| match wait.as_millis() {
+        ms if ms % 1000 == 0 => format!(":{}s", ms / 1000),
+        ms => format!(":{ms}ms"),
+    });
+    format!("{}{}", refusal.row().label, wait.unwrap_or_default())
+}
+
+fn target(to: &str) -> Result<Target<'_>, String> {
+    if let Ok(address) = to.parse::<SocketAddr>() {
+        return Ok(Target::Address(address));
+    }
+    let (host, port) = match to.split_once(':') {
+        None => (to, None),
+        Some((host, port)) => (host, Some(port.parse().map_err(|_| format!("{to}: no port"))?)),
+    };
+    if host.parse::<IpAddr>().is_ok() {
+        return Err(format!("{to}: an address needs its port"));
+    }
+    Ok(Target::Name { host, port, domain: "cluster.local" })
+}
+
+fn socket_addresses(word: &str) -> Result<Vec<SocketAddr>, String> {
+    word.split(',').map(|a| a.parse().map_err(|_| format!("{a}: no address"))).collect()
+}
+
+fn outcome(word: &str) -> Result<Outcome, String> {
+    match word {
+        "good" => Ok(Outcome::Good),
+        "bad" => Ok(Outcome::Bad),
+        "neutral" => Ok(Outcome::Neutral),
+        _ => Err(format!("{word}: no outcome")),
+    }
+}
+
+fn expect(got: &str, want: &str) -> Result<(), String> {
+    if got == want { Ok(()) } else { Err(format!("wanted {want}, got {got}")) }
+}
