@@ -172,6 +172,10 @@ fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Optio
         config.cloud.is_none(),
         "cloud: this version has no Links yet; leave the section out"
     );
+    anyhow::ensure!(
+        !config.proxy.node_ports,
+        "proxy.nodePorts: this version does not capture NodePorts yet; leave it out"
+    );
     let (word, folder) = match &config.source {
         Source::Manifests(folder) => ("manifests", Some(folder.clone())),
         Source::Cloud => ("cloud", None),
