@@ -38,8 +38,11 @@ enum Opinion {
     Yes,
 }
 
+/// Reads the first bytes; called again with more of them while the opinion is `Maybe`.
+type Detector = fn(&[u8]) -> Opinion;
+
 /// All detectors. To add a protocol, add one line here and one function below.
-const DETECTORS: &[(Protocol, fn(&[u8]) -> Opinion)] =
+const DETECTORS: &[(Protocol, Detector)] =
     &[(Protocol::Http2, http2), (Protocol::Tls, tls), (Protocol::Http1, http1)];
 
 /// Longest prefix that [`detect`] wants to see: at this length it always decides.

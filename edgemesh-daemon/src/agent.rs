@@ -43,12 +43,13 @@ const TIDY_AFTER: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When the child cannot be started.
-pub fn guard() -> anyhow::Result<u8> {
+pub fn guard(config: &AgentConfig) -> anyhow::Result<u8> {
     let path = std::env::current_exe().context("cannot find this program's own file")?;
     let mut args: Vec<_> = std::env::args_os().skip(1).collect();
     args.push("--guarded".into());
+    // The routes of last resort go too: without the jumps they would lead nowhere.
     let mut clean = || {
-        if let Err(error) = crate::capture::remove_jumps() {
+        if let Err(error) = crate::capture::remove_leftovers(&config.proxy.address) {
             tracing::error!(%error, "cannot remove the capture rules; `edgemesh redirect remove` does");
         }
     };

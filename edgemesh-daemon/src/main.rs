@@ -100,7 +100,7 @@ fn agent(args: &AgentArgs) -> anyhow::Result<ExitCode> {
     let resolved = load(&args.config)?;
     if agent::needs_guard(&resolved.config) && !args.guarded {
         log::start_plain(args.log_format, &args.log)?;
-        return Ok(agent::guard()?.into());
+        return Ok(agent::guard(&resolved.config)?.into());
     }
     let log = log::start(args.log_format, &args.log)?;
     agent::run(resolved.config, log, args.guarded).map(|()| ExitCode::SUCCESS)

@@ -100,7 +100,7 @@ impl<'s> Connection<'s> {
 
     /// Finds a Backend that takes the connection.
     async fn reach(&self, attempts: &mut u8) -> Result<(Hop, TcpStream), Refusal> {
-        let to = self.to.map_or(Err(Refusal::NoService), Ok)?;
+        let to = self.to.ok_or(Refusal::NoService)?;
         let (mut tried, mut failed) = (Vec::new(), None);
         loop {
             let purpose = if failed.is_none() { Purpose::Call } else { Purpose::Retry(&tried) };

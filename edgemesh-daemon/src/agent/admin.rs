@@ -323,7 +323,7 @@ async fn only_from_here(request: Request, next: Next) -> Response {
         name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
     });
     let foreign = request.headers().get(header::ORIGIN).is_some_and(|origin| {
-        !host.is_some_and(|host| origin.as_bytes() == format!("http://{host}").as_bytes())
+        host.is_none_or(|host| origin.as_bytes() != format!("http://{host}").as_bytes())
     });
     if !local || foreign {
         return fail(StatusCode::FORBIDDEN, "this API answers to its own loopback address only");
