@@ -82,9 +82,11 @@ pub fn plan(
     Ok(Hop::begin(chosen, now))
 }
 
-/// Takes the tokens of a raced dial that became a connection.
-pub fn confirm(hop: &Hop, now: Instant) -> Result<(), Refusal> {
-    limits(hop.service(), Purpose::Call, now, &mut Commit)
+/// Takes the tokens of a raced dial that became a connection, which from now on counts as a call.
+pub fn confirm(hop: &mut Hop, now: Instant) -> Result<(), Refusal> {
+    limits(hop.service(), Purpose::Call, now, &mut Commit)?;
+    hop.became_a_call();
+    Ok(())
 }
 
 /// The same decision on a view that changes nothing, step by step.

@@ -91,6 +91,14 @@ const EMPTY_LINES: usize = 4;
 /// RFC 9112 §3: `method SP target SP "HTTP/1."`. A line that is still well-formed at
 /// [`LONGEST_PREFIX`] counts as HTTP, so that the client hears of it as 414 or 431.
 fn http1(prefix: &[u8]) -> Opinion {
+    let prefix = &prefix[..prefix.len().min(LONGEST_PREFIX)];
+    match request_line(prefix) {
+        Opinion::Maybe if prefix.len() == LONGEST_PREFIX => Opinion::Yes,
+        opinion => opinion,
+    }
+}
+
+fn request_line(prefix: &[u8]) -> Opinion {
     let blank = prefix.iter().take(EMPTY_LINES).take_while(|b| matches!(b, b'\r' | b'\n')).count();
     let line = &prefix[blank..];
     let Some(method) = line.iter().position(|b| !is_token(*b)) else {
@@ -101,9 +109,9 @@ fn http1(prefix: &[u8]) -> Opinion {
     }
     let rest = &line[method + 1..];
     let Some(target) = rest.iter().position(|b| *b <= b' ' || *b == 0x7f) else {
-        return if prefix.len() < LONGEST_PREFIX { Opinion::Maybe } else { Opinion::Yes };
+        return Opinion::Maybe;
     };
-    if rest[target] != b' ' || target == 0 || target >= LONGEST_PREFIX - blank - method {
+    if rest[target] != b' ' || target == 0 {
         return Opinion::No;
     }
     let version = &rest[target + 1..];
@@ -293,6 +301,8 @@ mod tests {
             (b"HTT", true),
             (b"\0\0\x12\x04\0\0\0\0\0\0\x03", true),
             (b"\0\0\0\x04\0\0\0\0\0", true),
+            (b"\0\0\x12\x05\0\0\0\0\0", false),
+            (b"\0\x02\0\x04\0\0\0\0\0", false),
             (b"SSH-2.0", false),
             (b"220 mail ready", false),
             (b"J\0\0\0\x0a8.0", false),

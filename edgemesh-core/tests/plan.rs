@@ -1,7 +1,13 @@
 //! Runs the tables in `plan/`: topology in, Hop or Refusal out. `plan/README.md` has their format.
 
+#[path = "plan/fold.rs"]
+mod fold;
 #[path = "plan/grammar.rs"]
 mod grammar;
+#[path = "plan/histories.rs"]
+mod histories;
+#[path = "plan/invariants.rs"]
+mod invariants;
 #[path = "plan/world.rs"]
 mod world;
 

@@ -70,6 +70,45 @@ fn every_module_uses_lower_layers_only() {
     none(&wrong);
 }
 
+/// What waits, asks the time or the world, or holds others up, does not occur where decisions are
+/// made. The one lock is a breaker's: of one Backend, and only while it is ejected.
+#[test]
+fn invariant_1_the_decision_never_waits_and_knows_no_clock() {
+    const HEART: &[&str] =
+        &["backends", "balance", "breaker", "limit", "plan", "refusal", "sniff", "snapshot"];
+    const BANNED: &[&str] = &[
+        "async ",
+        ".await",
+        "tokio",
+        "Instant::now",
+        "SystemTime",
+        "thread::",
+        "std::fs",
+        "TcpStream",
+        "rusqlite",
+        "Mutex",
+        "RwLock",
+        "Condvar",
+        "block_on",
+    ];
+    let all = sources();
+    let test_files = test_files(&all);
+    let mut wrong = Vec::new();
+    for source in all.iter().filter(|s| s.path.starts_with("edgemesh-core/src")) {
+        let module = module(&source.path);
+        if !HEART.contains(&module.as_str()) || test_files.contains(&source.path) {
+            continue;
+        }
+        for (number, line) in code(&source.text) {
+            let the_lock = |word: &str| module == "breaker" && word == "Mutex";
+            for word in BANNED.iter().filter(|word| line.contains(**word) && !the_lock(word)) {
+                wrong.push(at(source, number, word));
+            }
+        }
+    }
+    none(&wrong);
+}
+
 #[test]
 fn every_layer_that_is_named_exists_or_is_planned() {
     // Of the design, not written yet.

@@ -56,11 +56,24 @@ impl Hop {
     pub(super) fn begin(chosen: Chosen, now: Instant) -> Self {
         let live = &chosen.pool.backends[chosen.backend].live;
         live.in_flight.fetch_add(1, Relaxed);
-        if chosen.purpose == Counted::Call {
-            live.requests.fetch_add(1, Relaxed);
-            chosen.service.live.called(chosen.service.policy.retries.budget_percent);
+        let hop = Self { chosen, began: now, finished: false };
+        if hop.chosen.purpose == Counted::Call {
+            hop.count();
         }
-        Self { chosen, began: now, finished: false }
+        hop
+    }
+
+    /// A raced dial turned out to be a connection.
+    pub(super) fn became_a_call(&mut self) {
+        if std::mem::replace(&mut self.chosen.purpose, Counted::Call) == Counted::Race {
+            self.count();
+        }
+    }
+
+    fn count(&self) {
+        self.backend().live.requests.fetch_add(1, Relaxed);
+        let service = self.service();
+        service.live.called(service.policy.retries.budget_percent);
     }
 
     /// The Service that the call is for.

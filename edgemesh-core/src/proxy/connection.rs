@@ -76,7 +76,7 @@ impl<'s> Connection<'s> {
         let carried = carried.unwrap_or(Carried::Opaque);
         let mut attempts = 1;
         let reached = match raced {
-            Some((hop, backend)) => confirm(&hop, now()).map(|()| (hop, backend)),
+            Some((mut hop, backend)) => confirm(&mut hop, now()).map(|()| (hop, backend)),
             None => Box::pin(self.reach(&mut attempts)).await,
         };
         let server_name = server_name.as_deref();

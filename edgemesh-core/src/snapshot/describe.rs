@@ -11,6 +11,12 @@ impl fmt::Display for Snapshot {
         for service in &self.services {
             write!(f, "{service}")?;
         }
+        for policy in self.policies.iter() {
+            writeln!(f, "{policy:?}")?;
+        }
+        for (name, node) in self.nodes.iter() {
+            writeln!(f, "node {name} {node:?}")?;
+        }
         let mut addresses: Vec<_> = self.index.by_address.iter().collect();
         addresses.sort_by_key(|(address, _)| **address);
         for ((ip, port), place) in addresses {

@@ -13,18 +13,18 @@ use edgemesh_proto::record::{
 };
 
 /// The words after a line's verb, taken one by one.
-pub struct Words<'a>(pub Vec<&'a str>);
+pub(crate) struct Words<'a>(pub(crate) Vec<&'a str>);
 
 type Read<T> = Result<T, String>;
 
 impl<'a> Words<'a> {
     /// The next word that is no option.
-    pub fn next(&mut self, what: &str) -> Read<&'a str> {
+    pub(crate) fn next(&mut self, what: &str) -> Read<&'a str> {
         if self.0.is_empty() { Err(format!("{what} is missing")) } else { Ok(self.0.remove(0)) }
     }
 
     /// The value of `name=value`, wherever it stands.
-    pub fn option(&mut self, name: &str) -> Option<&'a str> {
+    pub(crate) fn option(&mut self, name: &str) -> Option<&'a str> {
         let value = |word: &&'a str| word.strip_prefix(name)?.strip_prefix('=');
         let at = self.0.iter().position(|word| value(word).is_some())?;
         value(&self.0.remove(at))
@@ -36,7 +36,7 @@ impl<'a> Words<'a> {
     }
 
     /// Nothing may be left over, or a slip of the pen would test nothing.
-    pub fn end(self) -> Read<()> {
+    pub(crate) fn end(self) -> Read<()> {
         if self.0.is_empty() {
             Ok(())
         } else {
@@ -46,7 +46,7 @@ impl<'a> Words<'a> {
 }
 
 /// The record that a line describes.
-pub fn record(verb: &str, mut words: Words<'_>) -> Read<Record> {
+pub(crate) fn record(verb: &str, mut words: Words<'_>) -> Read<Record> {
     let (namespace, name) = match verb {
         "node" => ("".into(), words.next("a name")?.into()),
         _ => {
@@ -70,23 +70,23 @@ pub fn record(verb: &str, mut words: Words<'_>) -> Read<Record> {
 }
 
 /// `namespace/name`.
-pub fn name(word: &str) -> Read<ServiceName> {
+pub(crate) fn name(word: &str) -> Read<ServiceName> {
     let (namespace, name) = word.split_once('/').ok_or_else(|| format!("{word}: NS/NAME"))?;
     Ok(ServiceName::new(namespace, name))
 }
 
 /// The kind that a word names.
-pub fn kind(word: &str) -> Read<Kind> {
+pub(crate) fn kind(word: &str) -> Read<Kind> {
     Kind::from_name(word).ok_or_else(|| format!("{word}: no kind of record"))
 }
 
 /// Addresses with commas, or `-`.
-pub fn addresses(word: &str) -> Read<Vec<IpAddr>> {
+pub(crate) fn addresses(word: &str) -> Read<Vec<IpAddr>> {
     if word == "-" { Ok(Vec::new()) } else { word.split(',').map(parse).collect() }
 }
 
 /// `100ms` or `2s`.
-pub fn time(word: &str) -> Read<Duration> {
+pub(crate) fn time(word: &str) -> Read<Duration> {
     match word.strip_suffix("ms") {
         Some(ms) => parse(ms).map(Duration::from_millis),
         None => parse(word.strip_suffix('s').ok_or_else(|| format!("{word}: no time"))?)
