@@ -196,7 +196,9 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 
 fn last_words(world: &World) -> String {
     let log = fs::read_to_string(world.folder.join("agent.log")).unwrap_or_default();
-    log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no word").to_owned()
+    // What it says to people comes first; else whatever it logged last.
+    let said = log.lines().rev().find_map(|line| line.strip_prefix("edgemesh: "));
+    said.or_else(|| log.lines().last()).unwrap_or("it said nothing").to_owned()
 }
 
 /// A port that nobody holds at this moment.

@@ -45,6 +45,9 @@ pub(crate) fn play(stage: &mut Stage<'_>) -> Vec<Row> {
             say::progress(format_args!("      {}: {}", row.verdict.text(), row.measured));
             rows.push(row);
         }
+        if index == 0 && stage.agent.is_none() {
+            break; // what could be shown without an agent is that there is none
+        }
     }
     rows
 }

@@ -48,8 +48,8 @@ pub(crate) struct Stage<'w> {
     pub(crate) redis: Option<Real>,
     pub(crate) db: Option<Real>,
     pub(crate) tls: Option<Real>,
-    /// What else listens, for its life.
-    _more: Vec<Backend>,
+    /// What else listens.
+    others: Vec<Backend>,
 }
 
 /// Backends of `hello` at first; one more joins later.
@@ -76,11 +76,11 @@ impl<'w> Stage<'w> {
             redis: None,
             db: None,
             tls: None,
-            _more: Vec::new(),
+            others: Vec::new(),
         };
         stage.programs()?;
         stage.records(&limited, &notes)?;
-        stage._more.extend(limited.into_iter().chain(notes));
+        stage.others.extend(limited.into_iter().chain(notes));
         Ok(stage)
     }
 
@@ -97,11 +97,11 @@ impl<'w> Stage<'w> {
         let (redis, db) = (at(40, 6379), at(41, 3306));
         self.redis = programs::redis(world, redis)?;
         if self.redis.is_none() {
-            self._more.push(servers::resp(world, redis.ip())?);
+            self.others.push(servers::resp(world, redis.ip())?);
         }
         self.db = programs::mariadb(world, db)?;
         if self.db.is_none() {
-            self._more.push(servers::banner(world, db.ip())?);
+            self.others.push(servers::banner(world, db.ip())?);
         }
         self.tell("redis", 12, 6379, "", &[redis])?;
         self.tell("db", 13, 3306, "", &[db])
@@ -123,7 +123,7 @@ impl<'w> Stage<'w> {
         let limit = if world.lacks(Feature::Limit) { robin } else { &limit };
         self.tell("limited", 15, 80, limit, &addresses(limited))?;
         let breaker = format!(
-            "circuitBreaker: {{ consecutiveFailures: {EJECT_AFTER}, ejectFor: 1s, maxEjectFor: 2s }}\n  \
+            "circuitBreaker: {{ consecutiveFailures: {EJECT_AFTER}, ejectFor: 2s, maxEjectFor: 3s }}\n  \
              retries: {{ attempts: 0 }}"
         );
         let bare = "retries: { attempts: 0 }";
@@ -171,11 +171,9 @@ impl<'w> Stage<'w> {
         let exe = std::env::current_exe()?;
         let exe = exe.display();
         if self.world.walls {
-            let flags = "--preserve-credentials -U -m -n";
-            let enter = format!("nsenter -t {} {flags}", self.world.outer_id);
+            let enter = &self.world.enter;
             say::answer(&format!(
-                "\nthe world stands until Ctrl-C; from another terminal (as root: without -U \
-                 where the demo ran without a user namespace)\n  \
+                "\nthe world stands until Ctrl-C; from another terminal:\n  \
                  {enter} curl http://hello.default/\n  \
                  {enter} ip netns exec client curl http://hello.default/\n  \
                  {enter} {exe} status --admin {url}\n"

@@ -53,8 +53,8 @@ pub(crate) struct World {
     pub(crate) without: Option<Feature>,
     /// Drives built-in servers and clients.
     pub(crate) runtime: Runtime,
-    /// This process as the world outside knows it, to enter by.
-    pub(crate) outer_id: String,
+    /// The command that enters it from outside.
+    pub(crate) enter: String,
 }
 
 impl World {
@@ -68,9 +68,9 @@ impl World {
             .worker_threads(WORKERS)
             .enable_all()
             .build()?;
-        let outer_id = outer_id()?;
+        let enter = enter()?;
         let ipv6 = Path::new("/proc/sys/net/ipv6").exists();
-        let world = Self { folder: folder.into(), walls, ipv6, without, runtime, outer_id };
+        let world = Self { folder: folder.into(), walls, ipv6, without, runtime, enter };
         for name in ["manifests", "services", "data"] {
             fs::create_dir_all(world.folder.join(name))?;
         }
@@ -131,10 +131,14 @@ const fn netns(place: Place) -> Option<&'static str> {
     }
 }
 
-/// In the process namespace of whoever mounted this /proc.
-fn outer_id() -> anyhow::Result<String> {
-    let link = fs::read_link("/proc/self").context("/proc/self")?;
-    Ok(link.display().to_string())
+/// Asked before /proc is mounted anew: there this process has the id that the outside knows.
+fn enter() -> anyhow::Result<String> {
+    let id = fs::read_link("/proc/self").context("/proc/self")?;
+    let map = fs::read_to_string("/proc/self/uid_map").context("/proc/self/uid_map")?;
+    // One user is mapped where we made the user namespace, all of them where root needed none.
+    let own_users = map.split_whitespace().last() == Some("1");
+    let user = if own_users { " --preserve-credentials -U" } else { "" };
+    Ok(format!("nsenter -t {}{user} -m -n", id.display()))
 }
 
 /// `.1` is the node's end of a pod's link, `.2` the pod's; Backends have addresses of their own.

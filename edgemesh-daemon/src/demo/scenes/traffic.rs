@@ -25,6 +25,7 @@ use crate::demo::stage::HELLOS;
 use crate::demo::stage::Stage;
 use crate::demo::world::NAMESERVER;
 use crate::demo::world::Place;
+use crate::say;
 
 /// Calls of a scene: the same number for each of three Backends.
 const CALLS: u32 = 30;
@@ -227,7 +228,8 @@ pub(super) fn load(stage: &mut Stage<'_>) -> Vec<Row> {
     let build = if cfg!(debug_assertions) { ", debug build" } else { "" };
     let how = format!("built-in client, {LOAD_CONNECTIONS} connections{build}");
     let from = if stage.world.walls { Place::Client } else { Place::Node };
-    let run = |open: &dyn Fn(usize) -> anyhow::Result<Http>| {
+    let run = |to: &str, open: &dyn Fn(usize) -> anyhow::Result<Http>| {
+        say::progress(format_args!("      {to} for {} s", length.as_secs_f32()));
         let connections = (0..LOAD_CONNECTIONS).map(open).collect::<anyhow::Result<Vec<_>>>()?;
         let measured = stage.world.runtime.block_on(loads::run(connections, length));
         let calls = measured.calls();
@@ -236,8 +238,11 @@ pub(super) fn load(stage: &mut Stage<'_>) -> Vec<Row> {
     };
     let direct = Way { from, proxy: None };
     let addresses: Vec<_> = stage.hello[..HELLOS].iter().map(|b| b.addresses[0]).collect();
-    let plain = run(&|i| Http::open(stage.world, direct, &addresses[i % HELLOS].to_string()));
-    let mesh = run(&|_| Http::open(stage.world, stage.way(from), "hello.default:80"));
+    let plain = run("straight to the Backends", &|i| {
+        Http::open(stage.world, direct, &addresses[i % HELLOS].to_string())
+    });
+    let mesh =
+        run("through the mesh", &|_| Http::open(stage.world, stage.way(from), "hello.default:80"));
     vec![
         Row::new("HTTP straight to the Backends", format!("{how}, no mesh"), plain),
         Row::new("HTTP through the mesh", format!("{how} → hello.default"), mesh),
