@@ -121,7 +121,7 @@ fn captured(
                 .await;
             }
             Asked::Bytes(spoken) => connection.carry(stream, spoken).await,
-            Asked::Nothing => {}
+            Asked::Nothing => connection.silent(),
         }
     }
 }

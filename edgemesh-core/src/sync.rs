@@ -8,6 +8,7 @@
 mod addresses;
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,7 +26,9 @@ use crate::sync::addresses::Addresses;
 pub struct Sync {
     store: Store,
     builder: Builder,
-    records: BTreeMap<Key, Record>,
+    /// What is in the store, by identity; see [`Prints`].
+    known: BTreeMap<Key, u128>,
+    prints: Prints,
     addresses: Addresses,
     epoch: [u8; 16],
     revision: u64,
@@ -65,29 +68,29 @@ impl Sync {
         now: Instant,
     ) -> Self {
         let Loaded { epoch, revision, records, addresses, .. } = loaded;
-        let records: BTreeMap<Key, Record> =
-            records.into_iter().map(|(record, _)| (record.key(), record)).collect();
+        let records: Vec<Record> = records.into_iter().map(|(record, _)| record).collect();
+        let prints = Prints::default();
+        let known = records.iter().map(|record| (record.key(), prints.of(record))).collect();
         let addresses = Addresses::new(ranges, addresses);
-        let step = Step {
-            epoch,
-            revision,
-            put: records.values().cloned().collect(),
-            delete: Vec::new(),
-            addresses: addresses.all(),
-        };
+        let given = addresses.all();
+        let step = Step { epoch, revision, put: records, delete: Vec::new(), addresses: given };
         let mut builder = Builder::new(node, zone);
         live.store(builder.apply(step, now));
-        Self { store, builder, records, addresses, epoch, revision, live, behind: false }
+        Self { store, builder, known, prints, addresses, epoch, revision, live, behind: false }
     }
 
     /// Makes the node's records those of `records`. Durable before visible; where the disk does
     /// not take the change, it is visible all the same and [`Observed::Unsaved`] says so.
     pub async fn observe(&mut self, records: BTreeMap<Key, Record>, now: Instant) -> Observed {
-        let changed = |(key, record): &(&Key, &Record)| self.records.get(*key) != Some(*record);
-        let put: Vec<Record> = records.iter().filter(changed).map(|(_, r)| r.clone()).collect();
-        let delete: Vec<Key> =
-            self.records.keys().filter(|key| !records.contains_key(*key)).cloned().collect();
+        let known: BTreeMap<Key, u128> =
+            records.iter().map(|(key, record)| (key.clone(), self.prints.of(record))).collect();
         let moved = self.addresses.settle(&records);
+        let delete: Vec<Key> =
+            self.known.keys().filter(|key| !known.contains_key(*key)).cloned().collect();
+        // What the disk refused before is unknown to it: everything goes there again.
+        let fresh = |key: &Key| self.behind || self.known.get(key) != known.get(key);
+        let put: Vec<Record> =
+            records.into_iter().filter(|(key, _)| fresh(key)).map(|(_, record)| record).collect();
         if put.is_empty() && delete.is_empty() && moved.is_empty() && !self.behind {
             return Observed::Same;
         }
@@ -95,10 +98,9 @@ impl Sync {
             self.epoch = *uuid::Uuid::new_v4().as_bytes();
         }
         self.revision += 1;
-        self.records = records;
-        let (revision, deleted) = (self.revision, delete.len());
+        self.known = known;
+        let (revision, deleted, count) = (self.revision, delete.len(), put.len());
         let stored = self.store.commit(self.change(&put, &delete, &moved)).await;
-        let count = put.len();
         let step = Step { epoch: self.epoch, revision, put, delete, addresses: moved.services };
         self.live.store(self.builder.apply(step, now));
         match stored {
@@ -124,28 +126,27 @@ impl Sync {
     }
 
     fn change(&self, put: &[Record], delete: &[Key], moved: &Moved) -> Change {
-        let (epoch, revision) = (self.epoch, self.revision);
-        if !self.behind {
-            return Change {
-                epoch,
-                revision,
-                reset: false,
-                put: put.to_vec(),
-                delete: delete.to_vec(),
-                addresses_put: moved.put.clone(),
-                addresses_delete: moved.delete.clone(),
-            };
-        }
-        // What the disk refused before is unknown to it: everything goes there again.
         Change {
-            epoch,
-            revision,
-            reset: true,
-            put: self.records.values().cloned().collect(),
-            delete: Vec::new(),
-            addresses_put: self.addresses.entries(),
+            epoch: self.epoch,
+            revision: self.revision,
+            reset: self.behind,
+            put: put.to_vec(),
+            delete: delete.to_vec(),
+            addresses_put: if self.behind { self.addresses.entries() } else { moved.put.clone() },
             addresses_delete: moved.delete.clone(),
         }
+    }
+}
+
+/// Fingerprints of records: 128 bits of two hashes with keys of this process, so that telling a
+/// changed record does not take a second copy of every record in memory.
+#[derive(Debug, Default)]
+struct Prints(RandomState, RandomState);
+
+impl Prints {
+    fn of(&self, record: &Record) -> u128 {
+        let body = record.encode_body();
+        (u128::from(self.0.hash_one(&body)) << 64) | u128::from(self.1.hash_one(&body))
     }
 }
 

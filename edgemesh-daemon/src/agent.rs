@@ -8,6 +8,7 @@ mod admin;
 mod capturing;
 mod explain;
 mod limits;
+mod memory;
 mod page;
 mod views;
 
@@ -34,6 +35,9 @@ use crate::log::Log;
 
 /// Longest wait for flows to end when the agent stops: what Kubernetes grants a Pod.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// Memory that a change of the records needed for a moment is given back about this long after.
+const TIDY_AFTER: Duration = Duration::from_secs(2);
 
 /// Runs the guard of an agent: this very command once more, as its child.
 ///
@@ -121,6 +125,8 @@ async fn attend(
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut changes = mesh.status().changes();
     let mut check = tokio::time::interval(crate::capture::CHECK_EVERY);
+    let mut tidy = tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
+    let mut littered = true;
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -132,6 +138,11 @@ async fn attend(
             Ok(()) = changes.changed() => {
                 capturing.update(wanted(config, mesh)).await;
                 state.captured(capturing.view());
+                littered = true;
+            }
+            _ = tidy.tick(), if littered => {
+                memory::give_back();
+                littered = false;
             }
             _ = check.tick(), if capturing.is_on() => {
                 // resolv.conf may name other servers by now.

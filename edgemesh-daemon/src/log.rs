@@ -5,11 +5,11 @@ use std::io;
 use clap::ValueEnum;
 use tracing::Metadata;
 use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
@@ -39,7 +39,7 @@ pub enum Format {
 /// Keeps the log going and lets it be changed; dropping it writes out what is queued.
 #[derive(Debug)]
 pub struct Log {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     access: LineWriter,
 }
 
@@ -114,14 +114,14 @@ where
     }
 }
 
-fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
+fn parse(filter: &str) -> Result<Targets, FilterError> {
     let syntax = || FilterError::Syntax(filter.to_owned());
     // A bare word that is no level would be taken for a target: `inof` would silence everything.
     let level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
     if !filter.split(',').all(|part| part.contains('=') || level(part.trim())) {
         return Err(syntax());
     }
-    EnvFilter::builder().parse(filter).map_err(|_| syntax())
+    filter.parse().map_err(|_| syntax())
 }
 
 /// `filter` if it is one; for the command line, which wants the error as text.

@@ -124,6 +124,9 @@ impl Look {
                 }
             };
             self.step("via", how.into());
+            if via == Via::PlainDial && chosen.service.policy.server.is_some() {
+                self.step("limit", "the server side is held here: at caller".into());
+            }
             (backend.address, via)
         });
         Explanation { steps: self.steps, service: self.service, verdict }
@@ -166,14 +169,13 @@ impl View for Look {
     ) -> Result<(), Duration> {
         let looked = limiter.look(now);
         let limit = limiter.limit();
-        let at = if side == "server" { "at caller" } else { "at entry" };
         let says = match looked {
             Ok(()) => "admits".into(),
             Err(wait) => format!("is spent for {} ms", wait.as_millis().max(1)),
         };
         self.step(
             "limit",
-            format!("{side} side, {} a second, bursts of {}, {at}: {says}", limit.qps, limit.burst),
+            format!("{side} side, {} a second, bursts of {}: {says}", limit.qps, limit.burst),
         );
         looked
     }

@@ -50,6 +50,11 @@ impl<'s> Connection<'s> {
         self.end(carried, Ended::Refused(refusal), &Line::default());
     }
 
+    /// Ends a connection on which the client never said anything.
+    pub(super) fn silent(&self) {
+        self.end(Carried::Opaque, Ended::Cancelled, &Line::default());
+    }
+
     /// Carries a destination that is no Service to where it was going.
     pub(super) async fn pass_through(self, client: TcpStream, to: SocketAddr) {
         self.shared.metrics.passed_through.fetch_add(1, Relaxed);

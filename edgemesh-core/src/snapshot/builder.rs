@@ -36,8 +36,9 @@ pub struct Builder {
     node: NodeName,
     own_zone: Option<Box<str>>,
     services: BTreeMap<ServiceName, ServiceRecord>,
-    /// Slices by Service, then by the Slice's own name.
-    slices: BTreeMap<ServiceName, BTreeMap<Box<str>, Slice>>,
+    /// Slices by Service, then sorted by the Slice's own name. Most Services have one: a map of
+    /// its own for each would take a kilobyte.
+    slices: BTreeMap<ServiceName, Vec<(Box<str>, Slice)>>,
     /// Which Service a Slice belonged to when it was put.
     slice_owner: HashMap<ServiceName, ServiceName>,
     workloads: BTreeMap<Box<str>, BTreeMap<Box<str>, Workload>>,
@@ -153,7 +154,9 @@ impl Builder {
                 self.forget_slice(&own, dirty);
                 let owner = ServiceName::new(&own.namespace, &slice.service);
                 dirty.services.insert(owner.clone());
-                self.slices.entry(owner.clone()).or_default().insert(own.name.clone(), slice);
+                let slices = self.slices.entry(owner.clone()).or_default();
+                let place = slices.partition_point(|(name, _)| *name < own.name);
+                slices.insert(place, (own.name.clone(), slice));
                 self.slice_owner.insert(own, owner);
             }
             Body::Policy(policy) => {
@@ -207,7 +210,7 @@ impl Builder {
     fn forget_slice(&mut self, slice: &ServiceName, dirty: &mut Dirty) {
         if let Some(owner) = self.slice_owner.remove(slice) {
             if let Some(slices) = self.slices.get_mut(&owner) {
-                slices.remove(&slice.name);
+                slices.retain(|(name, _)| *name != slice.name);
                 if slices.is_empty() {
                     self.slices.remove(&owner);
                 }

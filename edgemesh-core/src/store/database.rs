@@ -53,6 +53,9 @@ pub(super) enum Fault {
     Unreachable(rusqlite::Error),
 }
 
+/// SQLite's page cache, in KiB.
+const CACHE_KIB: i64 = 256;
+
 impl Database {
     /// Makes a new, empty database in `file`, whole when this returns.
     pub(super) fn create(file: &Path) -> Result<(), rusqlite::Error> {
@@ -83,6 +86,8 @@ impl Database {
         }
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        // Reads happen once, at opening: a large page cache would only hold memory.
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         connection.pragma_update(None, "wal_autocheckpoint", TRANSFER_PAGES)?;
         if version < schema::VERSION {

@@ -11,8 +11,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
-use crate::forward::http::Origin;
 use crate::forward::http::exchange::exchange;
+use crate::forward::http::{Origin, Towards};
+use crate::forward::{Access, What};
+use crate::metrics::{Carried, Ended};
+use crate::refusal::Refusal;
 
 /// Which HTTP a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let io = TokioIo::new(stream);
-    let stop = origin.shared.stop.clone();
+    let (stop, served) = (origin.shared.stop.clone(), origin.clone());
     let tasks = Tracked(origin.shared.tasks.clone());
     let service = service_fn(move |request| {
         let origin = origin.clone();
@@ -104,6 +107,33 @@ where
         }
     };
     if let Err(error) = ended {
+        if error.is_parse() || error.is_parse_too_large() {
+            malformed(&served, version);
+        }
         tracing::debug!(error = &error as &dyn std::error::Error, "client connection ended");
     }
+}
+
+/// Bytes that are no request never become a call, and still are a flow: hyper answered 400.
+fn malformed(origin: &Origin, version: Version) {
+    origin.shared.ended(&Access {
+        carried: match version {
+            Version::Http1 => Carried::Http1,
+            Version::Http2 => Carried::Http2,
+        },
+        client: origin.client,
+        destination: match origin.towards {
+            Towards::Address(address) => Some(address),
+            Towards::Named => None,
+        },
+        service: None,
+        backend: None,
+        what: What::Bytes,
+        status: Some(Refusal::BadRequest.row().http),
+        ended: Ended::Refused(Refusal::BadRequest),
+        attempts: 0,
+        up: 0,
+        down: 0,
+        took: Duration::ZERO,
+    });
 }

@@ -78,10 +78,10 @@ impl Builder {
         &self,
         record: &ServiceRecord,
         port: &ServicePort,
-        slices: &'r BTreeMap<Box<str>, Slice>,
+        slices: &'r [(Box<str>, Slice)],
     ) -> (Vec<Backend>, Option<&'r str>) {
         let (mut ready, mut leaving, mut app_protocol) = (Vec::new(), Vec::new(), None);
-        for slice in slices.values() {
+        for (_, slice) in slices {
             let fits = |p: &&SlicePort| p.name == port.name && p.transport == port.transport;
             let Some(slice_port) = slice.ports.iter().find(fits) else { continue };
             app_protocol = app_protocol.or(slice_port.app_protocol.as_deref());
