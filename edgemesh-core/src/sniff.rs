@@ -38,8 +38,11 @@ enum Opinion {
     Yes,
 }
 
+/// Looks at the first bytes, never at more than [`LONGEST_PREFIX`].
+type Detector = fn(&[u8]) -> Opinion;
+
 /// All detectors. To add a protocol, add one line here and one function below.
-const DETECTORS: &[(Protocol, fn(&[u8]) -> Opinion)] =
+const DETECTORS: &[(Protocol, Detector)] =
     &[(Protocol::Http2, http2), (Protocol::Tls, tls), (Protocol::Http1, http1)];
 
 /// Longest prefix that [`detect`] wants to see: at this length it always decides.

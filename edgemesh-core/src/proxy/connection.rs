@@ -114,7 +114,7 @@ impl<'s> Connection<'s> {
         if let Some((mut hop, backend)) = raced {
             return confirm(&mut hop, now()).map(|()| (hop, backend));
         }
-        let to = self.to.map_or(Err(Refusal::NoService), Ok)?;
+        let to = self.to.ok_or(Refusal::NoService)?;
         let (mut tried, mut failed) = (Vec::new(), None);
         loop {
             let purpose = if failed.is_none() { Purpose::Call } else { Purpose::Retry(&tried) };

@@ -28,11 +28,10 @@ impl fmt::Display for Snapshot {
         for (ip, slot) in owners {
             writeln!(f, "owner {ip} -> {}", self.services[*slot as usize].name)?;
         }
-        let of_namespace = |(ns, names): (&Box<str>, &std::collections::HashMap<Box<str>, u32>)| {
-            let row = |(name, slot): (&Box<str>, &u32)| (ns.clone(), name.clone(), *slot);
-            names.iter().map(row).collect::<Vec<_>>()
-        };
-        let mut names: Vec<_> = self.index.by_name.iter().flat_map(of_namespace).collect();
+        let mut names = Vec::new();
+        for (namespace, of_namespace) in &self.index.by_name {
+            names.extend(of_namespace.iter().map(|(name, slot)| (namespace, name, *slot)));
+        }
         names.sort();
         for (namespace, name, slot) in names {
             writeln!(f, "name {namespace}/{name} -> {}", self.services[slot as usize].name)?;

@@ -40,8 +40,8 @@ impl Builder {
                 s.ports.iter().find(|p| p.port == port.port.get() && p.transport == port.transport)
             });
             let (backends, app_protocol) = match (slices, workloads) {
-                (Some(slices), _) => self.from_slices(record, port, slices),
-                (None, Some(workloads)) => (self.from_workloads(record, port, workloads), None),
+                (Some(slices), _) => self.sliced(record, port, slices),
+                (None, Some(workloads)) => (self.selected(record, port, workloads), None),
                 (None, None) => (Vec::new(), None),
             };
             found |= !backends.is_empty();
@@ -74,7 +74,7 @@ impl Builder {
         }
     }
 
-    fn from_slices<'r>(
+    fn sliced<'r>(
         &self,
         record: &ServiceRecord,
         port: &ServicePort,
@@ -92,10 +92,10 @@ impl Builder {
                     (false, _) => continue,
                 };
                 for address in &backend.addresses {
-                    let (tier, zone) = self.place(backend.node.as_ref(), backend.zone.as_ref());
+                    let (tier, zone) = self.place(backend.node.as_ref(), backend.zone.as_deref());
                     into.push(Backend {
                         node: backend.node.clone(),
-                        zone: zone.cloned(),
+                        zone: zone.map(Into::into),
                         workload: backend.workload.clone(),
                         ..Backend::new((*address, slice_port.port.get()).into(), tier)
                     });
@@ -106,7 +106,7 @@ impl Builder {
         (if ready.is_empty() { leaving } else { ready }, app_protocol)
     }
 
-    fn from_workloads(
+    fn selected(
         &self,
         record: &ServiceRecord,
         port: &ServicePort,
@@ -129,7 +129,7 @@ impl Builder {
             let (tier, zone) = self.place(workload.node.as_ref(), None);
             out.extend(workload.addresses.iter().map(|address| Backend {
                 node: workload.node.clone(),
-                zone: zone.cloned(),
+                zone: zone.map(Into::into),
                 workload: Some(name.clone()),
                 ..Backend::new((*address, target.get()).into(), tier)
             }));
@@ -141,11 +141,11 @@ impl Builder {
     fn place<'b>(
         &'b self,
         node: Option<&NodeName>,
-        zone: Option<&'b Box<str>>,
-    ) -> (Tier, Option<&'b Box<str>>) {
-        let zone_of = |node: &NodeName| self.nodes.get(&node.0).and_then(|n| n.zone.as_ref());
+        zone: Option<&'b str>,
+    ) -> (Tier, Option<&'b str>) {
+        let zone_of = |node: &NodeName| self.nodes.get(&node.0).and_then(|n| n.zone.as_deref());
         let zone = zone.or_else(|| node.and_then(zone_of));
-        let own_zone = self.own_zone.as_ref().or_else(|| zone_of(&self.node));
+        let own_zone = self.own_zone.as_deref().or_else(|| zone_of(&self.node));
         let tier = match (node == Some(&self.node), zone.is_some() && zone == own_zone) {
             (true, _) => Tier::Node,
             (false, true) => Tier::Zone,
@@ -176,10 +176,10 @@ fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
     }
 }
 
-fn active(policy: Option<(&Box<str>, &Policy)>, before: Option<&Active>, now: Instant) -> Active {
+fn active(policy: Option<(&str, &Policy)>, before: Option<&Active>, now: Instant) -> Active {
     let default = Policy::default();
     let (name, policy) = match policy {
-        Some((name, policy)) => (Some(name.clone()), policy),
+        Some((name, policy)) => (Some(name.into()), policy),
         None => (None, &default),
     };
     // A limiter whose numbers did not change keeps its fill.
