@@ -155,6 +155,57 @@ pub struct DemoArgs {
     /// Leave the namespaces and processes for a look around, until Ctrl-C
     #[arg(long)]
     pub keep: bool,
+    /// Break one thing on purpose: its row must then be FAILED.
+    #[arg(long, hide = true, value_name = "FEATURE")]
+    pub without: Option<Feature>,
+    /// Which of the demo's processes this is.
+    #[arg(long, hide = true, requires = "folder", default_value = "outside")]
+    pub stage: Stage,
+    /// Where everything the demo writes is.
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+}
+
+/// What the demo can leave out or break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Feature {
+    /// Namespaces are treated as forbidden.
+    Namespaces,
+    /// No capture rules.
+    Capture,
+    /// Port 53 is not captured.
+    Dns,
+    /// Services have no IPv6 addresses.
+    Ipv6,
+    /// One Backend takes every call.
+    Balance,
+    /// The server's certificate is another one.
+    Tls,
+    /// No limit in the policy.
+    Limit,
+    /// No breaker in the policy.
+    Breaker,
+    /// The change is written where nobody looks.
+    Live,
+    /// The guard is killed with its agent.
+    Guard,
+    /// The metastore is deleted before the restart.
+    Store,
+    /// The agent is killed where it should be stopped.
+    Cleanup,
+}
+
+/// The demo's processes, each the parent of the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// What the user started: waits, cleans up, tells how it went.
+    Outside,
+    /// Makes the namespaces.
+    Walls,
+    /// Plays the scenes inside of them.
+    Inside,
+    /// Plays what can be played without them.
+    Open,
 }
 
 /// What `get` lists.

@@ -6,6 +6,7 @@ pub mod capture;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod demo;
 pub mod guard;
 pub mod log;
 pub mod read;

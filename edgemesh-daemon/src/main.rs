@@ -12,7 +12,6 @@ use edgemesh_daemon::cli::AgentArgs;
 use edgemesh_daemon::cli::Cli;
 use edgemesh_daemon::cli::Command;
 use edgemesh_daemon::cli::ConfigArgs;
-use edgemesh_daemon::cli::DemoArgs;
 use edgemesh_daemon::cli::GetArgs;
 use edgemesh_daemon::cli::Kind;
 use edgemesh_daemon::cli::RedirectArgs;
@@ -22,6 +21,7 @@ use edgemesh_daemon::config;
 use edgemesh_daemon::config::Environment;
 use edgemesh_daemon::config::Flags;
 use edgemesh_daemon::config::Resolved;
+use edgemesh_daemon::demo;
 use edgemesh_daemon::log;
 use edgemesh_daemon::read;
 use edgemesh_daemon::redirect;
@@ -51,7 +51,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
         Command::Agent(args) => return agent(&args),
         Command::Redirect(args) => redirect(&args),
-        Command::Demo(args) => demo(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Check(args) => Ok(say::answer(&load(&args)?.to_yaml())?),
         Command::Completions { shell } => completions(shell),
         Command::Get(args) => ask(&cli.admin, async |admin| read::get(admin, &args).await),
@@ -109,10 +109,4 @@ fn agent(args: &AgentArgs) -> anyhow::Result<ExitCode> {
 fn redirect(args: &RedirectArgs) -> anyhow::Result<()> {
     let resolved = load_file(&args.config, &Flags::default())?;
     redirect::run(&resolved.config, args.action)
-}
-
-fn demo(args: &DemoArgs) -> anyhow::Result<()> {
-    // CALL SITE 3 of 3 for the lead: edgemesh_daemon::demo::run(args.seconds, args.keep)
-    let _ = (args.seconds, args.keep);
-    anyhow::bail!("demo: not linked yet")
 }

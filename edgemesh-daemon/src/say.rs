@@ -22,6 +22,11 @@ pub fn answer(text: &str) -> io::Result<()> {
     }
 }
 
+/// Writes one line on what is being done to stderr, so that stdout holds the answer alone.
+pub fn progress(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Writes one line to stderr. Where even that fails there is nobody left to tell.
 pub fn complain(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "edgemesh: {line}");

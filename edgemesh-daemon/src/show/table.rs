@@ -151,7 +151,7 @@ fn lines(items: &[String]) -> String {
 }
 
 /// A table without lines, columns two blanks apart; `numbers` are the columns set to the right.
-fn draw(
+pub(crate) fn draw(
     head: &[&str],
     numbers: &[usize],
     rows: impl Iterator<Item = Vec<String>>,

@@ -1,0 +1,175 @@
+//! Built-in servers: Backends of HTTP and gRPC that say who they are, redis' PING, and one that
+//! speaks before it is spoken to.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::demo::grpc;
+use crate::demo::world::Place;
+use crate::demo::world::World;
+
+/// Last bytes of the addresses that the serving pod has beside its own.
+pub(crate) const ADDRESSES: std::ops::RangeInclusive<u8> = 11..=42;
+/// What the built-in server-first server says.
+pub(crate) const BANNER: &str = "220 demo.edgemesh speaks first\r\n";
+
+/// One Backend.
+#[derive(Clone, Debug)]
+pub(crate) struct Backend {
+    /// What it answers.
+    pub(crate) name: String,
+    /// Where it listens; more than one where it has IPv6.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Set, it answers 503 to everything.
+    pub(crate) fails: Arc<AtomicBool>,
+}
+
+/// What a Backend speaks.
+#[derive(Clone, Copy, Debug)]
+enum Speaks {
+    Http,
+    Grpc,
+    Resp,
+    Banner,
+}
+
+/// HTTP/1.1 Backends `NAME-1`, `NAME-2`, …, the first at the pod's address `first`.
+pub(crate) fn http(
+    world: &World,
+    name: &str,
+    first: u8,
+    count: u8,
+    ipv6: bool,
+) -> anyhow::Result<Vec<Backend>> {
+    (0..count)
+        .map(|i| {
+            let at = first + i;
+            let addresses = std::iter::once(world.address(at));
+            let addresses: Vec<_> = addresses.chain(world.address6(at).filter(|_| ipv6)).collect();
+            serve(world, Speaks::Http, &format!("{name}-{}", i + 1), &addresses, 8080)
+        })
+        .collect()
+}
+
+/// gRPC Backends.
+pub(crate) fn grpc(
+    world: &World,
+    name: &str,
+    first: u8,
+    count: u8,
+) -> anyhow::Result<Vec<Backend>> {
+    let one = |i| {
+        let name = format!("{name}-{}", i + 1);
+        serve(world, Speaks::Grpc, &name, &[world.address(first + i)], 50051)
+    };
+    (0..count).map(one).collect()
+}
+
+/// What stands for redis.
+pub(crate) fn resp(world: &World, at: IpAddr) -> anyhow::Result<Backend> {
+    serve(world, Speaks::Resp, "built-in redis", &[at], 6379)
+}
+
+/// What stands for a database that greets.
+pub(crate) fn banner(world: &World, at: IpAddr) -> anyhow::Result<Backend> {
+    serve(world, Speaks::Banner, "built-in greeter", &[at], 3306)
+}
+
+fn serve(
+    world: &World,
+    speaks: Speaks,
+    name: &str,
+    addresses: &[IpAddr],
+    port: u16,
+) -> anyhow::Result<Backend> {
+    let fails = Arc::new(AtomicBool::new(false));
+    let mut backend = Backend { name: name.into(), addresses: Vec::new(), fails: fails.clone() };
+    for address in addresses {
+        let at = SocketAddr::new(*address, world.port(port));
+        let listener = world.within(Place::Apps, || {
+            let listener = TcpListener::bind(at).with_context(|| format!("{name} at {at}"))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        })?;
+        backend.addresses.push(listener.local_addr()?);
+        let _inside = world.runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let name: Arc<str> = name.into();
+        let fails = fails.clone();
+        world.runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A refusal would only delay small answers.
+                let _ = stream.set_nodelay(true);
+                let connection = connection(speaks, stream, name.clone(), fails.clone());
+                tokio::runtime::Handle::current().spawn(connection);
+            }
+        });
+    }
+    Ok(backend)
+}
+
+async fn connection(speaks: Speaks, stream: TcpStream, name: Arc<str>, fails: Arc<AtomicBool>) {
+    // An error here is a client that went away.
+    match speaks {
+        Speaks::Http => {
+            let service = service_fn(move |_: Request<Incoming>| {
+                let answer = answer(&name, fails.load(Ordering::Relaxed));
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let builder = hyper::server::conn::http1::Builder::new();
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        }
+        Speaks::Grpc => grpc::serve(stream, name).await,
+        Speaks::Resp => drop(pong(stream).await),
+        Speaks::Banner => drop(greet(stream).await),
+    }
+}
+
+fn answer(name: &str, fails: bool) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{name}\n"))));
+    if fails {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
+
+/// Answers each PING, in whatever pieces it comes.
+async fn pong(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut heard = Vec::new();
+    let mut piece = [0; 512];
+    loop {
+        let length = stream.read(&mut piece).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        heard.extend_from_slice(&piece[..length]);
+        if heard.windows(6).any(|words| words.eq_ignore_ascii_case(b"PING\r\n")) {
+            heard.clear();
+            stream.write_all(b"+PONG\r\n").await?;
+        }
+    }
+}
+
+async fn greet(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(BANNER.as_bytes()).await?;
+    let (mut from, mut to) = stream.split();
+    tokio::io::copy(&mut from, &mut to).await.map(drop)
+}
