@@ -110,7 +110,7 @@ impl Shared {
             AccessLog::All => true,
             AccessLog::Off => false,
             AccessLog::Errors => bad,
-            AccessLog::OneIn(n) => bad || crate::io::unique_id() % u128::from(n) == 0,
+            AccessLog::OneIn(n) => bad || crate::io::unique_id().is_multiple_of(u128::from(n)),
         }
     }
 }

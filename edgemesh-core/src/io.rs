@@ -13,7 +13,6 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The clock of the outer layers. What decides takes the time as an argument.
-#[expect(clippy::disallowed_methods, reason = "the one place that asks the clock")]
 pub fn now() -> Instant {
     // Through tokio, so that tests with a paused clock see one time everywhere.
     tokio::time::Instant::now().into_std()
