@@ -57,51 +57,72 @@ impl Proxy {
 }
 
 /// Serves one connection to its end.
-async fn flow(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps each argument twice, in every connection"
+)]
+fn flow(
     shared: Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
-    _room: OwnedSemaphorePermit,
-) {
-    let _open = shared.metrics.connection();
-    match came(&stream, peer) {
-        Ok(Came::Captured(to)) => captured(&shared, stream, peer, to).await,
-        Ok(Came::Direct) => Box::pin(direct(&shared, stream, peer)).await,
-        Err(_) => {} // gone before it was looked at
+    room: OwnedSemaphorePermit,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let (_open, _room) = (shared.metrics.connection(), &room);
+        match came(&stream, peer) {
+            Ok(Came::Captured(to)) => captured(&shared, stream, peer, to).await,
+            Ok(Came::Direct) => Box::pin(direct(&shared, stream, peer)).await,
+            Err(_) => {} // gone before it was looked at
+        }
     }
 }
 
 /// A connection that the kernel redirected.
-async fn captured(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, to: SocketAddr) {
-    let connection = Connection::new(shared, peer, Some(to));
-    if shared.is_own(to) {
-        return connection.refuse(&stream, Carried::Opaque, Refusal::Loop);
-    }
-    let (declared, port) = match resolve(&shared.live.load(), Target::Address(to)) {
-        Ok(found) => {
-            let port = &found.service.ports[found.port];
-            (port.declared, port.live.clone())
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps each argument twice, in every connection"
+)]
+fn captured(
+    shared: &Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    to: SocketAddr,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let connection = Connection::new(shared, peer, Some(to));
+        if shared.is_own(to) {
+            return connection.refuse(&stream, Carried::Opaque, Refusal::Loop);
         }
-        Err(Refusal::NoService) => return connection.pass_through(stream, to).await,
-        Err(refusal) => return connection.refuse(&stream, Carried::Opaque, refusal),
-    };
-    let asked = match declared {
-        Declared::Opaque => Asked::Bytes(Box::default()),
-        // Only which HTTP it is matters, and the client speaks first.
-        Declared::Http | Declared::Http2 => Box::pin(first::http_version(&stream)).await,
-        Declared::Tls => Box::pin(first::tls_name(&stream)).await,
-        Declared::Unknown => Box::pin(first_words(shared, &stream, to, &port)).await,
-    };
-    match asked {
-        Asked::Http(version, prefix) => {
-            let towards = Towards::Address(to);
-            let origin = Origin { shared: shared.clone(), client: peer, towards };
-            // HTTP's state is large; a connection of bytes must not carry room for it.
-            Box::pin(serve_http(Arc::new(origin), Prefixed::new(prefix.into(), stream), version))
+        let (declared, port) = match resolve(&shared.live.load(), Target::Address(to)) {
+            Ok(found) => {
+                let port = &found.service.ports[found.port];
+                (port.declared, port.live.clone())
+            }
+            Err(Refusal::NoService) => return connection.pass_through(stream, to).await,
+            Err(refusal) => return connection.refuse(&stream, Carried::Opaque, refusal),
+        };
+        let asked = match declared {
+            Declared::Opaque => Asked::Bytes(Box::default()),
+            // Only which HTTP it is matters, and the client speaks first.
+            Declared::Http | Declared::Http2 => Box::pin(first::http_version(&stream)).await,
+            Declared::Tls => Box::pin(first::tls_name(&stream)).await,
+            Declared::Unknown => Box::pin(first_words(shared, &stream, to, &port)).await,
+        };
+        match asked {
+            Asked::Http(version, prefix) => {
+                let towards = Towards::Address(to);
+                let origin = Origin { shared: shared.clone(), client: peer, towards };
+                // HTTP's state is large; a connection of bytes must not carry room for it.
+                Box::pin(serve_http(
+                    Arc::new(origin),
+                    Prefixed::new(prefix.into(), stream),
+                    version,
+                ))
                 .await;
+            }
+            Asked::Bytes(spoken) => connection.carry(stream, spoken).await,
+            Asked::Nothing => connection.silent(),
         }
-        Asked::Bytes(spoken) => connection.carry(stream, *spoken).await,
-        Asked::Nothing => connection.silent(),
     }
 }
 

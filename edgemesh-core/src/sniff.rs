@@ -38,7 +38,7 @@ enum Opinion {
     Yes,
 }
 
-/// Reads the first bytes; called again with more of them while the opinion is `Maybe`.
+/// Looks at the first bytes, never at more than [`LONGEST_PREFIX`].
 type Detector = fn(&[u8]) -> Opinion;
 
 /// All detectors. To add a protocol, add one line here and one function below.

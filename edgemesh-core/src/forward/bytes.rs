@@ -48,27 +48,35 @@ pub struct Early {
 }
 
 /// Carries everything in both directions until both are done or one side breaks.
-pub async fn carry(client: TcpStream, backend: TcpStream, early: Early) -> Carriage {
+///
+/// No `async fn`: that would keep each argument twice, in every idle connection.
+pub fn carry(
+    client: TcpStream,
+    backend: TcpStream,
+    early: Early,
+) -> impl Future<Output = Carriage> + Send {
     let (mut up, mut down) = (Direction::new(early.up), Direction::new(early.down));
-    let broken = poll_fn(|cx| {
-        let up_done = match up.poll(cx, &client, &backend) {
-            Poll::Ready(Err(end)) => return Poll::Ready(Some(end.side(Side::Client))),
-            Poll::Ready(Ok(())) => true,
-            Poll::Pending => false,
-        };
-        match down.poll(cx, &backend, &client) {
-            Poll::Ready(Err(end)) => Poll::Ready(Some(end.side(Side::Backend))),
-            Poll::Ready(Ok(())) if up_done => Poll::Ready(None),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+    async move {
+        let broken = poll_fn(|cx| {
+            let up_done = match up.poll(cx, &client, &backend) {
+                Poll::Ready(Err(end)) => return Poll::Ready(Some(end.side(Side::Client))),
+                Poll::Ready(Ok(())) => true,
+                Poll::Pending => false,
+            };
+            match down.poll(cx, &backend, &client) {
+                Poll::Ready(Err(end)) => Poll::Ready(Some(end.side(Side::Backend))),
+                Poll::Ready(Ok(())) if up_done => Poll::Ready(None),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        match broken {
+            Some(Side::Client) => reset_on_close(&backend),
+            Some(Side::Backend) => reset_on_close(&client),
+            None => {}
         }
-    })
-    .await;
-    match broken {
-        Some(Side::Client) => reset_on_close(&backend),
-        Some(Side::Backend) => reset_on_close(&client),
-        None => {}
+        Carriage { up: up.carried, down: down.carried, broken }
     }
-    Carriage { up: up.carried, down: down.carried, broken }
 }
 
 /// One direction.

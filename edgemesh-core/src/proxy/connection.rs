@@ -58,7 +58,7 @@ impl<'s> Connection<'s> {
     /// Carries a destination that is no Service to where it was going.
     pub(super) async fn pass_through(self, client: TcpStream, to: SocketAddr) {
         self.shared.metrics.passed_through.fetch_add(1, Relaxed);
-        match self.shared.dial.tcp(to, PASS_THROUGH_CONNECT).await {
+        match Box::pin(self.shared.dial.tcp(to, PASS_THROUGH_CONNECT)).await {
             Ok(backend) => {
                 let guard = Cut { connection: &self, carried: Carried::Opaque, over: false };
                 let carriage = carry(client, backend, Early::default()).await;
@@ -71,35 +71,49 @@ impl<'s> Connection<'s> {
     }
 
     /// Carries a connection to a Backend of the Service at its address.
-    pub(super) async fn carry(self, client: TcpStream, spoken: Spoken) {
-        let Spoken { early, carried, server_name, raced } = spoken;
-        let carried = carried.unwrap_or(Carried::Opaque);
-        let mut attempts = 1;
-        let reached = match raced {
-            Some((mut hop, backend)) => confirm(&mut hop, now()).map(|()| (hop, backend)),
-            None => Box::pin(self.reach(&mut attempts)).await,
-        };
-        let server_name = server_name.as_deref();
-        let (hop, backend) = match reached {
-            Ok(reached) => reached,
-            Err(refusal) => {
-                reset_on_close(&client);
-                let line = Line { server_name, attempts, ..Line::default() };
-                return self.end(carried, Ended::Refused(refusal), &line);
-            }
-        };
-        let guard = Cut { connection: &self, carried, over: false };
-        let Carriage { up, down, broken } = carry(client, backend, early).await;
-        guard.disarm();
-        let line = Line { hop: Some(&hop), server_name, attempts, up, down };
-        self.end(carried, ended(broken), &line);
-        // A Backend that takes a connection only to reset it before it said a word is not well.
-        let bad = broken == Some(Side::Backend) && down == 0;
-        hop.finish(if bad { Outcome::Bad } else { Outcome::Good }, now());
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` keeps each argument twice, in every connection"
+    )]
+    pub(super) fn carry(
+        self,
+        client: TcpStream,
+        spoken: Box<Spoken>,
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            let Spoken { early, carried, server_name, raced } = *spoken;
+            let carried = carried.unwrap_or(Carried::Opaque);
+            let mut attempts = 1;
+            let reached = Box::pin(self.reach(raced, &mut attempts)).await;
+            let server_name = server_name.as_deref();
+            let (hop, backend) = match reached {
+                Ok(reached) => reached,
+                Err(refusal) => {
+                    reset_on_close(&client);
+                    let line = Line { server_name, attempts, ..Line::default() };
+                    return self.end(carried, Ended::Refused(refusal), &line);
+                }
+            };
+            let guard = Cut { connection: &self, carried, over: false };
+            let Carriage { up, down, broken } = carry(client, backend, early).await;
+            guard.disarm();
+            let line = Line { hop: Some(&hop), server_name, attempts, up, down };
+            self.end(carried, ended(broken), &line);
+            // A Backend that takes a connection only to reset it before it said a word is not well.
+            let bad = broken == Some(Side::Backend) && down == 0;
+            hop.finish(if bad { Outcome::Bad } else { Outcome::Good }, now());
+        }
     }
 
-    /// Finds a Backend that takes the connection.
-    async fn reach(&self, attempts: &mut u8) -> Result<(Hop, TcpStream), Refusal> {
+    /// The Backend that was raced, or one that takes the connection.
+    async fn reach(
+        &self,
+        raced: Option<(Hop, TcpStream)>,
+        attempts: &mut u8,
+    ) -> Result<(Hop, TcpStream), Refusal> {
+        if let Some((mut hop, backend)) = raced {
+            return confirm(&mut hop, now()).map(|()| (hop, backend));
+        }
         let to = self.to.ok_or(Refusal::NoService)?;
         let (mut tried, mut failed) = (Vec::new(), None);
         loop {

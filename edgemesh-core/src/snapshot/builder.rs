@@ -136,7 +136,7 @@ impl Builder {
                 name: name.clone(),
                 service: service.clone(),
                 policy: policy.clone(),
-                overruled_by: winner.filter(|winner| **winner != **name).map(Into::into),
+                overruled_by: winner.filter(|winner| *winner != &**name).map(Into::into),
             }));
         }
         out
@@ -277,6 +277,6 @@ fn selects(service: &ServiceRecord, workload: &Workload) -> bool {
 fn winner(policies: &BTreeMap<Box<str>, Policy>) -> Option<(&str, &Policy)> {
     // An unknown age is the youngest: whoever knows better wins.
     let age = |policy: &Policy| (policy.created == 0, policy.created);
-    let named = policies.iter().map(|(name, policy)| (name.as_ref(), policy));
+    let named = policies.iter().map(|(name, policy)| (&**name, policy));
     named.min_by_key(|(name, policy)| (policy.origin, age(policy), *name))
 }

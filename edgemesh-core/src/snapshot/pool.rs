@@ -69,7 +69,7 @@ impl Pool {
     /// Sorts `backends`, drops repeated addresses, and takes the live state of those that
     /// `previous` knew.
     pub fn new(mut backends: Vec<Backend>, previous: Option<&Self>) -> Self {
-        backends.sort_by_key(|backend| (backend.tier, backend.address));
+        backends.sort_by_key(|b| (b.tier, b.address));
         let mut seen = std::collections::HashSet::new();
         backends.retain(|backend| seen.insert(backend.address));
         let mut live = Arc::default();

@@ -96,7 +96,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => line().prop_map(|line| Step::Put(read(&line))),
         4 => line().prop_map(|line| Step::Delete(read(&line))),
         1 => (service_name(), addresses).prop_map(|(name, addresses)| {
-            let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+            let addresses = addresses.iter().map(|a| a.parse().expect("an address")).collect();
             Step::Addresses(ServiceName::new("ns", name), addresses)
         }),
     ]
@@ -104,7 +104,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn read(line: &str) -> Record {
     let mut words = Words(line.split_whitespace().collect());
-    let verb = words.next("a verb").unwrap();
+    let verb = words.next("a verb").expect("a line has words");
     record(verb, words).unwrap_or_else(|wrong| panic!("{line}: {wrong}"))
 }
 

@@ -172,8 +172,8 @@ fn workload(words: &mut Words<'_>) -> Read<Workload> {
 }
 
 fn policy(words: &mut Words<'_>) -> Read<Policy> {
-    let mut policy = Policy::default();
-    policy.service = words.option("for").ok_or("for=SERVICE is missing")?.into();
+    let service = words.option("for").ok_or("for=SERVICE is missing")?.into();
+    let mut policy = Policy { service, ..Policy::default() };
     policy.balance = match words.option("balance") {
         None | Some("roundRobin") => BalancePolicy::RoundRobin,
         Some("random") => BalancePolicy::Random,

@@ -173,6 +173,6 @@ fn invariant_9_tokens_are_taken_once() {
 
 fn read(line: &str) -> Record {
     let mut words = Words(line.split_whitespace().collect());
-    let verb = words.next("a verb").unwrap();
+    let verb = words.next("a verb").expect("a line has words");
     grammar::record(verb, words).unwrap_or_else(|wrong| panic!("{line}: {wrong}"))
 }

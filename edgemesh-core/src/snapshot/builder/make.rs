@@ -40,8 +40,8 @@ impl Builder {
                 s.ports.iter().find(|p| p.port == port.port.get() && p.transport == port.transport)
             });
             let (backends, app_protocol) = match (slices, workloads) {
-                (Some(slices), _) => self.in_slices(record, port, slices),
-                (None, Some(workloads)) => (self.in_workloads(record, port, workloads), None),
+                (Some(slices), _) => self.sliced(record, port, slices),
+                (None, Some(workloads)) => (self.selected(record, port, workloads), None),
                 (None, None) => (Vec::new(), None),
             };
             found |= !backends.is_empty();
@@ -74,7 +74,7 @@ impl Builder {
         }
     }
 
-    fn in_slices<'r>(
+    fn sliced<'r>(
         &self,
         record: &ServiceRecord,
         port: &ServicePort,
@@ -106,7 +106,7 @@ impl Builder {
         (if ready.is_empty() { leaving } else { ready }, app_protocol)
     }
 
-    fn in_workloads(
+    fn selected(
         &self,
         record: &ServiceRecord,
         port: &ServicePort,
