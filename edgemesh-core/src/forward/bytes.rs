@@ -25,7 +25,7 @@ pub struct Carriage {
     pub up: u64,
     /// Bytes from the Backend to the client.
     pub down: u64,
-    /// Who broke it, if anybody did.
+    /// Who broke it before its end, if anybody did.
     pub broken: Option<Side>,
 }
 
@@ -59,6 +59,12 @@ pub fn carry(
     async move {
         let broken = poll_fn(|cx| {
             let up_done = match up.poll(cx, &client, &backend) {
+                // All that it said is still to be passed on: an answer that came early, or the
+                // whole of it when the client's last word (TLS's close_notify) came too late.
+                Poll::Ready(Err(Break::Deaf)) => {
+                    up.give_up();
+                    true
+                }
                 Poll::Ready(Err(end)) => return Poll::Ready(Some(end.side(Side::Client))),
                 Poll::Ready(Ok(())) => true,
                 Poll::Pending => false,
@@ -101,14 +107,20 @@ enum State {
 enum Break {
     Source,
     Target,
+    /// The target ended in order and takes no more.
+    Deaf,
 }
 
 impl Break {
     /// The side that broke, in a direction whose source is `source`.
     const fn side(&self, source: Side) -> Side {
         match (self, source) {
-            (Self::Source, Side::Client) | (Self::Target, Side::Backend) => Side::Client,
-            (Self::Source, Side::Backend) | (Self::Target, Side::Client) => Side::Backend,
+            (Self::Source, Side::Client) | (Self::Target | Self::Deaf, Side::Backend) => {
+                Side::Client
+            }
+            (Self::Source, Side::Backend) | (Self::Target | Self::Deaf, Side::Client) => {
+                Side::Backend
+            }
         }
     }
 }
@@ -116,6 +128,11 @@ impl Break {
 impl Direction {
     const fn new(early: Vec<u8>) -> Self {
         Self { buffer: early, sent: 0, next_size: SMALL, carried: 0, state: State::Open }
+    }
+
+    /// Ends the direction: nobody takes what is left of it.
+    fn give_up(&mut self) {
+        (self.buffer, self.sent, self.state) = (Vec::new(), 0, State::Done);
     }
 
     /// Moves what can be moved. Fair to other tasks through tokio's budget, which the readiness
@@ -155,6 +172,10 @@ impl Direction {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(to.poll_write_ready(cx)).map_err(|_| Break::Target)?;
+                }
+                // Linux says EPIPE where the peer's FIN came before its reset, else ECONNRESET.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Poll::Ready(Err(Break::Deaf));
                 }
                 Err(_) => return Poll::Ready(Err(Break::Target)),
             }
@@ -222,6 +243,24 @@ mod tests {
         };
         let (carriage, ()) = tokio::join!(carriage, talk);
         assert_eq!(carriage, Carriage { up: 5, down: 11, broken: None });
+    }
+
+    #[tokio::test]
+    async fn a_farewell_that_comes_too_late_breaks_nothing() {
+        let (mut client, mut backend, carriage) = world(Early::default()).await;
+        backend.write_all(b"all of it").await.unwrap();
+        drop(backend);
+        // Both writes are there before the answer is read; the first of them is met by a reset.
+        client.write_all(b"bye").await.unwrap();
+        let talk = async {
+            let mut got = String::new();
+            client.read_to_string(&mut got).await.unwrap();
+            client.write_all(b"bye").await.ok();
+            drop(client);
+            got
+        };
+        let (carriage, got) = tokio::join!(carriage, talk);
+        assert_eq!((got.as_str(), carriage.broken), ("all of it", None));
     }
 
     #[tokio::test]
