@@ -1,8 +1,9 @@
 //! Bodies on their way through: counted, watched for their end, never held.
 
+use std::io::ErrorKind;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -137,6 +138,28 @@ pub(super) struct Uploaded {
     pub(super) bytes: AtomicU64,
     /// All of it was passed on.
     pub(super) whole: AtomicBool,
+    /// Why the client broke it, if it did. A Backend is not to blame for what follows from that.
+    pub(super) broken: OnceLock<Fault>,
+}
+
+/// How a client broke its own request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It went away in the middle.
+    Gone,
+    /// What it sent is no body.
+    Malformed,
+}
+
+impl Fault {
+    fn of(error: &hyper::Error) -> Self {
+        let source = std::error::Error::source(error);
+        let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+        match io.map(std::io::Error::kind) {
+            Some(ErrorKind::InvalidInput | ErrorKind::InvalidData) => Self::Malformed,
+            Some(_) | None => Self::Gone,
+        }
+    }
 }
 
 /// The body of a request to a Backend.
@@ -201,10 +224,16 @@ impl http_body::Body for Upload {
         }
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.uploaded.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        match &frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.uploaded.bytes.fetch_add(length as u64, Ordering::Relaxed);
+            }
+            Some(Err(error)) => {
+                let _ = self.uploaded.broken.set(Fault::of(error)); // the first tells
+                return Poll::Ready(frame);
+            }
+            None => {}
         }
         let over = self.inner.as_ref().is_none_or(http_body::Body::is_end_stream);
         if frame.is_none() || over {

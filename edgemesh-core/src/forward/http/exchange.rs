@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::forward::http::answer::{is_grpc, refuse};
-use crate::forward::http::body::{Body, Upload, Uploaded};
+use crate::forward::http::body::{Body, Fault, Upload, Uploaded};
 use crate::forward::http::head::{REQUEST_ID, introduce, split_host, strip_hop_by_hop, upgrade};
 use crate::forward::http::upgrade::{self, Wanted};
 use crate::forward::http::upstream::{Answer, Failure, Keep, send};
@@ -91,6 +91,11 @@ pub(super) async fn exchange(
     }
 }
 
+/// What a failure is when it was the client who broke its request.
+const fn clients_fault() -> Failure {
+    Failure { refusal: Refusal::BadRequest, again: None, sent: true, backends_fault: false }
+}
+
 /// Gives the request the form that a Backend expects.
 fn towards_backend(request: &mut Request<Upload>, call: &Call) {
     if request.version() == Version::HTTP_2 {
@@ -148,7 +153,7 @@ async fn attempt_until_answered(
                     }
                 }
                 Ok(answer) => return Ok((answer, hop)),
-                Err(failure) => failure,
+                Err(failure) => call.uploaded.broken.get().map_or(failure, |_| clients_fault()),
             };
         tried.push(hop.address());
         let service = hop.service().clone();
@@ -246,8 +251,13 @@ impl Call {
         let found = self.hop.as_ref().map(|(service, ..)| service.name.clone());
         let found = found.or_else(|| self.service_of_target());
         let response = refuse(refusal, found.as_ref(), self.grpc, self.version);
-        let status = response.status().as_u16();
-        self.end(&shared, Ended::Refused(refusal), Some(status), 0, found.as_ref());
+        let (ended, status) = match self.uploaded.broken.get() {
+            Some(Fault::Gone) => (Ended::Cancelled, None), // nobody reads the answer
+            Some(Fault::Malformed) | None => {
+                (Ended::Refused(refusal), Some(response.status().as_u16()))
+            }
+        };
+        self.end(&shared, ended, status, 0, found.as_ref());
         response
     }
 
@@ -341,6 +351,10 @@ impl Ending {
     pub(super) fn settle(self, how: How, down: u64) {
         let Self { mut call, hop, keep, status, grpc_failed, .. } = self;
         let now = now();
+        let how = match (how, call.uploaded.broken.get()) {
+            (How::Broken, Some(_)) => How::Dropped,
+            (how, _) => how,
+        };
         let unwell = grpc_failed || matches!(status, 500 | 502 | 503 | 504);
         let (outcome, ended) = match how {
             How::Whole if unwell => (Outcome::Bad, Ended::Failed),
