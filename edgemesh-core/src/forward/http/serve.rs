@@ -75,8 +75,10 @@ where
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MAX_BUFFER)
                 .max_headers(MAX_HEADERS)
-                // A client may half-close after its request and still read the answer.
-                .half_close(true);
+                // A close of the client's side ends the request under way. hyper would otherwise not
+                // look at the client again until the answer comes, and could tell neither a client
+                // that is gone nor one that was reset.
+                .half_close(false);
             let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
             tokio::select! {
                 ended = connection.as_mut() => ended,
