@@ -9,6 +9,7 @@ mod view;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::Transport;
@@ -215,7 +216,10 @@ fn pick<V: View>(
         Purpose::Retry(tried) => tried,
         Purpose::Call | Purpose::Race => &[],
     };
-    let (turn, mut wait) = (view.turn(pool), None::<Duration>);
+    // A second attempt takes no turn: of two Backends, one of them dead, every next call would
+    // else meet the dead one first.
+    let turn = if tried.is_empty() { view.turn(pool) } else { pool.live.turn.load(Relaxed) };
+    let mut wait = None::<Duration>;
     for range in pool.tiers(policy.locality) {
         let tier = &pool.backends[range.clone()];
         let start = balance::choose(policy.balance)(tier, turn);
