@@ -84,6 +84,8 @@ pub enum OpenError {
 pub struct Mesh {
     options: Options,
     live: Arc<ArcSwap<Snapshot>>,
+    /// What names are answered from; `None` = from `live`.
+    announced: Option<Arc<ArcSwap<Snapshot>>>,
     metrics: Arc<Metrics>,
     status: Arc<status::Cell>,
     sync: Option<Sync>,
@@ -115,6 +117,7 @@ impl Mesh {
         Ok(Self {
             options,
             live,
+            announced: None,
             metrics: Arc::default(),
             status,
             sync: Some(sync),
@@ -170,6 +173,21 @@ impl Mesh {
         own.into()
     }
 
+    /// From here on names are answered from the Snapshot that was announced last. To be called
+    /// before [`Mesh::serve_dns`] where addresses have to be captured first: a connection to an
+    /// address that is named but not captured yet is lost for minutes, since the kernel tracks it
+    /// as one that is not redirected.
+    pub fn hold_names(&mut self) {
+        self.announced = Some(Arc::new(ArcSwap::new(self.snapshot())));
+    }
+
+    /// Names the Services of `snapshot`, whose addresses are captured now.
+    pub fn announce(&self, snapshot: Arc<Snapshot>) {
+        if let Some(announced) = &self.announced {
+            announced.store(snapshot);
+        }
+    }
+
     /// Opens the name server on `addresses` and serves it; once a mesh.
     pub async fn serve_dns(&mut self, addresses: &[SocketAddr]) -> Result<(), BindError> {
         let Some(domain) = self.domain.take() else { return Ok(()) };
@@ -179,7 +197,7 @@ impl Mesh {
         let upstreams = Arc::new(Upstreams::new(conf.load()));
         self.tasks
             .spawn(self.stop.clone().run_until_cancelled_owned(conf.follow(upstreams.clone())));
-        let live = self.live.clone();
+        let live = self.announced.as_ref().unwrap_or(&self.live).clone();
         let names = move |namespace: &str, name: &str| {
             let snapshot = live.load();
             snapshot.by_name(namespace, name).map(|service| service.addresses.clone())

@@ -92,6 +92,9 @@ async fn serve(config: AgentConfig, log: Log, guarded: Option<Guarded>) -> anyho
             listeners.push(Listener::bind(SocketAddr::new(address, config.proxy.port))?);
         }
     }
+    if capturing.is_on() {
+        mesh.hold_names();
+    }
     let listening = mesh.listen(listeners);
     mesh.serve_dns(&dns_addresses(&config, &capturing)).await?;
     let state = State::new(&config, &mesh, &listening, log);
@@ -137,8 +140,7 @@ async fn attend(
                 tracing::warn!("SIGHUP: changed configuration takes effect at the next start; manifests are followed anyway");
             }
             Ok(()) = changes.changed() => {
-                capturing.update(wanted(config, mesh)).await;
-                state.captured(capturing.view());
+                follow(config, mesh, capturing, state).await;
                 littered = true;
             }
             _ = tidy.tick(), if littered => {
@@ -147,13 +149,21 @@ async fn attend(
             }
             _ = check.tick(), if capturing.is_on() => {
                 // resolv.conf may name other servers by now.
-                capturing.update(wanted(config, mesh)).await;
+                follow(config, mesh, capturing, state).await;
                 capturing.check().await;
                 state.captured(capturing.view());
             }
         }
     }
     Ok(())
+}
+
+/// Captures what the records say now, then lets names lead there.
+async fn follow(config: &AgentConfig, mesh: &Mesh, capturing: &mut Capturing, state: &State) {
+    let snapshot = mesh.snapshot();
+    capturing.update(wanted_for(config, &snapshot)).await;
+    state.captured(capturing.view());
+    mesh.announce(snapshot);
 }
 
 /// Nothing new is captured; what is under way may end; then nothing of us is left.
