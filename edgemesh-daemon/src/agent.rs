@@ -5,6 +5,7 @@
 //! deleted first.
 
 mod admin;
+mod alone;
 mod capturing;
 mod explain;
 mod limits;
@@ -27,6 +28,7 @@ use edgemesh_router::sources::{self, Named};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::admin::{Admin, State};
+use crate::agent::alone::Alone;
 use crate::agent::capturing::{Capturing, Wanted};
 use crate::capture::Input;
 use crate::config::{AgentConfig, Source};
@@ -83,6 +85,10 @@ async fn serve(config: AgentConfig, log: Log, guarded: Option<Guarded>) -> anyho
     let (admin, page) = (bind_page(&config.admin.listen)?, bind_page(&config.metrics.listen)?);
     mesh.follow_source().await;
 
+    let _alone = match config.proxy.intercept {
+        Intercept::None => None,
+        Intercept::Iptables => Some(Alone::take()?),
+    };
     let mut capturing = match config.proxy.intercept {
         Intercept::None => Capturing::off(),
         Intercept::Iptables => Capturing::prepare(wanted(&config, &mesh)).await?,
