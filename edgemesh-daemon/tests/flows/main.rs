@@ -1,0 +1,29 @@
+//! The agent in network namespaces of its own, between real clients and real servers.
+//!
+//! Each test runs in a world that it makes itself, so it needs no root and disturbs nobody; what
+//! belongs into one world is tested in one, since servers take longer to start than to be asked.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../common"]
+mod common {
+    pub(crate) mod namespace;
+    pub(crate) mod run;
+    pub(crate) mod wait;
+}
+
+mod agent;
+mod backend;
+mod raw;
+mod servers;
+mod world;
+
+mod bad;
+mod explain;
+mod http;
+mod life;
+mod limits;
+mod log;
+mod names;
+mod protocols;
+mod start;
