@@ -99,6 +99,11 @@ fn crashes_leave_no_black_hole() {
         agent.terminate();
         assert_eq!(agent.wait().code(), Some(0), "{}", agent.log());
         assert_eq!(traces(), clean);
+        // The guard alone: its child stops in order, since nobody would clean up after it.
+        let agent = Agent::start(&world);
+        assert!(serves("pod"));
+        kill(agent.id(), Signal::SIGKILL).unwrap();
+        eventually("nothing is left", PATIENCE, || (traces() == clean).then_some(()));
     });
 }
 

@@ -116,10 +116,7 @@ fn grpc() {
 fn connections_of_bytes(agent: &Agent) {
     let ends: Vec<bool> = (0..7)
         .map(|_| {
-            let mut raw = Raw::connect("", "10.96.0.62:80");
-            raw.send(b"GET / HTTP/1.0\r\n\r\n");
-            raw.stream().shutdown(std::net::Shutdown::Write).ok();
-            let (said, end) = raw.rest();
+            let (said, end) = Raw::say_all("", "10.96.0.62:80", b"GET / HTTP/1.0\r\n\r\n");
             assert!(said.starts_with("HTTP/1.1 200") || end == End::Reset, "{said} {end:?}");
             !said.is_empty()
         })

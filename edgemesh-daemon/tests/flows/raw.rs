@@ -58,9 +58,23 @@ impl Raw {
     /// Connects, says `text` and gives all that comes back.
     #[track_caller]
     pub(crate) fn say(netns: &str, to: &str, text: &[u8]) -> (String, End) {
+        Self::say_and(netns, to, text, false)
+    }
+
+    /// As [`Raw::say`], and half-closes the connection then.
+    #[track_caller]
+    pub(crate) fn say_all(netns: &str, to: &str, text: &[u8]) -> (String, End) {
+        Self::say_and(netns, to, text, true)
+    }
+
+    #[track_caller]
+    fn say_and(netns: &str, to: &str, text: &[u8], done: bool) -> (String, End) {
         match Self::try_connect(netns, to) {
             Ok(mut raw) => {
                 raw.send(text);
+                if done {
+                    raw.stream().shutdown(std::net::Shutdown::Write).ok();
+                }
                 raw.rest()
             }
             // So quickly that not even the handshake was seen to end.
