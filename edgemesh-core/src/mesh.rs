@@ -136,7 +136,7 @@ impl Mesh {
     pub async fn follow_source(&mut self) {
         let Some(sync) = self.sync.take() else { return };
         let source = source::Source::new(self.options.folders.clone(), sync, self.status.clone());
-        let source = source.read_once().await;
+        let source = source.begin().await;
         self.source = Some(self.tasks.spawn(source.follow(self.stop.clone())));
     }
 

@@ -32,39 +32,33 @@ pub(super) struct Source {
     folders: Folders,
     sync: Sync,
     status: Arc<Cell>,
+    /// `None` while the kernel gives no inotify instance.
+    watcher: Option<Watcher>,
     behind: bool,
     copied: Option<Instant>,
 }
 
 impl Source {
     pub(super) const fn new(folders: Folders, sync: Sync, status: Arc<Cell>) -> Self {
-        Self { folders, sync, status, behind: false, copied: None }
+        Self { folders, sync, status, watcher: None, behind: false, copied: None }
     }
 
     fn all(&self) -> Vec<PathBuf> {
         self.folders.source.iter().chain(&self.folders.services).cloned().collect()
     }
 
-    /// Reads everything once.
-    pub(super) async fn read_once(mut self) -> Self {
+    /// Begins to watch, then reads everything once, so that no change falls between.
+    pub(super) async fn begin(mut self) -> Self {
+        self.watch();
         self.read().await;
         self
     }
 
     /// Reads again whenever something changed, until `stop`. Gives `sync` back.
     pub(super) async fn follow(mut self, stop: CancellationToken) -> Sync {
-        // The watch begins before the next read, so that no change falls between.
-        let mut watcher = None;
         loop {
-            if watcher.is_none() {
-                match Watcher::new(&self.all()) {
-                    Ok(new) => watcher = Some(new),
-                    Err(error) => tracing::warn!(%error, "manifests are read every second instead"),
-                }
-                self.read().await;
-            }
             let changed = async {
-                match &mut watcher {
+                match &mut self.watcher {
                     Some(watcher) => watcher.changed().await,
                     None => tokio::time::sleep(RETRY_WATCH).await,
                 }
@@ -74,7 +68,17 @@ impl Source {
                 () = changed => {}
                 () = tokio::time::sleep(RETRY_STORE), if self.behind => {}
             }
+            if self.watcher.is_none() {
+                self.watch();
+            }
             self.read().await;
+        }
+    }
+
+    fn watch(&mut self) {
+        match Watcher::new(&self.all()) {
+            Ok(watcher) => self.watcher = Some(watcher),
+            Err(error) => tracing::warn!(%error, "manifests are read every second instead"),
         }
     }
 
