@@ -42,6 +42,7 @@ lint: ## Formatting, clippy without warnings, forbidden crates
 
 bench: ## Benches of the decision core and the data path (figures: benches/README.md)
 	$(CARGO) bench -p edgemesh-benches
+	$(CARGO) build --release -p edgemesh-daemon && benches/idle.sh
 
 golden: ## Rewrite every snapshot and generated file; then read the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules
