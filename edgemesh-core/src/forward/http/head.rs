@@ -7,6 +7,7 @@ use http::header::{
     CONNECTION, Entry, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
     UPGRADE,
 };
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 
 use crate::io::unique_id;
@@ -32,10 +33,16 @@ pub(super) fn split_host(host: &HeaderValue) -> (&str, Option<u16>) {
     let host = host.to_str().unwrap_or("");
     match host.rsplit_once(':') {
         Some((name, port)) if !name.starts_with('[') || name.ends_with(']') => {
-            (name, port.parse().ok())
+            // What is no port number matches no port of any Service.
+            (name, Some(port.parse().unwrap_or(0)))
         }
         _ => (host, None),
     }
+}
+
+/// An authority without what may be a password in front of it.
+pub(super) fn without_userinfo(authority: &Authority) -> &str {
+    authority.as_str().rsplit('@').next().unwrap_or_default()
 }
 
 /// What a request asks its connection to become.
@@ -107,9 +114,12 @@ pub(super) fn introduce(headers: &mut HeaderMap, client: IpAddr) {
         vacant.insert(text(format_args!("00-{id:032x}-{parent:016x}-00")));
     }
     let client = client.to_canonical();
-    let value = match headers.get(FORWARDED_FOR).and_then(|v| v.to_str().ok()) {
-        Some(before) => text(format_args!("{before}, {client}")),
-        None => text(format_args!("{client}")),
+    // Several lines are one list (RFC 9110 §5.3).
+    let before: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).collect();
+    let value = match before.is_empty() {
+        true => text(format_args!("{client}")),
+        false => text(format_args!("{}, {client}", before.join(", "))),
     };
     headers.insert(FORWARDED_FOR, value);
 }
