@@ -14,7 +14,9 @@ use tokio::time::Sleep;
 
 use crate::forward::http::answer::{is_grpc, refuse};
 use crate::forward::http::body::{Body, Fault, Upload, Uploaded};
-use crate::forward::http::head::{REQUEST_ID, introduce, split_host, strip_hop_by_hop, upgrade};
+use crate::forward::http::head::{
+    REQUEST_ID, introduce, names_one_host, split_host, strip_hop_by_hop, upgrade, without_userinfo,
+};
 use crate::forward::http::upgrade::{self, Wanted};
 use crate::forward::http::upstream::{Answer, Failure, Keep, send};
 use crate::forward::http::{Origin, Towards};
@@ -76,6 +78,7 @@ pub(super) async fn exchange(
     if request.method() == Method::CONNECT && origin.towards == Towards::Named {
         return upgrade::connect(origin, request).await;
     }
+    let one_host = names_one_host(&request);
     let wanted = Wanted::of(&mut request);
     let (parts, body) = request.into_parts();
     let (upload, uploaded) = Upload::new(body);
@@ -84,6 +87,9 @@ pub(super) async fn exchange(
     strip_hop_by_hop(request.headers_mut(), asked.filter(|_| wanted.is_some()));
     introduce(request.headers_mut(), origin.client.ip());
     let mut call = Call::new(origin, &request, uploaded);
+    if !one_host {
+        return call.refused(Refusal::BadRequest);
+    }
     towards_backend(&mut request, &call);
     match attempt_until_answered(&mut call, request).await {
         Ok((answer, hop)) => deliver(call, answer, hop, wanted),
@@ -114,7 +120,7 @@ fn towards_backend(request: &mut Request<Upload>, call: &Call) {
     }
     let Some(authority) = request.uri().authority().cloned() else { return };
     // RFC 9112 §3.2.2: the absolute form, as clients send it to a proxy, overrules Host.
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+    if let Ok(host) = HeaderValue::from_str(without_userinfo(&authority)) {
         request.headers_mut().insert(HOST, host);
     }
     let path = call.uri.path_and_query().cloned();
@@ -296,7 +302,7 @@ impl Call {
             value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned)
         };
         let host = match self.uri.authority() {
-            Some(authority) => authority.as_str().to_owned(),
+            Some(authority) => without_userinfo(authority).to_owned(),
             None => text(&self.host).unwrap_or_default(),
         };
         let id = text(&self.id).unwrap_or_default();
