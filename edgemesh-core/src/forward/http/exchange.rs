@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use edgemesh_proto::record::ServiceName;
 use http::header::{EXPECT, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
@@ -182,6 +182,10 @@ fn deliver(mut call: Call, answer: Answer, hop: Hop, wanted: Option<Wanted>) -> 
     let Answer { mut response, keep, .. } = answer;
     let status = response.status().as_u16();
     let became = wanted.filter(|wanted| wanted.granted(&response));
+    if became.is_none() && status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+        hop.finish(Outcome::Bad, now()); // nobody asked for it
+        return call.refused(Refusal::BackendProtocol);
+    }
     let protocol =
         became.as_ref().and_then(|_| response.headers().get(http::header::UPGRADE).cloned());
     if let Some(became) = became {
