@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::forward::Shared;
 use crate::forward::http::body::Upload;
-use crate::forward::http::pool::{FRESH_FOR, Pools, StreamPlace};
+use crate::forward::http::pool::{Pools, StreamPlace};
 use crate::forward::http::serve::{Tracked, WINDOW_CONNECTION, WINDOW_STREAM};
 use crate::io::now;
 use crate::plan::Hop;
@@ -20,6 +20,8 @@ use crate::refusal::Refusal;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Kept connections that may turn out dead before a new one is made.
 const STALE_TRIES: usize = 4;
+/// How often one Backend may say that it did not process a stream before another is asked.
+const REFUSED_TRIES: usize = 1;
 
 /// A Backend's answer.
 pub(super) struct Answer {
@@ -90,21 +92,24 @@ async fn send_http1(
     let address = hop.address();
     let repeatable = is_repeatable(&request);
     for _ in 0..STALE_TRIES {
-        let Some((mut sender, age)) = shared.pools.take_http1(address, !repeatable, now()) else {
-            break;
-        };
+        let Some(mut sender) = shared.pools.take_http1(address, !repeatable, now()) else { break };
         if sender.ready().await.is_err() {
             continue;
         }
-        // The Backend may be closing an older connection at this very moment.
-        let copy = (repeatable && (spare || age >= FRESH_FOR)).then(|| copy(&request));
+        // The Backend may be closing the connection at this very moment.
+        let copy = repeatable.then(|| copy(&request));
         match sender.try_send_request(request).await {
             Ok(response) => {
                 return Ok(Answer { response, keep: Keep::Http1(sender), again: copy });
             }
-            Err(error) => match unsent_or(error, copy) {
-                (Some(again), _) => request = again,
-                (None, failure) => return Err(failure),
+            Err(mut error) => match (error.take_message(), copy) {
+                (Some(unsent), _) => request = unsent,
+                // Once only: if it was not the close, it was this request.
+                (None, Some(copy)) if !is_nonsense(error.error()) => {
+                    request = copy;
+                    break;
+                }
+                (None, _) => return Err(broken(error.error())),
             },
         }
     }
@@ -120,69 +125,78 @@ async fn send_http1(
     }
 }
 
-/// After a failure on a kept connection: the request to send once more, else the failure.
-fn unsent_or(
-    mut error: TrySendError<Request<Upload>>,
-    copy: Option<Request<Upload>>,
-) -> (Option<Request<Upload>>, Failure) {
-    let again = error.take_message().or(copy);
-    (again, broken(error.error()))
+/// Whether what came was no HTTP, in which case it was no close either.
+fn is_nonsense(error: &hyper::Error) -> bool {
+    error.is_parse() && !error.is_incomplete_message()
 }
 
 fn broken(error: &hyper::Error) -> Failure {
-    let protocol = error.is_parse() && !error.is_incomplete_message();
-    let refusal = if protocol { Refusal::BackendProtocol } else { Refusal::BackendReset };
+    let refusal = if is_nonsense(error) { Refusal::BackendProtocol } else { Refusal::BackendReset };
     tracing::debug!(error = error as &dyn std::error::Error, "no answer from the backend");
     Failure { refusal, again: None, sent: true, backends_fault: true }
 }
 
+/// What a Backend did not process is safe to send again, whatever it is, and to the same one: it
+/// may only have been done with the connection.
 async fn send_http2(
     shared: &Shared,
     hop: &Hop,
+    mut request: Request<Upload>,
+    spare: bool,
+) -> Result<Answer, Failure> {
+    for _ in 0..REFUSED_TRIES {
+        let place = place_http2(shared, hop).await.map_err(|f| f.with(&mut request))?;
+        let connection = place.1.connection();
+        match stream_http2(place, request, spare).await {
+            Err(Failure { again: Some(again), sent: false, .. }) => {
+                // It may be ending and not know yet; what is under way on it goes on.
+                shared.pools.http2(hop.address()).forget(&connection);
+                request = again;
+            }
+            answered_or_not => return answered_or_not,
+        }
+    }
+    let place = place_http2(shared, hop).await.map_err(|f| f.with(&mut request))?;
+    stream_http2(place, request, spare).await
+}
+
+/// Room for a stream, on a connection that is there or a new one.
+async fn place_http2(shared: &Shared, hop: &Hop) -> Result<Place, Failure> {
+    let all = shared.pools.http2(hop.address());
+    if let Some(place) = all.take(now()) {
+        return Ok(place);
+    }
+    let _one_dials = all.dialling.lock().await;
+    if let Some(place) = all.take(now()) {
+        return Ok(place);
+    }
+    all.add(connect_http2(shared, hop).await?, now());
+    let refusal = Refusal::BackendProtocol;
+    all.take(now()).ok_or(Failure { refusal, again: None, sent: false, backends_fault: true })
+}
+
+/// A sender, and its place among the streams of its connection.
+type Place = (http2::SendRequest<Upload>, StreamPlace);
+
+async fn stream_http2(
+    (mut sender, place): Place,
     request: Request<Upload>,
     spare: bool,
 ) -> Result<Answer, Failure> {
-    let all = shared.pools.http2(hop.address());
-    let taken = match all.take(now()) {
-        Some(taken) => Some(taken),
-        None => {
-            let _one_dials = all.dialling.lock().await;
-            match all.take(now()) {
-                Some(taken) => Some(taken),
-                None => {
-                    let mut request = Some(request);
-                    match connect_http2(shared, hop).await {
-                        Ok(sender) => all.add(sender, now()),
-                        Err(failure) => {
-                            return Err(Failure { again: request.take(), ..failure });
-                        }
-                    }
-                    return stream_http2(all.take(now()), request.take(), spare).await;
-                }
-            }
-        }
-    };
-    stream_http2(taken, Some(request), spare).await
-}
-
-async fn stream_http2(
-    taken: Option<(http2::SendRequest<Upload>, StreamPlace)>,
-    request: Option<Request<Upload>>,
-    spare: bool,
-) -> Result<Answer, Failure> {
-    let (Some((mut sender, place)), Some(request)) = (taken, request) else {
-        let refusal = Refusal::BackendProtocol;
-        return Err(Failure { refusal, again: None, sent: false, backends_fault: true });
-    };
-    // A body that is still to come cannot be sent twice; without one, refused streams can.
-    let repeatable = request.body().is_empty();
-    let copy = (repeatable && spare).then(|| copy(&request));
+    // A body that is still to come cannot be sent twice; without one, what was refused can, and
+    // what may have been served only where that is the same as once.
+    let copy = request.body().is_empty().then(|| copy(&request));
+    let repeatable = spare && is_repeatable(&request);
     match sender.try_send_request(request).await {
-        Ok(response) => Ok(Answer { response, keep: Keep::Http2(place), again: copy }),
+        Ok(response) => {
+            let again = copy.filter(|_| repeatable);
+            Ok(Answer { response, keep: Keep::Http2(place), again })
+        }
         Err(mut error) => {
             let unsent = error.take_message();
             let sent = unsent.is_none() && !refused_by_peer(error.error());
-            Err(Failure { again: unsent.or(copy), sent, ..broken(error.error()) })
+            let again = unsent.or_else(|| copy.filter(|_| repeatable || !sent));
+            Err(Failure { again, sent, ..broken(error.error()) })
         }
     }
 }
