@@ -282,5 +282,5 @@ async fn dial(shared: &Shared, hop: &Hop) -> Result<tokio::net::TcpStream, Failu
         return Err(Failure { refusal, again: None, sent: false, backends_fault: false });
     }
     let timeout = hop.service().policy.connect_timeout;
-    shared.dial.tcp(hop.address(), timeout).await.map_err(|error| Failure::dial(&error))
+    shared.connect(hop.address(), timeout).await.map_err(|error| Failure::dial(&error))
 }
