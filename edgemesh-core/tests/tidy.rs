@@ -109,6 +109,21 @@ fn invariant_1_the_decision_never_waits_and_knows_no_clock() {
     none(&wrong);
 }
 
+/// Only `sync` makes a Snapshot visible; everyone else reads.
+#[test]
+fn invariant_3_only_sync_publishes() {
+    let all = sources();
+    let test_files = test_files(&all);
+    let mut publishers = BTreeSet::new();
+    for source in all.iter().filter(|s| s.path.starts_with("edgemesh-core/src")) {
+        let publishes = |(_, line): (usize, &str)| line.contains("live.store(");
+        if !test_files.contains(&source.path) && code(&source.text).any(publishes) {
+            publishers.insert(module(&source.path));
+        }
+    }
+    assert_eq!(publishers, BTreeSet::from(["sync".to_owned()]));
+}
+
 #[test]
 fn every_layer_that_is_named_exists_or_is_planned() {
     // Of the design, not written yet.

@@ -168,9 +168,12 @@ async fn attend(
 /// Captures what the records say now, then lets names lead there.
 async fn follow(config: &AgentConfig, mesh: &Mesh, capturing: &mut Capturing, state: &State) {
     let snapshot = mesh.snapshot();
-    capturing.update(wanted_for(config, &snapshot)).await;
+    let captured = capturing.update(wanted_for(config, &snapshot)).await;
     state.captured(capturing.view());
-    mesh.announce(snapshot);
+    // A name whose address is not captured yet would lead clients nowhere.
+    if captured {
+        mesh.announce(snapshot);
+    }
 }
 
 /// Nothing new is captured; what is under way may end; then nothing of us is left.

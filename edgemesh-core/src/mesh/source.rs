@@ -28,6 +28,9 @@ const GOOD_COPY_EVERY: Duration = Duration::from_secs(3600);
 /// Pause before another try to watch, where the kernel gives no inotify instance.
 const RETRY_WATCH: Duration = Duration::from_secs(1);
 
+/// What is wrong when the reading panics: no manifest may do that.
+const PANICKED: &str = "reading the manifests failed: please report this";
+
 pub(super) struct Source {
     folders: Folders,
     sync: Sync,
@@ -83,6 +86,10 @@ impl Source {
     }
 
     async fn read(&mut self) {
+        self.read_by(read).await;
+    }
+
+    async fn read_by(&mut self, read: fn(&[PathBuf]) -> Manifests) {
         let mut folders = self.all();
         let (source, services) = (self.folders.source.clone(), self.folders.services.clone());
         let done = tokio::task::spawn_blocking(move || {
@@ -90,8 +97,15 @@ impl Source {
             folders.retain(|folder| services.as_ref() != Some(folder) || folder.exists());
             (trouble.is_none().then(|| read(&folders)), trouble)
         });
-        // It fails only when the runtime goes down, and then nobody waits.
-        let Ok((manifests, trouble)) = done.await else { return };
+        let (manifests, trouble) = match done.await {
+            Ok(done) => done,
+            // The runtime goes down, and then nobody waits.
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => {
+                tracing::error!(%error, "{PANICKED}; the last records stay in force");
+                return self.status.update(|s| s.source_trouble = Some(PANICKED.to_owned()));
+            }
+        };
         match manifests {
             Some(manifests) => self.observe(manifests).await,
             None => {
@@ -174,4 +188,26 @@ impl Source {
 fn unreadable(folder: &Path) -> Option<String> {
     let error = std::fs::read_dir(folder).err()?;
     Some(format!("cannot read the manifests in {}: {error}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_panic_while_reading_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, loaded, _) = Store::open(&folder.path().join("data")).unwrap();
+        let node = edgemesh_proto::record::NodeName("node-1".into());
+        let sync = Sync::resume(store, loaded, node, None, &[], Arc::default(), now());
+        let status = Arc::new(Cell::new(Vec::new(), false));
+        let folders = Folders { source: Some(folder.path().to_owned()), services: None };
+        let mut source = Source::new(folders, sync, status.clone());
+        source.read_by(|_| panic!("a parser did")).await;
+        assert_eq!(status.get().source_trouble.as_deref(), Some(PANICKED));
+        source.read().await; // and the next time it may work
+        assert_eq!(status.get().source_trouble, None);
+        source.sync.into_store().close().await;
+    }
 }

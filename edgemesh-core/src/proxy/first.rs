@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::backends::PortLive;
 use crate::forward::Shared;
@@ -29,6 +29,8 @@ const CLIENT_FIRST: Duration = Duration::from_millis(10);
 const RACE_FOR: Duration = Duration::from_secs(30);
 /// A connection on which nobody says anything is closed after this long.
 const SILENT_FOR: Duration = Duration::from_secs(300);
+/// Longest time from a client's first byte to a verdict.
+const DECIDE_FOR: Duration = Duration::from_secs(5);
 /// A ClientHello that is not whole by then is passed on as it is: its name is for the log only.
 const HELLO_FOR: Duration = Duration::from_millis(500);
 /// Read for a start; most requests and hellos fit.
@@ -232,15 +234,22 @@ async fn with_name(protocol: Protocol, mut prefix: Vec<u8>, stream: &TcpStream) 
 }
 
 /// Reads until the protocol is certain; `None` = the client closed before that without a word.
+/// A client that stops in the middle of what could become HTTP may be waiting for its server:
+/// after [`DECIDE_FOR`] what it said is passed on as bytes.
 async fn verdict(stream: &TcpStream, prefix: &mut Vec<u8>) -> Option<Protocol> {
+    let mut until = None;
     loop {
         if let Verdict::Yes(protocol) = detect(prefix) {
             return Some(protocol);
         }
-        if prefix.len() >= LONGEST_PREFIX || !read_more(stream, prefix).await {
-            // What was said is passed on as bytes: it cannot become anything else any more.
+        let more = match until {
+            None => read_more(stream, prefix).await,
+            Some(until) => timeout_at(until, read_more(stream, prefix)).await.unwrap_or(false),
+        };
+        if prefix.len() >= LONGEST_PREFIX || !more {
             return (!prefix.is_empty()).then_some(Protocol::Opaque);
         }
+        until.get_or_insert_with(|| Instant::from_std(now()) + DECIDE_FOR);
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use axum::extract::{Query, Request, State as Extract};
+use axum::extract::{Query, RawQuery, Request, State as Extract};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -258,6 +258,7 @@ fn api_routes(state: Arc<State>) -> Router {
         .route("/v1/explain", get(explain))
         .route("/v1/log", put(set_log))
         .fallback(async || fail(StatusCode::NOT_FOUND, "no such page; see docs/admin-api.md"))
+        .layer(GlobalConcurrencyLimitLayer::new(AT_ONCE))
         .with_state(state.clone())
         .merge(probes(state))
         .layer(from_fn(only_from_here))
@@ -279,14 +280,22 @@ async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
     }
 }
 
-/// The query of `/v1/explain`; headers and caller do not matter to any decision yet.
+/// The query of `/v1/explain`; `header` may be repeated.
 #[derive(Deserialize)]
 struct Asked {
     url: String,
 }
 
-async fn explain(Extract(state): Extract<Arc<State>>, asked: Query<Asked>) -> Response {
-    match explained(&state.live.load(), &state.domain, &asked.url) {
+async fn explain(
+    Extract(state): Extract<Arc<State>>,
+    RawQuery(query): RawQuery,
+    asked: Query<Asked>,
+) -> Response {
+    let given = |name: &str| {
+        query.iter().flat_map(|query| query.split('&')).any(|pair| pair.starts_with(name))
+    };
+    let unused = given("header=") || given("from=");
+    match explained(&state.live.load(), &state.domain, &asked.url, unused) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(error) => fail(StatusCode::BAD_REQUEST, &error),
     }

@@ -26,4 +26,5 @@ mod limits;
 mod log;
 mod names;
 mod protocols;
+mod repeats;
 mod start;

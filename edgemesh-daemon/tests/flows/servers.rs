@@ -31,7 +31,7 @@ fn within_wait(netns: &str, at: std::net::SocketAddr, log: &std::path::Path, fro
     });
 }
 
-/// nginx: HTTP/1.1 on 8080, HTTP/2 on 8082, HTTPS (both) on 8443. Says its name; `/big` is 1 GiB.
+/// nginx, as one process (workers would outlive a killed master): HTTP/1.1 on 8080, HTTP/2 on 8082, HTTPS (both) on 8443. Says its name; `/big` is 1 GiB.
 pub(crate) fn nginx(world: &World, netns: &str, name: &str, ips: [&str; 2]) -> Running {
     need(&["nginx", "openssl"]);
     let folder = world.path(name);
@@ -47,7 +47,7 @@ pub(crate) fn nginx(world: &World, netns: &str, name: &str, ips: [&str; 2]) -> R
         folder.display()
     );
     let config = format!(
-        "daemon off; user root; worker_processes 1; pid {f}/pid; error_log stderr warn;
+        "daemon off; master_process off; user root; pid {f}/pid; error_log stderr warn;
          events {{ worker_connections 4096; }}
          http {{
            access_log off; root {f}/www; default_type text/plain; client_max_body_size 0;

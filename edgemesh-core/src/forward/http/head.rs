@@ -43,20 +43,21 @@ pub(super) fn names_one_host<B>(request: &Request<B>) -> bool {
     agrees && second.is_none()
 }
 
-/// Host and port of an authority. What stands before them may be a password (RFC 9110 §4.2.4).
-pub(super) fn without_userinfo(authority: &Authority) -> &str {
-    authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host)
-}
-
 /// Host and port of a Host header.
 pub(super) fn split_host(host: &HeaderValue) -> (&str, Option<u16>) {
     let host = host.to_str().unwrap_or("");
     match host.rsplit_once(':') {
         Some((name, port)) if !name.starts_with('[') || name.ends_with(']') => {
-            (name, port.parse().ok())
+            // What is no port number matches no port of any Service.
+            (name, Some(port.parse().unwrap_or(0)))
         }
         _ => (host, None),
     }
+}
+
+/// An authority without what may be a password in front of it.
+pub(super) fn without_userinfo(authority: &Authority) -> &str {
+    authority.as_str().rsplit('@').next().unwrap_or_default()
 }
 
 /// What a request asks its connection to become.
@@ -128,9 +129,12 @@ pub(super) fn introduce(headers: &mut HeaderMap, client: IpAddr) {
         vacant.insert(text(format_args!("00-{id:032x}-{parent:016x}-00")));
     }
     let client = client.to_canonical();
-    let value = match headers.get(FORWARDED_FOR).and_then(|v| v.to_str().ok()) {
-        Some(before) => text(format_args!("{before}, {client}")),
-        None => text(format_args!("{client}")),
+    // Several lines are one list (RFC 9110 §5.3).
+    let before: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).collect();
+    let value = match before.is_empty() {
+        true => text(format_args!("{client}")),
+        false => text(format_args!("{}, {client}", before.join(", "))),
     };
     headers.insert(FORWARDED_FOR, value);
 }

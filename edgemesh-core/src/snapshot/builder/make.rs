@@ -1,6 +1,7 @@
 //! Makes one [`Service`] of a Snapshot from the records that concern it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -92,7 +93,8 @@ impl Builder {
                     (false, _) => continue,
                 };
                 for address in &backend.addresses {
-                    let (tier, zone) = self.place(backend.node.as_ref(), backend.zone.as_deref());
+                    let (tier, zone) =
+                        self.place(*address, backend.node.as_ref(), backend.zone.as_deref());
                     into.push(Backend {
                         node: backend.node.clone(),
                         zone: zone.map(Into::into),
@@ -126,27 +128,34 @@ impl Builder {
                 }
             };
             let Some(target) = target else { continue };
-            let (tier, zone) = self.place(workload.node.as_ref(), None);
-            out.extend(workload.addresses.iter().map(|address| Backend {
-                node: workload.node.clone(),
-                zone: zone.map(Into::into),
-                workload: Some(name.clone()),
-                ..Backend::new((*address, target.get()).into(), tier)
+            out.extend(workload.addresses.iter().map(|address| {
+                let (tier, zone) = self.place(*address, workload.node.as_ref(), None);
+                Backend {
+                    node: workload.node.clone(),
+                    zone: zone.map(Into::into),
+                    workload: Some(name.clone()),
+                    ..Backend::new((*address, target.get()).into(), tier)
+                }
             }));
         }
         out
     }
 
-    /// How far away a Backend on `node` is, and in which zone.
+    /// How far away a Backend on `node` is, and in which zone. A loopback address can only be
+    /// this node's, whatever else is said.
     fn place<'b>(
         &'b self,
+        address: IpAddr,
         node: Option<&NodeName>,
         zone: Option<&'b str>,
     ) -> (Tier, Option<&'b str>) {
         let zone_of = |node: &NodeName| self.nodes.get(&node.0).and_then(|n| n.zone.as_deref());
         let zone = zone.or_else(|| node.and_then(zone_of));
         let own_zone = self.own_zone.as_deref().or_else(|| zone_of(&self.node));
-        let tier = match (node == Some(&self.node), zone.is_some() && zone == own_zone) {
+        let tier = match (
+            address.is_loopback() || node == Some(&self.node),
+            zone.is_some() && zone == own_zone,
+        ) {
             (true, _) => Tier::Node,
             (false, true) => Tier::Zone,
             (false, false) => Tier::Anywhere,
