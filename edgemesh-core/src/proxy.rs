@@ -38,7 +38,9 @@ impl Proxy {
     /// reset, so that their clients know at once.
     pub async fn run(self, listener: Listener) {
         let stop = self.shared.stop.clone();
-        while let Some((stream, peer)) = stop.run_until_cancelled(listener.accept()).await {
+        let make_room = || self.shared.pools.sweep_all();
+        while let Some((stream, peer)) = stop.run_until_cancelled(listener.accept(make_room)).await
+        {
             let Ok(permit) = self.room.clone().try_acquire_owned() else {
                 self.shared
                     .metrics

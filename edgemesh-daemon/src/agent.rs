@@ -11,6 +11,7 @@ mod explain;
 mod limits;
 mod memory;
 mod page;
+mod serve;
 mod views;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

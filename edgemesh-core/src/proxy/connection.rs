@@ -58,7 +58,7 @@ impl<'s> Connection<'s> {
     /// Carries a destination that is no Service to where it was going.
     pub(super) async fn pass_through(self, client: TcpStream, to: SocketAddr) {
         self.shared.metrics.passed_through.fetch_add(1, Relaxed);
-        match Box::pin(self.shared.dial.tcp(to, PASS_THROUGH_CONNECT)).await {
+        match Box::pin(self.shared.connect(to, PASS_THROUGH_CONNECT)).await {
             Ok(backend) => {
                 let guard = Cut { connection: &self, carried: Carried::Opaque, over: false };
                 let carriage = carry(client, backend, Early::default()).await;
@@ -147,7 +147,7 @@ impl<'s> Connection<'s> {
             return Err(Dialled::Loop);
         }
         let timeout = hop.service().policy.connect_timeout;
-        self.shared.dial.tcp(hop.address(), timeout).await.map_err(Dialled::Failed)
+        self.shared.connect(hop.address(), timeout).await.map_err(Dialled::Failed)
     }
 
     fn end(&self, carried: Carried, ended: Ended, line: &Line<'_>) {

@@ -195,7 +195,7 @@ async fn client_only(stream: &TcpStream, port: &PortLive, mut prefix: Vec<u8>) -
 async fn greeting(shared: &Shared, hop: &Hop) -> Result<(TcpStream, Vec<u8>), bool> {
     let timeout = hop.service().policy.connect_timeout;
     let backend =
-        shared.dial.tcp(hop.address(), timeout).await.map_err(|error| error.blames_backend())?;
+        shared.connect(hop.address(), timeout).await.map_err(|error| error.blames_backend())?;
     let mut down = Vec::new();
     loop {
         // The client may speak at any time; until then this waits without a buffer.

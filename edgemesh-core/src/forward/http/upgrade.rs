@@ -128,7 +128,7 @@ async fn dial(shared: &Shared, hop: Hop) -> Result<(Hop, tokio::net::TcpStream),
     if shared.is_own(hop.address()) {
         return Err(Refusal::Loop);
     }
-    match shared.dial.tcp(hop.address(), hop.service().policy.connect_timeout).await {
+    match shared.connect(hop.address(), hop.service().policy.connect_timeout).await {
         Ok(stream) => Ok((hop, stream)),
         Err(error) => {
             let bad = error.blames_backend();

@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 
 use crate::forward::Shared;
 use crate::forward::http::body::{Upload, Uploaded};
-use crate::forward::http::pool::{FRESH_FOR, Pools, StreamPlace};
+use crate::forward::http::pool::{Pools, StreamPlace};
 use crate::forward::http::upstream::connect::{connect_http1, connect_http2};
 use crate::io::now;
 use crate::plan::Hop;
@@ -23,6 +23,8 @@ use crate::refusal::Refusal;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Kept connections that may hand a request back unsent before a new one is made.
 const STALE_TRIES: usize = 4;
+/// How often one Backend may say that it did not process a stream before another is asked.
+const REFUSED_TRIES: usize = 1;
 
 /// One attempt at a call.
 pub(super) struct Attempt<'a> {
@@ -84,14 +86,12 @@ impl Attempt<'_> {
         let (pools, address) = (&self.shared.pools, self.hop.address());
         let mut may_repeat = self.may_repeat(&request);
         for _ in 0..STALE_TRIES {
-            let Some((mut sender, age)) = pools.take_http1(address, !may_repeat, now()) else {
-                break;
-            };
+            let Some(mut sender) = pools.take_http1(address, !may_repeat, now()) else { break };
             if sender.ready().await.is_err() {
                 continue;
             }
-            // The Backend may be closing an older connection at this very moment.
-            let copy = (may_repeat && (self.spare || age >= FRESH_FOR)).then(|| copy(&request));
+            // The Backend may be closing the connection at this very moment.
+            let copy = may_repeat.then(|| copy(&request));
             let uploaded = request.body().uploaded();
             match self.head(&uploaded, sender.try_send_request(request)).await? {
                 Ok(response) => {
@@ -100,12 +100,12 @@ impl Attempt<'_> {
                 Err(mut error) => match (error.take_message(), copy) {
                     (Some(unsent), _) => request = unsent,
                     // Once: a request that breaks its Backend must not break several.
-                    (None, Some(again)) => {
+                    (None, Some(again)) if !is_nonsense(error.error()) => {
                         request = again;
                         may_repeat = false;
                         break;
                     }
-                    (None, None) => return Err(broken(error.error())),
+                    (None, _) => return Err(broken(error.error())),
                 },
             }
         }
@@ -125,11 +125,32 @@ impl Attempt<'_> {
         }
     }
 
-    async fn send_http2(&self, request: Request<Upload>) -> Result<Answer, Failure> {
-        let (mut sender, place) = match self.stream().await {
-            Ok(stream) => stream,
-            Err(failure) => return Err(Failure { again: Some(request), ..failure }),
-        };
+    /// What a Backend did not process is safe to send again, and to the same one: it may only have
+    /// been done with the connection.
+    async fn send_http2(&self, mut request: Request<Upload>) -> Result<Answer, Failure> {
+        let mut tries = 0;
+        loop {
+            let stream = match self.stream().await {
+                Ok(stream) => stream,
+                Err(failure) => return Err(Failure { again: Some(request), ..failure }),
+            };
+            let connection = stream.1.connection();
+            match self.send_stream(stream, request).await {
+                Err(Failure { again: Some(again), sent: false, .. }) if tries < REFUSED_TRIES => {
+                    // It may be ending and not know yet; what is under way on it goes on.
+                    self.shared.pools.http2(self.hop.address()).forget(&connection);
+                    (request, tries) = (again, tries + 1);
+                }
+                answered_or_not => return answered_or_not,
+            }
+        }
+    }
+
+    async fn send_stream(
+        &self,
+        (mut sender, place): (http2::SendRequest<Upload>, StreamPlace),
+        request: Request<Upload>,
+    ) -> Result<Answer, Failure> {
         // What a Backend says that it did not process may be sent again whatever it is, unless
         // its body is gone; what may have been processed only if repeating does no harm.
         let may_repeat = self.may_repeat(&request);
@@ -207,9 +228,13 @@ impl Attempt<'_> {
     }
 }
 
+/// Whether what came was no HTTP, in which case it was no close either.
+fn is_nonsense(error: &hyper::Error) -> bool {
+    error.is_parse() && !error.is_incomplete_message()
+}
+
 fn broken(error: &hyper::Error) -> Failure {
-    let protocol = error.is_parse() && !error.is_incomplete_message();
-    let refusal = if protocol { Refusal::BackendProtocol } else { Refusal::BackendReset };
+    let refusal = if is_nonsense(error) { Refusal::BackendProtocol } else { Refusal::BackendReset };
     tracing::debug!(error = error as &dyn std::error::Error, "no answer from the backend");
     Failure { refusal, again: None, sent: true, backends_fault: true }
 }
