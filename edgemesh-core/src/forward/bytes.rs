@@ -44,6 +44,11 @@ impl Traffic {
         self.ended(None)
     }
 
+    /// Whether the Backend's side has said anything.
+    pub fn has_answered(&self) -> bool {
+        self.down.load(Relaxed) > 0
+    }
+
     fn ended(&self, broken: Option<Side>) -> Carriage {
         Carriage { up: self.up.load(Relaxed), down: self.down.load(Relaxed), broken }
     }

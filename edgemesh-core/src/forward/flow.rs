@@ -2,7 +2,9 @@
 //!
 //! A [`Flow`] that is dropped before its end says so itself: its client left, or the mesh cut it.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -140,13 +142,25 @@ impl Flow {
         reason = "an `async fn` keeps each argument twice, in every connection"
     )]
     pub fn carry(
-        self: Box<Self>,
+        mut self: Box<Self>,
         client: TcpStream,
         backend: TcpStream,
         early: Early,
     ) -> impl Future<Output = ()> + Send {
         async move {
-            let carriage = carry(client, backend, early, &self.traffic).await;
+            let Self { traffic, hop, .. } = &mut *self;
+            let mut carrying = pin!(carry(client, backend, early, traffic));
+            let carriage = poll_fn(|cx| {
+                let over = carrying.as_mut().poll(cx);
+                // A probe need not wait for the end of a connection that may live for hours.
+                if let Some(hop) =
+                    hop.as_mut().filter(|hop| hop.is_probe() && traffic.has_answered())
+                {
+                    hop.answered();
+                }
+                over
+            })
+            .await;
             self.carried(carriage);
         }
     }
