@@ -5,8 +5,10 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::listen::reset_on_close;
@@ -27,6 +29,29 @@ pub struct Carriage {
     pub down: u64,
     /// Who broke it before its end, if anybody did.
     pub broken: Option<Side>,
+}
+
+/// Bytes that went through so far; read by whoever ends a flow that was cut.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Traffic {
+    /// What was carried until now.
+    pub fn so_far(&self) -> Carriage {
+        self.ended(None)
+    }
+
+    /// Whether the Backend's side has said anything.
+    pub fn has_answered(&self) -> bool {
+        self.down.load(Relaxed) > 0
+    }
+
+    fn ended(&self, broken: Option<Side>) -> Carriage {
+        Carriage { up: self.up.load(Relaxed), down: self.down.load(Relaxed), broken }
+    }
 }
 
 /// One side of a connection.
@@ -54,8 +79,10 @@ pub fn carry(
     client: TcpStream,
     backend: TcpStream,
     early: Early,
+    traffic: &Traffic,
 ) -> impl Future<Output = Carriage> + Send {
-    let (mut up, mut down) = (Direction::new(early.up), Direction::new(early.down));
+    let mut up = Direction::new(early.up, &traffic.up);
+    let mut down = Direction::new(early.down, &traffic.down);
     async move {
         let broken = poll_fn(|cx| {
             let up_done = match up.poll(cx, &client, &backend) {
@@ -81,17 +108,17 @@ pub fn carry(
             Some(Side::Backend) => reset_on_close(&client),
             None => {}
         }
-        Carriage { up: up.carried, down: down.carried, broken }
+        traffic.ended(broken)
     }
 }
 
 /// One direction.
-struct Direction {
+struct Direction<'t> {
     /// Bytes that were read; those from `sent` on are still to be written. Unallocated when idle.
     buffer: Vec<u8>,
     sent: usize,
     next_size: usize,
-    carried: u64,
+    carried: &'t AtomicU64,
     state: State,
 }
 
@@ -125,9 +152,9 @@ impl Break {
     }
 }
 
-impl Direction {
-    const fn new(early: Vec<u8>) -> Self {
-        Self { buffer: early, sent: 0, next_size: SMALL, carried: 0, state: State::Open }
+impl<'t> Direction<'t> {
+    const fn new(early: Vec<u8>, carried: &'t AtomicU64) -> Self {
+        Self { buffer: early, sent: 0, next_size: SMALL, carried, state: State::Open }
     }
 
     /// Ends the direction: nobody takes what is left of it.
@@ -167,7 +194,7 @@ impl Direction {
         while self.sent < self.buffer.len() {
             match to.try_write(&self.buffer[self.sent..]) {
                 Ok(n) => {
-                    self.carried += n as u64;
+                    self.carried.fetch_add(n as u64, Relaxed);
                     self.sent += n;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -205,9 +232,60 @@ fn half_close(to: &TcpStream) {
     let _ = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
 }
 
+/// As [`carry`], where the client's side is no socket of its own but a stream of HTTP/2.
+///
+/// Such a stream cannot be reset from here: where the Backend broke, it is dropped without a
+/// shutdown, which is the nearest to a reset that it has.
+pub async fn splice<C>(
+    mut client: C,
+    mut backend: TcpStream,
+    early: Vec<u8>,
+    traffic: &Traffic,
+) -> Carriage
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let broken = async {
+        client.write_all(&early).await.map_err(|_| Side::Client)?;
+        traffic.down.fetch_add(early.len() as u64, Relaxed);
+        let (from_client, to_client) = tokio::io::split(&mut client);
+        let (from_backend, to_backend) = backend.split();
+        let up = one_way(from_client, to_backend, &traffic.up, [Side::Client, Side::Backend]);
+        let down = one_way(from_backend, to_client, &traffic.down, [Side::Backend, Side::Client]);
+        tokio::try_join!(up, down)
+    };
+    let broken = broken.await.err();
+    if broken == Some(Side::Client) {
+        reset_on_close(&backend);
+    }
+    traffic.ended(broken)
+}
+
+/// One direction of a [`splice`]; fails with the side that broke.
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    carried: &AtomicU64,
+    [source, target]: [Side; 2],
+) -> Result<(), Side> {
+    let mut buffer = vec![0; SMALL];
+    loop {
+        let n = from.read(&mut buffer).await.map_err(|_| source)?;
+        if n == 0 {
+            to.shutdown().await.ok(); // it may be gone, which its own direction reports
+            return Ok(());
+        }
+        match to.write_all(&buffer[..n]).await {
+            Ok(()) => carried.fetch_add(n as u64, Relaxed),
+            // It ended in order and takes no more; what it said is still to be passed on.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(_) => return Err(target),
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -220,9 +298,10 @@ mod tests {
 
     /// client <-> (near, far) <-> backend, with `carry` in the middle.
     async fn world(early: Early) -> (TcpStream, TcpStream, impl Future<Output = Carriage>) {
+        let traffic: &'static Traffic = Box::leak(Box::default());
         let (client, near) = pair().await;
         let (far, backend) = pair().await;
-        (client, backend, carry(near, far, early))
+        (client, backend, carry(near, far, early, traffic))
     }
 
     #[tokio::test]

@@ -65,10 +65,10 @@ impl Call {
     }
 
     pub(super) fn plan(&mut self, purpose: Purpose<'_>) -> Result<Hop, Refusal> {
-        self.attempts = self.attempts.saturating_add(1);
         let arrival = self.origin.arrival();
         let destination = Destination { to: self.target(), arrival, purpose };
         let hop = plan(&self.origin.shared.live.load(), &destination, now())?;
+        self.attempts = self.attempts.saturating_add(1);
         self.hop = Some((hop.service().clone(), hop.address(), hop.via()));
         Ok(hop)
     }

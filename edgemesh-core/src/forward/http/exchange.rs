@@ -184,7 +184,7 @@ impl Failure {
 }
 
 /// Hands the answer to the client.
-fn deliver(mut call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>) -> Response<Body> {
+fn deliver(call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>) -> Response<Body> {
     let Answer { mut response, keep, .. } = answer;
     let status = response.status().as_u16();
     if !is_unwell(status) {
@@ -213,7 +213,6 @@ fn deliver(mut call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>)
     let grpc_failed = call.grpc && failed_grpc(response.headers());
     let timeout = hop.service().policy.request_timeout;
     let deadline = timeout.map(|t| Box::pin(tokio::time::sleep_until(call.deadline(t))));
-    call.attempts = call.attempts.max(1);
     let ending = Ending { call, hop, keep, status, grpc_failed, deadline };
     response.map(|body| Body::download(body, ending))
 }
