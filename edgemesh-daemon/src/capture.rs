@@ -272,7 +272,7 @@ impl Family {
         Self { tables, routes, loaded: String::new() }
     }
 
-    /// What changed; rules before routes: what can be reached is captured, not lost on our device.
+    /// What changed; rules before routes: what can be reached is captured, not lost.
     fn write(
         &mut self,
         input: &Input,

@@ -237,7 +237,9 @@ impl Fickle {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").ok()?;
         }
         self.closes.fetch_add(1, SeqCst);
-        Some(())
+        // As RFC 9112 §9.6 wants it: a reset would look like a crash over the request.
+        stream.shutdown(std::net::Shutdown::Write).ok()?;
+        std::io::copy(&mut reader, &mut std::io::sink()).ok().map(drop)
     }
 }
 

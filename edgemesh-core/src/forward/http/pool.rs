@@ -19,7 +19,7 @@ const IDLE_FOR: Duration = Duration::from_secs(30);
 /// How often [`Pools::sweep`] wants to be called.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// A connection that was idle for less than this is unlikely to be closing at this moment.
-const FRESH_FOR: Duration = Duration::from_secs(1);
+pub(super) const FRESH_FOR: Duration = Duration::from_secs(1);
 /// Streams on one HTTP/2 connection before another is made: what common servers allow.
 const STREAMS_PER_CONNECTION: usize = 100;
 /// Locks are split by address, so that threads seldom meet.
@@ -86,14 +86,14 @@ impl Pools {
         &self.shards[(spread >> 60) as usize % SHARDS]
     }
 
-    /// An idle HTTP/1 connection, the one used last first. With `fresh_only`, none that was idle
-    /// for [`FRESH_FOR`].
+    /// An idle HTTP/1 connection, the one used last first, and how long it was idle. With
+    /// `fresh_only`, none that was idle for [`FRESH_FOR`].
     pub(super) fn take_http1(
         &self,
         address: SocketAddr,
         fresh_only: bool,
         now: Instant,
-    ) -> Option<http1::SendRequest<Upload>> {
+    ) -> Option<(http1::SendRequest<Upload>, Duration)> {
         let mut shard = self.shard(address).lock();
         let idle = shard.http1.get_mut(&address)?;
         loop {
@@ -103,7 +103,7 @@ impl Pools {
             }
             let Idle { sender, .. } = idle.pop()?;
             if !sender.is_closed() && age < IDLE_FOR {
-                return Some(sender);
+                return Some((sender, age));
             }
         }
     }

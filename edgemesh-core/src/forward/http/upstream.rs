@@ -2,6 +2,7 @@
 
 mod connect;
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tokio::time::sleep_until;
 
 use crate::forward::Shared;
 use crate::forward::http::body::{Upload, Uploaded};
-use crate::forward::http::pool::{Pools, StreamPlace};
+use crate::forward::http::pool::{FRESH_FOR, Pools, StreamPlace};
 use crate::forward::http::upstream::connect::{connect_http1, connect_http2};
 use crate::io::now;
 use crate::plan::Hop;
@@ -86,7 +87,9 @@ impl Attempt<'_> {
         let (pools, address) = (&self.shared.pools, self.hop.address());
         let mut may_repeat = self.may_repeat(&request);
         for _ in 0..STALE_TRIES {
-            let Some(mut sender) = pools.take_http1(address, !may_repeat, now()) else { break };
+            let Some((mut sender, age)) = pools.take_http1(address, !may_repeat, now()) else {
+                break;
+            };
             if sender.ready().await.is_err() {
                 continue;
             }
@@ -100,7 +103,7 @@ impl Attempt<'_> {
                 Err(mut error) => match (error.take_message(), copy) {
                     (Some(unsent), _) => request = unsent,
                     // Once: a request that breaks its Backend must not break several.
-                    (None, Some(again)) if !is_nonsense(error.error()) => {
+                    (None, Some(again)) if age >= FRESH_FOR || was_closed(error.error()) => {
                         request = again;
                         may_repeat = false;
                         break;
@@ -228,13 +231,16 @@ impl Attempt<'_> {
     }
 }
 
-/// Whether what came was no HTTP, in which case it was no close either.
-fn is_nonsense(error: &hyper::Error) -> bool {
-    error.is_parse() && !error.is_incomplete_message()
+/// Whether a kept connection was closed in order, as servers do with idle ones: the request may
+/// have crossed that close. Linux says EPIPE where a reset came after it.
+fn was_closed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
+    error.is_incomplete_message() || source.is_some_and(|s| s.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn broken(error: &hyper::Error) -> Failure {
-    let refusal = if is_nonsense(error) { Refusal::BackendProtocol } else { Refusal::BackendReset };
+    let protocol = error.is_parse() && !error.is_incomplete_message();
+    let refusal = if protocol { Refusal::BackendProtocol } else { Refusal::BackendReset };
     tracing::debug!(error = error as &dyn std::error::Error, "no answer from the backend");
     Failure { refusal, again: None, sent: true, backends_fault: true }
 }
