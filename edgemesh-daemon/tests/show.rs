@@ -115,6 +115,20 @@ fn no_page_is_wider_than_asked() {
     }
 }
 
+/// A row of 77 columns, the last of them a title's.
+#[test]
+fn a_row_that_fits_is_not_broken() {
+    let json = r#"[{"namespace":"default","service":"hello","port":"80",
+      "address":"127.0.0.1:8000","node":"","zone":"","tier":"anywhere","state":"admits",
+      "untilSeconds":null,"inFlight":0,"requests":0,"failures":0}]"#;
+    let backend = from_json::<Vec<BackendView>>(json);
+    for width in 76..=90 {
+        let text = show::backends(&backend, width);
+        let whole = text.lines().count() == 2 && text.contains("\ndefault/hello:80 ");
+        assert_eq!(whole, width >= 77, "at {width}:\n{text}");
+    }
+}
+
 #[test]
 fn nothing_is_lost_by_wrapping() {
     let squeeze = |text: &str| text.split_whitespace().collect::<String>();
