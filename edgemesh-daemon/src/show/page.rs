@@ -13,20 +13,25 @@ use crate::api::Verdict;
 use crate::api::Via;
 use crate::show::wrap::Page;
 
+/// Digits of an epoch (a UUID) that are shown: enough to see that it is another one.
+const EPOCH_SHOWN: usize = 8;
+
 /// One page on how the node is.
 pub fn status(status: &Status, width: u16) -> String {
     let mut page = Page::new(width);
     let ready = if status.ready { "ready" } else { "not ready" };
     page.fact("node", &format!("{}, {ready}, version {}", status.node, status.version));
     for missing in &status.not_ready {
-        page.fact("", &format!("waits for {missing}"));
+        page.fact("", &format!("not ready: {missing}"));
     }
     page.fact("records", &records(status));
     page.fact(
         "",
         &format!(
-            "{} Services, {} Backends, {} ejected",
-            status.services, status.backends, status.ejected
+            "{}, {}, {} ejected",
+            counted(status.services, "Service"),
+            counted(status.backends, "Backend"),
+            status.ejected
         ),
     );
     let store = match status.store {
@@ -57,7 +62,13 @@ fn records(status: &Status) -> String {
         Some(seconds) => format!("confirmed {} ago", duration(seconds)),
         None => "never confirmed by their source".into(),
     };
-    format!("revision {} of epoch {}, {age}", status.revision, status.epoch)
+    let epoch = status.epoch.get(..EPOCH_SHOWN).unwrap_or(&status.epoch);
+    format!("revision {} of epoch {epoch}, {age}", status.revision)
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
 }
 
 fn duration(seconds: u64) -> String {
