@@ -84,6 +84,9 @@ const REFUSED: &str = r#"{"destination":"redis.shop:6379","verdict":"refused","s
   {"step":"resolve","what":"Service shop/redis, port 6379","why":"by name"}],"backend":null,
   "refusal":{"label":"noBackend","status":503,"text":"the Service has no backend"}}"#;
 
+const NO_SERVICE: &str = r#"{"destination":"http://hello/","verdict":"refused","steps":[],
+  "backend":null,"refusal":{"label":"noService","status":404,"text":"no Service has this name"}}"#;
+
 /// Every page: its name, and its text at a width.
 fn pages(width: u16) -> Vec<(&'static str, String)> {
     vec![
@@ -96,6 +99,7 @@ fn pages(width: u16) -> Vec<(&'static str, String)> {
         ("status-quiet", show::status(&from_json::<Status>(QUIET), width)),
         ("explain-hop", show::explanation(&from_json::<Explanation>(HOP), width)),
         ("explain-refused", show::explanation(&from_json::<Explanation>(REFUSED), width)),
+        ("explain-no-service", show::explanation(&from_json::<Explanation>(NO_SERVICE), width)),
     ]
 }
 
@@ -139,6 +143,14 @@ fn a_row_that_fits_is_not_broken() {
         let text = show::backends(&backend, width);
         let whole = text.lines().count() == 2 && text.contains("\ndefault/hello:80 ");
         assert_eq!(whole, width >= 77, "at {width}:\n{text}");
+    }
+}
+
+#[test]
+fn only_a_name_that_is_no_service_is_told_of_the_name_server() {
+    for (json, told) in [(NO_SERVICE, true), (REFUSED, false), (HOP, false)] {
+        let text = show::explanation(&from_json::<Explanation>(json), 80);
+        assert_eq!(text.contains("name server"), told, "{text}");
     }
 }
 

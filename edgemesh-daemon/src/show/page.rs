@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use edgemesh_core::refusal::Refusal;
+
 use crate::api::Capture;
 use crate::api::CaptureState;
 use crate::api::Explanation;
@@ -15,6 +17,11 @@ use crate::show::wrap::Page;
 
 /// Digits of an epoch (a UUID) that are shown: enough to see that it is another one.
 const EPOCH_SHOWN: usize = 8;
+
+/// What the refusal of a name that is no Service's would leave people to guess: whose answer it is.
+const NO_SERVICE_MEANS: &str = "This is the explicit proxy's answer; a captured client would not \
+    come here at all: the name server forwards names that are not the mesh's, or, under its own \
+    domain, says that they do not exist. A pod's search list may complete a bare name.";
 
 /// One page on how the node is.
 pub fn status(status: &Status, width: u16) -> String {
@@ -137,6 +144,10 @@ pub fn explanation(explanation: &Explanation, width: u16) -> String {
         page.item(&format!("{}.", index + 1), &format!("{}: {}{why}", step.step, step.what));
     }
     page.paragraph(&verdict(explanation));
+    let no_service = Refusal::NoService.row().label;
+    if explanation.refusal.as_ref().is_some_and(|refusal| refusal.label == no_service) {
+        page.paragraph(NO_SERVICE_MEANS);
+    }
     page.finish()
 }
 
