@@ -189,14 +189,6 @@ async fn stop(mesh: Mesh, mut capturing: Capturing) {
 }
 
 fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Options> {
-    anyhow::ensure!(
-        config.cloud.is_none(),
-        "cloud: this version has no Links yet; leave the section out"
-    );
-    anyhow::ensure!(
-        !config.proxy.node_ports,
-        "proxy.nodePorts: this version does not capture NodePorts yet; leave it out"
-    );
     let (word, folder) = match &config.source {
         Source::Manifests(folder) => ("manifests", Some(folder.clone())),
         Source::Cloud => ("cloud", None),

@@ -32,7 +32,7 @@ pub struct AgentConfig {
     pub zone: Option<String>,
     /// Folder of metastore, keys and socket.
     pub data_dir: PathBuf,
-    /// Identity, Links and Rules.
+    /// Identity, Links and Rules; this version refuses it.
     pub cloud: Option<Cloud>,
     /// Where the records come from.
     pub source: Source,
@@ -64,13 +64,13 @@ pub struct Cloud {
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// From the cloud; there is a `cloud` section then.
+    /// From the cloud; this version refuses it.
     Cloud,
     /// From a watched folder of Kubernetes YAML.
     Manifests(PathBuf),
-    /// From a Kubernetes API server; absent: the one of the Pod this runs in.
+    /// From a Kubernetes API server; this version refuses it.
     Kubernetes {
-        /// `https://…` of the API server.
+        /// `https://…` of the API server; absent: the one of the Pod this runs in.
         server: Option<String>,
     },
 }

@@ -128,6 +128,26 @@ fn check_prints_to_stdout_or_all_problems_to_stderr() {
     common::golden::check("check-problems", &stderr(&bad).replace(path, "agent.yaml"));
 }
 
+#[test]
+fn check_and_agent_refuse_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("agent.yaml");
+    let path = file.to_str().expect("a plain path");
+    let text =
+        "source: { kubernetes: {} }\ncloud: { servers: [c:1] }\nproxy: { nodePorts: true }\n";
+    std::fs::write(&file, text).expect("written");
+    let said = ["check", "agent"].map(|command| {
+        let output = edgemesh(&[command, "--config", path, "--node", "edge-1"]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        stderr(&output)
+    });
+    assert_eq!(said[0], said[1]);
+    for place in ["1: source", "2: cloud", "3: proxy.nodePorts"] {
+        let line = format!("{path}:{place}: this version ");
+        assert!(said[0].contains(&line), "no {line} in {}", said[0]);
+    }
+}
+
 /// Answers one request with `answer`, then hands out what was asked.
 fn agent(answer: String) -> (String, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

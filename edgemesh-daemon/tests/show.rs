@@ -53,7 +53,8 @@ const POLICIES: &str = r#"[
    "active":false,"conflicted":"TrafficPolicy default/hello wins"}]"#;
 
 const STATUS: &str = r#"{"node":"edge-1","version":"0.1.0","ready":false,
-  "notReady":["capture rules: iptables is not installed"],"revision":42,"epoch":"7f3a",
+  "notReady":["capture rules: iptables is not installed",
+    "no records yet: neither from the store nor from the source"],"revision":42,"epoch":"7f3a91c2-5b0d-4e86-9a4f-0c1d2e3f4a5b",
   "dataAgeSeconds":4000,"store":"storeReadOnly",
   "repairs":["meta.db was damaged; meta.db.good of revision 40 took its place"],
   "capture":{"state":"failed","backend":"nft","device":"edgemesh0",
@@ -61,16 +62,16 @@ const STATUS: &str = r#"{"node":"edge-1","version":"0.1.0","ready":false,
     "outside":[{"service":"shop/far","address":"172.30.0.9"}],
     "notes":["another chain jumps first: KUBE-SERVICES"]},
   "listeners":["proxy 127.0.0.1:15001","admin 127.0.0.1:15000"],
-  "services":3,"backends":4,"ejected":1,"flows":{"open":2,"total":12345},
+  "services":1,"backends":4,"ejected":1,"flows":{"open":2,"total":12345},
   "refusals":{"noBackend":2,"rateLimited":17},
   "remarks":[{"severity":"rejected","file":"shop.yaml","line":12,"object":"Service shop/far",
       "field":"spec.ports[0].port","reason":"70000 is no port"},
     {"severity":"warning","file":"","line":0,"object":"","field":"","reason":"two Services have 10.96.0.10"}]}"#;
 
 const QUIET: &str = r#"{"node":"edge-1","version":"0.1.0","ready":true,"notReady":[],"revision":1,
-  "epoch":"7f3a","dataAgeSeconds":null,"store":"ok","repairs":[],
+  "epoch":"7f3a91c2-5b0d-4e86-9a4f-0c1d2e3f4a5b","dataAgeSeconds":null,"store":"ok","repairs":[],
   "capture":{"state":"off","backend":"","device":"","include":[],"outside":[],"notes":[]},
-  "listeners":[],"services":0,"backends":0,"ejected":0,"flows":{"open":0,"total":0},
+  "listeners":[],"services":2,"backends":1,"ejected":0,"flows":{"open":0,"total":0},
   "refusals":{},"remarks":[]}"#;
 
 const HOP: &str = r#"{"destination":"http://hello.default/","verdict":"hop","steps":[
@@ -82,6 +83,9 @@ const HOP: &str = r#"{"destination":"http://hello.default/","verdict":"hop","ste
 const REFUSED: &str = r#"{"destination":"redis.shop:6379","verdict":"refused","steps":[
   {"step":"resolve","what":"Service shop/redis, port 6379","why":"by name"}],"backend":null,
   "refusal":{"label":"noBackend","status":503,"text":"the Service has no backend"}}"#;
+
+const NO_SERVICE: &str = r#"{"destination":"http://hello/","verdict":"refused","steps":[],
+  "backend":null,"refusal":{"label":"noService","status":404,"text":"no Service has this name"}}"#;
 
 /// Every page: its name, and its text at a width.
 fn pages(width: u16) -> Vec<(&'static str, String)> {
@@ -95,6 +99,7 @@ fn pages(width: u16) -> Vec<(&'static str, String)> {
         ("status-quiet", show::status(&from_json::<Status>(QUIET), width)),
         ("explain-hop", show::explanation(&from_json::<Explanation>(HOP), width)),
         ("explain-refused", show::explanation(&from_json::<Explanation>(REFUSED), width)),
+        ("explain-no-service", show::explanation(&from_json::<Explanation>(NO_SERVICE), width)),
     ]
 }
 
@@ -112,6 +117,40 @@ fn no_page_is_wider_than_asked() {
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
             assert!(widest <= usize::from(width), "{name} at {width}: {widest}\n{text}");
         }
+    }
+}
+
+#[test]
+fn the_facts_of_status_take_a_line_each() {
+    let status = show::status(&from_json::<Status>(STATUS), 80);
+    for line in [
+        "records   revision 42 of epoch 7f3a91c2, confirmed 1 h 6 min ago",
+        "          not ready: no records yet: neither from the store nor from the source",
+        "          1 Service, 4 Backends, 1 ejected",
+    ] {
+        assert!(status.lines().any(|have| have == line), "no {line:?} in\n{status}");
+    }
+}
+
+/// A row of 77 columns, the last of them a title's.
+#[test]
+fn a_row_that_fits_is_not_broken() {
+    let json = r#"[{"namespace":"default","service":"hello","port":"80",
+      "address":"127.0.0.1:8000","node":"","zone":"","tier":"anywhere","state":"admits",
+      "untilSeconds":null,"inFlight":0,"requests":0,"failures":0}]"#;
+    let backend = from_json::<Vec<BackendView>>(json);
+    for width in 76..=90 {
+        let text = show::backends(&backend, width);
+        let whole = text.lines().count() == 2 && text.contains("\ndefault/hello:80 ");
+        assert_eq!(whole, width >= 77, "at {width}:\n{text}");
+    }
+}
+
+#[test]
+fn only_a_name_that_is_no_service_is_told_of_the_name_server() {
+    for (json, told) in [(NO_SERVICE, true), (REFUSED, false), (HOP, false)] {
+        let text = show::explanation(&from_json::<Explanation>(json), 80);
+        assert_eq!(text.contains("name server"), told, "{text}");
     }
 }
 

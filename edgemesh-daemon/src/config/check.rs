@@ -11,6 +11,7 @@ use edgemesh_core::config::Intercept;
 use crate::config::AgentConfig;
 use crate::config::Source;
 use crate::config::read::Reader;
+use crate::config::sections::MANIFESTS;
 use crate::config::sections::family;
 
 /// Fewest bits for hosts in a virtual range: 256 addresses. Below it hashing names to addresses
@@ -19,7 +20,7 @@ const MIN_VIRTUAL_BITS: u8 = 8;
 
 /// Notes every rule that `config` breaks.
 pub(crate) fn across(reader: &mut Reader, config: &AgentConfig) {
-    source(reader, config);
+    unserved(reader, config);
     proxy(reader, config);
     virtual_range(reader, config);
     ports(reader, config);
@@ -41,14 +42,28 @@ pub(crate) fn across(reader: &mut Reader, config: &AgentConfig) {
     }
 }
 
-fn source(reader: &mut Reader, config: &AgentConfig) {
-    match config.source {
-        Source::Cloud if config.cloud.is_none() => reader.problem(
-            "source",
-            "is cloud and there is no `cloud` section; add one, or name a folder: \
-             source: { manifests: DIR }",
-        ),
-        Source::Cloud | Source::Manifests(_) | Source::Kubernetes { .. } => {}
+/// What the file may say and this version does not do: refused here, so that `check` and `agent`
+/// agree.
+fn unserved(reader: &mut Reader, config: &AgentConfig) {
+    let word = match config.source {
+        Source::Manifests(_) => None,
+        Source::Cloud => Some("cloud"),
+        Source::Kubernetes { .. } => Some("kubernetes"),
+    };
+    if let Some(word) = word {
+        let text = if reader.is_given("source") {
+            format!("this version does not serve {word}; name a folder: {MANIFESTS}")
+        } else {
+            format!("is missing; name a folder: {MANIFESTS}")
+        };
+        reader.problem("source", text);
+    }
+    if config.cloud.is_some() {
+        reader.problem("cloud", "this version has no Links yet; leave the section out");
+    }
+    if config.proxy.node_ports {
+        let text = "this version does not capture NodePorts yet; leave it out";
+        reader.problem("proxy.nodePorts", text);
     }
 }
 

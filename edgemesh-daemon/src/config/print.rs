@@ -44,7 +44,7 @@ fn comment(resolved: &Resolved, key: &str, absent: &str) -> String {
         Origin::Flag(name) => name.into(),
         Origin::Default if absent.is_empty() => "default".into(),
         Origin::Default => format!("default: {absent}"),
-        Origin::Hostname => "default: this machine's host name".into(),
+        Origin::Hostname => "this machine's host name".into(),
     }
 }
 
@@ -53,7 +53,7 @@ type Row = (&'static str, Option<String>, &'static str);
 
 fn rows(resolved: &Resolved) -> Vec<Row> {
     let config = &resolved.config;
-    let zone = "topology.kubernetes.io/zone of the Node record";
+    let zone = "the Node's zone";
     let mut rows: Vec<Row> = vec![
         ("node", Some(quote(&config.node)), ""),
         ("zone", config.zone.as_deref().map(quote), if config.zone.is_none() { zone } else { "" }),

@@ -51,6 +51,11 @@ impl Reader {
         }
     }
 
+    /// Whether anybody said what `key` is.
+    pub(crate) fn is_given(&self, key: &str) -> bool {
+        self.origins.contains_key(key)
+    }
+
     /// Notes where the value of `key` came from.
     pub(crate) fn came_from(&mut self, key: &str, origin: Origin) {
         self.origins.insert(key.into(), origin);

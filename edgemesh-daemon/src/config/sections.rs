@@ -1,6 +1,7 @@
 //! The sections of `agent.yaml`, key by key, onto their defaults.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use edgemesh_core::config::Auto;
 use edgemesh_core::config::Dns;
@@ -18,12 +19,11 @@ use crate::config::Source;
 use crate::config::parse;
 use crate::config::read::Reader;
 use crate::config::read::Section;
-use crate::config::read::nearest;
 use crate::config::tree;
 use crate::config::tree::Node;
 use crate::config::tree::Value;
 
-/// Reads everything; `None` where the text is no YAML. A wrong value is noted as a problem and
+/// Reads everything; `None` where the text is no YAML or no section. A wrong value is noted as a problem and
 /// its default takes its place, so that the rest can be checked too.
 pub(crate) fn agent(
     reader: &mut Reader,
@@ -38,7 +38,11 @@ pub(crate) fn agent(
             return None;
         }
     };
+    let is_section = matches!(root.value, Value::Null | Value::Map(_));
     let mut top = reader.open("", Some(root));
+    if !is_section {
+        return None; // already a problem; that nothing in it has a key is not another one
+    }
     let node = node(reader, &mut top, environment, flags);
     let zone = reader.value(&mut top, "zone", parse::label_value);
     let data_dir = reader.value(&mut top, "dataDir", parse::path);
@@ -57,7 +61,8 @@ pub(crate) fn agent(
         zone,
         data_dir: data_dir.unwrap_or_else(|| "/var/lib/edgemesh".into()),
         cloud,
-        source: source.unwrap_or(Source::Kubernetes { server: None }),
+        // Where it is wrong that is noted: a folder draws no second problem.
+        source: source.unwrap_or_else(|| Source::Manifests(PathBuf::new())),
         services: services.unwrap_or_else(|| "/etc/edgemesh/services".into()),
         proxy,
         dns,
@@ -113,7 +118,8 @@ fn cloud(reader: &mut Reader, top: &mut Section) -> Option<Cloud> {
     Some(Cloud { servers: servers.unwrap_or_default(), token_file })
 }
 
-const SOURCES: &str = "cloud, { manifests: DIR } or { kubernetes: { server: URL } }";
+/// The source that this version serves, for messages.
+pub(crate) const MANIFESTS: &str = "source: { manifests: DIR }";
 
 fn source(reader: &mut Reader, top: &mut Section, flags: &Flags) -> Option<Source> {
     let in_file = match top.take("source") {
@@ -144,20 +150,16 @@ fn source_value(reader: &mut Reader, line: usize, node: Node) -> Option<Source> 
             };
             reader.close(section);
             if source.is_none() && reader.problems.len() == before {
-                reader.problem("source", format!("wants {SOURCES}"));
+                reader.problem("source", format!("names no folder: {MANIFESTS}"));
             }
             source
         }
         Value::Scalar(word) => {
-            let text = match nearest(&word, &["cloud"]) {
-                Some(known) => format!("`{word}` is no source; did you mean `{known}`?"),
-                None => format!("`{word}` is no source: {SOURCES}"),
-            };
-            reader.problem("source", text);
+            reader.problem("source", format!("`{word}` is no source; name a folder: {MANIFESTS}"));
             None
         }
         Value::Null | Value::List(_) | Value::Map(_) => {
-            reader.problem("source", format!("wants exactly one of {SOURCES}"));
+            reader.problem("source", format!("wants one entry: {MANIFESTS}"));
             None
         }
     }

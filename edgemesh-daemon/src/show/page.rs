@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use edgemesh_core::refusal::Refusal;
+
 use crate::api::Capture;
 use crate::api::CaptureState;
 use crate::api::Explanation;
@@ -13,20 +15,30 @@ use crate::api::Verdict;
 use crate::api::Via;
 use crate::show::wrap::Page;
 
+/// Digits of an epoch (a UUID) that are shown: enough to see that it is another one.
+const EPOCH_SHOWN: usize = 8;
+
+/// What the refusal of a name that is no Service's would leave people to guess: whose answer it is.
+const NO_SERVICE_MEANS: &str = "This is the explicit proxy's answer; a captured client would not \
+    come here at all: the name server forwards names that are not the mesh's, or, under its own \
+    domain, says that they do not exist. A pod's search list may complete a bare name.";
+
 /// One page on how the node is.
 pub fn status(status: &Status, width: u16) -> String {
     let mut page = Page::new(width);
     let ready = if status.ready { "ready" } else { "not ready" };
     page.fact("node", &format!("{}, {ready}, version {}", status.node, status.version));
     for missing in &status.not_ready {
-        page.fact("", &format!("waits for {missing}"));
+        page.fact("", &format!("not ready: {missing}"));
     }
     page.fact("records", &records(status));
     page.fact(
         "",
         &format!(
-            "{} Services, {} Backends, {} ejected",
-            status.services, status.backends, status.ejected
+            "{}, {}, {} ejected",
+            counted(status.services, "Service"),
+            counted(status.backends, "Backend"),
+            status.ejected
         ),
     );
     let store = match status.store {
@@ -57,7 +69,13 @@ fn records(status: &Status) -> String {
         Some(seconds) => format!("confirmed {} ago", duration(seconds)),
         None => "never confirmed by their source".into(),
     };
-    format!("revision {} of epoch {}, {age}", status.revision, status.epoch)
+    let epoch = status.epoch.get(..EPOCH_SHOWN).unwrap_or(&status.epoch);
+    format!("revision {} of epoch {epoch}, {age}", status.revision)
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
 }
 
 fn duration(seconds: u64) -> String {
@@ -126,6 +144,10 @@ pub fn explanation(explanation: &Explanation, width: u16) -> String {
         page.item(&format!("{}.", index + 1), &format!("{}: {}{why}", step.step, step.what));
     }
     page.paragraph(&verdict(explanation));
+    let no_service = Refusal::NoService.row().label;
+    if explanation.refusal.as_ref().is_some_and(|refusal| refusal.label == no_service) {
+        page.paragraph(NO_SERVICE_MEANS);
+    }
     page.finish()
 }
 

@@ -173,9 +173,21 @@ pub(crate) fn draw(
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    constrain(&mut table, head, numbers, width);
+    if fits(&table, width) {
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    } else {
+        constrain(&mut table, head, numbers, width);
+    }
     let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
+}
+
+/// Whether every row has room as it is.
+fn fits(table: &Table, width: u16) -> bool {
+    let contents: usize = table.column_max_content_widths().iter().copied().map(usize::from).sum();
+    let padding: usize =
+        table.column_iter().map(|column| usize::from(column.padding_width())).sum();
+    contents + padding <= usize::from(width)
 }
 
 /// An address is what people copy: other columns wrap first, unless it takes a third of the
