@@ -1,7 +1,6 @@
 # The one entry point, for people and for CI. `make help` lists the targets.
 SHELL := /bin/bash
 CARGO ?= cargo
-FEATURES ?=
 
 # What the tests and the demo talk to: real clients and servers from the distribution.
 PACKAGES := iptables iproute2 procps util-linux curl bind9-dnsutils redis-server redis-tools \
@@ -30,17 +29,15 @@ demo: ## A whole world in network namespaces: what the mesh does, shown and judg
 
 test: deps ## All tests: unit, property, namespaces with real programs
 	$(CARGO) test --workspace --no-fail-fast
-	$(CARGO) test -p edgemesh-daemon --no-default-features --lib --no-fail-fast
 
 lint: ## Formatting, clippy without warnings, forbidden crates
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	$(CARGO) clippy -p edgemesh-daemon --no-default-features --all-targets -- -D warnings
 	@for crate in aws-lc-rs openssl-sys reqwest rustls-pemfile; do \
 	  if $(CARGO) tree --workspace -i $$crate 2>/dev/null | grep -q .; then \
-	    echo "$$crate is in the dependency tree; crates.md says why it must not be"; exit 1; fi; done
+	    echo "$$crate is in the dependency tree; deny.toml says why it must not be"; exit 1; fi; done
 
-bench: ## Benches of the decision core and the data path (figures: benches/README.md)
+bench: ## Benches of the decision, memory of an idle agent (figures: benches/README.md)
 	$(CARGO) bench -p edgemesh-benches
 	$(CARGO) build --release -p edgemesh-daemon && benches/idle.sh
 

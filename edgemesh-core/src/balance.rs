@@ -10,7 +10,8 @@ use crate::snapshot::Backend;
 /// is the only source of order and of chance, so that a choice can be explained and repeated.
 pub type Choose = fn(tier: &[Backend], turn: u64) -> usize;
 
-/// Every policy with its configuration name. To add one, add one line here and one function.
+/// Every policy with its configuration name, in the order of [`BalancePolicy`]. To add one, add
+/// one line here and one function.
 pub const POLICIES: &[(BalancePolicy, &str, Choose)] = &[
     (BalancePolicy::RoundRobin, "roundRobin", round_robin),
     (BalancePolicy::Random, "random", random),
@@ -19,16 +20,12 @@ pub const POLICIES: &[(BalancePolicy, &str, Choose)] = &[
 
 /// The function of a policy.
 pub const fn choose(policy: BalancePolicy) -> Choose {
-    match policy {
-        BalancePolicy::RoundRobin => round_robin,
-        BalancePolicy::Random => random,
-        BalancePolicy::LeastRequest => least_request,
-    }
+    POLICIES[policy as usize].2
 }
 
 /// The configuration name of a policy.
-pub fn name(policy: BalancePolicy) -> &'static str {
-    POLICIES.iter().find(|row| row.0 == policy).map_or("unknown", |row| row.1)
+pub const fn name(policy: BalancePolicy) -> &'static str {
+    POLICIES[policy as usize].1
 }
 
 fn round_robin(tier: &[Backend], turn: u64) -> usize {
@@ -86,8 +83,9 @@ mod tests {
 
     #[test]
     fn every_policy_has_its_row() {
-        for (policy, name_in_table, _) in POLICIES {
+        for (policy, name_in_table, function) in POLICIES {
             assert_eq!(name(*policy), *name_in_table);
+            assert!(std::ptr::fn_addr_eq(choose(*policy), *function));
         }
     }
 

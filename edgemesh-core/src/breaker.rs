@@ -21,6 +21,8 @@ struct Ejection {
     state: State,
     /// Failed probes since the backend last answered; doubles the ejection time.
     streak: u32,
+    /// Counts probes, so that the report of a lost one is told from that of the one that is out.
+    probe: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub enum Pass {
     /// One of many.
     Ordinary,
     /// The one that decides whether the backend is back.
-    Probe,
+    Probe(u32),
 }
 
 impl Breaker {
@@ -72,7 +74,8 @@ impl Breaker {
             Stance::Rejects { wait } => Err(wait),
             Stance::WouldProbe => {
                 ejection.state = State::Probing { lost_at: now + policy.eject_for };
-                Ok(Pass::Probe)
+                ejection.probe = ejection.probe.wrapping_add(1);
+                Ok(Pass::Probe(ejection.probe))
             }
         }
     }
@@ -91,8 +94,9 @@ impl Breaker {
             self.failures.store(0, Ordering::Relaxed);
         }
         // A straggler from before the ejection says nothing about now; only the probe does.
-        if pass == Pass::Probe {
-            *self.ejection.lock() = Ejection::default();
+        if matches!(pass, Pass::Probe(_)) {
+            let mut ejection = self.ejection.lock();
+            *ejection = Ejection { probe: ejection.probe, ..Ejection::default() };
             self.ejected.store(false, Ordering::Release);
         }
     }
@@ -108,8 +112,11 @@ impl Breaker {
     ) {
         let Some(policy) = policy else { return };
         match pass {
-            Pass::Probe => {
+            Pass::Probe(number) => {
                 let mut ejection = self.ejection.lock();
+                if !ejection.is_out(number) {
+                    return;
+                }
                 ejection.streak = ejection.streak.saturating_add(1);
                 ejection.state = State::Rejecting { until: now + length(policy, ejection.streak) };
             }
@@ -133,12 +140,19 @@ impl Breaker {
 
     /// A probe ended without saying anything about the backend (the client went away).
     pub fn cancelled(&self, pass: Pass, now: Instant) {
-        if pass == Pass::Probe {
+        if let Pass::Probe(number) = pass {
             let mut ejection = self.ejection.lock();
-            if matches!(ejection.state, State::Probing { .. }) {
+            if ejection.is_out(number) {
                 ejection.state = State::Rejecting { until: now };
             }
         }
+    }
+}
+
+impl Ejection {
+    /// Whether the probe of that number is the one that is out: a lost one says nothing any more.
+    fn is_out(&self, number: u32) -> bool {
+        self.probe == number && matches!(self.state, State::Probing { .. })
     }
 }
 
@@ -194,19 +208,25 @@ mod tests {
         b.succeeded(Pass::Ordinary);
         assert!(b.admit(p, t0).is_err(), "a straggler does not end an ejection");
         assert_eq!(b.look(p, at(1.0)), Stance::WouldProbe);
-        assert_eq!(b.admit(p, at(1.0)), Ok(Pass::Probe));
+        assert_eq!(b.admit(p, at(1.0)), Ok(Pass::Probe(1)));
         assert!(b.admit(p, at(1.0)).is_err(), "one probe at a time");
-        b.failed(Pass::Probe, p, at(1.0), || true);
+        b.failed(Pass::Probe(1), p, at(1.0), || true);
         assert_eq!(b.admit(p, at(1.0)), Err(Duration::from_secs(2)), "doubled");
-        assert_eq!(b.admit(p, at(3.0)), Ok(Pass::Probe));
-        b.failed(Pass::Probe, p, at(3.0), || true);
+        assert_eq!(b.admit(p, at(3.0)), Ok(Pass::Probe(2)));
+        b.failed(Pass::Probe(2), p, at(3.0), || true);
         assert_eq!(b.admit(p, at(3.0)), Err(Duration::from_secs(3)), "capped");
-        assert_eq!(b.admit(p, at(6.0)), Ok(Pass::Probe));
-        assert_eq!(b.admit(p, at(7.0)), Ok(Pass::Probe), "a lost probe is forgotten");
-        b.cancelled(Pass::Probe, at(7.0));
-        assert_eq!(b.admit(p, at(7.0)), Ok(Pass::Probe), "a cancelled one at once");
-        b.succeeded(Pass::Probe);
+        assert_eq!(b.admit(p, at(6.0)), Ok(Pass::Probe(3)));
+        assert_eq!(b.admit(p, at(7.0)), Ok(Pass::Probe(4)), "a lost probe is forgotten");
+        b.cancelled(Pass::Probe(3), at(7.0));
+        b.failed(Pass::Probe(3), p, at(7.0), || true);
+        assert!(b.admit(p, at(7.0)).is_err(), "and its late report says nothing");
+        b.cancelled(Pass::Probe(4), at(7.0));
+        assert_eq!(b.admit(p, at(7.0)), Ok(Pass::Probe(5)), "a cancelled one is repeated at once");
+        b.succeeded(Pass::Probe(5));
         assert_eq!(b.admit(p, at(7.0)), Ok(Pass::Ordinary));
+        b.failed(Pass::Probe(4), p, at(7.0), || true);
+        (0..2).for_each(|_| b.failed(Pass::Ordinary, p, at(7.0), || true));
+        assert!(b.admit(p, at(7.0)).is_err(), "a lost probe's report leaves the breaker working");
         assert_eq!(b.look(None, t0), Stance::Admits);
     }
 
@@ -229,19 +249,21 @@ mod tests {
             let (policy, t0) = (policy(), start());
             let p = Some(&policy);
             let b = Breaker::default();
-            let (mut ms, mut out): (u64, Option<u64>) = (0, None);
+            let (mut ms, mut out): (u64, Option<(u64, u32)>) = (0, None);
             for (what, gap) in steps {
                 ms += gap;
                 let now = t0 + Duration::from_millis(ms);
                 match what {
-                    0 | 1 => if b.admit(p, now) == Ok(Pass::Probe) {
-                        if let Some(since) = out {
+                    0 | 1 => if let Ok(Pass::Probe(number)) = b.admit(p, now) {
+                        if let Some((since, _)) = out {
                             prop_assert!(ms - since >= 1000, "second probe after {} ms", ms - since);
                         }
-                        out = Some(ms);
+                        out = Some((ms, number));
                     },
                     2 => b.failed(Pass::Ordinary, p, now, || true),
-                    _ => if out.take().is_some() { b.failed(Pass::Probe, p, now, || true) },
+                    _ => if let Some((_, number)) = out.take() {
+                        b.failed(Pass::Probe(number), p, now, || true);
+                    },
                 }
             }
         }

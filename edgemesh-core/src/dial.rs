@@ -91,10 +91,19 @@ impl DialError {
     }
 
     /// Whether the Backend is to blame.
-    pub const fn blames_backend(&self) -> bool {
+    pub fn blames_backend(&self) -> bool {
         match self {
             Self::Socket(_) => false,
-            Self::Connect(_) | Self::Timeout(_) => true,
+            Self::Timeout(_) => true,
+            // Ports that ran out, or an uplink that is down, are this machine's trouble: blaming
+            // the Backend for it would eject everyone.
+            Self::Connect(error) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::HostUnreachable
+            ),
         }
     }
 }

@@ -10,16 +10,22 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use edgemesh_proto::record::ServiceName;
+use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::AccessLog;
-use crate::dial::Dial;
+use crate::dial::{Dial, DialError};
 use crate::metrics::{Carried, ConnectionOpen, Ended, Metrics};
 use crate::plan::Via;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
+
+/// How soon the tasks of connections that nobody keeps any more have closed them.
+const ROOM_AFTER: Duration = Duration::from_millis(10);
+/// How often room is made for one connection.
+const ROOM_TRIES: usize = 5;
 
 /// What every flow of one mesh uses.
 #[derive(Debug)]
@@ -109,6 +115,19 @@ impl Shared {
     /// Whether `address` is one of the mesh's own listeners.
     pub fn is_own(&self, address: SocketAddr) -> bool {
         self.own.contains(&address)
+    }
+
+    /// Connects within `timeout`. Where files have run out, connections that are only kept for
+    /// later make room.
+    pub async fn connect(&self, to: SocketAddr, timeout: Duration) -> Result<TcpStream, DialError> {
+        for _ in 0..ROOM_TRIES {
+            match self.dial.tcp(to, timeout).await {
+                Err(DialError::Socket(_)) => self.pools.sweep_all(),
+                connected_or_not => return connected_or_not,
+            }
+            tokio::time::sleep(ROOM_AFTER).await;
+        }
+        self.dial.tcp(to, timeout).await
     }
 
     /// What a flow that is dropped before its end ended as.

@@ -94,7 +94,7 @@ pub fn confirm(hop: &mut Hop, now: Instant) -> Result<(), Refusal> {
 pub fn explain(snapshot: &Snapshot, destination: &Destination<'_>, now: Instant) -> Explanation {
     let mut look = Look::default();
     let decided = decide(snapshot, destination, now, &mut look);
-    look.into_explanation(decided, now)
+    look.into_explanation(decided)
 }
 
 /// A Service port that a call is for; captured calls to an unknown place are `NoService`.

@@ -39,7 +39,9 @@ impl Proxy {
     /// reset, so that their clients know at once.
     pub async fn run(self, listener: Listener) {
         let stop = self.shared.stop.clone();
-        while let Some((stream, peer)) = stop.run_until_cancelled(listener.accept()).await {
+        let make_room = || self.shared.pools.sweep_all();
+        while let Some((stream, peer)) = stop.run_until_cancelled(listener.accept(make_room)).await
+        {
             let Ok(room) = self.room.clone().try_acquire_owned() else {
                 self.shed(&stream, peer);
                 continue;
@@ -179,7 +181,7 @@ impl Client<'_> {
 /// Carries a destination that is no Service to where it was going.
 async fn pass_through(shared: &Shared, flow: Box<Flow>, client: TcpStream, to: SocketAddr) {
     shared.metrics.passed_through.fetch_add(1, Relaxed);
-    match Box::pin(shared.dial.tcp(to, PASS_THROUGH_CONNECT)).await {
+    match Box::pin(shared.connect(to, PASS_THROUGH_CONNECT)).await {
         Ok(backend) => flow.carry(client, backend, Early::default()).await,
         Err(error) => flow.refuse(&client, error.refusal()),
     }

@@ -11,6 +11,7 @@ mod explain;
 mod limits;
 mod memory;
 mod page;
+mod serve;
 mod views;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -114,7 +115,7 @@ async fn serve(config: AgentConfig, log: Log, guarded: Option<Guarded>) -> anyho
     if let Some(guarded) = &guarded {
         guarded.ready().context("lost the guard")?;
     }
-    tracing::info!(node = config.node, revision = mesh.snapshot().revision, "ready");
+    tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
 
     attend(&config, &mut mesh, &mut capturing, &state).await?;
     state.stopping();
@@ -167,9 +168,12 @@ async fn attend(
 /// Captures what the records say now, then lets names lead there.
 async fn follow(config: &AgentConfig, mesh: &Mesh, capturing: &mut Capturing, state: &State) {
     let snapshot = mesh.snapshot();
-    capturing.update(wanted_for(config, &snapshot)).await;
+    let captured = capturing.update(wanted_for(config, &snapshot)).await;
     state.captured(capturing.view());
-    mesh.announce(snapshot);
+    // A name whose address is not captured yet would lead clients nowhere.
+    if captured {
+        mesh.announce(snapshot);
+    }
 }
 
 /// Nothing new is captured; what is under way may end; then nothing of us is left.

@@ -112,7 +112,7 @@ impl Flow {
             if self.shared.is_own(address) {
                 return Err(Refusal::Loop);
             }
-            let error = match self.shared.dial.tcp(address, timeout).await {
+            let error = match self.shared.connect(address, timeout).await {
                 Ok(backend) => return Ok(backend),
                 Err(error) => error,
             };

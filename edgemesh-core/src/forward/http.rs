@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod call;
 mod exchange;
 mod head;
 mod pool;

@@ -101,6 +101,15 @@ impl Hop {
         Via::to(self.backend())
     }
 
+    /// Reports that the Backend answered, long before the call may end: a probe has done its duty
+    /// then, and an ejected Backend need not wait for a connection that lives for hours.
+    pub fn answered(&mut self) {
+        if self.is_probe() {
+            self.backend().live.breaker.succeeded(self.chosen.pass);
+            self.chosen.pass = Pass::Ordinary;
+        }
+    }
+
     /// Reports how the call ended.
     pub fn finish(mut self, outcome: Outcome, now: Instant) {
         self.settle(outcome, now);
@@ -139,7 +148,7 @@ impl Hop {
 
     /// Whether this call decides about an ejected Backend.
     pub fn is_probe(&self) -> bool {
-        self.chosen.pass == Pass::Probe
+        matches!(self.chosen.pass, Pass::Probe(_))
     }
 }
 

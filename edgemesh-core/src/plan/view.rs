@@ -100,15 +100,14 @@ impl Look {
         self.steps.push(Step { what, why });
     }
 
-    pub(super) fn into_explanation(
-        mut self,
-        decided: Result<Chosen, Refusal>,
-        _now: Instant,
-    ) -> Explanation {
+    pub(super) fn into_explanation(mut self, decided: Result<Chosen, Refusal>) -> Explanation {
         let verdict = decided.map(|chosen| {
             let backend = &chosen.pool.backends[chosen.backend];
-            let probe =
-                if chosen.pass == Pass::Probe { ", as the probe of its breaker" } else { "" };
+            let probe = if matches!(chosen.pass, Pass::Probe(_)) {
+                ", as the probe of its breaker"
+            } else {
+                ""
+            };
             let policy = balance::name(chosen.service.policy.balance);
             let of = chosen.pool.backends.len();
             let tier = backend.tier.name();
@@ -192,7 +191,7 @@ impl View for Look {
         now: Instant,
     ) -> Result<Pass, Duration> {
         match (backend.live.breaker.look(policy, now), purpose) {
-            (Stance::WouldProbe, Purpose::Call | Purpose::Retry(_)) => Ok(Pass::Probe),
+            (Stance::WouldProbe, Purpose::Call | Purpose::Retry(_)) => Ok(Pass::Probe(0)),
             (stance, _) => ordinary(stance),
         }
     }

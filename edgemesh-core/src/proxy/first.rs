@@ -273,8 +273,7 @@ fn raced(protocol: Protocol, prefix: Vec<u8>, hop: Hop, (backend, down): Greeted
 async fn greeting(shared: &Shared, hop: &Hop) -> Result<Greeted, Unreached> {
     let timeout = hop.service().policy.connect_timeout;
     let backend = shared
-        .dial
-        .tcp(hop.address(), timeout)
+        .connect(hop.address(), timeout)
         .await
         .map_err(|error| Unreached { refusal: error.refusal(), bad: error.blames_backend() })?;
     let reset = |_| Unreached { refusal: Refusal::BackendReset, bad: true };

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use axum::extract::{Query, Request, State as Extract};
+use axum::extract::{Query, RawQuery, Request, State as Extract};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::agent::explain::explained;
+use crate::agent::serve::serve_page;
 use crate::agent::{page, views};
 use crate::api;
 use crate::config::AgentConfig;
@@ -219,10 +220,7 @@ async fn serve(state: Arc<State>, admin: TcpListener, page: TcpListener, stop: C
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot serve the admin API"),
         };
-        let serve = axum::serve(listener, router).into_future();
-        if let Some(Err(error)) = stop.run_until_cancelled(serve).await {
-            tracing::error!(%error, "the admin API ended");
-        }
+        stop.run_until_cancelled(serve_page(listener, router)).await;
     };
     tokio::join!(run(admin, api_routes(state.clone())), run(page, probes(state)));
 }
@@ -260,6 +258,7 @@ fn api_routes(state: Arc<State>) -> Router {
         .route("/v1/explain", get(explain))
         .route("/v1/log", put(set_log))
         .fallback(async || fail(StatusCode::NOT_FOUND, "no such page; see docs/admin-api.md"))
+        .layer(GlobalConcurrencyLimitLayer::new(AT_ONCE))
         .with_state(state.clone())
         .merge(probes(state))
         .layer(from_fn(only_from_here))
@@ -281,14 +280,22 @@ async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
     }
 }
 
-/// The query of `/v1/explain`; headers and caller do not matter to any decision yet.
+/// The query of `/v1/explain`; `header` may be repeated.
 #[derive(Deserialize)]
 struct Asked {
     url: String,
 }
 
-async fn explain(Extract(state): Extract<Arc<State>>, asked: Query<Asked>) -> Response {
-    match explained(&state.live.load(), &state.domain, &asked.url) {
+async fn explain(
+    Extract(state): Extract<Arc<State>>,
+    RawQuery(query): RawQuery,
+    asked: Query<Asked>,
+) -> Response {
+    let given = |name: &str| {
+        query.iter().flat_map(|query| query.split('&')).any(|pair| pair.starts_with(name))
+    };
+    let unused = given("header=") || given("from=");
+    match explained(&state.live.load(), &state.domain, &asked.url, unused) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(error) => fail(StatusCode::BAD_REQUEST, &error),
     }

@@ -116,16 +116,18 @@ impl Capturing {
         self.with(Capture::start).await
     }
 
-    /// Follows the records and the nameservers. A failure is named in `status` and tried again.
-    pub(super) async fn update(&mut self, wanted: Wanted) {
+    /// Follows the records and the nameservers. A failure is named in `status`
+    /// and tried again; false then.
+    pub(super) async fn update(&mut self, wanted: Wanted) -> bool {
         if !self.is_on() {
-            return;
+            return true;
         }
         let input = wanted.input.clone();
         let done =
             self.with(move |capture| capture.update(Input { outward: outward(), ..input })).await;
         self.wanted = Some(wanted);
         self.note(done.err());
+        self.trouble.is_none()
     }
 
     /// Heals what others removed.

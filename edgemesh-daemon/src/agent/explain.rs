@@ -9,11 +9,13 @@ use http::Uri;
 
 use crate::api;
 
-/// Explains a call of `url`, which is a URL or `HOST:PORT`.
+/// Explains a call of `url`, which is a URL or `HOST:PORT`. `unused_input`: headers or a caller
+/// were given too.
 pub(super) fn explained(
     snapshot: &Snapshot,
     domain: &str,
     url: &str,
+    unused_input: bool,
 ) -> Result<api::Explanation, String> {
     let (host, port) = read(url)?;
     let to = match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
@@ -22,7 +24,18 @@ pub(super) fn explained(
     };
     let destination = Destination { to, arrival: Arrival::Captured, purpose: Purpose::Call };
     let explanation = explain(snapshot, &destination, edgemesh_core::io::now());
-    Ok(view(url, to, snapshot, explanation))
+    let mut view = view(url, to, snapshot, explanation);
+    if unused_input {
+        view.steps.insert(
+            0,
+            api::Step {
+                step: "input".into(),
+                what: "headers and caller matter to no decision of this version".into(),
+                why: String::new(),
+            },
+        );
+    }
+    Ok(view)
 }
 
 fn read(url: &str) -> Result<(String, Option<u16>), String> {

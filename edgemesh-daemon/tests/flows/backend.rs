@@ -20,6 +20,7 @@ use crate::world::listen;
 /// * `/reset`: breaks the connection
 /// * `/refuse`: 417, without reading the body
 /// * `/upgrade`: 101, then an echo of the bytes
+/// * `/both`: an answer that is chunked and says a shorter length
 #[derive(Debug, Default)]
 pub(crate) struct Backend {
     name: String,
@@ -109,6 +110,11 @@ impl Backend {
             "/reset" => {
                 reset(stream);
                 None
+            }
+            "/both" => {
+                let head =
+                    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+                write!(stream, "{head}b\r\nhello world\r\n0\r\n\r\n").ok()
             }
             "/upgrade" => upgraded(head, reader, stream),
             _ => match path.strip_prefix("/status/") {

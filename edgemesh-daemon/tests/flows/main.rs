@@ -27,4 +27,5 @@ mod limits;
 mod log;
 mod names;
 mod protocols;
+mod repeats;
 mod start;

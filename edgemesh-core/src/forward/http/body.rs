@@ -162,6 +162,13 @@ impl Fault {
     }
 }
 
+impl Uploaded {
+    /// Whether all of it was passed on.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
+    }
+}
+
 /// The body of a request to a Backend.
 pub(super) struct Upload {
     inner: Option<Incoming>,

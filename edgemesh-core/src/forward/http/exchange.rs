@@ -4,45 +4,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::Duration;
 
-use edgemesh_proto::record::ServiceName;
-use http::header::{EXPECT, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use crate::forward::http::answer::{is_grpc, refuse};
-use crate::forward::http::body::{Body, Fault, Upload, Uploaded};
-use crate::forward::http::head::{REQUEST_ID, introduce, split_host, strip_hop_by_hop, upgrade};
+use crate::forward::http::body::{Body, Upload};
+use crate::forward::http::call::Call;
+use crate::forward::http::head::{
+    introduce, names_one_host, strip_hop_by_hop, upgrade, without_userinfo,
+};
 use crate::forward::http::upgrade::{self, Wanted};
-use crate::forward::http::upstream::{Answer, Failure, Keep, send};
+use crate::forward::http::upstream::{Answer, Attempt, Failure, Keep};
 use crate::forward::http::{Origin, Towards};
-use crate::forward::{Access, What};
 use crate::io::now;
-use crate::metrics::{Carried, Ended};
-use crate::plan::{Destination, Hop, Outcome, Purpose, Via, plan};
+use crate::metrics::Ended;
+use crate::plan::{Hop, Outcome, Purpose};
 use crate::refusal::Refusal;
-use crate::snapshot::Service;
-
-/// A request under way: what its one line in the access log will say. Dropped before its end,
-/// it was cancelled by the client.
-#[derive(Debug)]
-pub(super) struct Call {
-    pub(super) origin: Arc<Origin>,
-    carried: Carried,
-    began: Instant,
-    pub(super) method: Method,
-    uri: Uri,
-    host: Option<HeaderValue>,
-    id: Option<HeaderValue>,
-    version: Version,
-    grpc: bool,
-    attempts: u8,
-    hop: Option<(Arc<Service>, std::net::SocketAddr, Via)>,
-    uploaded: Arc<Uploaded>,
-    over: bool,
-}
 
 /// How a Backend's body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +56,7 @@ pub(super) async fn exchange(
     if request.method() == Method::CONNECT && origin.towards == Towards::Named {
         return upgrade::connect(origin, request).await;
     }
+    let one_host = names_one_host(&request);
     let wanted = Wanted::of(&mut request);
     let (parts, body) = request.into_parts();
     let (upload, uploaded) = Upload::new(body);
@@ -84,16 +65,14 @@ pub(super) async fn exchange(
     strip_hop_by_hop(request.headers_mut(), asked.filter(|_| wanted.is_some()));
     introduce(request.headers_mut(), origin.client.ip());
     let mut call = Call::new(origin, &request, uploaded);
+    if !one_host {
+        return call.refused(Refusal::BadRequest);
+    }
     towards_backend(&mut request, &call);
     match attempt_until_answered(&mut call, request).await {
         Ok((answer, hop)) => deliver(call, answer, hop, wanted),
         Err(refusal) => call.refused(refusal),
     }
-}
-
-/// What a failure is when it was the client who broke its request.
-const fn clients_fault() -> Failure {
-    Failure { refusal: Refusal::BadRequest, again: None, sent: true, backends_fault: false }
 }
 
 /// Gives the request the form that a Backend expects.
@@ -109,12 +88,26 @@ fn towards_backend(request: &mut Request<Upload>, call: &Call) {
     {
         upgrade::wait_for_continue(request);
     }
+    // hyper frames a body of unknown length by itself, but for methods that seldom have one it
+    // takes no header for no body.
+    if !request.body().is_empty() && !request.headers().contains_key(CONTENT_LENGTH) {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     if request.method() == Method::CONNECT {
         return;
     }
-    let Some(authority) = request.uri().authority().cloned() else { return };
+    let Some(authority) = request.uri().authority().cloned() else {
+        // HTTP/1.0 may leave it out; what leaves here is HTTP/1.1, which may not.
+        if let (false, Towards::Address(to)) =
+            (request.headers().contains_key(HOST), call.origin.towards)
+            && let Ok(host) = HeaderValue::from_str(&to.to_string())
+        {
+            request.headers_mut().insert(HOST, host);
+        }
+        return;
+    };
     // RFC 9112 §3.2.2: the absolute form, as clients send it to a proxy, overrules Host.
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+    if let Ok(host) = HeaderValue::from_str(without_userinfo(&authority)) {
         request.headers_mut().insert(HOST, host);
     }
     let path = call.uri.path_and_query().cloned();
@@ -126,56 +119,86 @@ async fn attempt_until_answered(
     call: &mut Call,
     mut request: Request<Upload>,
 ) -> Result<(Answer, Hop), Refusal> {
-    let (mut tried, mut failed) = (Vec::new(), None);
+    let shared = call.origin.shared.clone();
+    let mut tried = Vec::new();
+    let mut hop = call.plan(Purpose::Call)?;
     loop {
-        let purpose = if failed.is_none() { Purpose::Call } else { Purpose::Retry(&tried) };
-        let hop = call.plan(purpose).map_err(|refusal| failed.unwrap_or(refusal))?;
-        let shared = call.origin.shared.clone();
-        if call.attempts > 1 {
-            shared.metrics.retries.fetch_add(1, Ordering::Relaxed);
-        }
         let policy = hop.service().policy.retries;
         let more = call.attempts <= policy.attempts;
-        let Failure { refusal, again, sent, backends_fault } =
-            match send(&shared, &hop, request, more && (policy.on_503 || policy.on_reset)).await {
-                Ok(Answer { again: Some(again), response, keep })
-                    if response.status() == 503
-                        && policy.on_503
-                        && more
-                        && hop.service().live.may_retry() =>
-                {
-                    drop((response, keep)); // the body is of no interest, nor is its connection
-                    Failure {
-                        refusal: Refusal::Unhealthy { retry_after: std::time::Duration::ZERO },
-                        again: Some(again),
-                        sent: false,
-                        backends_fault: true,
-                    }
-                }
-                Ok(answer) => return Ok((answer, hop)),
-                Err(failure) => call.uploaded.broken.get().map_or(failure, |_| clients_fault()),
+        let spare = more && (policy.on_503 || policy.on_reset);
+        let deadline = hop.service().policy.request_timeout.map(|t| call.deadline(t));
+        let attempt = Attempt { shared: &shared, hop: &hop, deadline, spare };
+        let (failure, kept) = match attempt.send(request).await {
+            Ok(Answer { again: Some(again), response, keep })
+                if response.status() == 503 && policy.on_503 && more =>
+            {
+                (Failure::unavailable(again), Some((response, keep)))
+            }
+            Ok(answer) => return Ok((answer, hop)),
+            Err(failure) => {
+                (call.uploaded.broken.get().map_or(failure, |_| Failure::by_client()), None)
+            }
+        };
+        let Failure { refusal, again, sent, backends_fault } = failure;
+        let allowed = more
+            && match (&kept, sent) {
+                (Some(_), _) => hop.service().live.may_retry(),
+                (None, false) => policy.on_connect,
+                (None, true) => policy.on_reset && hop.service().live.may_retry(),
             };
         tried.push(hop.address());
-        let service = hop.service().clone();
-        hop.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
-        failed = Some(refusal);
-        let allowed = more
-            && match sent {
-                false => policy.on_connect,
-                true => policy.on_reset && service.live.may_retry(),
+        let next = match again {
+            Some(again) if allowed => {
+                call.plan(Purpose::Retry(&tried)).ok().map(|hop| (again, hop))
+            }
+            _ => None,
+        };
+        let Some((again, next)) = next else {
+            // Nobody else to ask: a Backend's own word is better than ours.
+            return match kept {
+                Some((response, keep)) => Ok((Answer { response, keep, again: None }, hop)),
+                None => {
+                    hop.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
+                    Err(refusal)
+                }
             };
-        match again {
-            Some(again) if allowed => request = again,
-            _ => return Err(refusal),
-        }
+        };
+        shared.metrics.retries.fetch_add(1, Ordering::Relaxed);
+        let ill = std::mem::replace(&mut hop, next);
+        ill.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
+        request = again;
+    }
+}
+
+impl Failure {
+    /// What a failure is when it was the client who broke its request.
+    const fn by_client() -> Self {
+        Self { refusal: Refusal::BadRequest, again: None, sent: true, backends_fault: false }
+    }
+
+    /// An answer that says that the Backend cannot answer.
+    const fn unavailable(again: Request<Upload>) -> Self {
+        let refusal = Refusal::Unhealthy { retry_after: Duration::ZERO };
+        Self { refusal, again: Some(again), sent: true, backends_fault: true }
     }
 }
 
 /// Hands the answer to the client.
-fn deliver(mut call: Call, answer: Answer, hop: Hop, wanted: Option<Wanted>) -> Response<Body> {
+fn deliver(call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>) -> Response<Body> {
     let Answer { mut response, keep, .. } = answer;
     let status = response.status().as_u16();
+    if !is_unwell(status) {
+        hop.answered();
+    }
+    // RFC 9112 §6.3: chunked overrules a length; hyper read it so, and only one framing may leave.
+    if response.headers().contains_key(TRANSFER_ENCODING) {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     let became = wanted.filter(|wanted| wanted.granted(&response));
+    if became.is_none() && status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+        hop.finish(Outcome::Bad, now()); // nobody asked for it
+        return call.refused(Refusal::BackendProtocol);
+    }
     let protocol =
         became.as_ref().and_then(|_| response.headers().get(http::header::UPGRADE).cloned());
     if let Some(became) = became {
@@ -188,151 +211,21 @@ fn deliver(mut call: Call, answer: Answer, hop: Hop, wanted: Option<Wanted>) -> 
     // The client's side is framed by the client's version.
     *response.version_mut() = call.version;
     let grpc_failed = call.grpc && failed_grpc(response.headers());
-    let deadline = hop.service().policy.request_timeout.map(|timeout| {
-        let at = tokio::time::Instant::from_std(call.began) + timeout;
-        Box::pin(tokio::time::sleep_until(at))
-    });
-    call.attempts = call.attempts.max(1);
+    let timeout = hop.service().policy.request_timeout;
+    let deadline = timeout.map(|t| Box::pin(tokio::time::sleep_until(call.deadline(t))));
     let ending = Ending { call, hop, keep, status, grpc_failed, deadline };
     response.map(|body| Body::download(body, ending))
+}
+
+/// Statuses by which a server says that it is not well.
+const fn is_unwell(status: u16) -> bool {
+    matches!(status, 500 | 502 | 503 | 504)
 }
 
 /// gRPC statuses by which a server says that it is not well: UNKNOWN (a handler that failed),
 /// INTERNAL, UNAVAILABLE, DATA_LOSS.
 fn failed_grpc(headers: &HeaderMap) -> bool {
     headers.get("grpc-status").is_some_and(|s| matches!(s.as_bytes(), b"2" | b"13" | b"14" | b"15"))
-}
-
-impl Call {
-    fn new(origin: Arc<Origin>, request: &Request<Upload>, uploaded: Arc<Uploaded>) -> Self {
-        let version = request.version();
-        let http2 = version == Version::HTTP_2;
-        Self {
-            origin,
-            carried: if http2 { Carried::Http2 } else { Carried::Http1 },
-            began: now(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            host: request.headers().get(HOST).cloned(),
-            id: request.headers().get(REQUEST_ID).cloned(),
-            version,
-            grpc: is_grpc(request.headers()),
-            attempts: 0,
-            hop: None,
-            uploaded,
-            over: false,
-        }
-    }
-
-    fn plan(&mut self, purpose: Purpose<'_>) -> Result<Hop, Refusal> {
-        self.attempts = self.attempts.saturating_add(1);
-        let shared = &self.origin.shared;
-        let (host, port) = match self.origin.towards {
-            Towards::Address(_) => ("", None),
-            Towards::Named => self.named(),
-        };
-        let arrival = self.origin.arrival();
-        let destination = Destination { to: self.origin.target(host, port), arrival, purpose };
-        let hop = plan(&shared.live.load(), &destination, now())?;
-        self.hop = Some((hop.service().clone(), hop.address(), hop.via()));
-        Ok(hop)
-    }
-
-    fn named(&self) -> (&str, Option<u16>) {
-        match self.uri.authority() {
-            Some(authority) => (authority.host(), authority.port_u16()),
-            None => self.host.as_ref().map_or(("", None), split_host),
-        }
-    }
-
-    /// Ends as refused, and says so to the client.
-    fn refused(mut self, refusal: Refusal) -> Response<Body> {
-        let shared = self.origin.shared.clone();
-        let found = self.hop.as_ref().map(|(service, ..)| service.name.clone());
-        let found = found.or_else(|| self.service_of_target());
-        let response = refuse(refusal, found.as_ref(), self.grpc, self.version);
-        let (ended, status) = match self.uploaded.broken.get() {
-            Some(Fault::Gone) => (Ended::Cancelled, None), // nobody reads the answer
-            Some(Fault::Malformed) | None => {
-                (Ended::Refused(refusal), Some(response.status().as_u16()))
-            }
-        };
-        self.end(&shared, ended, status, 0, found.as_ref());
-        response
-    }
-
-    fn service_of_target(&self) -> Option<ServiceName> {
-        let shared = &self.origin.shared;
-        let (host, port) = match self.origin.towards {
-            Towards::Address(_) => ("", None),
-            Towards::Named => self.named(),
-        };
-        let snapshot = shared.live.load();
-        let found = crate::plan::resolve(&snapshot, self.origin.target(host, port)).ok()?;
-        Some(found.service.name.clone())
-    }
-
-    /// Counts bytes that went up after the connection stopped being HTTP.
-    pub(super) fn add_upload(&self, bytes: u64) {
-        self.uploaded.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Writes the one line, once.
-    pub(super) fn end(
-        &mut self,
-        shared: &crate::forward::Shared,
-        ended: Ended,
-        status: Option<u16>,
-        down: u64,
-        service: Option<&ServiceName>,
-    ) {
-        if std::mem::replace(&mut self.over, true) {
-            return;
-        }
-        let up = self.uploaded.bytes.load(Ordering::Relaxed);
-        shared.metrics.bytes_up.fetch_add(up, Ordering::Relaxed);
-        shared.metrics.bytes_down.fetch_add(down, Ordering::Relaxed);
-        let text = |value: &Option<HeaderValue>| -> Option<String> {
-            value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned)
-        };
-        let host = match self.uri.authority() {
-            Some(authority) => authority.as_str().to_owned(),
-            None => text(&self.host).unwrap_or_default(),
-        };
-        let id = text(&self.id).unwrap_or_default();
-        let hop_name = self.hop.as_ref().map(|(s, ..)| &s.name);
-        shared.ended(&Access {
-            carried: self.carried,
-            client: self.origin.client,
-            destination: match self.origin.towards {
-                Towards::Address(address) => Some(address),
-                Towards::Named => None,
-            },
-            service: service.or(hop_name),
-            backend: self.hop.as_ref().map(|(_, address, via)| (*address, *via)),
-            what: What::Request {
-                method: self.method.as_str(),
-                host: &host,
-                path: self.uri.path(),
-                id: &id,
-            },
-            status,
-            ended,
-            attempts: self.attempts,
-            up,
-            down,
-            took: now().saturating_duration_since(self.began),
-        });
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if !self.over {
-            let shared = self.origin.shared.clone();
-            self.end(&shared, Ended::Cancelled, None, 0, None);
-        }
-    }
 }
 
 impl Ending {
@@ -355,7 +248,7 @@ impl Ending {
             (How::Broken, Some(_)) => How::Dropped,
             (how, _) => how,
         };
-        let unwell = grpc_failed || matches!(status, 500 | 502 | 503 | 504);
+        let unwell = grpc_failed || is_unwell(status);
         let (outcome, ended) = match how {
             How::Whole if unwell => (Outcome::Bad, Ended::Failed),
             How::Whole => (Outcome::Good, Ended::Ok),

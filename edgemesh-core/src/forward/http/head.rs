@@ -7,6 +7,7 @@ use http::header::{
     CONNECTION, Entry, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
     UPGRADE,
 };
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 
 use crate::io::unique_id;
@@ -27,15 +28,36 @@ pub(super) fn named<B>(request: &Request<B>) -> (&str, Option<u16>) {
     request.headers().get(HOST).map_or(("", None), split_host)
 }
 
+/// Whether a request names one host, as RFC 9112 §3.2 and RFC 9113 §8.3.1 demand: two readers of
+/// two names may disagree about which Service was meant.
+pub(super) fn names_one_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    let agrees = match (request.version(), request.uri().authority(), first) {
+        (Version::HTTP_11, _, None) => false,
+        (Version::HTTP_2, Some(authority), Some(host)) => {
+            host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+        }
+        (_, _, _) => true,
+    };
+    agrees && second.is_none()
+}
+
 /// Host and port of a Host header.
 pub(super) fn split_host(host: &HeaderValue) -> (&str, Option<u16>) {
     let host = host.to_str().unwrap_or("");
     match host.rsplit_once(':') {
         Some((name, port)) if !name.starts_with('[') || name.ends_with(']') => {
-            (name, port.parse().ok())
+            // What is no port number matches no port of any Service.
+            (name, Some(port.parse().unwrap_or(0)))
         }
         _ => (host, None),
     }
+}
+
+/// An authority without what may be a password in front of it.
+pub(super) fn without_userinfo(authority: &Authority) -> &str {
+    authority.as_str().rsplit('@').next().unwrap_or_default()
 }
 
 /// What a request asks its connection to become.
@@ -107,9 +129,12 @@ pub(super) fn introduce(headers: &mut HeaderMap, client: IpAddr) {
         vacant.insert(text(format_args!("00-{id:032x}-{parent:016x}-00")));
     }
     let client = client.to_canonical();
-    let value = match headers.get(FORWARDED_FOR).and_then(|v| v.to_str().ok()) {
-        Some(before) => text(format_args!("{before}, {client}")),
-        None => text(format_args!("{client}")),
+    // Several lines are one list (RFC 9110 §5.3).
+    let before: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).collect();
+    let value = match before.is_empty() {
+        true => text(format_args!("{client}")),
+        false => text(format_args!("{}, {client}", before.join(", "))),
     };
     headers.insert(FORWARDED_FOR, value);
 }
@@ -148,6 +173,32 @@ mod tests {
         }
         let absolute = Request::builder().uri("http://a.b:1/").header("host", "c.d");
         assert_eq!(named(&absolute.body(()).unwrap()), ("a.b", Some(1)));
+    }
+
+    #[test]
+    fn one_host_is_named() {
+        use Version as V;
+        let cases: &[(Version, &str, &[&str], bool)] = &[
+            (V::HTTP_11, "/x", &["a"], true),
+            (V::HTTP_11, "/x", &[""], true),
+            (V::HTTP_11, "/x", &[], false),
+            (V::HTTP_11, "/x", &["a", "a"], false),
+            (V::HTTP_11, "http://b/x", &["a"], true), // the absolute form overrules Host
+            (V::HTTP_10, "/x", &[], true),
+            (V::HTTP_10, "/x", &["a", "b"], false),
+            (V::HTTP_2, "http://a:1/x", &[], true),
+            (V::HTTP_2, "http://a:1/x", &["A:1"], true),
+            (V::HTTP_2, "http://a:1/x", &["b:1"], false),
+        ];
+        for (version, uri, hosts, want) in cases {
+            let mut request = Request::builder().version(*version).uri(*uri);
+            for host in *hosts {
+                request = request.header("host", *host);
+            }
+            let request = request.body(()).unwrap();
+            assert_eq!(names_one_host(&request), *want, "{version:?} {uri} {hosts:?}");
+        }
+        assert_eq!(without_userinfo(&Authority::from_static("me:secret@b:1")), "b:1");
     }
 
     #[test]

@@ -19,7 +19,7 @@ const IDLE_FOR: Duration = Duration::from_secs(30);
 /// How often [`Pools::sweep`] wants to be called.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// A connection that was idle for less than this is unlikely to be closing at this moment.
-pub(super) const FRESH_FOR: Duration = Duration::from_secs(1);
+const FRESH_FOR: Duration = Duration::from_secs(1);
 /// Streams on one HTTP/2 connection before another is made: what common servers allow.
 const STREAMS_PER_CONNECTION: usize = 100;
 /// Locks are split by address, so that threads seldom meet.
@@ -63,6 +63,13 @@ struct Http2 {
 #[derive(Debug)]
 pub(super) struct StreamPlace(Arc<AtomicUsize>);
 
+impl StreamPlace {
+    /// Which connection it is on, for [`Multiplexed::forget`].
+    pub(super) fn connection(&self) -> Arc<AtomicUsize> {
+        self.0.clone()
+    }
+}
+
 impl Drop for StreamPlace {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
@@ -79,14 +86,14 @@ impl Pools {
         &self.shards[(spread >> 60) as usize % SHARDS]
     }
 
-    /// An idle HTTP/1 connection, the one used last first, and how long it was idle. With
-    /// `fresh_only`, none that was idle for [`FRESH_FOR`].
+    /// An idle HTTP/1 connection, the one used last first. With `fresh_only`, none that was idle
+    /// for [`FRESH_FOR`].
     pub(super) fn take_http1(
         &self,
         address: SocketAddr,
         fresh_only: bool,
         now: Instant,
-    ) -> Option<(http1::SendRequest<Upload>, Duration)> {
+    ) -> Option<http1::SendRequest<Upload>> {
         let mut shard = self.shard(address).lock();
         let idle = shard.http1.get_mut(&address)?;
         loop {
@@ -96,7 +103,7 @@ impl Pools {
             }
             let Idle { sender, .. } = idle.pop()?;
             if !sender.is_closed() && age < IDLE_FOR {
-                return Some((sender, age));
+                return Some(sender);
             }
         }
     }
@@ -182,6 +189,11 @@ impl Multiplexed {
         connection.used = now;
         connection.streams.fetch_add(1, Relaxed);
         Some((connection.sender.clone(), StreamPlace(connection.streams.clone())))
+    }
+
+    /// Shares a connection no longer.
+    pub(super) fn forget(&self, connection: &Arc<AtomicUsize>) {
+        self.open.lock().retain(|c| !Arc::ptr_eq(&c.streams, connection));
     }
 
     /// Shares a new connection.

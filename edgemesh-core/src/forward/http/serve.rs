@@ -32,9 +32,9 @@ pub enum Version {
 /// Longest wait for a whole request head, also between two requests of one connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest head, and the largest piece of a body that is held at once.
-const MAX_BUFFER: usize = 64 * 1024;
+pub(super) const MAX_BUFFER: usize = 64 * 1024;
 /// Header fields of one head.
-const MAX_HEADERS: usize = 128;
+pub(super) const MAX_HEADERS: usize = 128;
 /// Streams of one client connection at once.
 const MAX_STREAMS: u32 = 256;
 /// Bytes under way of one stream: enough for a gigabit at 2 ms.

@@ -16,7 +16,7 @@ use crate::forward::flow::{Flow, Said};
 use crate::forward::http::Origin;
 use crate::forward::http::answer::refuse;
 use crate::forward::http::body::{Body, Upload};
-use crate::forward::http::exchange::Call;
+use crate::forward::http::call::Call;
 use crate::forward::http::head::{named, upgrade};
 use crate::forward::http::turn::Client;
 use crate::io::now;

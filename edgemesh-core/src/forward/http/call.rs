@@ -1,0 +1,174 @@
+//! A request under way: who calls whom, decided attempt by attempt, told in one line at the end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use edgemesh_proto::record::ServiceName;
+use http::header::HOST;
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
+
+use crate::forward::http::answer::{is_grpc, refuse};
+use crate::forward::http::body::{Body, Fault, Upload, Uploaded};
+use crate::forward::http::head::{REQUEST_ID, split_host, without_userinfo};
+use crate::forward::http::{Origin, Towards};
+use crate::forward::{Access, Shared, What};
+use crate::io::now;
+use crate::metrics::{Carried, Ended};
+use crate::plan::{Destination, Hop, Purpose, Target, Via, plan, resolve};
+use crate::refusal::Refusal;
+use crate::snapshot::Service;
+
+/// A request under way: what its one line in the access log will say. Dropped before its end,
+/// it was cancelled by the client, or the mesh cut it.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) origin: Arc<Origin>,
+    carried: Carried,
+    pub(super) began: Instant,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    host: Option<HeaderValue>,
+    id: Option<HeaderValue>,
+    pub(super) version: Version,
+    pub(super) grpc: bool,
+    pub(super) attempts: u8,
+    hop: Option<(Arc<Service>, SocketAddr, Via)>,
+    pub(super) uploaded: Arc<Uploaded>,
+    over: bool,
+}
+
+impl Call {
+    pub(super) fn new(
+        origin: Arc<Origin>,
+        request: &Request<Upload>,
+        uploaded: Arc<Uploaded>,
+    ) -> Self {
+        let version = request.version();
+        let http2 = version == Version::HTTP_2;
+        Self {
+            origin,
+            carried: if http2 { Carried::Http2 } else { Carried::Http1 },
+            began: now(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            host: request.headers().get(HOST).cloned(),
+            id: request.headers().get(REQUEST_ID).cloned(),
+            version,
+            grpc: is_grpc(request.headers()),
+            attempts: 0,
+            hop: None,
+            uploaded,
+            over: false,
+        }
+    }
+
+    pub(super) fn plan(&mut self, purpose: Purpose<'_>) -> Result<Hop, Refusal> {
+        let arrival = self.origin.arrival();
+        let destination = Destination { to: self.target(), arrival, purpose };
+        let hop = plan(&self.origin.shared.live.load(), &destination, now())?;
+        self.attempts = self.attempts.saturating_add(1);
+        self.hop = Some((hop.service().clone(), hop.address(), hop.via()));
+        Ok(hop)
+    }
+
+    /// When a call that may take `timeout` is over.
+    pub(super) fn deadline(&self, timeout: Duration) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.began) + timeout
+    }
+
+    fn target(&self) -> Target<'_> {
+        let (host, port) = match (self.origin.towards, self.uri.authority(), &self.host) {
+            (Towards::Address(_), ..) | (Towards::Named, None, None) => ("", None),
+            (Towards::Named, Some(authority), _) => (authority.host(), authority.port_u16()),
+            (Towards::Named, None, Some(host)) => split_host(host),
+        };
+        // A request that names no port means 80, as it does without a proxy.
+        self.origin.target(host, port.or(Some(80)))
+    }
+
+    /// Ends as refused, and says so to the client.
+    pub(super) fn refused(mut self, refusal: Refusal) -> Response<Body> {
+        let shared = self.origin.shared.clone();
+        let found = self.hop.as_ref().map(|(service, ..)| service.name.clone());
+        let found = found.or_else(|| self.service_of_target());
+        let response = refuse(refusal, found.as_ref(), self.grpc, self.version);
+        let (ended, status) = match self.uploaded.broken.get() {
+            Some(Fault::Gone) => (Ended::Cancelled, None), // nobody reads the answer
+            Some(Fault::Malformed) | None => {
+                (Ended::Refused(refusal), Some(response.status().as_u16()))
+            }
+        };
+        self.end(&shared, ended, status, 0, found.as_ref());
+        response
+    }
+
+    fn service_of_target(&self) -> Option<ServiceName> {
+        let snapshot = self.origin.shared.live.load();
+        let found = resolve(&snapshot, self.target()).ok()?;
+        Some(found.service.name.clone())
+    }
+
+    /// Counts bytes that went up after the connection stopped being HTTP.
+    pub(super) fn add_upload(&self, bytes: u64) {
+        self.uploaded.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Writes the one line, once.
+    pub(super) fn end(
+        &mut self,
+        shared: &Shared,
+        ended: Ended,
+        status: Option<u16>,
+        down: u64,
+        service: Option<&ServiceName>,
+    ) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let up = self.uploaded.bytes.load(Ordering::Relaxed);
+        shared.metrics.bytes_up.fetch_add(up, Ordering::Relaxed);
+        shared.metrics.bytes_down.fetch_add(down, Ordering::Relaxed);
+        let text = |value: &Option<HeaderValue>| -> Option<String> {
+            value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned)
+        };
+        let host = match self.uri.authority() {
+            Some(authority) => without_userinfo(authority).to_owned(),
+            None => text(&self.host).unwrap_or_default(),
+        };
+        let id = text(&self.id).unwrap_or_default();
+        let hop_name = self.hop.as_ref().map(|(s, ..)| &s.name);
+        shared.ended(&Access {
+            carried: self.carried,
+            client: self.origin.client,
+            destination: match self.origin.towards {
+                Towards::Address(address) => Some(address),
+                Towards::Named => None,
+            },
+            service: service.or(hop_name),
+            backend: self.hop.as_ref().map(|(_, address, via)| (*address, *via)),
+            what: What::Request {
+                method: self.method.as_str(),
+                host: &host,
+                path: self.uri.path(),
+                id: &id,
+            },
+            status,
+            ended,
+            attempts: self.attempts,
+            up,
+            down,
+            took: now().saturating_duration_since(self.began),
+        });
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.over {
+            let shared = self.origin.shared.clone();
+            self.end(&shared, shared.dropped(), None, 0, None);
+        }
+    }
+}

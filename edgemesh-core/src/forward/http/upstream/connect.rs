@@ -1,0 +1,74 @@
+//! New connections to Backends, HTTP/1 and HTTP/2.
+
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::forward::http::body::Upload;
+use crate::forward::http::serve::{
+    MAX_BUFFER, MAX_HEADERS, PING_EVERY, Tracked, WINDOW_CONNECTION, WINDOW_STREAM,
+};
+use crate::forward::http::upstream::{Attempt, Failure, broken};
+use crate::io::now;
+use crate::refusal::Refusal;
+
+pub(super) async fn connect_http1(
+    attempt: &Attempt<'_>,
+) -> Result<http1::SendRequest<Upload>, Failure> {
+    let (shared, stream) = (attempt.shared, dial(attempt).await?);
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(MAX_HEADERS)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Failure { sent: false, ..broken(&error) })?;
+    shared.tasks.spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+pub(super) async fn connect_http2(
+    attempt: &Attempt<'_>,
+) -> Result<http2::SendRequest<Upload>, Failure> {
+    let (shared, stream) = (attempt.shared, dial(attempt).await?);
+    let (sender, connection) = http2::Builder::new(Tracked(shared.tasks.clone()))
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW_STREAM)
+        .initial_connection_window_size(WINDOW_CONNECTION)
+        .max_header_list_size(MAX_BUFFER as u32)
+        .keep_alive_interval(PING_EVERY)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Failure { sent: false, ..broken(&error) })?;
+    shared.tasks.spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// Connects within the time of the Policy, and of the call. Nothing was sent when it fails.
+async fn dial(attempt: &Attempt<'_>) -> Result<TcpStream, Failure> {
+    let Attempt { shared, hop, deadline, .. } = attempt;
+    let failure =
+        |refusal, backends_fault| Failure { refusal, again: None, sent: false, backends_fault };
+    if shared.is_own(hop.address()) {
+        return Err(failure(Refusal::Loop, false));
+    }
+    let timeout = hop.service().policy.connect_timeout;
+    let left = deadline.map(|at| at.saturating_duration_since(Instant::from_std(now())));
+    if left == Some(Duration::ZERO) {
+        return Err(failure(Refusal::RequestTimeout, false));
+    }
+    let timeout = left.map_or(timeout, |left| left.min(timeout));
+    shared.connect(hop.address(), timeout).await.map_err(|error| {
+        tracing::debug!(error = &error as &dyn std::error::Error, "no connection to the backend");
+        failure(error.refusal(), error.blames_backend())
+    })
+}
