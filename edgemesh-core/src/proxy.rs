@@ -181,7 +181,7 @@ impl Client<'_> {
 /// Carries a destination that is no Service to where it was going.
 async fn pass_through(shared: &Shared, flow: Box<Flow>, client: TcpStream, to: SocketAddr) {
     shared.metrics.passed_through.fetch_add(1, Relaxed);
-    match Box::pin(shared.dial.tcp(to, PASS_THROUGH_CONNECT)).await {
+    match Box::pin(shared.connect(to, PASS_THROUGH_CONNECT)).await {
         Ok(backend) => flow.carry(client, backend, Early::default()).await,
         Err(error) => flow.refuse(&client, error.refusal()),
     }

@@ -3,15 +3,18 @@
 //! A half-close is passed on as a half-close, a reset as a reset. A buffer exists only while
 //! bytes are under way; it starts small and grows when a flow fills it.
 
+mod splice;
+
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::listen::reset_on_close;
+
+pub use splice::splice;
 
 /// First buffer of a direction: a request or an answer of an interactive flow fits.
 const SMALL: usize = 8 * 1024;
@@ -232,60 +235,9 @@ fn half_close(to: &TcpStream) {
     let _ = socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write);
 }
 
-/// As [`carry`], where the client's side is no socket of its own but a stream of HTTP/2.
-///
-/// Such a stream cannot be reset from here: where the Backend broke, it is dropped without a
-/// shutdown, which is the nearest to a reset that it has.
-pub async fn splice<C>(
-    mut client: C,
-    mut backend: TcpStream,
-    early: Vec<u8>,
-    traffic: &Traffic,
-) -> Carriage
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-{
-    let broken = async {
-        client.write_all(&early).await.map_err(|_| Side::Client)?;
-        traffic.down.fetch_add(early.len() as u64, Relaxed);
-        let (from_client, to_client) = tokio::io::split(&mut client);
-        let (from_backend, to_backend) = backend.split();
-        let up = one_way(from_client, to_backend, &traffic.up, [Side::Client, Side::Backend]);
-        let down = one_way(from_backend, to_client, &traffic.down, [Side::Backend, Side::Client]);
-        tokio::try_join!(up, down)
-    };
-    let broken = broken.await.err();
-    if broken == Some(Side::Client) {
-        reset_on_close(&backend);
-    }
-    traffic.ended(broken)
-}
-
-/// One direction of a [`splice`]; fails with the side that broke.
-async fn one_way(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    carried: &AtomicU64,
-    [source, target]: [Side; 2],
-) -> Result<(), Side> {
-    let mut buffer = vec![0; SMALL];
-    loop {
-        let n = from.read(&mut buffer).await.map_err(|_| source)?;
-        if n == 0 {
-            to.shutdown().await.ok(); // it may be gone, which its own direction reports
-            return Ok(());
-        }
-        match to.write_all(&buffer[..n]).await {
-            Ok(()) => carried.fetch_add(n as u64, Relaxed),
-            // It ended in order and takes no more; what it said is still to be passed on.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(_) => return Err(target),
-        };
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;

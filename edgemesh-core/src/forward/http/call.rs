@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 use crate::snapshot::Service;
 
 /// A request under way: what its one line in the access log will say. Dropped before its end,
-/// it was cancelled by the client.
+/// it was cancelled by the client, or the mesh cut it.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) origin: Arc<Origin>,
@@ -168,7 +168,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         if !self.over {
             let shared = self.origin.shared.clone();
-            self.end(&shared, Ended::Cancelled, None, 0, None);
+            self.end(&shared, shared.dropped(), None, 0, None);
         }
     }
 }

@@ -112,3 +112,33 @@ impl AsyncWrite for Client {
         self.inner.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_partial_head_is_no_idle_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let near = listener.accept().await.unwrap().0;
+        let turn = Arc::<Turn>::default();
+        let sniffed = Prefixed::new(bytes::Bytes::from_static(b"GET"), near);
+        let mut client = Client::new(sniffed, turn.clone());
+        assert!(!turn.take_partial(), "nobody said anything");
+        client.read_exact(&mut [0; 3]).await.unwrap();
+        assert!(turn.take_partial() && !turn.take_partial(), "once");
+        let call = turn.call();
+        far.write_all(b"body").await.unwrap();
+        client.read_exact(&mut [0; 4]).await.unwrap();
+        assert!(!turn.take_partial(), "it belongs to a call");
+        drop(call);
+        assert!(!turn.take_partial(), "idle after its answer");
+        far.write_all(b"G").await.unwrap();
+        client.read_exact(&mut [0; 1]).await.unwrap();
+        assert!(turn.take_partial());
+    }
+}
