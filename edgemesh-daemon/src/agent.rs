@@ -39,6 +39,10 @@ use crate::log::Log;
 /// Longest wait for flows to end when the agent stops: what Kubernetes grants a Pod.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// Threads for what blocks: reading manifests, running iptables, and one more. Each keeps an arena
+/// of the allocator, so that a handful would cost an idle agent a megabyte.
+const BLOCKING_THREADS: usize = 3;
+
 /// Memory that a change of the records needed for a moment is given back about this long after.
 const TIDY_AFTER: Duration = Duration::from_secs(2);
 
@@ -73,6 +77,7 @@ pub fn run(config: AgentConfig, log: Log, guarded: bool) -> anyhow::Result<()> {
     let guarded = guarded.then(guard::enter).transpose().context("lost the guard")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(serve(config, log, guarded))
