@@ -35,9 +35,9 @@ lint: ## Formatting, clippy without warnings, forbidden crates
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@for crate in aws-lc-rs openssl-sys reqwest rustls-pemfile; do \
 	  if $(CARGO) tree --workspace -i $$crate 2>/dev/null | grep -q .; then \
-	    echo "$$crate is in the dependency tree; crates.md says why it must not be"; exit 1; fi; done
+	    echo "$$crate is in the dependency tree; deny.toml says why it must not be"; exit 1; fi; done
 
-bench: ## Benches of the decision core and the data path (figures: benches/README.md)
+bench: ## Benches of the decision, memory of an idle agent (figures: benches/README.md)
 	$(CARGO) bench -p edgemesh-benches
 	$(CARGO) build --release -p edgemesh-daemon && benches/idle.sh
 

@@ -1,6 +1,7 @@
 //! Drivers: carry the bytes ([`bytes`]) or the requests ([`http`]) of a flow to its Hop.
 
 pub mod bytes;
+pub mod flow;
 pub mod http;
 
 use std::net::SocketAddr;
@@ -9,14 +10,22 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use edgemesh_proto::record::ServiceName;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::AccessLog;
-use crate::dial::Dial;
-use crate::metrics::{Carried, Ended, Metrics};
+use crate::dial::{Dial, DialError};
+use crate::metrics::{Carried, ConnectionOpen, Ended, Metrics};
 use crate::plan::Via;
+use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
+
+/// How soon the tasks of connections that nobody keeps any more have closed them.
+const ROOM_AFTER: Duration = Duration::from_millis(10);
+/// How often room is made for one connection.
+const ROOM_TRIES: usize = 5;
 
 /// What every flow of one mesh uses.
 #[derive(Debug)]
@@ -35,10 +44,22 @@ pub struct Shared {
     pub tasks: TaskTracker,
     /// Ends what is idle, lets the rest finish.
     pub stop: CancellationToken,
+    /// Cuts what outlives a drain.
+    pub cut: CancellationToken,
     /// The mesh's own listeners: a Backend at one of them would be a loop.
     pub own: Box<[SocketAddr]>,
     /// Upstream connections that wait for their next request.
     pub pools: http::Pools,
+}
+
+/// A client connection's place among those that the mesh has room for. Whatever serves the
+/// connection holds it to the end, also when it is no longer what it began as.
+#[derive(Debug)]
+pub struct Place {
+    /// Gives the room back.
+    pub room: OwnedSemaphorePermit,
+    /// Counts the connection as open.
+    pub open: ConnectionOpen,
 }
 
 /// One line of the access log.
@@ -94,6 +115,27 @@ impl Shared {
     /// Whether `address` is one of the mesh's own listeners.
     pub fn is_own(&self, address: SocketAddr) -> bool {
         self.own.contains(&address)
+    }
+
+    /// Connects within `timeout`. Where files have run out, connections that are only kept for
+    /// later make room.
+    pub async fn connect(&self, to: SocketAddr, timeout: Duration) -> Result<TcpStream, DialError> {
+        for _ in 0..ROOM_TRIES {
+            match self.dial.tcp(to, timeout).await {
+                Err(DialError::Socket(_)) => self.pools.sweep_all(),
+                connected_or_not => return connected_or_not,
+            }
+            tokio::time::sleep(ROOM_AFTER).await;
+        }
+        self.dial.tcp(to, timeout).await
+    }
+
+    /// What a flow that is dropped before its end ended as.
+    pub fn dropped(&self) -> Ended {
+        match self.cut.is_cancelled() {
+            true => Ended::Refused(Refusal::Draining),
+            false => Ended::Cancelled,
+        }
     }
 
     /// Ends a flow: its metrics and, where asked for, its line.

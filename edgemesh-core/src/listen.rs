@@ -83,8 +83,9 @@ impl Listener {
     }
 
     /// The next connection. Failures to accept are waited out: a listener that gives up because
-    /// files ran out for a moment would take the whole node down.
-    pub async fn accept(&self) -> (TcpStream, SocketAddr) {
+    /// files ran out for a moment would take the whole node down. `make_room` is called when it
+    /// fails, to give back what is only kept for later.
+    pub async fn accept(&self, make_room: impl Fn()) -> (TcpStream, SocketAddr) {
         loop {
             match self.inner.accept().await {
                 Ok(accepted) => return accepted,
@@ -92,6 +93,7 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(listener = %self.address, %error, "cannot accept; trying again");
+                    make_room();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

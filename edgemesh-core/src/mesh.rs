@@ -151,13 +151,13 @@ impl Mesh {
             access_log: self.options.access_log,
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
+            cut: self.cut.clone(),
             own: own.clone(),
             pools: Pools::default(),
         });
         let proxy = Proxy {
             shared: shared.clone(),
             room: Arc::new(Semaphore::new(self.options.max_connections)),
-            cut: self.cut.clone(),
         };
         for listener in listeners {
             self.tasks.spawn(proxy.clone().run(listener));
@@ -241,19 +241,36 @@ impl Mesh {
         plan::explain(&self.live.load(), destination, now())
     }
 
+    /// Waits for the end of every task. A request under way may still open a connection that
+    /// is idle afterwards, so those are closed again and again.
+    async fn flows_end(&self, shared: Option<&Shared>) {
+        let sweeping = async {
+            loop {
+                if let Some(shared) = shared {
+                    shared.pools.sweep_all();
+                }
+                tokio::time::sleep(SWEEP_IN_DRAIN).await;
+            }
+        };
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            () = sweeping => {}
+        }
+    }
+
     /// Stops accepting, lets flows end for at most `within`, cuts the rest, closes the store.
     /// Returns how many flows were cut.
     pub async fn drain(mut self, within: Duration) -> i64 {
         self.stop.cancel();
-        if let Some(shared) = self.shared.take() {
-            shared.pools.sweep_all();
-        }
+        let shared = self.shared.take();
         self.tasks.close();
-        let open = match tokio::time::timeout(within, self.tasks.wait()).await {
+        let open = match tokio::time::timeout(within, self.flows_end(shared.as_deref())).await {
             Ok(()) => 0,
             Err(_) => self.metrics.connections_open.load(std::sync::atomic::Ordering::Relaxed),
         };
         self.cut.cancel();
+        // What was cut writes its line; what has not ended by then ends with the process.
+        let _ = tokio::time::timeout(LAST_LINES, self.tasks.wait()).await;
         let sync = match self.source.take() {
             Some(source) => source.await.ok(),
             None => self.sync.take(),
@@ -264,6 +281,11 @@ impl Mesh {
         open
     }
 }
+
+/// How often a drain closes the connections to Backends that became idle.
+const SWEEP_IN_DRAIN: Duration = Duration::from_millis(100);
+/// Longest wait for the lines of flows that were cut.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 impl Connect for Dial {
     fn udp(&self, upstream: SocketAddr) -> std::io::Result<UdpSocket> {

@@ -1,5 +1,6 @@
 //! Counters of the data path: plain atomics, named once, read by whoever writes the page.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -151,18 +152,18 @@ impl Metrics {
     }
 
     /// Counts a connection until the guard is dropped.
-    pub fn connection(&self) -> ConnectionOpen<'_> {
+    pub fn connection(self: &Arc<Self>) -> ConnectionOpen {
         self.connections.fetch_add(1, Relaxed);
         self.connections_open.fetch_add(1, Relaxed);
-        ConnectionOpen(self)
+        ConnectionOpen(self.clone())
     }
 }
 
 /// See [`Metrics::connection`].
 #[derive(Debug)]
-pub struct ConnectionOpen<'m>(&'m Metrics);
+pub struct ConnectionOpen(Arc<Metrics>);
 
-impl Drop for ConnectionOpen<'_> {
+impl Drop for ConnectionOpen {
     fn drop(&mut self) {
         self.0.connections_open.fetch_sub(1, Relaxed);
     }

@@ -67,9 +67,9 @@ pub enum Purpose<'a> {
     Call,
     /// The same call again, on a Backend that it has not tried; takes no client-side token.
     Retry(&'a [SocketAddr]),
-    /// A dial while nobody has spoken: takes no token and no probe. [`confirm`] takes the tokens
-    /// when the flow turns out to be a connection.
-    Race,
+    /// A dial while nobody has spoken, on a Backend that was not tried: takes no token and no
+    /// probe. [`confirm`] takes the tokens when the flow turns out to be a connection.
+    Race(&'a [SocketAddr]),
 }
 
 /// Decides where a call goes. A captured destination that is [`Refusal::NoService`] is not ours:
@@ -190,7 +190,7 @@ fn limits<V: View>(
     let (client, server) = match purpose {
         Purpose::Call => (&service.policy.client, &service.policy.server),
         Purpose::Retry(_) => (&None, &service.policy.server),
-        Purpose::Race => return Ok(()),
+        Purpose::Race(_) => return Ok(()),
     };
     if let Some(limiter) = client {
         view.take("client", limiter, now).map_err(limited)?;
@@ -213,8 +213,8 @@ fn pick<V: View>(
     let pool = service.ports[port].pool(like);
     let policy = &service.policy;
     let tried: &[SocketAddr] = match purpose {
-        Purpose::Retry(tried) => tried,
-        Purpose::Call | Purpose::Race => &[],
+        Purpose::Retry(tried) | Purpose::Race(tried) => tried,
+        Purpose::Call => &[],
     };
     // A second attempt takes no turn: of two Backends, one of them dead, every next call would
     // else meet the dead one first.
@@ -232,7 +232,7 @@ fn pick<V: View>(
             match view.admit(backend, policy.breaker.as_ref(), purpose, now) {
                 Ok(pass) => {
                     let purpose = match purpose {
-                        Purpose::Race => Counted::Race,
+                        Purpose::Race(_) => Counted::Race,
                         Purpose::Call | Purpose::Retry(_) => Counted::Call,
                     };
                     let backend = range.start + i;

@@ -1,26 +1,29 @@
 //! One flow from accept to its last byte: where it came from, what it speaks, where it goes.
 
-mod connection;
 mod first;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Semaphore;
 
-use crate::forward::Shared;
 use crate::forward::bytes::Early;
+use crate::forward::flow::{Flow, Said};
 use crate::forward::http::{Origin, Towards, Version, serve as serve_http};
+use crate::forward::{Place, Shared};
 use crate::io::Prefixed;
-use crate::listen::{Came, Listener, came, reset_on_close};
-use crate::metrics::Carried;
-use crate::plan::{Hop, Target, resolve};
-use crate::proxy::connection::Connection;
-use crate::proxy::first::{Asked, first_words};
+use crate::listen::{Came, Listener, came};
+use crate::metrics::{Carried, Ended};
+use crate::plan::{Arrival, Hop, Target, resolve};
+use crate::proxy::first::{Ask, Asked, ask};
 use crate::refusal::Refusal;
 use crate::sniff::{Declared, Protocol};
+
+/// Longest connect to a place that is no Service: what common clients wait for.
+const PASS_THROUGH_CONNECT: Duration = Duration::from_secs(10);
 
 /// What the accept loops of one mesh share.
 #[derive(Clone, Debug)]
@@ -29,8 +32,6 @@ pub struct Proxy {
     pub shared: Arc<Shared>,
     /// Room for connections; over it they are reset at once.
     pub room: Arc<Semaphore>,
-    /// Cuts the connections that outlive a drain.
-    pub cut: CancellationToken,
 }
 
 impl Proxy {
@@ -38,21 +39,29 @@ impl Proxy {
     /// reset, so that their clients know at once.
     pub async fn run(self, listener: Listener) {
         let stop = self.shared.stop.clone();
-        while let Some((stream, peer)) = stop.run_until_cancelled(listener.accept()).await {
-            let Ok(permit) = self.room.clone().try_acquire_owned() else {
-                self.shared
-                    .metrics
-                    .connections_shed
-                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                reset_on_close(&stream);
+        let make_room = || self.shared.pools.sweep_all();
+        while let Some((stream, peer)) = stop.run_until_cancelled(listener.accept(make_room)).await
+        {
+            let Ok(room) = self.room.clone().try_acquire_owned() else {
+                self.shed(&stream, peer);
                 continue;
             };
-            let flow = flow(self.shared.clone(), stream, peer, permit);
-            let cut = self.cut.clone();
+            let place = Arc::new(Place { room, open: self.shared.metrics.connection() });
+            let flow = flow(self.shared.clone(), stream, peer, place);
+            let cut = self.shared.cut.clone();
             self.shared.tasks.spawn(async move {
                 cut.run_until_cancelled(flow).await;
             });
         }
+    }
+
+    fn shed(&self, stream: &TcpStream, peer: SocketAddr) {
+        self.shared.metrics.connections_shed.fetch_add(1, Relaxed);
+        let to = match came(stream, peer) {
+            Ok(Came::Captured(to)) => Some(to),
+            Ok(Came::Direct) | Err(_) => None,
+        };
+        Flow::begin(&self.shared, peer, to).refuse(stream, Refusal::Overloaded);
     }
 }
 
@@ -65,16 +74,30 @@ fn flow(
     shared: Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
-    room: OwnedSemaphorePermit,
+    place: Arc<Place>,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let (_open, _room) = (shared.metrics.connection(), &room);
-        match came(&stream, peer) {
-            Ok(Came::Captured(to)) => captured(&shared, stream, peer, to).await,
-            Ok(Came::Direct) => Box::pin(direct(&shared, stream, peer)).await,
-            Err(_) => {} // gone before it was looked at
+        let came = came(&stream, peer);
+        let to = match came {
+            Ok(Came::Captured(to)) => Some(to),
+            Ok(Came::Direct) | Err(_) => None,
+        };
+        let flow = Flow::begin(&shared, peer, to);
+        let client = Client { shared: &shared, place: &place, stream, peer };
+        match came {
+            Ok(Came::Captured(to)) => captured(client, flow, to).await,
+            Ok(Came::Direct) => Box::pin(direct(client, flow)).await,
+            Err(_) => flow.end(Ended::Cancelled), // gone before it was looked at
         }
     }
+}
+
+/// A client's connection.
+struct Client<'p> {
+    shared: &'p Arc<Shared>,
+    place: &'p Arc<Place>,
+    stream: TcpStream,
+    peer: SocketAddr,
 }
 
 /// A connection that the kernel redirected.
@@ -83,65 +106,110 @@ fn flow(
     reason = "an `async fn` keeps each argument twice, in every connection"
 )]
 fn captured(
-    shared: &Arc<Shared>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    client: Client<'_>,
+    flow: Box<Flow>,
     to: SocketAddr,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let connection = Connection::new(shared, peer, Some(to));
+        let shared = client.shared;
         if shared.is_own(to) {
-            return connection.refuse(&stream, Carried::Opaque, Refusal::Loop);
+            return flow.refuse(&client.stream, Refusal::Loop);
         }
         let (declared, port) = match resolve(&shared.live.load(), Target::Address(to)) {
             Ok(found) => {
                 let port = &found.service.ports[found.port];
                 (port.declared, port.live.clone())
             }
-            Err(Refusal::NoService) => return connection.pass_through(stream, to).await,
-            Err(refusal) => return connection.refuse(&stream, Carried::Opaque, refusal),
+            Err(Refusal::NoService) => return pass_through(shared, flow, client.stream, to).await,
+            Err(refusal) => return flow.refuse(&client.stream, refusal),
         };
-        let asked = match declared {
-            Declared::Opaque => Asked::Bytes(Box::default()),
+        let wanted = match declared {
+            Declared::Opaque => None,
             // Only which HTTP it is matters, and the client speaks first.
-            Declared::Http | Declared::Http2 => Box::pin(first::http_version(&stream)).await,
-            Declared::Tls => Box::pin(first::tls_name(&stream)).await,
-            Declared::Unknown => Box::pin(first_words(shared, &stream, to, &port)).await,
+            Declared::Http | Declared::Http2 => Some(Ask::Http),
+            Declared::Tls => Some(Ask::Tls),
+            Declared::Unknown => Some(Ask::Anything { to, port: &port }),
         };
+        let asked = match wanted {
+            None => Asked::Bytes(Box::default()),
+            Some(wanted) => Box::pin(ask(shared, &client.stream, wanted)).await,
+        };
+        drop(port);
         match asked {
             Asked::Http(version, prefix) => {
-                let towards = Towards::Address(to);
-                let origin = Origin { shared: shared.clone(), client: peer, towards };
+                flow.became_http();
                 // HTTP's state is large; a connection of bytes must not carry room for it.
-                Box::pin(serve_http(
-                    Arc::new(origin),
-                    Prefixed::new(prefix.into(), stream),
-                    version,
-                ))
-                .await;
+                Box::pin(client.serve_http(Towards::Address(to), version, prefix)).await;
             }
-            Asked::Bytes(spoken) => connection.carry(stream, spoken).await,
-            Asked::Nothing => connection.silent(),
+            Asked::Bytes(spoken) => carry(flow, client.stream, to, spoken).await,
+            Asked::Refused(refusal) => flow.refuse(&client.stream, refusal),
+            Asked::Nothing => flow.end(Ended::Cancelled),
         }
     }
 }
 
 /// A connection to the listener itself: the explicit proxy, from this machine only.
-async fn direct(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
-    if !peer.ip().to_canonical().is_loopback() {
-        let connection = Connection::new(shared, peer, None);
-        return connection.refuse(&stream, Carried::Opaque, Refusal::Loop);
+async fn direct(client: Client<'_>, flow: Box<Flow>) {
+    if !client.peer.ip().to_canonical().is_loopback() {
+        return flow.refuse(&client.stream, Refusal::Loop);
     }
-    match first::http_version(&stream).await {
+    match ask(client.shared, &client.stream, Ask::Http).await {
         Asked::Http(version, prefix) => {
-            let origin = Origin { shared: shared.clone(), client: peer, towards: Towards::Named };
-            serve_http(Arc::new(origin), Prefixed::new(prefix.into(), stream), version).await;
+            flow.became_http();
+            client.serve_http(Towards::Named, version, prefix).await;
         }
-        Asked::Bytes(_) => {
-            let connection = Connection::new(shared, peer, None);
-            connection.refuse(&stream, Carried::Opaque, Refusal::Loop);
+        Asked::Bytes(_) => flow.refuse(&client.stream, Refusal::Loop),
+        Asked::Refused(refusal) => flow.refuse(&client.stream, refusal),
+        Asked::Nothing => flow.end(Ended::Cancelled),
+    }
+}
+
+impl Client<'_> {
+    /// From here on, each request has an account of its own.
+    fn serve_http(
+        self,
+        towards: Towards,
+        version: Version,
+        prefix: Vec<u8>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (shared, place) = (self.shared.clone(), self.place.clone());
+        let origin = Arc::new(Origin { shared, place, client: self.peer, towards });
+        serve_http(origin, Prefixed::new(prefix.into(), self.stream), version)
+    }
+}
+
+/// Carries a destination that is no Service to where it was going.
+async fn pass_through(shared: &Shared, flow: Box<Flow>, client: TcpStream, to: SocketAddr) {
+    shared.metrics.passed_through.fetch_add(1, Relaxed);
+    match Box::pin(shared.connect(to, PASS_THROUGH_CONNECT)).await {
+        Ok(backend) => flow.carry(client, backend, Early::default()).await,
+        Err(error) => flow.refuse(&client, error.refusal()),
+    }
+}
+
+/// Carries a connection of bytes to a Backend of the Service at its address.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps each argument twice, in every connection"
+)]
+fn carry(
+    mut flow: Box<Flow>,
+    client: TcpStream,
+    to: SocketAddr,
+    spoken: Box<Spoken>,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let Spoken { early, carried, server_name, raced } = *spoken;
+        flow.carried = carried.unwrap_or(Carried::Opaque);
+        flow.said = server_name.map_or(Said::Nothing, Said::ServerName);
+        let reached = match raced {
+            Some((hop, backend)) => flow.adopt(hop).map(|()| backend),
+            None => Box::pin(flow.reach(Target::Address(to), Arrival::Captured)).await,
+        };
+        match reached {
+            Ok(backend) => flow.carry(client, backend, early).await,
+            Err(refusal) => flow.refuse(&client, refusal),
         }
-        Asked::Nothing => {}
     }
 }
 

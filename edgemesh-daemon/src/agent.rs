@@ -11,6 +11,7 @@ mod explain;
 mod limits;
 mod memory;
 mod page;
+mod serve;
 mod views;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -114,7 +115,7 @@ async fn serve(config: AgentConfig, log: Log, guarded: Option<Guarded>) -> anyho
     if let Some(guarded) = &guarded {
         guarded.ready().context("lost the guard")?;
     }
-    tracing::info!(node = config.node, revision = mesh.snapshot().revision, "ready");
+    tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
 
     attend(&config, &mut mesh, &mut capturing, &state).await?;
     state.stopping();

@@ -189,9 +189,8 @@ impl Capture {
         let mut working = Vec::new();
         for mut family in std::mem::take(&mut self.families) {
             family.loaded.clear();
-            let begun = family
-                .write(&self.input, &rules, &mut self.report.notes)
-                .and_then(|()| family.tables.place_jumps());
+            let begun = family.load(&rules).and_then(|()| family.tables.place_jumps());
+            family.lead(&self.input, &mut self.report.notes);
             match begun {
                 Err(error) if !family.tables.v4 => {
                     note(&mut self.report.notes, format!("IPv6 is not captured: {error}"));
@@ -273,24 +272,35 @@ impl Family {
         Self { tables, routes, loaded: String::new() }
     }
 
-    /// Routes before rules, so that what is captured can be reached; only what changed.
+    /// What changed; rules before routes: what can be reached is captured, not lost.
     fn write(
         &mut self,
         input: &Input,
         rules: &Ruleset,
         notes: &mut Vec<String>,
     ) -> Result<(), CaptureError> {
-        let v4 = self.tables.v4;
-        if let Err(error) = self.routes.apply(input, input.address(v4)) {
-            let name = if v4 { "IPv4" } else { "IPv6" };
-            note(notes, format!("{name} needs a default route to be captured: {error}"));
-        }
-        let text = if v4 { &rules.v4 } else { &rules.v6 };
+        self.load(rules)?;
+        self.lead(input, notes);
+        Ok(())
+    }
+
+    /// The chains, where they changed.
+    fn load(&mut self, rules: &Ruleset) -> Result<(), CaptureError> {
+        let text = if self.tables.v4 { &rules.v4 } else { &rules.v6 };
         if *text != self.loaded {
             self.tables.load(text)?;
             self.loaded.clone_from(text);
         }
         Ok(())
+    }
+
+    /// The routes of last resort; without them, what has a default route is captured still.
+    fn lead(&mut self, input: &Input, notes: &mut Vec<String>) {
+        let v4 = self.tables.v4;
+        if let Err(error) = self.routes.apply(input, input.address(v4)) {
+            let name = if v4 { "IPv4" } else { "IPv6" };
+            note(notes, format!("{name} needs a default route to be captured: {error}"));
+        }
     }
 
     fn remove(&mut self) -> Result<(), CaptureError> {
@@ -321,13 +331,15 @@ pub fn remove_jumps() -> Result<bool, CaptureError> {
 /// # Errors
 /// What failed first, after all was tried.
 pub fn remove_leftovers(addresses: &[IpAddr]) -> Result<bool, CaptureError> {
-    let jumps = remove_jumps();
-    let chains = any(Backend::in_use().into_iter().flat_map(both).map(|t| t.delete_chains()));
+    // Routes first: while there are jumps, clients are refused at once; with routes alone, what
+    // they send is lost, and they wait for minutes.
     let routes = any([true, false]
         .into_iter()
         .filter(|v4| *v4 || has_ipv6())
         .map(|v4| Routes::new(v4).remove()));
-    any([jumps, chains, routes, device::remove(addresses)])
+    let jumps = remove_jumps();
+    let chains = any(Backend::in_use().into_iter().flat_map(both).map(|t| t.delete_chains()));
+    any([routes, jumps, chains, device::remove(addresses)])
 }
 
 /// The tables of both families, where the kernel has the family.

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -72,6 +72,9 @@ pub fn run(program: &Program, clean: &mut dyn FnMut()) -> io::Result<u8> {
     loop {
         let (child, line) = start(program)?;
         let (ended, life) = watch(&signals, child, line)?;
+        // What it started (iptables, ip) is in its group and would go on without it: a jump that
+        // is placed after the cleaning leads nowhere. Fails where there is nothing left.
+        let _ = killpg(child, Signal::SIGKILL);
         if must_clean(ended, life) {
             clean();
         }

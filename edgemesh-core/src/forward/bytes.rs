@@ -3,13 +3,18 @@
 //! A half-close is passed on as a half-close, a reset as a reset. A buffer exists only while
 //! bytes are under way; it starts small and grows when a flow fills it.
 
+mod splice;
+
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use tokio::net::TcpStream;
 
 use crate::listen::reset_on_close;
+
+pub use splice::splice;
 
 /// First buffer of a direction: a request or an answer of an interactive flow fits.
 const SMALL: usize = 8 * 1024;
@@ -27,6 +32,29 @@ pub struct Carriage {
     pub down: u64,
     /// Who broke it before its end, if anybody did.
     pub broken: Option<Side>,
+}
+
+/// Bytes that went through so far; read by whoever ends a flow that was cut.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Traffic {
+    /// What was carried until now.
+    pub fn so_far(&self) -> Carriage {
+        self.ended(None)
+    }
+
+    /// Whether the Backend's side has said anything.
+    pub fn has_answered(&self) -> bool {
+        self.down.load(Relaxed) > 0
+    }
+
+    fn ended(&self, broken: Option<Side>) -> Carriage {
+        Carriage { up: self.up.load(Relaxed), down: self.down.load(Relaxed), broken }
+    }
 }
 
 /// One side of a connection.
@@ -54,8 +82,10 @@ pub fn carry(
     client: TcpStream,
     backend: TcpStream,
     early: Early,
+    traffic: &Traffic,
 ) -> impl Future<Output = Carriage> + Send {
-    let (mut up, mut down) = (Direction::new(early.up), Direction::new(early.down));
+    let mut up = Direction::new(early.up, &traffic.up);
+    let mut down = Direction::new(early.down, &traffic.down);
     async move {
         let broken = poll_fn(|cx| {
             let up_done = match up.poll(cx, &client, &backend) {
@@ -81,17 +111,17 @@ pub fn carry(
             Some(Side::Backend) => reset_on_close(&client),
             None => {}
         }
-        Carriage { up: up.carried, down: down.carried, broken }
+        traffic.ended(broken)
     }
 }
 
 /// One direction.
-struct Direction {
+struct Direction<'t> {
     /// Bytes that were read; those from `sent` on are still to be written. Unallocated when idle.
     buffer: Vec<u8>,
     sent: usize,
     next_size: usize,
-    carried: u64,
+    carried: &'t AtomicU64,
     state: State,
 }
 
@@ -125,9 +155,9 @@ impl Break {
     }
 }
 
-impl Direction {
-    const fn new(early: Vec<u8>) -> Self {
-        Self { buffer: early, sent: 0, next_size: SMALL, carried: 0, state: State::Open }
+impl<'t> Direction<'t> {
+    const fn new(early: Vec<u8>, carried: &'t AtomicU64) -> Self {
+        Self { buffer: early, sent: 0, next_size: SMALL, carried, state: State::Open }
     }
 
     /// Ends the direction: nobody takes what is left of it.
@@ -167,7 +197,7 @@ impl Direction {
         while self.sent < self.buffer.len() {
             match to.try_write(&self.buffer[self.sent..]) {
                 Ok(n) => {
-                    self.carried += n as u64;
+                    self.carried.fetch_add(n as u64, Relaxed);
                     self.sent += n;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -220,9 +250,10 @@ mod tests {
 
     /// client <-> (near, far) <-> backend, with `carry` in the middle.
     async fn world(early: Early) -> (TcpStream, TcpStream, impl Future<Output = Carriage>) {
+        let traffic: &'static Traffic = Box::leak(Box::default());
         let (client, near) = pair().await;
         let (far, backend) = pair().await;
-        (client, backend, carry(near, far, early))
+        (client, backend, carry(near, far, early, traffic))
     }
 
     #[tokio::test]

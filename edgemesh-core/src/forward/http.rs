@@ -10,13 +10,14 @@ mod exchange;
 mod head;
 mod pool;
 mod serve;
+mod turn;
 mod upgrade;
 mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::forward::Shared;
+use crate::forward::{Place, Shared};
 use crate::plan::{Arrival, Target};
 
 pub use body::Body;
@@ -28,6 +29,8 @@ pub use serve::{Version, serve};
 pub struct Origin {
     /// What every flow uses.
     pub shared: Arc<Shared>,
+    /// Where its connection has room; held by whatever it became.
+    pub place: Arc<Place>,
     /// Who called.
     pub client: SocketAddr,
     /// Where requests go.

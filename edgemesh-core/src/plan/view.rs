@@ -50,7 +50,7 @@ impl View for Commit {
         now: Instant,
     ) -> Result<Pass, Duration> {
         match purpose {
-            Purpose::Race => ordinary(backend.live.breaker.look(policy, now)),
+            Purpose::Race(_) => ordinary(backend.live.breaker.look(policy, now)),
             Purpose::Call | Purpose::Retry(_) => backend.live.breaker.admit(policy, now),
         }
     }

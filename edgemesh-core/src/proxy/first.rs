@@ -5,6 +5,7 @@
 //! decides, and nobody waits for a time-out.
 
 use std::io;
+use std::mem::take;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,6 +20,7 @@ use crate::forward::http::Version;
 use crate::io::now;
 use crate::plan::{Arrival, Destination, Hop, Outcome, Purpose, Target, plan};
 use crate::proxy::{Spoken, http};
+use crate::refusal::Refusal;
 use crate::sniff::{
     LONGEST_HELLO, LONGEST_PREFIX, Protocol, Verdict, client_hello, detect, is_http_greeting,
 };
@@ -29,6 +31,8 @@ const CLIENT_FIRST: Duration = Duration::from_millis(10);
 const RACE_FOR: Duration = Duration::from_secs(30);
 /// A connection on which nobody says anything is closed after this long.
 const SILENT_FOR: Duration = Duration::from_secs(300);
+/// How long a client may still begin to speak when no server is left that could.
+const LAST_WORD: Duration = Duration::from_millis(250);
 /// Longest time from a client's first byte to a verdict.
 const DECIDE_FOR: Duration = Duration::from_secs(5);
 /// A ClientHello that is not whole by then is passed on as it is: its name is for the log only.
@@ -38,100 +42,180 @@ const FIRST_READ: usize = 2 * 1024;
 /// Read of a server that speaks first before it is decided.
 const GREETING: usize = 1024;
 
+/// What is known of a port before anybody spoke.
+pub(super) enum Ask<'p> {
+    /// It is HTTP.
+    Http,
+    /// It is TLS.
+    Tls,
+    /// Nothing; also who speaks first is not known.
+    Anything {
+        /// Where the client wants to go.
+        to: SocketAddr,
+        /// What earlier connections showed.
+        port: &'p PortLive,
+    },
+}
+
 /// What a connection turned out to be.
 pub(super) enum Asked {
     /// HTTP, with the bytes that were read.
     Http(Version, Vec<u8>),
     /// Bytes, with all that was said so far. Boxed, since most flows never hold it for long.
     Bytes(Box<Spoken>),
+    /// Its client waits for a server, and there is none; or the mesh stops.
+    Refused(Refusal),
     /// Nobody said anything, or the client is gone.
     Nothing,
 }
 
-/// Waits for a client that will speak HTTP (or will be told that it does not).
-pub(super) async fn http_version(stream: &TcpStream) -> Asked {
+/// Finds out what a connection is. A stop ends a wait in which the client has said nothing.
+pub(super) async fn ask(shared: &Arc<Shared>, stream: &TcpStream, wanted: Ask<'_>) -> Asked {
     let mut prefix = Vec::new();
-    match timeout(SILENT_FOR, verdict(stream, &mut prefix)).await {
-        Ok(Some(protocol)) => decided(protocol, prefix),
+    let asking = async {
+        match wanted {
+            Ask::Http => http_version(stream, &mut prefix).await,
+            Ask::Tls => tls_name(stream, &mut prefix).await,
+            Ask::Anything { to, port } => {
+                First { shared, stream, to, port, prefix: &mut prefix }.words().await
+            }
+        }
+    };
+    tokio::select! {
+        biased; // what has come is read before it is asked for
+        asked = asking => return asked,
+        () = shared.stop.cancelled() => {}
+    }
+    if prefix.is_empty() {
+        return Asked::Refused(Refusal::Draining);
+    }
+    http_version(stream, &mut prefix).await
+}
+
+/// Waits for a client that will speak HTTP (or will be told that it does not).
+async fn http_version(stream: &TcpStream, prefix: &mut Vec<u8>) -> Asked {
+    match timeout(SILENT_FOR, verdict(stream, prefix)).await {
+        Ok(Some(protocol)) => decided(protocol, take(prefix)),
         Ok(None) | Err(_) => Asked::Nothing,
     }
 }
 
 /// Waits for the ClientHello of a connection that is declared to be TLS.
-pub(super) async fn tls_name(stream: &TcpStream) -> Asked {
-    let mut up = Vec::new();
+async fn tls_name(stream: &TcpStream, up: &mut Vec<u8>) -> Asked {
     let whole = async {
-        while up.len() < LONGEST_HELLO && read_more(stream, &mut up).await {
-            if !matches!(client_hello(&up), Ok(None)) {
+        while up.len() < LONGEST_HELLO && read_more(stream, up).await {
+            if !matches!(client_hello(up), Ok(None)) {
                 break;
             }
         }
     };
     // Even a silent client may have its connection: the port says that it is TLS.
     let _ = timeout(CLIENT_FIRST.max(HELLO_FOR), whole).await;
-    Asked::Bytes(Box::new(Spoken::client(Protocol::Tls, up)))
+    Asked::Bytes(Box::new(Spoken::client(Protocol::Tls, take(up))))
 }
 
-/// Waits for whoever speaks first.
-pub(super) async fn first_words(
-    shared: &Arc<Shared>,
-    stream: &TcpStream,
+/// A connection of which nobody knows who speaks first.
+struct First<'f> {
+    shared: &'f Arc<Shared>,
+    stream: &'f TcpStream,
     to: SocketAddr,
-    port: &PortLive,
-) -> Asked {
-    let mut prefix = Vec::new();
-    if !port.is_server_first() {
-        match timeout(CLIENT_FIRST, verdict(stream, &mut prefix)).await {
-            Ok(Some(protocol)) => {
-                port.spoke_first(false);
-                return with_name(protocol, prefix, stream).await;
+    port: &'f PortLive,
+    prefix: &'f mut Vec<u8>,
+}
+
+impl First<'_> {
+    /// Waits for whoever speaks first.
+    async fn words(mut self) -> Asked {
+        if !self.port.is_server_first() {
+            match timeout(CLIENT_FIRST, verdict(self.stream, self.prefix)).await {
+                Ok(Some(protocol)) => {
+                    self.port.spoke_first(false);
+                    return with_name(protocol, take(self.prefix), self.stream).await;
+                }
+                Ok(None) => return Asked::Nothing,
+                Err(_) => {}
             }
-            Ok(None) => return Asked::Nothing,
-            Err(_) => {}
+        }
+        self.race().await
+    }
+
+    /// Races one Backend after the other, until one takes the connection.
+    async fn race(&mut self) -> Asked {
+        let shared = self.shared;
+        let (mut tried, mut failed) = (Vec::new(), None);
+        loop {
+            let purpose = Purpose::Race(&tried);
+            let to = Target::Address(self.to);
+            let destination = Destination { to, arrival: Arrival::Captured, purpose };
+            let planned = plan(&shared.live.load(), &destination, now());
+            let hop = match planned {
+                Ok(hop) if shared.is_own(hop.address()) => return self.alone(Refusal::Loop).await,
+                Ok(hop) => hop,
+                Err(refusal) => return self.alone(failed.unwrap_or(refusal)).await,
+            };
+            let live = hop.backend().live.clone();
+            let Some(_place) = live.race() else { return self.client_only().await };
+            shared.metrics.raced.fetch_add(1, Relaxed);
+            let Unreached { refusal, bad } = match contest(shared, self.stream, &hop, self.prefix)
+                .await
+            {
+                Spoke::NoBackend(unreached) => unreached,
+                Spoke::Client(protocol, greeted) => {
+                    self.port.spoke_first(false);
+                    // Tokens are taken for what it turned out to be; a raced connection that
+                    // was not needed is closed.
+                    return match (http(protocol), greeted) {
+                        (None, Some(backend)) => raced(protocol, take(self.prefix), hop, backend),
+                        (_, _) => decided(protocol, take(self.prefix)),
+                    };
+                }
+                Spoke::Server(backend) => {
+                    self.port.spoke_first(true);
+                    return raced(Protocol::Opaque, take(self.prefix), hop, backend);
+                }
+                Spoke::Nobody => {
+                    drop(hop);
+                    return self.client_only().await;
+                }
+                Spoke::Gone => return Asked::Nothing,
+            };
+            let retries = hop.service().policy.retries;
+            tried.push(hop.address());
+            hop.finish(if bad { Outcome::Bad } else { Outcome::Neutral }, now());
+            if !retries.on_connect || tried.len() > usize::from(retries.attempts) {
+                return self.alone(refusal).await;
+            }
+            failed = Some(refusal);
+            shared.metrics.retries.fetch_add(1, Relaxed);
         }
     }
-    race(shared, stream, to, port, prefix).await
-}
 
-async fn race(
-    shared: &Arc<Shared>,
-    stream: &TcpStream,
-    to: SocketAddr,
-    port: &PortLive,
-    mut prefix: Vec<u8>,
-) -> Asked {
-    let destination =
-        Destination { to: Target::Address(to), arrival: Arrival::Captured, purpose: Purpose::Race };
-    let hop = plan(&shared.live.load(), &destination, now()).ok();
-    let Some(hop) = hop.filter(|hop| !shared.is_own(hop.address())) else {
-        return client_only(stream, port, prefix).await;
-    };
-    let live = hop.backend().live.clone();
-    let Some(_place) = live.race() else { return client_only(stream, port, prefix).await };
-    shared.metrics.raced.fetch_add(1, Relaxed);
-    match contest(shared, stream, &hop, &mut prefix).await {
-        Spoke::Client(protocol, greeted) => {
-            port.spoke_first(false);
-            // Tokens are taken for what it turned out to be; a raced connection that was not
-            // needed is closed.
-            match (http(protocol), greeted) {
-                (None, Some(backend)) => raced(protocol, prefix, hop, backend),
-                (_, _) => decided(protocol, prefix),
+    /// There is no server that could speak first. A client that has begun to speak is served as
+    /// any other; one that waits for a greeting is told at once that none will come.
+    async fn alone(&mut self, refusal: Refusal) -> Asked {
+        if self.prefix.is_empty() && !self.port.is_server_first() {
+            match timeout(LAST_WORD, verdict(self.stream, self.prefix)).await {
+                Ok(Some(protocol)) => return decided(protocol, take(self.prefix)),
+                Ok(None) => return Asked::Nothing,
+                Err(_) => {}
             }
         }
-        Spoke::Server(backend) => {
-            port.spoke_first(true);
-            raced(Protocol::Opaque, prefix, hop, backend)
+        match refusal {
+            _ if !self.prefix.is_empty() => self.client_only().await,
+            // A race takes no probe; a call does, or Backends that speak first would stay ejected.
+            Refusal::Unhealthy { .. } => Asked::Bytes(Box::default()),
+            refusal => Asked::Refused(refusal),
         }
-        Spoke::NoBackend { bad } => {
-            hop.finish(if bad { Outcome::Bad } else { Outcome::Neutral }, now());
-            client_only(stream, port, prefix).await
+    }
+
+    async fn client_only(&mut self) -> Asked {
+        match timeout(SILENT_FOR, verdict(self.stream, self.prefix)).await {
+            Ok(Some(protocol)) => {
+                self.port.spoke_first(false);
+                decided(protocol, take(self.prefix))
+            }
+            Ok(None) | Err(_) => Asked::Nothing,
         }
-        Spoke::Nobody => {
-            drop(hop);
-            client_only(stream, port, prefix).await
-        }
-        Spoke::Gone => Asked::Nothing,
     }
 }
 
@@ -143,12 +227,17 @@ enum Spoke {
     /// The client spoke; the server may have said something that decides nothing.
     Client(Protocol, Option<Greeted>),
     Server(Greeted),
-    NoBackend {
-        bad: bool,
-    },
+    NoBackend(Unreached),
     Nobody,
     /// The client left.
     Gone,
+}
+
+/// Why a raced Backend said nothing.
+struct Unreached {
+    refusal: Refusal,
+    /// Whether the Backend is to blame.
+    bad: bool,
 }
 
 /// Waits for both at once.
@@ -166,7 +255,7 @@ async fn contest(shared: &Shared, stream: &TcpStream, hop: &Hop, prefix: &mut Ve
             spoke = &mut server, if greeted.is_none() => match spoke {
                 Ok(backend) if is_http_greeting(&backend.1) => greeted = Some(backend),
                 Ok(backend) => return Spoke::Server(backend),
-                Err(bad) => return Spoke::NoBackend { bad },
+                Err(unreached) => return Spoke::NoBackend(unreached),
             },
             () = sleep_until(until) => return Spoke::Nobody,
         }
@@ -180,34 +269,24 @@ fn raced(protocol: Protocol, prefix: Vec<u8>, hop: Hop, (backend, down): Greeted
     Asked::Bytes(Box::new(spoken))
 }
 
-async fn client_only(stream: &TcpStream, port: &PortLive, mut prefix: Vec<u8>) -> Asked {
-    match timeout(SILENT_FOR, verdict(stream, &mut prefix)).await {
-        Ok(Some(protocol)) => {
-            port.spoke_first(false);
-            decided(protocol, prefix)
-        }
-        Ok(None) | Err(_) => Asked::Nothing,
-    }
-}
-
-/// Dials, and waits for the server's first bytes. `Err(true)` = the Backend did not take the
-/// connection.
-async fn greeting(shared: &Shared, hop: &Hop) -> Result<(TcpStream, Vec<u8>), bool> {
+/// Dials, and waits for the server's first bytes.
+async fn greeting(shared: &Shared, hop: &Hop) -> Result<Greeted, Unreached> {
     let timeout = hop.service().policy.connect_timeout;
-    let backend =
-        shared.dial.tcp(hop.address(), timeout).await.map_err(|error| error.blames_backend())?;
+    let backend = shared
+        .connect(hop.address(), timeout)
+        .await
+        .map_err(|error| Unreached { refusal: error.refusal(), bad: error.blames_backend() })?;
+    let reset = |_| Unreached { refusal: Refusal::BackendReset, bad: true };
     let mut down = Vec::new();
     loop {
         // The client may speak at any time; until then this waits without a buffer.
-        if backend.readable().await.is_err() {
-            return Err(false);
-        }
+        backend.readable().await.map_err(reset)?;
         down.reserve(GREETING);
         match backend.try_read_buf(&mut down) {
             // It closed without a word: the client shall see that too, as a close.
             Ok(_) => return Ok((backend, down)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(true),
+            Err(error) => return Err(reset(error)),
         }
     }
 }
@@ -237,7 +316,8 @@ async fn with_name(protocol: Protocol, mut prefix: Vec<u8>, stream: &TcpStream) 
 /// A client that stops in the middle of what could become HTTP may be waiting for its server:
 /// after [`DECIDE_FOR`] what it said is passed on as bytes.
 async fn verdict(stream: &TcpStream, prefix: &mut Vec<u8>) -> Option<Protocol> {
-    let mut until = None;
+    let deadline = || Instant::from_std(now()) + DECIDE_FOR;
+    let mut until = (!prefix.is_empty()).then(deadline);
     loop {
         if let Verdict::Yes(protocol) = detect(prefix) {
             return Some(protocol);
@@ -249,7 +329,7 @@ async fn verdict(stream: &TcpStream, prefix: &mut Vec<u8>) -> Option<Protocol> {
         if prefix.len() >= LONGEST_PREFIX || !more {
             return (!prefix.is_empty()).then_some(Protocol::Opaque);
         }
-        until.get_or_insert_with(|| Instant::from_std(now()) + DECIDE_FOR);
+        until.get_or_insert_with(deadline);
     }
 }
 

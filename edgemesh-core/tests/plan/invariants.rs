@@ -153,7 +153,7 @@ fn invariant_9_tokens_are_taken_once() {
         let (now, snapshot) = (world.now(), world.snapshot().clone());
         let mut calls = 0;
         for attempt in 0..BURST {
-            let race = plan(&snapshot, &web(Purpose::Race), now);
+            let race = plan(&snapshot, &web(Purpose::Race(&[])), now);
             drop(race.expect("a race takes nothing"));
             let call = attempt == 0 || pattern >> attempt & 1 == 0;
             calls += usize::from(call);

@@ -157,7 +157,7 @@ impl World {
         words.end()?;
         let purpose = match verb {
             "retry" => Purpose::Retry(&tried),
-            "race" => Purpose::Race,
+            "race" => Purpose::Race(&tried),
             _ => Purpose::Call,
         };
         let destination = Destination { to: target(to)?, arrival: Arrival::Captured, purpose };

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::agent::explain::explained;
+use crate::agent::serve::serve_page;
 use crate::agent::{page, views};
 use crate::api;
 use crate::config::AgentConfig;
@@ -219,10 +220,7 @@ async fn serve(state: Arc<State>, admin: TcpListener, page: TcpListener, stop: C
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot serve the admin API"),
         };
-        let serve = axum::serve(listener, router).into_future();
-        if let Some(Err(error)) = stop.run_until_cancelled(serve).await {
-            tracing::error!(%error, "the admin API ended");
-        }
+        stop.run_until_cancelled(serve_page(listener, router)).await;
     };
     tokio::join!(run(admin, api_routes(state.clone())), run(page, probes(state)));
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use edgemesh_core::dns::server::Counters;
 use edgemesh_core::io::now;
 use edgemesh_core::mesh::StoreHealth;
-use edgemesh_core::metrics::{BUCKETS_MICROS, Calls, Carried, Metrics};
+use edgemesh_core::metrics::{BUCKETS_MICROS, Calls, Carried, Histogram, Metrics};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -111,14 +111,11 @@ impl Page {
             MetricType::Histogram,
         )?;
         for (carried, of) in of_each(metrics) {
-            let counts: Vec<u64> = of.duration.counts.iter().map(|c| c.load(Relaxed)).collect();
-            let bounds = BUCKETS_MICROS.iter().map(|micros| *micros as f64 / 1e6);
-            let buckets: Vec<(f64, u64)> =
-                bounds.chain([f64::MAX]).zip(counts.iter().copied()).collect();
+            let (count, buckets) = buckets(&of.duration);
             let sum = of.duration.sum_micros.load(Relaxed) as f64 / 1e6;
             durations
                 .encode_family(&[("protocol", carried.label())])?
-                .encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)?;
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         Ok(())
     }
@@ -163,6 +160,14 @@ impl Page {
     }
 }
 
+/// How many were observed, and how many in each bucket, with its upper bound in seconds.
+fn buckets(histogram: &Histogram) -> (u64, Vec<(f64, u64)>) {
+    let counts: Vec<u64> = histogram.counts.iter().map(|c| c.load(Relaxed)).collect();
+    let bounds = BUCKETS_MICROS.iter().map(|micros| *micros as f64 / 1e6);
+    let all = counts.iter().sum();
+    (all, bounds.chain([f64::INFINITY]).zip(counts).collect())
+}
+
 fn of_each(metrics: &Metrics) -> impl Iterator<Item = (Carried, &Calls)> {
     Carried::ALL.into_iter().map(|carried| (carried, &metrics.calls[carried.index()]))
 }
@@ -199,5 +204,19 @@ impl EncodeMetric for Value {
 
     fn metric_type(&self) -> MetricType {
         MetricType::Counter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Prometheus computes no quantile without the last bucket.
+    #[test]
+    fn histograms_end_in_infinity() {
+        let histogram = Histogram::default();
+        histogram.observe(std::time::Duration::from_secs(60));
+        let (_, buckets) = buckets(&histogram);
+        assert_eq!(buckets.last(), Some(&(f64::INFINITY, 1)));
     }
 }

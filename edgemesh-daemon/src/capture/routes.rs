@@ -90,11 +90,14 @@ impl Routes {
         Ok(any_rule || !batch.is_empty())
     }
 
+    /// New routes before old ones go, and rules only where they differ: at no moment is there no
+    /// way to what was captured and still is.
     fn write(&self, wanted: &Wanted) -> Result<(), CaptureError> {
         let mut batch = String::new();
+        let mut old = String::new();
         for (table, routes) in [(CAPTURED, &wanted.captured), (NAMESERVERS, &wanted.nameservers)] {
             for gone in self.shown(table)?.difference(routes) {
-                batch.push_str(&format!("route del {gone} table {table} proto {PROTOCOL}\n"));
+                old.push_str(&format!("route del {gone} table {table} proto {PROTOCOL}\n"));
             }
             for route in routes {
                 let via = if route.starts_with("throw") { "" } else { &wanted.via };
@@ -102,7 +105,11 @@ impl Routes {
                 batch.push_str(&line);
             }
         }
-        self.batch(&batch)?;
+        self.batch(&(batch + &old))?;
+        let same = self.wanted.as_ref().is_some_and(|before| before.rules == wanted.rules);
+        if same && self.rules()? == wanted.rules.len() {
+            return Ok(());
+        }
         must("ip", &[self.family(), "rule", "flush", "protocol", PROTOCOL], "")?;
         let rules = wanted.rules.iter();
         let batch: String =

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that may wait: 25 ms at 80 k flows a second, which covers a writer that is not scheduled for
-/// a moment; about 1 MiB of text at most, and 80 KiB resident when idle.
-pub const QUEUE: usize = 2048;
+/// Lines that may wait: a dozen ms at 80 k flows a second, which covers a writer that is not scheduled for
+/// a moment; half a MiB of text at most, and 40 KiB resident when idle.
+pub const QUEUE: usize = 1024;
 
 /// How long dropping the writer waits for a reader of stdout that does not read.
 const LAST_WORDS: Duration = Duration::from_secs(1);

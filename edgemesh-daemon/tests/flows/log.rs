@@ -11,13 +11,13 @@ use crate::world::{ONE, World, listen};
 /// status, service, attempts.
 const REQUESTS: &[(&str, &str, &str, &str, u64)] = &[
     ("http://one.default/ok", "ok", "200", "default/one", 1),
-    ("--http2-prior-knowledge http://empty.default/h2", "noBackend", "503", "default/empty", 1),
+    ("--http2-prior-knowledge http://empty.default/h2", "noBackend", "503", "default/empty", 0),
     ("http://one.default/status/404", "ok", "404", "default/one", 1),
     ("http://one.default/status/500", "failed", "500", "default/one", 1),
     ("http://one.default/reset", "backendReset", "502", "default/one", 1),
     ("-m 0.3 http://one.default/wait", "cancelled", "null", "default/one", 1),
     ("-m 0.3 http://one.default/half", "cancelled", "200", "default/one", 1),
-    ("http://empty.default/empty", "noBackend", "503", "default/empty", 1),
+    ("http://empty.default/empty", "noBackend", "503", "default/empty", 0),
     ("http://slow.default/wait?slow", "requestTimeout", "504", "default/slow", 1),
     ("http://dead.default/dead", "connectFailed", "503", "default/dead", 1),
 ];

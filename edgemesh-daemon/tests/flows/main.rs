@@ -18,6 +18,7 @@ mod raw;
 mod servers;
 mod world;
 
+mod accounts;
 mod bad;
 mod explain;
 mod http;

@@ -16,7 +16,7 @@ const REPEATS: &[(&str, u64)] = &[
     ("-X POST -d body http://eager.default/reset", 1),
     ("-X DELETE http://eager.default/status/503", 2),
     ("-X POST http://eager.default/status/503", 1),
-    ("http://meek.default/reset", 1),
+    ("-X POST http://meek.default/reset", 1),
     ("http://meek.default/status/503", 1),
 ];
 

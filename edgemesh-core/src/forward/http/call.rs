@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 use crate::snapshot::Service;
 
 /// A request under way: what its one line in the access log will say. Dropped before its end,
-/// it was cancelled by the client.
+/// it was cancelled by the client, or the mesh cut it.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) origin: Arc<Origin>,
@@ -65,10 +65,10 @@ impl Call {
     }
 
     pub(super) fn plan(&mut self, purpose: Purpose<'_>) -> Result<Hop, Refusal> {
-        self.attempts = self.attempts.saturating_add(1);
         let arrival = self.origin.arrival();
         let destination = Destination { to: self.target(), arrival, purpose };
         let hop = plan(&self.origin.shared.live.load(), &destination, now())?;
+        self.attempts = self.attempts.saturating_add(1);
         self.hop = Some((hop.service().clone(), hop.address(), hop.via()));
         Ok(hop)
     }
@@ -168,7 +168,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         if !self.over {
             let shared = self.origin.shared.clone();
-            self.end(&shared, Ended::Cancelled, None, 0, None);
+            self.end(&shared, shared.dropped(), None, 0, None);
         }
     }
 }

@@ -7,13 +7,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::forward::http::body::{Body, Upload};
 use crate::forward::http::call::Call;
-use crate::forward::http::head::{introduce, strip_hop_by_hop, upgrade, without_userinfo};
+use crate::forward::http::head::{
+    introduce, names_one_host, strip_hop_by_hop, upgrade, without_userinfo,
+};
 use crate::forward::http::upgrade::{self, Wanted};
 use crate::forward::http::upstream::{Answer, Attempt, Failure, Keep};
 use crate::forward::http::{Origin, Towards};
@@ -54,6 +56,7 @@ pub(super) async fn exchange(
     if request.method() == Method::CONNECT && origin.towards == Towards::Named {
         return upgrade::connect(origin, request).await;
     }
+    let one_host = names_one_host(&request);
     let wanted = Wanted::of(&mut request);
     let (parts, body) = request.into_parts();
     let (upload, uploaded) = Upload::new(body);
@@ -62,8 +65,7 @@ pub(super) async fn exchange(
     strip_hop_by_hop(request.headers_mut(), asked.filter(|_| wanted.is_some()));
     introduce(request.headers_mut(), origin.client.ip());
     let mut call = Call::new(origin, &request, uploaded);
-    // RFC 9112 §3.2: which of two would a Backend believe?
-    if request.headers().get_all(HOST).iter().nth(1).is_some() {
+    if !one_host {
         return call.refused(Refusal::BadRequest);
     }
     towards_backend(&mut request, &call);
@@ -182,7 +184,7 @@ impl Failure {
 }
 
 /// Hands the answer to the client.
-fn deliver(mut call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>) -> Response<Body> {
+fn deliver(call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>) -> Response<Body> {
     let Answer { mut response, keep, .. } = answer;
     let status = response.status().as_u16();
     if !is_unwell(status) {
@@ -193,6 +195,10 @@ fn deliver(mut call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>)
         response.headers_mut().remove(CONTENT_LENGTH);
     }
     let became = wanted.filter(|wanted| wanted.granted(&response));
+    if became.is_none() && status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+        hop.finish(Outcome::Bad, now()); // nobody asked for it
+        return call.refused(Refusal::BackendProtocol);
+    }
     let protocol =
         became.as_ref().and_then(|_| response.headers().get(http::header::UPGRADE).cloned());
     if let Some(became) = became {
@@ -207,7 +213,6 @@ fn deliver(mut call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>)
     let grpc_failed = call.grpc && failed_grpc(response.headers());
     let timeout = hop.service().policy.request_timeout;
     let deadline = timeout.map(|t| Box::pin(tokio::time::sleep_until(call.deadline(t))));
-    call.attempts = call.attempts.max(1);
     let ending = Ending { call, hop, keep, status, grpc_failed, deadline };
     response.map(|body| Body::download(body, ending))
 }

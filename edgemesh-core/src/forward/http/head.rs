@@ -28,6 +28,21 @@ pub(super) fn named<B>(request: &Request<B>) -> (&str, Option<u16>) {
     request.headers().get(HOST).map_or(("", None), split_host)
 }
 
+/// Whether a request names one host, as RFC 9112 §3.2 and RFC 9113 §8.3.1 demand: two readers of
+/// two names may disagree about which Service was meant.
+pub(super) fn names_one_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    let agrees = match (request.version(), request.uri().authority(), first) {
+        (Version::HTTP_11, _, None) => false,
+        (Version::HTTP_2, Some(authority), Some(host)) => {
+            host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+        }
+        (_, _, _) => true,
+    };
+    agrees && second.is_none()
+}
+
 /// Host and port of a Host header.
 pub(super) fn split_host(host: &HeaderValue) -> (&str, Option<u16>) {
     let host = host.to_str().unwrap_or("");
@@ -158,6 +173,32 @@ mod tests {
         }
         let absolute = Request::builder().uri("http://a.b:1/").header("host", "c.d");
         assert_eq!(named(&absolute.body(()).unwrap()), ("a.b", Some(1)));
+    }
+
+    #[test]
+    fn one_host_is_named() {
+        use Version as V;
+        let cases: &[(Version, &str, &[&str], bool)] = &[
+            (V::HTTP_11, "/x", &["a"], true),
+            (V::HTTP_11, "/x", &[""], true),
+            (V::HTTP_11, "/x", &[], false),
+            (V::HTTP_11, "/x", &["a", "a"], false),
+            (V::HTTP_11, "http://b/x", &["a"], true), // the absolute form overrules Host
+            (V::HTTP_10, "/x", &[], true),
+            (V::HTTP_10, "/x", &["a", "b"], false),
+            (V::HTTP_2, "http://a:1/x", &[], true),
+            (V::HTTP_2, "http://a:1/x", &["A:1"], true),
+            (V::HTTP_2, "http://a:1/x", &["b:1"], false),
+        ];
+        for (version, uri, hosts, want) in cases {
+            let mut request = Request::builder().version(*version).uri(*uri);
+            for host in *hosts {
+                request = request.header("host", *host);
+            }
+            let request = request.body(()).unwrap();
+            assert_eq!(names_one_host(&request), *want, "{version:?} {uri} {hosts:?}");
+        }
+        assert_eq!(without_userinfo(&Authority::from_static("me:secret@b:1")), "b:1");
     }
 
     #[test]

@@ -63,6 +63,13 @@ struct Http2 {
 #[derive(Debug)]
 pub(super) struct StreamPlace(Arc<AtomicUsize>);
 
+impl StreamPlace {
+    /// Which connection it is on, for [`Multiplexed::forget`].
+    pub(super) fn connection(&self) -> Arc<AtomicUsize> {
+        self.0.clone()
+    }
+}
+
 impl Drop for StreamPlace {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
@@ -182,6 +189,11 @@ impl Multiplexed {
         connection.used = now;
         connection.streams.fetch_add(1, Relaxed);
         Some((connection.sender.clone(), StreamPlace(connection.streams.clone())))
+    }
+
+    /// Shares a connection no longer.
+    pub(super) fn forget(&self, connection: &Arc<AtomicUsize>) {
+        self.open.lock().retain(|c| !Arc::ptr_eq(&c.streams, connection));
     }
 
     /// Shares a new connection.

@@ -5,15 +5,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 use crate::forward::http::exchange::exchange;
+use crate::forward::http::turn::{Client, Turn};
 use crate::forward::http::{Origin, Towards};
 use crate::forward::{Access, What};
+use crate::io::Prefixed;
 use crate::metrics::{Carried, Ended};
 use crate::refusal::Refusal;
 
@@ -56,16 +59,24 @@ where
 }
 
 /// Serves the requests of one connection until it ends. A stop lets the request under way end.
-pub async fn serve<S>(origin: Arc<Origin>, stream: S, version: Version)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let io = TokioIo::new(stream);
-    let (stop, served) = (origin.shared.stop.clone(), origin.clone());
+pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Version) {
+    let turn = Arc::<Turn>::default();
+    let io = TokioIo::new(Client::new(stream, turn.clone()));
+    let stop = origin.shared.stop.clone();
+    // Before the connection, so that it is dropped after it.
+    let begun = Begun { origin: origin.clone(), version, turn: turn.clone() };
     let tasks = Tracked(origin.shared.tasks.clone());
     let service = service_fn(move |request| {
-        let origin = origin.clone();
-        async move { Ok::<_, Infallible>(exchange(origin, request).await) }
+        let (origin, in_call) = (origin.clone(), turn.call());
+        async move {
+            let response = exchange(origin, request).await;
+            Ok::<_, Infallible>(response.map(|body| {
+                body.map_err(move |error| {
+                    let _until_the_body_is_dropped = &in_call;
+                    error
+                })
+            }))
+        }
     });
     let ended = match version {
         Version::Http1 => {
@@ -81,6 +92,7 @@ where
                 .half_close(false);
             let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
             tokio::select! {
+                biased; // what was sniffed is read before a stop can find the connection idle
                 ended = connection.as_mut() => ended,
                 () = stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();
@@ -100,6 +112,7 @@ where
                 .keep_alive_interval(PING_EVERY);
             let mut connection = pin!(builder.serve_connection(io, service));
             tokio::select! {
+                biased; // what was sniffed is read before a stop can find the connection idle
                 ended = connection.as_mut() => ended,
                 () = stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();
@@ -110,32 +123,53 @@ where
     };
     if let Err(error) = ended {
         if error.is_parse() || error.is_parse_too_large() {
-            malformed(&served, version);
+            begun.turn.take_partial();
+            begun.end(Ended::Refused(Refusal::BadRequest), Some(Refusal::BadRequest.row().http));
+        } else if error.is_timeout() && begun.turn.take_partial() {
+            begun.end(Ended::Refused(Refusal::BadRequest), None); // hyper says nothing
         }
         tracing::debug!(error = &error as &dyn std::error::Error, "client connection ended");
     }
 }
 
-/// Bytes that are no request never become a call, and still are a flow: hyper answered 400.
-fn malformed(origin: &Origin, version: Version) {
-    origin.shared.ended(&Access {
-        carried: match version {
-            Version::Http1 => Carried::Http1,
-            Version::Http2 => Carried::Http2,
-        },
-        client: origin.client,
-        destination: match origin.towards {
-            Towards::Address(address) => Some(address),
-            Towards::Named => None,
-        },
-        service: None,
-        backend: None,
-        what: What::Bytes,
-        status: Some(Refusal::BadRequest.row().http),
-        ended: Ended::Refused(Refusal::BadRequest),
-        attempts: 0,
-        up: 0,
-        down: 0,
-        took: Duration::ZERO,
-    });
+/// A request that never became a call, and still is a flow: it is malformed, or its head never
+/// became whole. Dropped with part of a head, the client left or the mesh stopped.
+struct Begun {
+    origin: Arc<Origin>,
+    version: Version,
+    turn: Arc<Turn>,
+}
+
+impl Begun {
+    fn end(&self, ended: Ended, status: Option<u16>) {
+        self.origin.shared.ended(&Access {
+            carried: match self.version {
+                Version::Http1 => Carried::Http1,
+                Version::Http2 => Carried::Http2,
+            },
+            client: self.origin.client,
+            destination: match self.origin.towards {
+                Towards::Address(address) => Some(address),
+                Towards::Named => None,
+            },
+            service: None,
+            backend: None,
+            what: What::Bytes,
+            status,
+            ended,
+            attempts: 0,
+            up: 0,
+            down: 0,
+            took: Duration::ZERO,
+        });
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        // On HTTP/2 every call has a stream; a connection's own frames are no flow.
+        if self.version == Version::Http1 && self.turn.take_partial() {
+            self.end(self.origin.shared.dropped(), None);
+        }
+    }
 }

@@ -1,28 +1,27 @@
 //! Connections that stop being HTTP: WebSocket and its like, CONNECT, and the wait for
 //! `100 Continue`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::forward::bytes::{Carriage, Early, Side, Traffic, carry, splice};
+use crate::forward::flow::{Flow, Said};
 use crate::forward::http::Origin;
 use crate::forward::http::answer::refuse;
 use crate::forward::http::body::{Body, Upload};
 use crate::forward::http::call::Call;
 use crate::forward::http::head::{named, upgrade};
-use crate::forward::{Access, Shared, What};
+use crate::forward::http::turn::Client;
 use crate::io::now;
-use crate::metrics::{Carried, Ended};
-use crate::plan::{Destination, Hop, Outcome, Purpose, plan};
-use crate::refusal::Refusal;
+use crate::metrics::Ended;
+use crate::plan::{Hop, Outcome};
 
 /// A client that waits for `100 Continue` gets its body read after this long in any case
 /// (RFC 9110 §10.1.1: it must not wait for ever).
@@ -50,24 +49,71 @@ impl Wanted {
         }
     }
 
-    /// Carries bytes both ways until both sides are done.
-    pub(super) async fn carry(self, theirs: OnUpgrade, mut call: Call, hop: Hop, status: u16) {
-        let shared = call.origin.shared.clone();
-        let (ended, down) = match tokio::try_join!(self.ours, theirs) {
-            Ok((ours, theirs)) => {
-                let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
-                match copy_bidirectional(&mut ours, &mut theirs).await {
-                    Ok((up, down)) => {
-                        call.add_upload(up);
-                        (Ended::Ok, down)
-                    }
-                    Err(_) => (Ended::Cancelled, 0),
-                }
-            }
-            Err(_) => (Ended::Cancelled, 0),
+    /// Carries bytes both ways until both sides are done, or the mesh cuts them.
+    pub(super) async fn carry(self, theirs: OnUpgrade, call: Call, hop: Hop, status: u16) {
+        let cut = call.origin.shared.cut.clone();
+        let traffic = Traffic::default();
+        let mut upgraded = Upgraded { call, hop: Some(hop), status, traffic };
+        let carried = async {
+            let broken = |side| Carriage { up: 0, down: 0, broken: Some(side) };
+            let Ok(ours) = self.ours.await else { return broken(Side::Client) };
+            let Ok(theirs) = theirs.await else { return broken(Side::Backend) };
+            // HTTP/2 has no upgrades, so a Backend's side is always a socket.
+            let Ok(Parts { io, read_buf, .. }) = theirs.downcast::<TokioIo<TcpStream>>() else {
+                return broken(Side::Backend);
+            };
+            tunnel(ours, io.into_inner(), read_buf.into(), &upgraded.traffic).await
         };
-        hop.finish(Outcome::Good, now());
-        call.end(&shared, ended, Some(status), down, None);
+        if let Some(carriage) = cut.run_until_cancelled(carried).await {
+            let (ended, outcome) = carriage.verdict();
+            upgraded.end(ended, outcome);
+        }
+    }
+}
+
+/// Between a client's connection that stopped being HTTP and a Backend's socket; `down` is what
+/// the Backend said already.
+async fn tunnel(
+    ours: hyper::upgrade::Upgraded,
+    backend: TcpStream,
+    down: Vec<u8>,
+    traffic: &Traffic,
+) -> Carriage {
+    match ours.downcast::<TokioIo<Client>>() {
+        Ok(Parts { io, read_buf, .. }) => {
+            let (unread, client) = io.into_inner().into_parts();
+            let mut up = Vec::from(read_buf);
+            up.extend_from_slice(&unread);
+            carry(client, backend, Early { up, down }, traffic).await
+        }
+        Err(stream) => splice(TokioIo::new(stream), backend, down, traffic).await,
+    }
+}
+
+/// A request whose connection became something else. Dropped before its end, the mesh cut it.
+struct Upgraded {
+    call: Call,
+    /// `None` once it ended.
+    hop: Option<Hop>,
+    status: u16,
+    traffic: Traffic,
+}
+
+impl Upgraded {
+    fn end(&mut self, ended: Ended, outcome: Outcome) {
+        let Some(hop) = self.hop.take() else { return };
+        let Carriage { up, down, .. } = self.traffic.so_far();
+        self.call.add_upload(up);
+        let shared = self.call.origin.shared.clone();
+        self.call.end(&shared, ended, Some(self.status), down, None);
+        hop.finish(outcome, now());
+    }
+}
+
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        let ended = self.call.origin.shared.dropped();
+        self.end(ended, Outcome::Neutral);
     }
 }
 
@@ -89,81 +135,33 @@ pub(super) fn wait_for_continue(request: &mut Request<Upload>) {
     }));
 }
 
-/// `CONNECT svc.ns:port` at the explicit proxy: a connection of bytes to a Service.
+/// `CONNECT svc.ns:port` at the explicit proxy: a connection of bytes to a Service. A client that
+/// leaves while it is dialled drops this, and with it the flow.
 pub(super) async fn connect(origin: Arc<Origin>, mut request: Request<Incoming>) -> Response<Body> {
-    let began = now();
     let (host, port) = named(&request);
-    let purpose = Purpose::Call;
-    let destination =
-        Destination { to: origin.target(host, port), arrival: origin.arrival(), purpose };
-    let planned = plan(&origin.shared.live.load(), &destination, now());
-    let dialled = match planned {
-        Ok(hop) => dial(&origin.shared, hop).await,
-        Err(refusal) => Err(refusal),
-    };
-    let (hop, mut backend) = match dialled {
-        Ok(dialled) => dialled,
+    let mut flow = Flow::begin(&origin.shared, origin.client, None);
+    flow.said = Said::Connect(host.into());
+    let backend = match flow.reach(origin.target(host, port), origin.arrival()).await {
+        Ok(backend) => backend,
         Err(refusal) => {
             let response = refuse(refusal, None, false, request.version());
-            let tunnel = Tunnel { origin, began, host: host.into() };
-            tunnel.end(Ended::Refused(refusal), None, response.status().as_u16(), (0, 0));
+            flow.status = Some(response.status().as_u16());
+            flow.end(Ended::Refused(refusal));
             return response;
         }
     };
-    let tunnel = Tunnel { origin: origin.clone(), began, host: host.into() };
+    flow.status = Some(200);
     let ours = hyper::upgrade::on(&mut request);
-    origin.shared.tasks.spawn(async move {
-        let carried = match ours.await {
-            Ok(ours) => copy_bidirectional(&mut TokioIo::new(ours), &mut backend).await.ok(),
-            Err(_) => None,
-        };
-        let ended = if carried.is_some() { Ended::Ok } else { Ended::Cancelled };
-        tunnel.end(ended, Some(&hop), 200, carried.unwrap_or_default());
-        hop.finish(Outcome::Good, now());
-    });
-    Response::new(Body::empty())
-}
-
-async fn dial(shared: &Shared, hop: Hop) -> Result<(Hop, tokio::net::TcpStream), Refusal> {
-    if shared.is_own(hop.address()) {
-        return Err(Refusal::Loop);
-    }
-    match shared.dial.tcp(hop.address(), hop.service().policy.connect_timeout).await {
-        Ok(stream) => Ok((hop, stream)),
-        Err(error) => {
-            let bad = error.blames_backend();
-            hop.finish(if bad { Outcome::Bad } else { Outcome::Neutral }, now());
-            Err(error.refusal())
+    let shared = origin.shared.clone();
+    shared.tasks.spawn(shared.cut.clone().run_until_cancelled_owned(async move {
+        let _place = origin; // in the mesh, until the tunnel ends
+        match ours.await {
+            Ok(ours) => {
+                let carriage = tunnel(ours, backend, Vec::new(), &flow.traffic).await;
+                flow.carried(carriage);
+            }
+            Err(_) => flow.end(Ended::Cancelled),
         }
-    }
-}
-
-/// What the line of a CONNECT says.
-struct Tunnel {
-    origin: Arc<Origin>,
-    began: Instant,
-    host: Box<str>,
-}
-
-impl Tunnel {
-    fn end(&self, ended: Ended, hop: Option<&Hop>, status: u16, (up, down): (u64, u64)) {
-        let shared = &self.origin.shared;
-        shared.metrics.bytes_up.fetch_add(up, Ordering::Relaxed);
-        shared.metrics.bytes_down.fetch_add(down, Ordering::Relaxed);
-        let backend: Option<(SocketAddr, _)> = hop.map(|hop| (hop.address(), hop.via()));
-        shared.ended(&Access {
-            carried: Carried::Opaque,
-            client: self.origin.client,
-            destination: None,
-            service: hop.map(|hop| &hop.service().name),
-            backend,
-            what: What::Request { method: "CONNECT", host: &self.host, path: "", id: "" },
-            status: Some(status),
-            ended,
-            attempts: 1,
-            up,
-            down,
-            took: now().saturating_duration_since(self.began),
-        });
-    }
+    }));
+    Response::new(Body::empty())
 }

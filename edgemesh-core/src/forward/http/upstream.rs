@@ -2,6 +2,7 @@
 
 mod connect;
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ use crate::refusal::Refusal;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Kept connections that may hand a request back unsent before a new one is made.
 const STALE_TRIES: usize = 4;
+/// How often one Backend may say that it did not process a stream before another is asked.
+const REFUSED_TRIES: usize = 1;
 
 /// One attempt at a call.
 pub(super) struct Attempt<'a> {
@@ -90,8 +93,8 @@ impl Attempt<'_> {
             if sender.ready().await.is_err() {
                 continue;
             }
-            // The Backend may be closing an older connection at this very moment.
-            let copy = (may_repeat && (self.spare || age >= FRESH_FOR)).then(|| copy(&request));
+            // The Backend may be closing the connection at this very moment.
+            let copy = may_repeat.then(|| copy(&request));
             let uploaded = request.body().uploaded();
             match self.head(&uploaded, sender.try_send_request(request)).await? {
                 Ok(response) => {
@@ -100,12 +103,12 @@ impl Attempt<'_> {
                 Err(mut error) => match (error.take_message(), copy) {
                     (Some(unsent), _) => request = unsent,
                     // Once: a request that breaks its Backend must not break several.
-                    (None, Some(again)) => {
+                    (None, Some(again)) if age >= FRESH_FOR || was_closed(error.error()) => {
                         request = again;
                         may_repeat = false;
                         break;
                     }
-                    (None, None) => return Err(broken(error.error())),
+                    (None, _) => return Err(broken(error.error())),
                 },
             }
         }
@@ -125,11 +128,32 @@ impl Attempt<'_> {
         }
     }
 
-    async fn send_http2(&self, request: Request<Upload>) -> Result<Answer, Failure> {
-        let (mut sender, place) = match self.stream().await {
-            Ok(stream) => stream,
-            Err(failure) => return Err(Failure { again: Some(request), ..failure }),
-        };
+    /// What a Backend did not process is safe to send again, and to the same one: it may only have
+    /// been done with the connection.
+    async fn send_http2(&self, mut request: Request<Upload>) -> Result<Answer, Failure> {
+        let mut tries = 0;
+        loop {
+            let stream = match self.stream().await {
+                Ok(stream) => stream,
+                Err(failure) => return Err(Failure { again: Some(request), ..failure }),
+            };
+            let connection = stream.1.connection();
+            match self.send_stream(stream, request).await {
+                Err(Failure { again: Some(again), sent: false, .. }) if tries < REFUSED_TRIES => {
+                    // It may be ending and not know yet; what is under way on it goes on.
+                    self.shared.pools.http2(self.hop.address()).forget(&connection);
+                    (request, tries) = (again, tries + 1);
+                }
+                answered_or_not => return answered_or_not,
+            }
+        }
+    }
+
+    async fn send_stream(
+        &self,
+        (mut sender, place): (http2::SendRequest<Upload>, StreamPlace),
+        request: Request<Upload>,
+    ) -> Result<Answer, Failure> {
         // What a Backend says that it did not process may be sent again whatever it is, unless
         // its body is gone; what may have been processed only if repeating does no harm.
         let may_repeat = self.may_repeat(&request);
@@ -205,6 +229,13 @@ impl Attempt<'_> {
         let policy = &self.hop.service().policy.retries;
         request.body().is_empty() && (is_idempotent(request.method()) || policy.non_idempotent)
     }
+}
+
+/// Whether a kept connection was closed in order, as servers do with idle ones: the request may
+/// have crossed that close. Linux says EPIPE where a reset came after it.
+fn was_closed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
+    error.is_incomplete_message() || source.is_some_and(|s| s.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn broken(error: &hyper::Error) -> Failure {

@@ -67,7 +67,7 @@ async fn dial(attempt: &Attempt<'_>) -> Result<TcpStream, Failure> {
         return Err(failure(Refusal::RequestTimeout, false));
     }
     let timeout = left.map_or(timeout, |left| left.min(timeout));
-    shared.dial.tcp(hop.address(), timeout).await.map_err(|error| {
+    shared.connect(hop.address(), timeout).await.map_err(|error| {
         tracing::debug!(error = &error as &dyn std::error::Error, "no connection to the backend");
         failure(error.refusal(), error.blames_backend())
     })

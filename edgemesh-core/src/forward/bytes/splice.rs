@@ -1,0 +1,104 @@
+//! Carries bytes where the client's side is a stream of HTTP/2, and no socket of its own.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::forward::bytes::{Carriage, SMALL, Side, Traffic};
+use crate::listen::reset_on_close;
+
+/// As [`carry`](super::carry), where the client's side is no socket of its own but a stream of HTTP/2.
+///
+/// Such a stream cannot be reset from here: where the Backend broke, it is dropped without a
+/// shutdown, which is the nearest to a reset that it has.
+pub async fn splice<C>(
+    mut client: C,
+    mut backend: TcpStream,
+    early: Vec<u8>,
+    traffic: &Traffic,
+) -> Carriage
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let broken = async {
+        client.write_all(&early).await.map_err(|_| Side::Client)?;
+        traffic.down.fetch_add(early.len() as u64, Relaxed);
+        let (from_client, to_client) = tokio::io::split(&mut client);
+        let (from_backend, to_backend) = backend.split();
+        let up = one_way(from_client, to_backend, &traffic.up, [Side::Client, Side::Backend]);
+        let down = one_way(from_backend, to_client, &traffic.down, [Side::Backend, Side::Client]);
+        tokio::try_join!(up, down)
+    };
+    let broken = broken.await.err();
+    if broken == Some(Side::Client) {
+        reset_on_close(&backend);
+    }
+    traffic.ended(broken)
+}
+
+/// One direction of a [`splice`]; fails with the side that broke.
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    carried: &AtomicU64,
+    [source, target]: [Side; 2],
+) -> Result<(), Side> {
+    let mut buffer = vec![0; SMALL];
+    loop {
+        let n = from.read(&mut buffer).await.map_err(|_| source)?;
+        if n == 0 {
+            to.shutdown().await.ok(); // it may be gone, which its own direction reports
+            return Ok(());
+        }
+        match to.write_all(&buffer[..n]).await {
+            Ok(()) => carried.fetch_add(n as u64, Relaxed),
+            // It ended in order and takes no more; what it said is still to be passed on.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(_) => return Err(target),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (dialled, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_spliced_stream_ends_as_its_sides_do() {
+        for breaks in [None, Some(Side::Client), Some(Side::Backend)] {
+            let (client, near) = pair().await;
+            let (far, backend) = pair().await;
+            let traffic = Traffic::default();
+            let talk = async {
+                let (mut client, mut backend) = (client, backend);
+                client.write_all(b"ping").await.unwrap();
+                backend.read_exact(&mut [0; 4]).await.unwrap();
+                client.read_exact(&mut [0; 6]).await.unwrap();
+                match breaks {
+                    Some(Side::Client) => reset_on_close(&client),
+                    Some(Side::Backend) => reset_on_close(&backend),
+                    None => {}
+                }
+                if breaks == Some(Side::Backend) {
+                    drop(backend);
+                    assert!(!matches!(client.read(&mut [0]).await, Ok(1)));
+                } else {
+                    drop(client);
+                    assert_eq!(backend.read(&mut [0]).await.is_err(), breaks.is_some());
+                }
+            };
+            let spliced = splice(near, far, b"hello ".into(), &traffic);
+            let (carriage, ()) = tokio::join!(spliced, talk);
+            assert_eq!(carriage, Carriage { up: 4, down: 6, broken: breaks });
+        }
+    }
+}
