@@ -16,19 +16,19 @@ use crate::log::checked_filter;
 /// Where the admin API is unless `--admin` says otherwise.
 pub const DEFAULT_ADMIN: &str = "http://127.0.0.1:15000";
 
-/// An edge service mesh: applications call services by name, on one machine or across many
+/// Widest help, on however wide a terminal.
+const MAX_WIDTH: usize = 80;
+
+/// An edge service mesh: call services by name, on one machine or many
 #[derive(Debug, Parser)]
 #[command(
     name = "edgemesh",
     version,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
+    max_term_width = MAX_WIDTH,
     after_help = "Exit codes: 0 fine, 1 failed (a bad configuration file too), 2 wrong usage."
 )]
 pub struct Cli {
-    /// Admin API that get, explain and status ask
-    #[arg(long, global = true, value_name = "URL", default_value = DEFAULT_ADMIN)]
-    pub admin: String,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -41,10 +41,10 @@ pub enum Command {
     Agent(AgentArgs),
     /// List what the agent knows
     Get(GetArgs),
-    /// Show one routing decision, step by step; nothing is sent and no counter moves
+    /// Show one routing decision, step by step; nothing is sent
     Explain(ExplainArgs),
-    /// Show revision, data age, capture, refusals and what is wrong with records
-    Status(OutputArgs),
+    /// Show revision, data age, capture, refusals and faulty records
+    Status(StatusArgs),
     /// Validate a configuration file and print what it amounts to
     Check(ConfigArgs),
     /// The iptables rules: as reviewed text, or applied
@@ -56,6 +56,14 @@ pub enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+/// Whom a reading command asks.
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// The agent's admin API
+    #[arg(long = "admin", value_name = "URL", default_value = DEFAULT_ADMIN)]
+    pub url: String,
 }
 
 /// Where the configuration is.
@@ -106,6 +114,20 @@ pub struct GetArgs {
     /// Only this namespace; all of them without
     #[arg(short, long, value_name = "NS")]
     pub namespace: Option<String>,
+    /// Whom it asks.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Whom it asks.
+    #[command(flatten)]
+    pub admin: AdminArgs,
     /// How it is printed.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -121,6 +143,7 @@ pub struct OutputArgs {
 
 /// `explain`
 #[derive(Debug, Args)]
+#[command(after_help = "No counter moves. A refusal is an answer too: the exit code is 0.")]
 pub struct ExplainArgs {
     /// What would be called, such as http://hello.default/ or redis.default:6379
     #[arg(value_name = "URL|HOST:PORT", value_parser = destination)]
@@ -131,6 +154,9 @@ pub struct ExplainArgs {
     /// Who calls; this machine without
     #[arg(long, value_name = "IP")]
     pub from: Option<IpAddr>,
+    /// Whom it asks.
+    #[command(flatten)]
+    pub admin: AdminArgs,
     /// How it is printed.
     #[command(flatten)]
     pub output: OutputArgs,

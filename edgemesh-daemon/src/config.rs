@@ -98,6 +98,8 @@ pub struct Environment {
     pub node_name: Option<String>,
     /// This machine's host name, the last resort for `node`.
     pub hostname: Option<String>,
+    /// `$COLUMNS`: how wide answers may be where stdout is no terminal.
+    pub columns: Option<String>,
 }
 
 impl Environment {
@@ -108,6 +110,7 @@ impl Environment {
         Self {
             node_name: std::env::var("NODE_NAME").ok(),
             hostname: hostname.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()),
+            columns: std::env::var("COLUMNS").ok(),
         }
     }
 }

@@ -54,9 +54,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => Ok(say::answer(&load(&args)?.to_yaml())?),
         Command::Completions { shell } => completions(shell),
-        Command::Get(args) => ask(&cli.admin, async |admin| read::get(admin, &args).await),
-        Command::Explain(args) => ask(&cli.admin, async |admin| read::explain(admin, &args).await),
-        Command::Status(args) => ask(&cli.admin, async |admin| read::status(admin, &args).await),
+        Command::Get(args) => ask(&args.admin.url, async |admin| read::get(admin, &args).await),
+        Command::Explain(args) => {
+            ask(&args.admin.url, async |admin| read::explain(admin, &args).await)
+        }
+        Command::Status(args) => {
+            ask(&args.admin.url, async |admin| read::status(admin, &args).await)
+        }
     };
     done.map(|()| ExitCode::SUCCESS)
 }

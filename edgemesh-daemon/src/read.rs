@@ -13,7 +13,7 @@ use crate::api::Status;
 use crate::cli::ExplainArgs;
 use crate::cli::GetArgs;
 use crate::cli::Kind;
-use crate::cli::OutputArgs;
+use crate::cli::StatusArgs;
 use crate::client::Admin;
 use crate::client::query_escape;
 use crate::say;
@@ -36,9 +36,9 @@ pub async fn get(admin: &Admin, args: &GetArgs) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// No answer.
-pub async fn status(admin: &Admin, args: &OutputArgs) -> anyhow::Result<String> {
+pub async fn status(admin: &Admin, args: &StatusArgs) -> anyhow::Result<String> {
     let status: Status = admin.get("/v1/status").await?;
-    show::render(&status, args.output, |status| show::status(status, say::width()))
+    show::render(&status, args.output.output, |status| show::status(status, say::width()))
 }
 
 /// `explain`

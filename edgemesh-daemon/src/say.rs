@@ -3,7 +3,9 @@
 use std::io;
 use std::io::Write;
 
-/// Width of tables where the output is no terminal.
+use crate::config::Environment;
+
+/// Width of tables where the output is no terminal and nobody says otherwise.
 const PIPED_WIDTH: u16 = 100;
 
 /// Narrowest table: below it a column would be a letter wide.
@@ -32,10 +34,38 @@ pub fn complain(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "edgemesh: {line}");
 }
 
-/// How wide a table may be: the terminal's width, or 100 columns in a pipe.
+/// How wide a table may be: the terminal's width; in a pipe `$COLUMNS`, else 100 columns.
 pub fn width() -> u16 {
-    match rustix::termios::tcgetwinsize(io::stdout()) {
-        Ok(size) if size.ws_col > 0 => size.ws_col.max(MIN_WIDTH),
-        Ok(_) | Err(_) => PIPED_WIDTH,
+    let terminal = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col);
+    width_of(terminal, Environment::of_process().columns.as_deref())
+}
+
+fn width_of(terminal: Option<u16>, columns: Option<&str>) -> u16 {
+    let told = terminal
+        .filter(|width| *width > 0)
+        .or_else(|| columns?.parse().ok().filter(|width| *width > 0));
+    told.map_or(PIPED_WIDTH, |width| width.max(MIN_WIDTH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terminal_wins_over_columns_over_100() {
+        let cases = [
+            (Some(120), Some("80"), 120),
+            (Some(0), Some("80"), 80),
+            (None, Some("80"), 80),
+            (None, Some("20"), MIN_WIDTH),
+            (Some(20), None, MIN_WIDTH),
+            (None, Some("0"), PIPED_WIDTH),
+            (None, Some("wide"), PIPED_WIDTH),
+            (None, Some("99999"), PIPED_WIDTH),
+            (None, None, PIPED_WIDTH),
+        ];
+        for (terminal, columns, want) in cases {
+            assert_eq!(width_of(terminal, columns), want, "{terminal:?} {columns:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ fn edgemesh(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_edgemesh"))
         .args(args)
         .env_remove("NODE_NAME")
+        .env_remove("COLUMNS")
         .output()
         .expect("the binary runs")
 }
@@ -41,7 +42,29 @@ fn help_is_what_it_was() {
     let listed = stdout(&top);
     let listed = listed.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = listed.take_while(|line| !line.is_empty()).count();
-    assert_eq!(listed, commands.len(), "a command without a golden help");
+    assert_eq!(listed, commands.len() + 1, "a command (but help) without a golden help");
+}
+
+#[test]
+fn help_is_at_most_80_wide_names_admin_where_it_counts_and_is_a_command_too() {
+    let reading = ["get", "explain", "status"];
+    let others = ["agent", "check", "redirect", "demo", "completions"];
+    for command in reading.into_iter().chain(others) {
+        let long = stdout(&edgemesh(&[command, "--help"]));
+        assert_eq!(stdout(&edgemesh(&["help", command])), long, "{command}");
+        assert_eq!(long.contains("--admin"), reading.contains(&command), "{long}");
+    }
+    assert_eq!(stdout(&edgemesh(&["help"])), stdout(&edgemesh(&["--help"])));
+    for args in ["", "agent", "get", "explain", "status", "check", "redirect", "demo"] {
+        for flag in ["-h", "--help"] {
+            let args: Vec<_> = args.split_whitespace().chain([flag]).collect();
+            let help = stdout(&edgemesh(&args));
+            let widest = help.lines().map(|line| line.chars().count()).max();
+            assert!((1..=80).contains(&widest.unwrap_or(0)), "{args:?}: {widest:?}\n{help}");
+        }
+    }
+    let explain = stdout(&edgemesh(&["explain", "-h"]));
+    assert!(explain.contains("A refusal is an answer too: the exit code is 0."), "{explain}");
 }
 
 #[test]
@@ -67,6 +90,7 @@ fn exit_codes_are_0_fine_1_failed_2_usage() {
         (&["agent", "--config", "f", "--log", "info,"], 2, "no log filter"),
         (&["status", "--admin", "https://127.0.0.1:1"], 1, "not http://HOST:PORT"),
         (&["status", "--admin", "127.0.0.1"], 1, "not http://HOST:PORT"),
+        (&["check", "--config", "f", "--admin", "http://127.0.0.1:1"], 2, "--admin"),
         (
             &["check", missing[0], missing[1]],
             1,
@@ -245,7 +269,7 @@ fn reading_commands_ask_and_show() {
     ];
     for (args, answer, line, code, words) in cases {
         let (url, served) = agent(answer);
-        let output = edgemesh(&[&["--admin", &url], args].concat());
+        let output = edgemesh(&[args, &["--admin", &url]].concat());
         let asked = served.join().expect("the agent");
         assert!(asked.starts_with(line), "{args:?} asked {asked}");
         let said = stdout(&output) + &stderr(&output);

@@ -15,7 +15,11 @@ use edgemesh_daemon::config::Source;
 use edgemesh_daemon::config::load;
 
 fn environment(node_name: Option<&str>) -> Environment {
-    Environment { node_name: node_name.map(str::to_owned), hostname: Some("Box-7.local".into()) }
+    Environment {
+        node_name: node_name.map(str::to_owned),
+        hostname: Some("Box-7.local".into()),
+        columns: None,
+    }
 }
 
 fn problems(text: &str) -> String {
@@ -258,7 +262,7 @@ fn a_wrong_name_is_reported_where_it_came_from() {
         (environment(Some("A")), None, "$NODE_NAME: node: "),
         (environment(None), Some("A".to_owned()), "--node: node: "),
         (
-            Environment { hostname: Some("a_b".into()), node_name: None },
+            Environment { hostname: Some("a_b".into()), ..Environment::default() },
             None,
             "this machine's host name: node: ",
         ),
