@@ -29,6 +29,9 @@ const MAX_WIDTH: usize = 80;
     after_help = "Exit codes: 0 fine, 1 failed (a bad configuration file too), 2 wrong usage."
 )]
 pub struct Cli {
+    /// `--admin` before the command, as scripts may have it; after the command is what help shows.
+    #[arg(long = "admin", id = "admin_before", hide = true)]
+    pub admin_before: Option<String>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -61,9 +64,9 @@ pub enum Command {
 /// Whom a reading command asks.
 #[derive(Debug, Args)]
 pub struct AdminArgs {
-    /// The agent's admin API
-    #[arg(long = "admin", value_name = "URL", default_value = DEFAULT_ADMIN)]
-    pub url: String,
+    /// The agent's admin API [default: http://127.0.0.1:15000]
+    #[arg(long = "admin", value_name = "URL")]
+    pub url: Option<String>,
 }
 
 /// Where the configuration is.

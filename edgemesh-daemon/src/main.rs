@@ -8,10 +8,12 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use edgemesh_daemon::agent;
+use edgemesh_daemon::cli::AdminArgs;
 use edgemesh_daemon::cli::AgentArgs;
 use edgemesh_daemon::cli::Cli;
 use edgemesh_daemon::cli::Command;
 use edgemesh_daemon::cli::ConfigArgs;
+use edgemesh_daemon::cli::DEFAULT_ADMIN;
 use edgemesh_daemon::cli::GetArgs;
 use edgemesh_daemon::cli::Kind;
 use edgemesh_daemon::cli::RedirectArgs;
@@ -48,18 +50,20 @@ fn reject_useless(cli: &Cli) {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let before = cli.admin_before.unwrap_or_else(|| DEFAULT_ADMIN.into());
+    let at = |admin: &AdminArgs| admin.url.clone().unwrap_or_else(|| before.clone());
     let done = match cli.command {
         Command::Agent(args) => return agent(&args),
         Command::Redirect(args) => redirect(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => Ok(say::answer(&load(&args)?.to_yaml())?),
         Command::Completions { shell } => completions(shell),
-        Command::Get(args) => ask(&args.admin.url, async |admin| read::get(admin, &args).await),
+        Command::Get(args) => ask(&at(&args.admin), async |admin| read::get(admin, &args).await),
         Command::Explain(args) => {
-            ask(&args.admin.url, async |admin| read::explain(admin, &args).await)
+            ask(&at(&args.admin), async |admin| read::explain(admin, &args).await)
         }
         Command::Status(args) => {
-            ask(&args.admin.url, async |admin| read::status(admin, &args).await)
+            ask(&at(&args.admin), async |admin| read::status(admin, &args).await)
         }
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -90,6 +90,7 @@ fn exit_codes_are_0_fine_1_failed_2_usage() {
         (&["agent", "--config", "f", "--log", "info,"], 2, "no log filter"),
         (&["status", "--admin", "https://127.0.0.1:1"], 1, "not http://HOST:PORT"),
         (&["status", "--admin", "127.0.0.1"], 1, "not http://HOST:PORT"),
+        (&["--admin", "127.0.0.1", "status"], 1, "not http://HOST:PORT"),
         (&["check", "--config", "f", "--admin", "http://127.0.0.1:1"], 2, "--admin"),
         (
             &["check", missing[0], missing[1]],
