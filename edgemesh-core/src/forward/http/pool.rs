@@ -160,21 +160,6 @@ impl Pools {
             shard.http2.clear();
         }
     }
-
-    /// Idle and shared connections, for `status`.
-    pub fn len(&self) -> usize {
-        let of = |shard: &Mutex<Shard>| {
-            let shard = shard.lock();
-            shard.http1.values().map(Vec::len).sum::<usize>()
-                + shard.http2.values().map(|all| all.open.lock().len()).sum::<usize>()
-        };
-        self.shards.iter().map(of).sum()
-    }
-
-    /// Whether no connection is kept.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 impl Multiplexed {

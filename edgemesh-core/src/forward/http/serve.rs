@@ -80,17 +80,7 @@ pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Ve
     });
     let ended = match version {
         Version::Http1 => {
-            let mut builder = http1::Builder::new();
-            builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .max_buf_size(MAX_BUFFER)
-                .max_headers(MAX_HEADERS)
-                // A close of the client's side ends the request under way. hyper would otherwise not
-                // look at the client again until the answer comes, and could tell neither a client
-                // that is gone nor one that was reset.
-                .half_close(false);
-            let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
+            let mut connection = pin!(http1().serve_connection(io, service).with_upgrades());
             tokio::select! {
                 biased; // what was sniffed is read before a stop can find the connection idle
                 ended = connection.as_mut() => ended,
@@ -101,16 +91,7 @@ pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Ve
             }
         }
         Version::Http2 => {
-            let mut builder = http2::Builder::new(tasks);
-            builder
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(MAX_STREAMS)
-                .initial_stream_window_size(WINDOW_STREAM)
-                .initial_connection_window_size(WINDOW_CONNECTION)
-                .max_header_list_size(MAX_BUFFER as u32)
-                .max_send_buf_size(MAX_BUFFER)
-                .keep_alive_interval(PING_EVERY);
-            let mut connection = pin!(builder.serve_connection(io, service));
+            let mut connection = pin!(http2(tasks).serve_connection(io, service));
             tokio::select! {
                 biased; // what was sniffed is read before a stop can find the connection idle
                 ended = connection.as_mut() => ended,
@@ -130,6 +111,35 @@ pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Ve
         }
         tracing::debug!(error = &error as &dyn std::error::Error, "client connection ended");
     }
+}
+
+/// hyper's side of an HTTP/1 client, with every wait and size bounded.
+fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
+        .max_headers(MAX_HEADERS)
+        // A close of the client's side ends the request under way. hyper would otherwise not
+        // look at the client again until the answer comes, and could tell neither a client
+        // that is gone nor one that was reset.
+        .half_close(false);
+    builder
+}
+
+/// hyper's side of an HTTP/2 client, with every wait and size bounded.
+fn http2(tasks: Tracked) -> http2::Builder<Tracked> {
+    let mut builder = http2::Builder::new(tasks);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(WINDOW_STREAM)
+        .initial_connection_window_size(WINDOW_CONNECTION)
+        .max_header_list_size(MAX_BUFFER as u32)
+        .max_send_buf_size(MAX_BUFFER)
+        .keep_alive_interval(PING_EVERY);
+    builder
 }
 
 /// A request that never became a call, and still is a flow: it is malformed, or its head never
