@@ -87,7 +87,7 @@ pub struct Access<'a> {
     pub up: u64,
     /// Bytes to the client.
     pub down: u64,
-    /// From the first byte to the last.
+    /// From the head of a request, or from the accept of a connection, to the end.
     pub took: Duration,
 }
 

@@ -106,7 +106,7 @@ impl Page {
         }
         let mut durations = out.encode_descriptor(
             "call_duration_seconds",
-            "How long calls took, from the first byte to the last",
+            "How long calls took, from the head of a request or the accept of a connection",
             None,
             MetricType::Histogram,
         )?;

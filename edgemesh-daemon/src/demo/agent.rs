@@ -99,7 +99,7 @@ impl Setup {
             Some(true) => Ok((agent, now() - begin)),
             Some(false) => bail!("the agent ended: {}", last_words(world)),
             None => match agent.status(world) {
-                Ok(status) => bail!("the agent waits for {}", status.not_ready.join(", ")),
+                Ok(status) => bail!("the agent is not ready: {}", status.not_ready.join(", ")),
                 Err(error) => Err(error).context("the agent does not get ready"),
             },
         }
