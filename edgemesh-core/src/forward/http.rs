@@ -6,13 +6,18 @@
 mod answer;
 mod body;
 mod call;
+mod deadline;
+mod ending;
 mod exchange;
 mod head;
 mod pool;
+mod replay;
 mod serve;
 mod turn;
 mod upgrade;
+mod upload;
 mod upstream;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -10,8 +10,10 @@ use http::header::HOST;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 
 use crate::forward::http::answer::{is_grpc, refuse};
-use crate::forward::http::body::{Body, Fault, Upload, Uploaded};
+use crate::forward::http::body::Body;
+use crate::forward::http::deadline::{Deadline, asked};
 use crate::forward::http::head::{REQUEST_ID, split_host, without_userinfo};
+use crate::forward::http::upload::{Fault, Upload, Uploaded};
 use crate::forward::http::{Origin, Towards};
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
@@ -33,6 +35,8 @@ pub(super) struct Call {
     id: Option<HeaderValue>,
     pub(super) version: Version,
     pub(super) grpc: bool,
+    /// How long a gRPC client is willing to wait.
+    pub(super) grpc_timeout: Option<Duration>,
     pub(super) attempts: u8,
     hop: Option<(Arc<Service>, SocketAddr, Via)>,
     pub(super) uploaded: Arc<Uploaded>,
@@ -47,6 +51,7 @@ impl Call {
     ) -> Self {
         let version = request.version();
         let http2 = version == Version::HTTP_2;
+        let grpc = is_grpc(request.headers());
         Self {
             origin,
             carried: if http2 { Carried::Http2 } else { Carried::Http1 },
@@ -56,7 +61,8 @@ impl Call {
             host: request.headers().get(HOST).cloned(),
             id: request.headers().get(REQUEST_ID).cloned(),
             version,
-            grpc: is_grpc(request.headers()),
+            grpc,
+            grpc_timeout: if grpc { asked(request.headers()) } else { None },
             attempts: 0,
             hop: None,
             uploaded,
@@ -73,9 +79,9 @@ impl Call {
         Ok(hop)
     }
 
-    /// When a call that may take `timeout` is over.
-    pub(super) fn deadline(&self, timeout: Duration) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.began) + timeout
+    /// When a call that `hop` serves is over.
+    pub(super) fn deadline(&self, hop: &Hop) -> Option<Deadline> {
+        Deadline::of(self.began, hop.service().policy.request_timeout, self.grpc_timeout)
     }
 
     fn target(&self) -> Target<'_> {

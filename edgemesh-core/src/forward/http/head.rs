@@ -8,7 +8,7 @@ use http::header::{
     UPGRADE,
 };
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
 use crate::io::unique_id;
 
@@ -18,6 +18,25 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Longest target of a request, in bytes; longer ones are refused with 414. The head as a whole has
+/// its bound beside the server's other limits, and is refused with 431.
+pub(super) const MAX_TARGET: usize = 32 * 1024;
+/// What `Connection` cannot take away, since it is for everybody on the way (RFC 9110 §7.6.1):
+/// who was meant, what was said, and who called.
+const NEVER_BETWEEN_NEIGHBOURS: &[&str] = &[
+    "host",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "set-cookie",
+    "x-forwarded-for",
+    "x-request-id",
+    "traceparent",
+];
 
 /// Host and port that a request names: its target's authority before its Host header (RFC 9112
 /// §3.2.2).
@@ -35,12 +54,25 @@ pub(super) fn names_one_host<B>(request: &Request<B>) -> bool {
     let (first, second) = (hosts.next(), hosts.next());
     let agrees = match (request.version(), request.uri().authority(), first) {
         (Version::HTTP_11, _, None) => false,
+        // RFC 9113 §8.3.1: it holds no password.
+        (Version::HTTP_2, Some(authority), _) if authority.as_str().contains('@') => false,
         (Version::HTTP_2, Some(authority), Some(host)) => {
             host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
         }
         (_, _, _) => true,
     };
-    agrees && second.is_none()
+    agrees && second.is_none() && first.is_none_or(is_host)
+}
+
+/// Whether `host` can be a host and a port (RFC 9110 §7.2), and not a riddle to whoever reads it.
+fn is_host(host: &HeaderValue) -> bool {
+    !host.as_bytes().iter().any(|byte| b"@/?#\\, \t".contains(byte) || !byte.is_ascii())
+}
+
+/// Whether a request's target is beyond [`MAX_TARGET`].
+pub(super) fn is_target_too_long(uri: &Uri) -> bool {
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    path + uri.authority().map_or(0, |authority| authority.as_str().len()) > MAX_TARGET
 }
 
 /// Host and port of a Host header.
@@ -88,8 +120,7 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<HeaderVa
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
-            // Nobody may have the name of the Service taken away.
-            .filter(|name| *name != HOST)
+            .filter(|name: &HeaderName| !NEVER_BETWEEN_NEIGHBOURS.contains(&name.as_str()))
             .collect();
         for name in named {
             headers.remove(name);
@@ -189,6 +220,11 @@ mod tests {
             (V::HTTP_2, "http://a:1/x", &[], true),
             (V::HTTP_2, "http://a:1/x", &["A:1"], true),
             (V::HTTP_2, "http://a:1/x", &["b:1"], false),
+            (V::HTTP_2, "http://me@a:1/x", &[], false),
+            (V::HTTP_11, "/x", &["me@a"], false),
+            (V::HTTP_11, "/x", &["a/b"], false),
+            (V::HTTP_11, "/x", &["a, b"], false),
+            (V::HTTP_11, "/x", &["[::1]:80"], true),
         ];
         for (version, uri, hosts, want) in cases {
             let mut request = Request::builder().version(*version).uri(*uri);
@@ -205,7 +241,8 @@ mod tests {
     fn neighbours_headers_stay_behind() {
         let mut request = request(&[
             ("host", "a.b"),
-            ("connection", "x-private, Host, close"),
+            ("connection", "x-private, Host, close, Authorization"),
+            ("authorization", "me"),
             ("connection", "upgrade"),
             ("x-private", "1"),
             ("keep-alive", "5"),
@@ -219,7 +256,7 @@ mod tests {
         strip_hop_by_hop(request.headers_mut(), None);
         let mut left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["accept", "host", "te"]);
+        assert_eq!(left, ["accept", "authorization", "host", "te"]);
         assert_eq!(request.headers()[TE], "trailers");
         strip_hop_by_hop(request.headers_mut(), wanted);
         assert_eq!(request.headers()[UPGRADE], "websocket");

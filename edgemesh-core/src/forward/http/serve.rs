@@ -105,7 +105,9 @@ pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Ve
     if let Err(error) = ended {
         if error.is_parse() || error.is_parse_too_large() {
             begun.turn.take_partial();
-            begun.end(Ended::Refused(Refusal::BadRequest), Some(Refusal::BadRequest.row().http));
+            let large = error.is_parse_too_large();
+            let refusal = if large { Refusal::HeadTooLarge } else { Refusal::BadRequest };
+            begun.end(Ended::Refused(refusal), Some(refusal.row().http));
         } else if error.is_timeout() && begun.turn.take_partial() {
             begun.end(Ended::Refused(Refusal::BadRequest), None); // hyper says nothing
         }
