@@ -14,6 +14,7 @@ mod common {
 
 mod agent;
 mod backend;
+mod h2peer;
 mod raw;
 mod servers;
 mod world;
@@ -22,6 +23,7 @@ mod accounts;
 mod bad;
 mod explain;
 mod http;
+mod http_replay;
 mod life;
 mod limits;
 mod log;
