@@ -23,6 +23,7 @@ mod accounts;
 mod bad;
 mod explain;
 mod http;
+mod http_counts;
 mod http_replay;
 mod life;
 mod limits;
