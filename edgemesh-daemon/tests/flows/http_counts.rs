@@ -194,9 +194,8 @@ fn storm(name: &str, at: [&'static str; 2]) -> Vec<(String, u16)> {
         })
         .collect();
     let mut done = runtime().block_on(async {
-        let clients = (0..CLIENTS).map(|number| {
-            tokio::task::spawn(http2(at[1], format!("{name}2-{number}")))
-        });
+        let clients = (0..CLIENTS)
+            .map(|number| tokio::task::spawn(http2(at[1], format!("{name}2-{number}"))));
         let mut done = Vec::new();
         for client in clients.collect::<Vec<_>>() {
             done.extend(client.await.unwrap());
@@ -207,7 +206,8 @@ fn storm(name: &str, at: [&'static str; 2]) -> Vec<(String, u16)> {
     done
 }
 
-const SPEC: &str = "  circuitBreaker: { consecutiveFailures: 10000 }\n  timeouts: { request: 200ms }";
+const SPEC: &str =
+    "  circuitBreaker: { consecutiveFailures: 10000 }\n  timeouts: { request: 200ms }";
 
 #[test]
 fn post_is_counted_once() {
@@ -215,11 +215,14 @@ fn post_is_counted_once() {
         let world = World::new();
         let ips = [ONE, TWO].map(|ips| [ips[0], ""]);
         let files = [world.path("one"), world.path("two")];
-        for (number, (name, more)) in [("meek", ""), ("eager", ", nonIdempotent: true")].iter().enumerate() {
+        for (number, (name, more)) in
+            [("meek", ""), ("eager", ", nonIdempotent: true")].iter().enumerate()
+        {
             let at = format!("10.96.0.3{number}");
             world.service(name, &[&at], &["http:80:8080", "http2:82:8082"], &ips);
-            let retries =
-                format!("retries: {{ attempts: 3, on: [connect, reset, 503], budgetPercent: 100{more} }}");
+            let retries = format!(
+                "retries: {{ attempts: 3, on: [connect, reset, 503], budgetPercent: 100{more} }}"
+            );
             world.policy(name, &format!("{SPEC}\n  {retries}"));
         }
         let agent = Agent::start(&world);
@@ -286,4 +289,3 @@ fn kill_in_turn(files: &[std::path::PathBuf; 2], over: &AtomicBool) -> usize {
     }
     kills
 }
-

@@ -48,7 +48,8 @@ impl Pair {
         while let Some(head) = read_head(&mut reader) {
             let first = self.first();
             if first && whim == BreaksMidway {
-                let length: usize = header(&head, "content-length").map_or(20, |l| l.parse().unwrap());
+                let length: usize =
+                    header(&head, "content-length").map_or(20, |l| l.parse().unwrap());
                 reader.read_exact(&mut vec![0; length / 2]).ok()?;
                 reset(stream);
                 return None;
@@ -216,7 +217,8 @@ fn grpc_is_sent_again_where_opted_in() {
                 let pieces = vec![Bytes::from(body(20_000)), Bytes::from(body(30_000))];
                 let sent = pieces.concat();
                 let answer = ask(&sender, grpc(&at, "/t.T/M", &[]), pieces).await;
-                let status = answer.headers.get("grpc-status").or(answer.trailers.get("grpc-status"));
+                let status =
+                    answer.headers.get("grpc-status").or(answer.trailers.get("grpc-status"));
                 let status = status.map(|status| status.to_str().unwrap());
                 assert_eq!(status, Some(*want), "{whim} {policy}: {answer:?}");
                 assert!(*want != "0" || answer.body == sent, "{whim} {policy}");

@@ -113,6 +113,7 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 /// lists among it. `Transfer-Encoding` goes too: hyper frames each side by itself, so that
 /// exactly one framing leaves.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
+    let trailers = lists(headers, &TE, "trailers"); // `Connection` names it, and it is said again
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -127,7 +128,6 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<HeaderVa
         }
         headers.remove(CONNECTION);
     }
-    let trailers = lists(headers, &TE, "trailers");
     for name in [
         KEEP_ALIVE,
         PROXY_CONNECTION,
@@ -241,7 +241,7 @@ mod tests {
     fn neighbours_headers_stay_behind() {
         let mut request = request(&[
             ("host", "a.b"),
-            ("connection", "x-private, Host, close, Authorization"),
+            ("connection", "x-private, Host, close, Authorization, TE"),
             ("authorization", "me"),
             ("connection", "upgrade"),
             ("x-private", "1"),
