@@ -37,6 +37,11 @@ pub(super) const MAX_BUFFER: usize = 64 * 1024;
 pub(super) const MAX_HEADERS: usize = 128;
 /// Streams of one client connection at once.
 const MAX_STREAMS: u32 = 256;
+/// Streams that a client reset before they were so much as looked at; one more ends the connection
+/// (a flood of rapid resets).
+const MAX_RESETS_AHEAD: usize = 20;
+/// Streams that the mesh reset for a client's mistakes; one more ends the connection.
+const MAX_MISTAKES: usize = 128;
 /// Bytes under way of one stream: enough for a gigabit at 2 ms.
 pub(super) const WINDOW_STREAM: u32 = 256 * 1024;
 /// Bytes under way of one connection.
@@ -136,6 +141,8 @@ fn http2(tasks: Tracked) -> http2::Builder<Tracked> {
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESETS_AHEAD)
+        .max_local_error_reset_streams(MAX_MISTAKES)
         .initial_stream_window_size(WINDOW_STREAM)
         .initial_connection_window_size(WINDOW_CONNECTION)
         .max_header_list_size(MAX_BUFFER as u32)
