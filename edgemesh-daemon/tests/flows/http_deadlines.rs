@@ -11,7 +11,7 @@ use crate::agent::Agent;
 use crate::common::namespace::in_namespace;
 use crate::common::run::run;
 use crate::common::wait::timed;
-use crate::h2peer::{Answered, Asked, ask, connect, grpc, push, read, runtime, serve};
+use crate::h2peer::{Answered, Asked, answered, ask, connect, grpc, push, read, runtime, serve};
 use crate::servers::{self, PEER};
 use crate::world::{ONE, TWO, World};
 
@@ -146,9 +146,14 @@ async fn resets_pass_both_ways(saw: &mut Receiver<Saw>) {
         stream.send_reset(Reason::CANCEL);
         assert_eq!(saw.recv().await, Some(Saw::Reset(Reason::CANCEL)), "{path}");
     }
-    // The backend breaks off in the middle of its answer, and says why.
-    let answer = ask(&sender, grpc(AT, "/breaks", &[]), vec![Bytes::from_static(b"x")]).await;
+    // The backend breaks off in the middle of its answer, and says why. (Before its head reached
+    // us there would be no answer to break: that is `backendReset`.)
+    let mut sender = sender.ready().await.unwrap();
+    let (response, mut stream) = sender.send_request(grpc(AT, "/breaks", &[]), false).unwrap();
     told(saw).await;
+    let response = response.await;
+    push(&mut stream, Bytes::from_static(b"x"), true).await;
+    let answer = answered(response).await;
     assert_eq!((answer.status, answer.reset), (200, Some(Reason::ENHANCE_YOUR_CALM)), "{answer:?}");
 }
 

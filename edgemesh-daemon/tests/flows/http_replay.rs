@@ -114,13 +114,8 @@ fn bodies_are_sent_again_whole() {
             let (whim, policy, ..) = CASES[number / 2];
             let port = 8100 + number;
             for ip in [ONE[0], TWO[0]] {
-                let (listener, pair) = (listen("", &format!("{ip}:{port}")), pair.clone());
-                std::thread::spawn(move || {
-                    for stream in listener.incoming().map_while(Result::ok) {
-                        let pair = pair.clone();
-                        std::thread::spawn(move || pair.answer(whim, &stream));
-                    }
-                });
+                let pair = pair.clone();
+                scripted(&format!("{ip}:{port}"), move |stream| pair.answer(whim, stream));
             }
             let name = format!("s{number}");
             let ips = [[ONE[0], ""], [TWO[0], ""]];
@@ -224,5 +219,72 @@ fn grpc_is_sent_again_where_opted_in() {
                 assert!(*want != "0" || answer.body == sent, "{whim} {policy}");
             }
         });
+    });
+}
+
+/// Answers all but the third request of all, on whose kept connection it resets.
+fn breaks_the_third(pair: &Pair, mut stream: &TcpStream) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    while let Some(head) = read_head(&mut reader) {
+        read_body(&head, &mut reader)?;
+        if pair.asked.fetch_add(1, SeqCst) == 2 {
+            reset(stream);
+            return None;
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").ok()?;
+    }
+    Some(())
+}
+
+/// The Policy, the method, how often the backends are asked on the whole, and the last status.
+const ON_KEPT: &[(&str, &str, usize, u16)] = &[
+    (RETRIES, "GET", 4, 200),
+    (RETRIES, "POST", 3, 502),
+    (OPTED_IN, "POST", 4, 200),
+    (MEEK, "GET", 3, 502),
+];
+
+#[test]
+fn resets_of_kept_connections_are_retried_as_others() {
+    in_namespace("http_replay::resets_of_kept_connections_are_retried_as_others", || {
+        let world = World::new();
+        let pairs: Vec<Arc<Pair>> = ON_KEPT.iter().map(|_| Arc::default()).collect();
+        for (number, pair) in pairs.iter().enumerate() {
+            let at = |ip| format!("{ip}:{}", 8100 + number);
+            for ip in [ONE[0], TWO[0]] {
+                let pair = pair.clone();
+                scripted(&at(ip), move |stream| breaks_the_third(&pair, stream));
+            }
+            let (name, ip) = (format!("s{number}"), format!("10.96.1.{number}"));
+            let ips = [[ONE[0], ""], [TWO[0], ""]];
+            world.service(&name, &[&ip], &[&format!("http:80:{}", 8100 + number)], &ips);
+            let policy = ON_KEPT[number].0;
+            world.policy(&name, &format!("  {policy}\n  loadBalancer: {{ policy: roundRobin }}"));
+        }
+        let _agent = Agent::start(&world);
+        for (number, (policy, method, asked, status)) in ON_KEPT.iter().enumerate() {
+            let mut raw = Raw::connect("", &format!("10.96.1.{number}:80"));
+            let last = (0..3).map(|_| {
+                raw.send(
+                    format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+                        .as_bytes(),
+                );
+                raw.answer(method).status
+            });
+            let last = last.last().unwrap();
+            let seen = (pairs[number].asked.load(SeqCst), last);
+            assert_eq!(seen, (*asked, *status), "{policy} {method}");
+        }
+    });
+}
+
+/// Serves each connection to `at` with `serve`, on a thread.
+fn scripted(at: &str, serve: impl Fn(&TcpStream) -> Option<()> + Clone + Send + 'static) {
+    let listener = listen("", at);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let serve = serve.clone();
+            std::thread::spawn(move || serve(&stream));
+        }
     });
 }

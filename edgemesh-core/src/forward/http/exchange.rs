@@ -9,11 +9,10 @@ use hyper::body::Incoming;
 
 use crate::forward::http::body::Body;
 use crate::forward::http::call::Call;
+use crate::forward::http::check::fault;
 use crate::forward::http::deadline::pass_on;
 use crate::forward::http::ending::deliver;
-use crate::forward::http::head::{
-    introduce, is_target_too_long, names_one_host, strip_hop_by_hop, upgrade,
-};
+use crate::forward::http::head::{introduce, strip_hop_by_hop, upgrade};
 use crate::forward::http::upgrade::{self, Wanted};
 use crate::forward::http::upload::Upload;
 use crate::forward::http::upstream::{Again, Answer, Attempt, Failure, is_idempotent};
@@ -31,11 +30,7 @@ pub(super) async fn exchange(
     if request.method() == Method::CONNECT && origin.towards == Towards::Named {
         return upgrade::connect(origin, request).await;
     }
-    let malformed = match () {
-        () if is_target_too_long(request.uri()) => Some(Refusal::TargetTooLong),
-        () if !names_one_host(&request) => Some(Refusal::BadRequest),
-        () => None,
-    };
+    let malformed = fault(&request);
     let wanted = Wanted::of(&mut request);
     let (parts, body) = request.into_parts();
     let (upload, uploaded) = Upload::new(body);

@@ -8,7 +8,7 @@ use http::header::{
     UPGRADE,
 };
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 
 use crate::io::unique_id;
 
@@ -19,9 +19,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Longest target of a request, in bytes; longer ones are refused with 414. The head as a whole has
-/// its bound beside the server's other limits, and is refused with 431.
-pub(super) const MAX_TARGET: usize = 32 * 1024;
 /// What `Connection` cannot take away, since it is for everybody on the way (RFC 9110 §7.6.1):
 /// who was meant, what was said, and who called.
 const NEVER_BETWEEN_NEIGHBOURS: &[&str] = &[
@@ -45,34 +42,6 @@ pub(super) fn named<B>(request: &Request<B>) -> (&str, Option<u16>) {
         return (authority.host(), authority.port_u16());
     }
     request.headers().get(HOST).map_or(("", None), split_host)
-}
-
-/// Whether a request names one host, as RFC 9112 §3.2 and RFC 9113 §8.3.1 demand: two readers of
-/// two names may disagree about which Service was meant.
-pub(super) fn names_one_host<B>(request: &Request<B>) -> bool {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
-    let agrees = match (request.version(), request.uri().authority(), first) {
-        (Version::HTTP_11, _, None) => false,
-        // RFC 9113 §8.3.1: it holds no password.
-        (Version::HTTP_2, Some(authority), _) if authority.as_str().contains('@') => false,
-        (Version::HTTP_2, Some(authority), Some(host)) => {
-            host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
-        }
-        (_, _, _) => true,
-    };
-    agrees && second.is_none() && first.is_none_or(is_host)
-}
-
-/// Whether `host` can be a host and a port (RFC 9110 §7.2), and not a riddle to whoever reads it.
-fn is_host(host: &HeaderValue) -> bool {
-    !host.as_bytes().iter().any(|byte| b"@/?#\\, \t".contains(byte) || !byte.is_ascii())
-}
-
-/// Whether a request's target is beyond [`MAX_TARGET`].
-pub(super) fn is_target_too_long(uri: &Uri) -> bool {
-    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
-    path + uri.authority().map_or(0, |authority| authority.as_str().len()) > MAX_TARGET
 }
 
 /// Host and port of a Host header.
@@ -204,36 +173,6 @@ mod tests {
         }
         let absolute = Request::builder().uri("http://a.b:1/").header("host", "c.d");
         assert_eq!(named(&absolute.body(()).unwrap()), ("a.b", Some(1)));
-    }
-
-    #[test]
-    fn one_host_is_named() {
-        use Version as V;
-        let cases: &[(Version, &str, &[&str], bool)] = &[
-            (V::HTTP_11, "/x", &["a"], true),
-            (V::HTTP_11, "/x", &[""], true),
-            (V::HTTP_11, "/x", &[], false),
-            (V::HTTP_11, "/x", &["a", "a"], false),
-            (V::HTTP_11, "http://b/x", &["a"], true), // the absolute form overrules Host
-            (V::HTTP_10, "/x", &[], true),
-            (V::HTTP_10, "/x", &["a", "b"], false),
-            (V::HTTP_2, "http://a:1/x", &[], true),
-            (V::HTTP_2, "http://a:1/x", &["A:1"], true),
-            (V::HTTP_2, "http://a:1/x", &["b:1"], false),
-            (V::HTTP_2, "http://me@a:1/x", &[], false),
-            (V::HTTP_11, "/x", &["me@a"], false),
-            (V::HTTP_11, "/x", &["a/b"], false),
-            (V::HTTP_11, "/x", &["a, b"], false),
-            (V::HTTP_11, "/x", &["[::1]:80"], true),
-        ];
-        for (version, uri, hosts, want) in cases {
-            let mut request = Request::builder().version(*version).uri(*uri);
-            for host in *hosts {
-                request = request.header("host", *host);
-            }
-            let request = request.body(()).unwrap();
-            assert_eq!(names_one_host(&request), *want, "{version:?} {uri} {hosts:?}");
-        }
         assert_eq!(without_userinfo(&Authority::from_static("me:secret@b:1")), "b:1");
     }
 

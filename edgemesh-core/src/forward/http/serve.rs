@@ -5,7 +5,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::UPGRADE;
+use http::{Method, Request};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -71,8 +75,11 @@ pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Ve
     // Before the connection, so that it is dropped after it.
     let begun = Begun { origin: origin.clone(), version, turn: turn.clone() };
     let tasks = Tracked(origin.shared.tasks.clone());
-    let service = service_fn(move |request| {
-        let (origin, in_call) = (origin.clone(), turn.call());
+    let service = service_fn(move |request: Request<Incoming>| {
+        // What follows the head of an upgrade is no head either.
+        let bodiless = request.body().is_end_stream() && !request.headers().contains_key(UPGRADE);
+        let has_body = !bodiless || request.method() == Method::CONNECT;
+        let (origin, in_call) = (origin.clone(), turn.call(has_body));
         async move {
             let response = exchange(origin, request).await;
             Ok::<_, Infallible>(response.map(|body| {
