@@ -278,6 +278,50 @@ fn resets_of_kept_connections_are_retried_as_others() {
     });
 }
 
+/// Answers at once, and says each piece of the body back as it comes.
+fn echoes(mut stream: &TcpStream) -> Option<()> {
+    let mut reader = BufReader::with_capacity(64, stream);
+    read_head(&mut reader)?;
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).ok()?;
+    std::io::copy(&mut reader, &mut stream).ok().map(drop)
+}
+
+/// One chunk of a body.
+fn chunk(reader: &mut impl std::io::BufRead) -> String {
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("it comes back in time");
+    let mut piece = vec![0; usize::from_str_radix(line.trim(), 16).expect(&line) + 2];
+    reader.read_exact(&mut piece).unwrap();
+    String::from_utf8(piece).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn nothing_waits_for_what_is_kept() {
+    in_namespace("http_replay::nothing_waits_for_what_is_kept", || {
+        let world = World::new();
+        scripted("10.4.0.1:8080", echoes);
+        world.service("echo", &["10.96.0.30"], &["http:80:8080"], &[[ONE[0], ""]]);
+        world.policy("echo", &format!("  {OPTED_IN}"));
+        let _agent = Agent::start(&world);
+        let mut raw = Raw::connect("", "10.96.0.30:80");
+        raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for round in 0..100 {
+            // Each piece leaves only after the one before came back; past 64 KiB too.
+            let piece = format!("{round:03}").repeat(400).split_at(1000).0.to_owned();
+            raw.send(format!("3e8\r\n{piece}\r\n").as_bytes());
+            if round == 0 {
+                assert!(read_head(&mut raw.reader).unwrap().starts_with("HTTP/1.1 200"));
+            }
+            let mut back = String::new();
+            while back.len() < piece.len() {
+                back += &chunk(&mut raw.reader);
+            }
+            assert_eq!(back, piece, "round {round}");
+        }
+    });
+}
+
 /// Serves each connection to `at` with `serve`, on a thread.
 fn scripted(at: &str, serve: impl Fn(&TcpStream) -> Option<()> + Clone + Send + 'static) {
     let listener = listen("", at);

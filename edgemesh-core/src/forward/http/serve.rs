@@ -117,8 +117,12 @@ pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Ve
     if let Err(error) = ended {
         if error.is_parse() || error.is_parse_too_large() {
             begun.turn.take_partial();
-            let large = error.is_parse_too_large();
-            let refusal = if large { Refusal::HeadTooLarge } else { Refusal::BadRequest };
+            let refusal = match error.is_parse_too_large() {
+                // Past hyper's own bound on targets, which only its words tell from the other.
+                true if error.to_string().contains("URI") => Refusal::TargetTooLong,
+                true => Refusal::HeadTooLarge,
+                false => Refusal::BadRequest,
+            };
             begun.end(Ended::Refused(refusal), Some(refusal.row().http));
         } else if error.is_timeout() && begun.turn.take_partial() {
             begun.end(Ended::Refused(Refusal::BadRequest), None); // hyper says nothing
