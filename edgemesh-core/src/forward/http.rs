@@ -1,7 +1,8 @@
 //! Carries HTTP: every request of a connection is decided on its own, and streamed.
 //!
 //! hyper parses once on each side; bodies pass frame by frame and are never held whole.
-//! [`exchange`] is the path of one request: decide, find a connection, send, stream back.
+//! [`exchange`] is the path of one request: decide, find a connection, send, stream back. The
+//! embedding application's requests ([`send`]) take the same path.
 
 mod answer;
 mod body;
@@ -14,13 +15,15 @@ mod turn;
 mod upgrade;
 mod upstream;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::forward::{Place, Shared};
 use crate::plan::{Arrival, Target};
 
 pub use body::Body;
+pub use call::{By, Unserved};
+pub use exchange::send;
 pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
 
@@ -29,8 +32,9 @@ pub use serve::{Version, serve};
 pub struct Origin {
     /// What every flow uses.
     pub shared: Arc<Shared>,
-    /// Where its connection has room; held by whatever it became.
-    pub place: Arc<Place>,
+    /// Where its connection has room; held by whatever it became. The embedding application has
+    /// no connection.
+    pub place: Option<Arc<Place>>,
     /// Who called.
     pub client: SocketAddr,
     /// Where requests go.
@@ -44,6 +48,8 @@ pub enum Towards {
     Address(SocketAddr),
     /// To the Service that each of them names (explicit proxy).
     Named,
+    /// The same, from the embedding application.
+    Library,
 }
 
 impl Origin {
@@ -52,6 +58,15 @@ impl Origin {
         match self.towards {
             Towards::Address(_) => Arrival::Captured,
             Towards::Named => Arrival::Proxy,
+            Towards::Library => Arrival::Library,
+        }
+    }
+
+    /// Who Backends are told that called; the application itself goes without saying.
+    pub(super) fn introduces(&self) -> Option<IpAddr> {
+        match self.towards {
+            Towards::Address(_) | Towards::Named => Some(self.client.ip()),
+            Towards::Library => None,
         }
     }
 
@@ -59,7 +74,9 @@ impl Origin {
     pub(super) fn target<'a>(&'a self, host: &'a str, port: Option<u16>) -> Target<'a> {
         match self.towards {
             Towards::Address(address) => Target::Address(address),
-            Towards::Named => Target::Name { host, port, domain: &self.shared.domain },
+            Towards::Named | Towards::Library => {
+                Target::Name { host, port, domain: &self.shared.domain }
+            }
         }
     }
 }
