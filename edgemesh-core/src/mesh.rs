@@ -8,7 +8,7 @@ mod status;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -86,11 +86,10 @@ pub struct Mesh {
     live: Arc<ArcSwap<Snapshot>>,
     /// What names are answered from; `None` = from `live`.
     announced: Option<Arc<ArcSwap<Snapshot>>>,
-    metrics: Arc<Metrics>,
     status: Arc<status::Cell>,
     sync: Option<Sync>,
     source: Option<tokio::task::JoinHandle<Sync>>,
-    shared: Option<Arc<Shared>>,
+    shared: Arc<Shared>,
     /// Until the name server takes it.
     domain: Option<Domain>,
     dns_counters: Option<Arc<Counters>>,
@@ -114,20 +113,33 @@ impl Mesh {
         let (node, zone) = (options.node.clone(), options.zone.clone());
         let ranges = &options.virtual_range;
         let sync = Sync::resume(store, loaded, node, zone, ranges, live.clone(), now());
+        let (tasks, stop, cut) =
+            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let shared = Arc::new(Shared {
+            live: live.clone(),
+            dial: Dial { mark: options.mark },
+            metrics: Arc::default(),
+            domain: options.domain.as_str().into(),
+            access_log: options.access_log,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            cut: cut.clone(),
+            own: OnceLock::new(),
+            pools: Pools::default(),
+        });
         Ok(Self {
             options,
             live,
             announced: None,
-            metrics: Arc::default(),
             status,
             sync: Some(sync),
             source: None,
-            shared: None,
+            shared,
             domain: Some(domain),
             dns_counters: None,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            cut: CancellationToken::new(),
+            tasks,
+            stop,
+            cut,
         })
     }
 
@@ -143,34 +155,27 @@ impl Mesh {
     /// Serves the proxy on `listeners`; once a mesh. Returns where they listen.
     pub fn listen(&mut self, listeners: Vec<Listener>) -> Vec<SocketAddr> {
         let own: Box<[SocketAddr]> = listeners.iter().map(Listener::address).collect();
-        let shared = Arc::new(Shared {
-            live: self.live.clone(),
-            dial: Dial { mark: self.options.mark },
-            metrics: self.metrics.clone(),
-            domain: self.options.domain.as_str().into(),
-            access_log: self.options.access_log,
-            tasks: self.tasks.clone(),
-            stop: self.stop.clone(),
-            cut: self.cut.clone(),
-            own: own.clone(),
-            pools: Pools::default(),
-        });
+        let _ = self.shared.own.set(own.clone()); // once a mesh
         let proxy = Proxy {
-            shared: shared.clone(),
+            shared: self.shared.clone(),
             room: Arc::new(Semaphore::new(self.options.max_connections)),
         };
         for listener in listeners {
             self.tasks.spawn(proxy.clone().run(listener));
         }
-        let (sweeping, stop) = (shared.clone(), self.stop.clone());
-        self.tasks.spawn(stop.run_until_cancelled_owned(async move {
+        self.sweep_pools();
+        own.into()
+    }
+
+    /// Closes what is idle for too long, until the mesh stops.
+    fn sweep_pools(&self) {
+        let shared = self.shared.clone();
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(SWEEP_EVERY).await;
-                sweeping.pools.sweep(now());
+                shared.pools.sweep(now());
             }
         }));
-        self.shared = Some(shared);
-        own.into()
     }
 
     /// From here on names are answered from the Snapshot that was announced last. To be called
@@ -223,7 +228,7 @@ impl Mesh {
 
     /// Counters of the data path.
     pub fn metrics(&self) -> Arc<Metrics> {
-        self.metrics.clone()
+        self.shared.metrics.clone()
     }
 
     /// Counters of the name server, once it serves.
@@ -243,12 +248,10 @@ impl Mesh {
 
     /// Waits for the end of every task. A request under way may still open a connection that
     /// is idle afterwards, so those are closed again and again.
-    async fn flows_end(&self, shared: Option<&Shared>) {
+    async fn flows_end(&self) {
         let sweeping = async {
             loop {
-                if let Some(shared) = shared {
-                    shared.pools.sweep_all();
-                }
+                self.shared.pools.sweep_all();
                 tokio::time::sleep(SWEEP_IN_DRAIN).await;
             }
         };
@@ -262,11 +265,10 @@ impl Mesh {
     /// Returns how many flows were cut.
     pub async fn drain(mut self, within: Duration) -> i64 {
         self.stop.cancel();
-        let shared = self.shared.take();
         self.tasks.close();
-        let open = match tokio::time::timeout(within, self.flows_end(shared.as_deref())).await {
+        let open = match tokio::time::timeout(within, self.flows_end()).await {
             Ok(()) => 0,
-            Err(_) => self.metrics.connections_open.load(std::sync::atomic::Ordering::Relaxed),
+            Err(_) => self.shared.metrics.connections_open.load(std::sync::atomic::Ordering::Relaxed),
         };
         self.cut.cancel();
         // What was cut writes its line; what has not ended by then ends with the process.

@@ -62,10 +62,10 @@ impl Origin {
         }
     }
 
-    /// Who Backends are told that called; the application itself goes without saying.
-    pub(super) fn introduces(&self) -> Option<IpAddr> {
+    /// Who calls; `None` = the embedding application itself.
+    pub(super) fn caller(&self) -> Option<IpAddr> {
         match self.towards {
-            Towards::Address(_) | Towards::Named => Some(self.client.ip()),
+            Towards::Address(_) | Towards::Named => Some(self.client.ip().to_canonical()),
             Towards::Library => None,
         }
     }

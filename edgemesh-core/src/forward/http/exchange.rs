@@ -22,7 +22,7 @@ use crate::forward::http::upstream::{Answer, Attempt, Failure, Keep};
 use crate::forward::http::{Origin, Towards};
 use crate::io::now;
 use crate::metrics::Ended;
-use crate::plan::{Hop, Outcome, Purpose};
+use crate::plan::{Head, Hop, Outcome, Purpose};
 use crate::refusal::Refusal;
 
 /// How a Backend's body ended.
@@ -92,7 +92,7 @@ async fn answer(
     let one_host = names_one_host(&request);
     let asked = upgrade(request.headers(), request.version());
     strip_hop_by_hop(request.headers_mut(), asked.filter(|_| wanted.is_some()));
-    introduce(request.headers_mut(), origin.introduces());
+    introduce(request.headers_mut(), origin.caller());
     let mut call = Call::new(origin, &request, uploaded);
     if !one_host {
         return Err(call.refused(Refusal::BadRequest));
@@ -151,7 +151,7 @@ async fn attempt_until_answered(
 ) -> Result<(Answer, Hop), Refusal> {
     let shared = call.origin.shared.clone();
     let purpose = if tried.is_empty() { Purpose::Call } else { Purpose::Retry(&tried) };
-    let mut hop = call.plan(purpose)?;
+    let mut hop = call.plan(purpose, Head::of(&request))?;
     loop {
         let policy = hop.service().policy.retries;
         let more = call.attempts <= policy.attempts;
@@ -179,7 +179,7 @@ async fn attempt_until_answered(
         tried.push(hop.address());
         let next = match again {
             Some(again) if allowed => {
-                call.plan(Purpose::Retry(&tried)).ok().map(|hop| (again, hop))
+                call.plan(Purpose::Retry(&tried), Head::of(&again)).ok().map(|hop| (again, hop))
             }
             _ => None,
         };

