@@ -2,7 +2,15 @@
 //!
 //! [`Mesh::open`] serves what the store holds at once; the source, the listeners and the name
 //! server are started one by one, so that a daemon can put its capture rules between them.
+//! [`Mesh::builder`] is the other door, for applications: it needs none of these.
 
+mod agent;
+mod builder;
+mod client;
+mod connection;
+mod doors;
+mod follow;
+mod ordered;
 mod source;
 mod status;
 
@@ -14,9 +22,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use edgemesh_proto::record::NodeName;
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::config::AccessLog;
@@ -30,13 +40,20 @@ use crate::forward::Shared;
 use crate::forward::http::{Pools, SWEEP_EVERY};
 use crate::io::now;
 use crate::listen::Listener;
+use crate::mesh::agent::Agent;
 use crate::metrics::Metrics;
 use crate::plan::{self, Destination, Explanation};
 use crate::proxy::Proxy;
 use crate::snapshot::Snapshot;
-use crate::store::{OpenError as StoreError, Store};
+use crate::store::{Loaded, OpenError as StoreError, Repair, Store};
 use crate::sync::Sync;
 
+pub use agent::AgentError;
+pub use builder::Builder;
+pub use client::{Answering, Http};
+pub use connection::Connection;
+pub use doors::Refused;
+pub use ordered::{CallError, MAX_ANSWER};
 pub use source::Folders;
 pub use status::{Cell as StatusCell, Status, StoreHealth};
 
@@ -77,6 +94,12 @@ pub enum OpenError {
     /// The cluster domain is no domain.
     #[error(transparent)]
     Domain(#[from] BadDomain),
+    /// The source of records cannot be read, and no metastore holds any.
+    #[error("{0}")]
+    Source(String),
+    /// The agent that is to be followed.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
 }
 
 /// The mesh of one node.
@@ -87,8 +110,10 @@ pub struct Mesh {
     /// What names are answered from; `None` = from `live`.
     announced: Option<Arc<ArcSwap<Snapshot>>>,
     status: Arc<status::Cell>,
-    sync: Option<Sync>,
-    source: Option<tokio::task::JoinHandle<Sync>>,
+    sync: Mutex<Option<Sync>>,
+    source: Mutex<Option<JoinHandle<Sync>>>,
+    /// Whom the records come from, where it is the agent of this node.
+    agent: Option<Agent>,
     shared: Arc<Shared>,
     /// Until the name server takes it.
     domain: Option<Domain>,
@@ -96,23 +121,36 @@ pub struct Mesh {
     tasks: TaskTracker,
     stop: CancellationToken,
     cut: CancellationToken,
+    /// A mesh that is dropped follows nothing any more.
+    _ends: DropGuard,
 }
 
 impl Mesh {
     /// Opens the store and serves what it holds. Blocks for as long as that takes (tens of
     /// milliseconds for 20,000 records).
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let domain = Domain::new(&options.domain)?;
         Dial { mark: options.mark }.check().map_err(OpenError::Mark)?;
-        let (store, loaded, repairs) = Store::open(&options.data_dir)?;
-        for repair in &repairs {
-            tracing::warn!("metastore: {repair}");
-        }
+        let opened = Store::open(&options.data_dir)?;
+        Self::assemble(options, Some(opened))
+    }
+
+    /// Serves what `opened` holds; `None` = somebody else's records are followed.
+    fn assemble(
+        options: Options,
+        opened: Option<(Store, Loaded, Vec<Repair>)>,
+    ) -> Result<Self, OpenError> {
+        let domain = Domain::new(&options.domain)?;
         let live = Arc::<ArcSwap<Snapshot>>::default();
-        let status = Arc::new(status::Cell::new(repairs, loaded.revision > 0));
-        let (node, zone) = (options.node.clone(), options.zone.clone());
-        let ranges = &options.virtual_range;
-        let sync = Sync::resume(store, loaded, node, zone, ranges, live.clone(), now());
+        let (mut sync, mut status) = (None, status::Cell::new(Vec::new(), false));
+        if let Some((store, loaded, repairs)) = opened {
+            for repair in &repairs {
+                tracing::warn!("metastore: {repair}");
+            }
+            status = status::Cell::new(repairs, loaded.revision > 0);
+            let (node, zone) = (options.node.clone(), options.zone.clone());
+            let ranges = &options.virtual_range;
+            sync = Some(Sync::resume(store, loaded, node, zone, ranges, live.clone(), now()));
+        }
         let (tasks, stop, cut) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
@@ -131,13 +169,15 @@ impl Mesh {
             options,
             live,
             announced: None,
-            status,
-            sync: Some(sync),
-            source: None,
+            status: Arc::new(status),
+            sync: Mutex::new(sync),
+            source: Mutex::default(),
+            agent: None,
             shared,
             domain: Some(domain),
             dns_counters: None,
             tasks,
+            _ends: stop.clone().drop_guard(),
             stop,
             cut,
         })
@@ -146,10 +186,10 @@ impl Mesh {
     /// Reads the source once, so that what follows knows the records, then follows it. A source
     /// that cannot be read leaves what the store held.
     pub async fn follow_source(&mut self) {
-        let Some(sync) = self.sync.take() else { return };
+        let Some(sync) = self.sync.get_mut().take() else { return };
         let source = source::Source::new(self.options.folders.clone(), sync, self.status.clone());
         let source = source.begin().await;
-        self.source = Some(self.tasks.spawn(source.follow(self.stop.clone())));
+        *self.source.get_mut() = Some(self.tasks.spawn(source.follow(self.stop.clone())));
     }
 
     /// Serves the proxy on `listeners`; once a mesh. Returns where they listen.
@@ -263,19 +303,26 @@ impl Mesh {
 
     /// Stops accepting, lets flows end for at most `within`, cuts the rest, closes the store.
     /// Returns how many flows were cut.
-    pub async fn drain(mut self, within: Duration) -> i64 {
+    pub async fn drain(self, within: Duration) -> i64 {
+        self.close(within).await
+    }
+
+    async fn close(&self, within: Duration) -> i64 {
         self.stop.cancel();
         self.tasks.close();
         let open = match tokio::time::timeout(within, self.flows_end()).await {
             Ok(()) => 0,
-            Err(_) => self.shared.metrics.connections_open.load(std::sync::atomic::Ordering::Relaxed),
+            Err(_) => {
+                self.shared.metrics.connections_open.load(std::sync::atomic::Ordering::Relaxed)
+            }
         };
         self.cut.cancel();
         // What was cut writes its line; what has not ended by then ends with the process.
         let _ = tokio::time::timeout(LAST_LINES, self.tasks.wait()).await;
-        let sync = match self.source.take() {
+        let source = self.source.lock().take();
+        let sync = match source {
             Some(source) => source.await.ok(),
-            None => self.sync.take(),
+            None => self.sync.lock().take(),
         };
         if let Some(sync) = sync {
             sync.into_store().close().await;

@@ -6,6 +6,7 @@
 //! observation heals itself. [`Sync`] is the one writer of Snapshots.
 
 mod addresses;
+mod follower;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -20,6 +21,8 @@ use ipnet::IpNet;
 use crate::snapshot::{Builder, Change as Step, Snapshot};
 use crate::store::{Change, CommitError, Loaded, Store, VirtualAddress};
 use crate::sync::addresses::Addresses;
+
+pub use crate::sync::follower::{Follower, Step as FollowerStep};
 
 /// The one writer: from observations to the store, and from there to the Snapshot.
 #[derive(Debug)]

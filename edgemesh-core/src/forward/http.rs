@@ -21,11 +21,12 @@ use std::sync::Arc;
 use crate::forward::{Place, Shared};
 use crate::plan::{Arrival, Target};
 
-pub use body::Body;
+pub use body::{Body, BodyError};
 pub use call::{By, Unserved};
 pub use exchange::send;
 pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
+pub use upstream::is_idempotent;
 
 /// Where the requests of one client connection come from, and where they go.
 #[derive(Clone, Debug)]
