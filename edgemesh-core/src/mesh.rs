@@ -11,6 +11,7 @@ mod connection;
 mod doors;
 mod follow;
 mod ordered;
+mod serving;
 mod source;
 mod status;
 
@@ -54,6 +55,7 @@ pub use client::{Answering, Http};
 pub use connection::Connection;
 pub use doors::Refused;
 pub use ordered::{CallError, MAX_ANSWER};
+pub use serving::{ServeError, Serving};
 pub use source::Folders;
 pub use status::{Cell as StatusCell, Status, StoreHealth};
 
