@@ -26,6 +26,8 @@ pub mod listen;
 pub mod manifests;
 pub mod store;
 
+pub mod health;
+
 pub mod sync;
 
 pub mod dns;

@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["balance"],
     &["plan"],
     &["dial", "link", "listen", "manifests", "store"],
+    &["health"],
     &["peers", "sync", "tunnel"],
     &["dns", "forward"],
     &["proxy"],
