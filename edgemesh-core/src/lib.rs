@@ -28,6 +28,7 @@ pub mod store;
 
 pub mod health;
 
+pub mod registrations;
 pub mod sync;
 
 pub mod dns;

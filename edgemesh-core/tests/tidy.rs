@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan"],
     &["dial", "link", "listen", "manifests", "store"],
     &["health"],
-    &["peers", "sync", "tunnel"],
+    &["peers", "registrations", "sync", "tunnel"],
     &["dns", "forward"],
     &["proxy"],
     &["mesh"],
