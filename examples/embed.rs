@@ -22,10 +22,8 @@ const MAX_GREETING: usize = 1024;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let mesh = Mesh::builder()
-        .manifests(concat!(env!("CARGO_MANIFEST_DIR"), "/embed"))
-        .open()
-        .await?;
+    let mesh =
+        Mesh::builder().manifests(concat!(env!("CARGO_MANIFEST_DIR"), "/embed")).open().await?;
 
     // Serve: an ordinary listener, signed up under a name for as long as `signed_up` lives.
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -10,6 +10,7 @@ mod client;
 mod connection;
 mod doors;
 mod follow;
+mod local;
 mod ordered;
 mod serving;
 mod source;
@@ -39,21 +40,24 @@ use crate::dns::server::{Counters, Server};
 use crate::dns::upstream::{Connect, Forwarder};
 use crate::forward::Shared;
 use crate::forward::http::{Pools, SWEEP_EVERY};
+use crate::health::{Checker, Pace};
 use crate::io::now;
 use crate::listen::Listener;
 use crate::mesh::agent::Agent;
 use crate::metrics::Metrics;
 use crate::plan::{self, Destination, Explanation};
 use crate::proxy::Proxy;
+use crate::registrations::Registrations;
 use crate::snapshot::Snapshot;
 use crate::store::{Loaded, OpenError as StoreError, Repair, Store};
-use crate::sync::Sync;
+use crate::sync::{Feed, Sync};
 
 pub use agent::AgentError;
 pub use builder::Builder;
 pub use client::{Answering, Http};
 pub use connection::Connection;
 pub use doors::Refused;
+pub use local::Checked;
 pub use ordered::{CallError, MAX_ANSWER};
 pub use serving::{ServeError, Serving};
 pub use source::Folders;
@@ -116,6 +120,8 @@ pub struct Mesh {
     source: Mutex<Option<JoinHandle<Sync>>>,
     /// Whom the records come from, where it is the agent of this node.
     agent: Option<Agent>,
+    registrations: Registrations,
+    feed: Feed,
     shared: Arc<Shared>,
     /// Until the name server takes it.
     domain: Option<Domain>,
@@ -133,12 +139,14 @@ impl Mesh {
     pub fn open(options: Options) -> Result<Self, OpenError> {
         Dial { mark: options.mark }.check().map_err(OpenError::Mark)?;
         let opened = Store::open(&options.data_dir)?;
-        Self::assemble(options, Some(opened))
+        let registrations = Registrations::open(&options.data_dir, now());
+        Self::assemble(options, registrations, Some(opened))
     }
 
     /// Serves what `opened` holds; `None` = somebody else's records are followed.
     fn assemble(
         options: Options,
+        registrations: Registrations,
         opened: Option<(Store, Loaded, Vec<Repair>)>,
     ) -> Result<Self, OpenError> {
         let domain = Domain::new(&options.domain)?;
@@ -169,6 +177,8 @@ impl Mesh {
         });
         Ok(Self {
             options,
+            registrations,
+            feed: sync.as_ref().map_or_else(Feed::ended, Sync::feed),
             live,
             announced: None,
             status: Arc::new(status),
@@ -189,7 +199,12 @@ impl Mesh {
     /// that cannot be read leaves what the store held.
     pub async fn follow_source(&mut self) {
         let Some(sync) = self.sync.get_mut().take() else { return };
-        let source = source::Source::new(self.options.folders.clone(), sync, self.status.clone());
+        let dial = Dial { mark: self.options.mark };
+        let checker = Checker::new(dial, Pace::default(), self.tasks.clone(), self.stop.clone());
+        let node = self.options.node.clone();
+        let local = local::Local::new(node, self.registrations.clone(), checker);
+        let (folders, status) = (self.options.folders.clone(), self.status.clone());
+        let source = source::Source::new(folders, sync, local, status);
         let source = source.begin().await;
         *self.source.get_mut() = Some(self.tasks.spawn(source.follow(self.stop.clone())));
     }
@@ -256,6 +271,16 @@ impl Mesh {
         }
         self.dns_counters = Some(server.counters());
         Ok(())
+    }
+
+    /// What runs on this machine and was signed up; counts once the source is followed.
+    pub fn registrations(&self) -> Registrations {
+        self.registrations.clone()
+    }
+
+    /// The records as a stream, for mirrors; flows once the source is followed.
+    pub fn feed(&self) -> Feed {
+        self.feed.clone()
     }
 
     /// The Snapshot in force.

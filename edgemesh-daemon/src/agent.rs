@@ -8,10 +8,13 @@ mod admin;
 mod alone;
 mod capturing;
 mod explain;
+mod following;
 mod limits;
 mod memory;
 mod page;
+mod registering;
 mod serve;
+mod socket;
 mod views;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,9 +31,10 @@ use edgemesh_proto::record::NodeName;
 use edgemesh_router::sources::{self, Named};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::agent::admin::{Admin, State};
+use crate::agent::admin::{Admin, Doors, State};
 use crate::agent::alone::Alone;
 use crate::agent::capturing::{Capturing, Wanted};
+use crate::agent::socket::Socket;
 use crate::capture::Input;
 use crate::config::{AgentConfig, Source};
 use crate::guard::{self, Guarded, Program};
@@ -89,6 +93,7 @@ async fn serve(config: AgentConfig, log: Log, guarded: Option<Guarded>) -> anyho
     let mut mesh = tokio::task::block_in_place(|| Mesh::open(options))?;
     let mut listeners = loopback(config.proxy.port)?;
     let (admin, page) = (bind_page(&config.admin.listen)?, bind_page(&config.metrics.listen)?);
+    let socket = bind_socket(&config);
     mesh.follow_source().await;
 
     let _alone = match config.proxy.intercept {
@@ -109,9 +114,9 @@ async fn serve(config: AgentConfig, log: Log, guarded: Option<Guarded>) -> anyho
     }
     let listening = mesh.listen(listeners);
     mesh.serve_dns(&dns_addresses(&config, &capturing)).await?;
-    let state = State::new(&config, &mesh, &listening, log);
-    let state = Arc::new(state);
-    let admin = Admin::start(state.clone(), admin, page)?;
+    let own = socket.as_ref().map(Socket::path);
+    let state = Arc::new(State::new(&config, &mesh, &listening, own, log));
+    let admin = Admin::start(state.clone(), Doors { admin, page, socket })?;
     if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
         guarded.captures().context("lost the guard")?;
     }
@@ -224,6 +229,16 @@ fn loopback(port: u16) -> anyhow::Result<Vec<Listener>> {
         Err(error) => tracing::info!(%error, "no IPv6 loopback; the proxy listens on IPv4 only"),
     }
     Ok(listeners)
+}
+
+/// The socket of this machine's programs. Without it everything else works.
+fn bind_socket(config: &AgentConfig) -> Option<Socket> {
+    let bound = Socket::bind(&config.data_dir);
+    bound
+        .inspect_err(|error| {
+            tracing::warn!(error = error as &dyn std::error::Error, "no socket for programs");
+        })
+        .ok()
 }
 
 fn bind_page(address: &SocketAddr) -> anyhow::Result<std::net::TcpListener> {

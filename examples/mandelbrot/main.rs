@@ -103,16 +103,12 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Alone { out } => alone(&out),
         Command::Local { out, workers, width } => local(&out, workers, width.width).await,
-        Command::Worker { agent, pause } => {
-            work(&agent.agent, Duration::from_millis(pause)).await
-        }
+        Command::Worker { agent, pause } => work(&agent.agent, Duration::from_millis(pause)).await,
         Command::Draw { out, agent, width } => {
             let mesh = Mesh::builder().follow(agent.agent).open().await?;
             draw(&mesh.http(), &out, width.width).await
         }
-        Command::Serve { agent, listen, width } => {
-            serve(&agent.agent, listen, width.width).await
-        }
+        Command::Serve { agent, listen, width } => serve(&agent.agent, listen, width.width).await,
     }
 }
 

@@ -1,21 +1,25 @@
 //! Signs the application's own listeners up as Backends, for as long as it wants them to be.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32};
+use std::pin::pin;
 use std::time::Duration;
 
 use http::Method;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::io::{now, unique_id};
+use crate::manifests::is_label;
 use crate::mesh::Mesh;
 use crate::mesh::agent::{Agent, AgentError};
 use crate::mesh::doors::split;
+use crate::registrations::{Name, Registration, Rejected};
 use crate::snapshot::split_name;
 
 /// An agent forgets an application that has not said for this long that it is there, in seconds.
-const TTL: u32 = 10;
+const TTL: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 /// How often it says so: two may be lost.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 
@@ -35,6 +39,9 @@ pub enum ServeError {
     /// The listener has no address.
     #[error("the listener has no address")]
     Listener(#[source] io::Error),
+    /// What is signed up does not fit.
+    #[error("cannot sign up")]
+    Rejected(#[from] Rejected),
     /// The agent of this node does not take it.
     #[error("cannot sign up")]
     Agent(#[from] AgentError),
@@ -55,73 +62,80 @@ impl Mesh {
         let wrong = || ServeError::Name(name.to_owned());
         let (host, port) = split(name);
         let (namespace, service) = split_name(host, &self.shared.domain).ok_or_else(wrong)?;
-        let is_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if port == Some(0) || !format!("{namespace}{service}").chars().all(is_label) {
+        if port == Some(0) || !is_label(namespace) || !is_label(service) {
             return Err(wrong());
         }
         let address = listener.local_addr().map_err(ServeError::Listener)?;
-        let said = Said::new(address, port);
+        let mut registration = registration(address, port).ok_or_else(wrong)?;
+        registration.ttl = self.agent.is_some().then_some(TTL);
+        let process = std::process::id();
+        let id = format!("app-{process}-{}-{:08x}", address.port(), unique_id() as u32);
         let off = CancellationToken::new();
-        let id = format!(
-            "app-{}-{}-{:08x}",
-            std::process::id(),
-            address.port(),
-            crate::io::unique_id() as u32
-        );
-        let Some(agent) = self.agent.clone() else { todo_in_process(&said) };
-        let path = format!("/v1/registrations/{namespace}/{service}/{id}");
-        let registration = Registration { agent, path, said };
-        registration.put().await?;
-        let ended = [off.clone(), self.shared.stop.clone()];
-        self.shared.tasks.spawn(registration.renew(ended));
+        match self.agent.clone() {
+            Some(agent) => {
+                let path = format!("/v1/registrations/{namespace}/{service}/{id}");
+                let at_agent = AtAgent { agent, path, registration };
+                at_agent.put().await?;
+                let ended = either(off.clone(), self.shared.stop.clone());
+                self.shared.tasks.spawn(at_agent.renew(ended));
+            }
+            None => {
+                let name = Name::new(namespace, service, &id)?;
+                // Kept nowhere, so that no disk can refuse it.
+                let _ = self.registrations.put(name.clone(), registration, now()).await?;
+                let registrations = self.registrations.clone();
+                let (off, stop) = (off.clone(), self.shared.stop.clone());
+                self.shared.tasks.spawn(async move {
+                    // A mesh that stops has nobody left who would look.
+                    if stop.run_until_cancelled(off.cancelled()).await.is_some() {
+                        registrations.remove(&name).await;
+                    }
+                });
+            }
+        }
         Ok(Serving { _off: off.drop_guard() })
     }
 }
 
-/// What the agent is told.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Said {
-    port: u16,
-    address: IpAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_port: Option<u16>,
-    ttl_seconds: u32,
+/// Resolves when one of two is cancelled.
+async fn either(one: CancellationToken, other: CancellationToken) {
+    tokio::select! {
+        () = one.cancelled() => {}
+        () = other.cancelled() => {}
+    }
 }
 
-impl Said {
-    fn new(at: SocketAddr, service_port: Option<u16>) -> Self {
-        let address = match at.ip() {
-            ip if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-            ip => ip,
-        };
-        Self { port: at.port(), address, service_port, ttl_seconds: TTL }
-    }
+/// What the table of registrations is told of a listener.
+fn registration(at: SocketAddr, service_port: Option<u16>) -> Option<Registration> {
+    let address = match at.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let service_port = service_port.and_then(NonZeroU16::new);
+    let port = NonZeroU16::new(at.port())?;
+    Some(Registration { address, service_port, ..Registration::at(port) })
 }
 
 /// A listener at the agent.
 #[derive(Debug)]
-struct Registration {
+struct AtAgent {
     agent: Agent,
     path: String,
-    said: Said,
+    registration: Registration,
 }
 
-impl Registration {
+impl AtAgent {
     async fn put(&self) -> Result<(), AgentError> {
-        let said = serde_json::to_vec(&self.said).map_err(|error| self.agent.broken(error))?;
+        let said =
+            serde_json::to_vec(&self.registration).map_err(|error| self.agent.broken(error))?;
         self.agent.ask(Method::PUT, &self.path, said).await.map(drop)
     }
 
-    /// Says again and again that it is there, until one of `ended`; then that it is not.
-    async fn renew(self, ended: [CancellationToken; 2]) {
-        let [off, stop] = ended;
-        loop {
-            tokio::select! {
-                () = off.cancelled() => break,
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(RENEW_EVERY) => {}
-            }
+    /// Says again and again that it is there, until `ended`; then that it is not.
+    async fn renew(self, ended: impl Future<Output = ()>) {
+        let mut ended = pin!(ended);
+        while tokio::time::timeout(RENEW_EVERY, &mut ended).await.is_err() {
             if let Err(error) = self.put().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
