@@ -53,10 +53,11 @@ async fn main() -> anyhow::Result<()> {
             }
         }
 
-        // Nobody serves it any more, and the next caller is told so.
+        // Connect: bytes both ways, for whatever is not HTTP; here to nobody.
+        let refused = mesh.connect("nobody.default:6379").await;
+        println!("{}", refused.err().context("there is no such Service")?);
+
         drop(signed_up);
-        let refused = mesh.connect("greeting.default:80").await;
-        println!("{}", refused.err().context("the sign-off takes effect at once")?);
         let _ = stop.send(());
         anyhow::Ok(())
     };

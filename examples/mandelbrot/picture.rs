@@ -15,8 +15,8 @@ const PIXELS: usize = SIDE * TILE;
 pub(crate) const TILE_BYTES: usize = TILE * TILE * 3;
 
 /// What the picture shows: its centre, and how wide it is.
-const CENTRE: (f64, f64) = (-0.743_643_887, 0.131_825_904);
-const WIDTH: f64 = 0.002_2;
+const CENTRE: (f64, f64) = (-0.743_42, 0.131_50);
+const WIDTH: f64 = 0.002_4;
 /// A point that has not left by then is in the set.
 const MAX_STEPS: u32 = 3000;
 /// A point is gone at this distance, squared; far out, so that the colours have no steps.
