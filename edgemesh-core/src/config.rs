@@ -2,6 +2,8 @@
 //!
 //! The same types serve the file `agent.yaml` and embedders; reading the file is the daemon's.
 
+mod check;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -9,6 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use check::Check;
 
 /// How connections reach the mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! server are started one by one, so that a daemon can put its capture rules between them.
 
 mod handover;
+mod local;
 mod source;
 mod status;
 
@@ -29,15 +30,18 @@ use crate::dns::server::{Counters, Server};
 use crate::dns::upstream::{Connect, Forwarder};
 use crate::forward::Shared;
 use crate::forward::http::{Pools, SWEEP_EVERY};
+use crate::health::{Checker, Pace};
 use crate::io::now;
 use crate::listen::Listener;
 use crate::metrics::Metrics;
 use crate::plan::{self, Destination, Explanation};
 use crate::proxy::Proxy;
+use crate::registrations::Registrations;
 use crate::snapshot::Snapshot;
 use crate::store::{OpenError as StoreError, Store};
-use crate::sync::Sync;
+use crate::sync::{Feed, Sync};
 
+pub use local::Checked;
 pub use source::Folders;
 pub use status::{Cell as StatusCell, Status, StoreHealth};
 
@@ -91,6 +95,8 @@ pub struct Mesh {
     status: Arc<status::Cell>,
     sync: Option<Sync>,
     source: Option<tokio::task::JoinHandle<Sync>>,
+    registrations: Registrations,
+    feed: Feed,
     shared: Option<Arc<Shared>>,
     /// Until the name server takes it.
     domain: Option<Domain>,
@@ -122,8 +128,11 @@ impl Mesh {
         let (node, zone) = (options.node.clone(), options.zone.clone());
         let ranges = &options.virtual_range;
         let sync = Sync::resume(store, loaded, node, zone, ranges, live.clone(), now());
+        let registrations = Registrations::open(&options.data_dir, now());
         Ok(Self {
             options,
+            registrations,
+            feed: sync.feed(),
             live,
             announced: None,
             metrics: Arc::default(),
@@ -146,7 +155,13 @@ impl Mesh {
     /// that cannot be read leaves what the store held.
     pub async fn follow_source(&mut self) {
         let Some(sync) = self.sync.take() else { return };
-        let source = source::Source::new(self.options.folders.clone(), sync, self.status.clone());
+        let dial = Dial { mark: self.options.mark };
+        let checker =
+            Checker::new(dial, Pace::default(), self.tasks.clone(), self.following.clone());
+        let node = self.options.node.clone();
+        let local = local::Local::new(node, self.registrations.clone(), checker);
+        let (folders, status) = (self.options.folders.clone(), self.status.clone());
+        let source = source::Source::new(folders, sync, local, status);
         let source = source.begin().await;
         self.source = Some(self.tasks.spawn(source.follow(self.following.clone())));
     }
@@ -225,6 +240,16 @@ impl Mesh {
     /// From now on `choice` says which flows are logged.
     pub fn log_access(&self, choice: AccessLog) {
         self.access_log.set(choice);
+    }
+
+    /// What runs on this machine and was signed up; counts once the source is followed.
+    pub fn registrations(&self) -> Registrations {
+        self.registrations.clone()
+    }
+
+    /// The records as a stream, for mirrors; flows once the source is followed.
+    pub fn feed(&self) -> Feed {
+        self.feed.clone()
     }
 
     /// The Snapshot in force.

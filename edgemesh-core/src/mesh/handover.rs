@@ -4,10 +4,8 @@
 
 use std::time::Duration;
 
-use crate::io::now;
 use crate::mesh::{Mesh, OpenError};
 use crate::store::Store;
-use crate::sync::Sync;
 
 /// A connection that was accepted last has said what it wants after this long, or is idle.
 const LAST_ACCEPTED: Duration = Duration::from_secs(1);
@@ -16,26 +14,24 @@ impl Mesh {
     /// Ends the source and closes the store, so that another process can open it.
     pub async fn release_store(&mut self) {
         self.following.cancel();
-        let sync = match self.source.take() {
-            Some(source) => source.await.ok(),
-            None => self.sync.take(),
-        };
-        if let Some(sync) = sync {
-            sync.into_store().close().await;
+        if let Some(source) = self.source.take() {
+            self.sync = source.await.ok();
+        }
+        if let Some(sync) = &mut self.sync {
+            sync.release().await;
         }
     }
 
     /// Opens the store again and follows the source: whoever should have taken over did not.
-    /// Breakers and limits begin anew.
     ///
     /// # Errors
     /// When the store cannot be opened; the Snapshot in force stays.
     pub async fn take_back(&mut self) -> Result<(), OpenError> {
-        let options = &self.options;
-        let (store, loaded, _) = tokio::task::block_in_place(|| Store::open(&options.data_dir))?;
-        let (node, zone) = (options.node.clone(), options.zone.clone());
-        let (ranges, live) = (&options.virtual_range, self.live.clone());
-        self.sync = Some(Sync::resume(store, loaded, node, zone, ranges, live, now()));
+        let folder = &self.options.data_dir;
+        let (store, loaded, _) = tokio::task::block_in_place(|| Store::open(folder))?;
+        if let Some(sync) = &mut self.sync {
+            sync.take_back(store, &loaded);
+        }
         self.following = self.stop.child_token();
         self.follow_source().await;
         Ok(())
