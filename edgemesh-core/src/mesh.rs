@@ -3,6 +3,7 @@
 //! [`Mesh::open`] serves what the store holds at once; the source, the listeners and the name
 //! server are started one by one, so that a daemon can put its capture rules between them.
 
+mod handover;
 mod local;
 mod source;
 mod status;
@@ -20,10 +21,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::AccessLog;
+use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::Dial;
 use crate::dns::answer::{BadDomain, Domain};
-use crate::dns::bind::{BindError, bind};
+use crate::dns::bind::Sockets;
 use crate::dns::resolv::{ResolvConf, Upstreams};
 use crate::dns::server::{Counters, Server};
 use crate::dns::upstream::{Connect, Forwarder};
@@ -100,7 +101,12 @@ pub struct Mesh {
     /// Until the name server takes it.
     domain: Option<Domain>,
     dns_counters: Option<Arc<Counters>>,
+    access_log: Arc<AccessLogSwitch>,
     tasks: TaskTracker,
+    /// Ends the source.
+    following: CancellationToken,
+    /// Ends the listeners and the name server; what was accepted goes on.
+    accepting: CancellationToken,
     stop: CancellationToken,
     cut: CancellationToken,
 }
@@ -117,6 +123,8 @@ impl Mesh {
         }
         let live = Arc::<ArcSwap<Snapshot>>::default();
         let status = Arc::new(status::Cell::new(repairs, loaded.revision > 0));
+        let stop = CancellationToken::new();
+        let access_log = Arc::new(AccessLogSwitch::new(options.access_log));
         let (node, zone) = (options.node.clone(), options.zone.clone());
         let ranges = &options.virtual_range;
         let sync = Sync::resume(store, loaded, node, zone, ranges, live.clone(), now());
@@ -134,8 +142,11 @@ impl Mesh {
             shared: None,
             domain: Some(domain),
             dns_counters: None,
+            access_log,
             tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
+            following: stop.child_token(),
+            accepting: stop.child_token(),
+            stop,
             cut: CancellationToken::new(),
         })
     }
@@ -145,13 +156,14 @@ impl Mesh {
     pub async fn follow_source(&mut self) {
         let Some(sync) = self.sync.take() else { return };
         let dial = Dial { mark: self.options.mark };
-        let checker = Checker::new(dial, Pace::default(), self.tasks.clone(), self.stop.clone());
+        let checker =
+            Checker::new(dial, Pace::default(), self.tasks.clone(), self.following.clone());
         let node = self.options.node.clone();
         let local = local::Local::new(node, self.registrations.clone(), checker);
         let (folders, status) = (self.options.folders.clone(), self.status.clone());
         let source = source::Source::new(folders, sync, local, status);
         let source = source.begin().await;
-        self.source = Some(self.tasks.spawn(source.follow(self.stop.clone())));
+        self.source = Some(self.tasks.spawn(source.follow(self.following.clone())));
     }
 
     /// Serves the proxy on `listeners`; once a mesh. Returns where they listen.
@@ -162,7 +174,7 @@ impl Mesh {
             dial: Dial { mark: self.options.mark },
             metrics: self.metrics.clone(),
             domain: self.options.domain.as_str().into(),
-            access_log: self.options.access_log,
+            access_log: self.access_log.clone(),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
             cut: self.cut.clone(),
@@ -172,6 +184,7 @@ impl Mesh {
         let proxy = Proxy {
             shared: shared.clone(),
             room: Arc::new(Semaphore::new(self.options.max_connections)),
+            accepting: self.accepting.clone(),
         };
         for listener in listeners {
             self.tasks.spawn(proxy.clone().run(listener));
@@ -202,11 +215,11 @@ impl Mesh {
         }
     }
 
-    /// Opens the name server on `addresses` and serves it; once a mesh.
-    pub async fn serve_dns(&mut self, addresses: &[SocketAddr]) -> Result<(), BindError> {
-        let Some(domain) = self.domain.take() else { return Ok(()) };
-        let own: Vec<IpAddr> =
-            addresses.iter().filter(|a| a.port() == 53).map(SocketAddr::ip).collect();
+    /// Serves names on `sockets`; once a mesh.
+    pub fn serve_dns(&mut self, sockets: Vec<Sockets>) {
+        let Some(domain) = self.domain.take() else { return };
+        let addresses = sockets.iter().filter_map(|sockets| sockets.address().ok());
+        let own: Vec<IpAddr> = addresses.filter(|a| a.port() == 53).map(|a| a.ip()).collect();
         let conf = ResolvConf::host(own);
         let upstreams = Arc::new(Upstreams::new(conf.load()));
         self.tasks
@@ -218,11 +231,15 @@ impl Mesh {
         };
         let dial = Arc::new(Dial { mark: self.options.mark });
         let server = Server::new(domain, Arc::new(names), Forwarder::new(upstreams, dial));
-        for address in addresses {
-            server.serve(bind(*address).await?, &self.tasks, &self.stop);
+        for sockets in sockets {
+            server.serve(sockets, &self.tasks, &self.accepting);
         }
         self.dns_counters = Some(server.counters());
-        Ok(())
+    }
+
+    /// From now on `choice` says which flows are logged.
+    pub fn log_access(&self, choice: AccessLog) {
+        self.access_log.set(choice);
     }
 
     /// What runs on this machine and was signed up; counts once the source is followed.

@@ -97,7 +97,10 @@ impl Flow {
         self.attempts = 1;
         loop {
             let purpose = if failed.is_none() { Purpose::Call } else { Purpose::Retry(&tried) };
-            let destination = Destination { to, arrival, purpose };
+            let destination = Destination {
+                caller: Some(self.client.ip().to_canonical()),
+                ..Destination::new(to, arrival, purpose)
+            };
             let snapshot = self.shared.live.load_full();
             let hop = match plan(&snapshot, &destination, now()) {
                 Ok(hop) => hop,

@@ -16,7 +16,7 @@ use crate::forward::http::{Origin, Towards};
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
 use crate::metrics::{Carried, Ended};
-use crate::plan::{Destination, Hop, Purpose, Target, Via, plan, resolve};
+use crate::plan::{Destination, Head, Hop, Purpose, Target, Via, plan, resolve};
 use crate::refusal::Refusal;
 use crate::snapshot::Service;
 
@@ -64,9 +64,13 @@ impl Call {
         }
     }
 
-    pub(super) fn plan(&mut self, purpose: Purpose<'_>) -> Result<Hop, Refusal> {
+    pub(super) fn plan(&mut self, purpose: Purpose<'_>, head: Head<'_>) -> Result<Hop, Refusal> {
         let arrival = self.origin.arrival();
-        let destination = Destination { to: self.target(), arrival, purpose };
+        let destination = Destination {
+            caller: Some(self.origin.client.ip().to_canonical()),
+            request: Some(head),
+            ..Destination::new(self.target(), arrival, purpose)
+        };
         let hop = plan(&self.origin.shared.live.load(), &destination, now())?;
         self.attempts = self.attempts.saturating_add(1);
         self.hop = Some((hop.service().clone(), hop.address(), hop.via()));

@@ -21,7 +21,7 @@ use crate::forward::http::upstream::{Answer, Attempt, Failure, Keep};
 use crate::forward::http::{Origin, Towards};
 use crate::io::now;
 use crate::metrics::Ended;
-use crate::plan::{Hop, Outcome, Purpose};
+use crate::plan::{Head, Hop, Outcome, Purpose};
 use crate::refusal::Refusal;
 
 /// How a Backend's body ended.
@@ -121,7 +121,7 @@ async fn attempt_until_answered(
 ) -> Result<(Answer, Hop), Refusal> {
     let shared = call.origin.shared.clone();
     let mut tried = Vec::new();
-    let mut hop = call.plan(Purpose::Call)?;
+    let mut hop = call.plan(Purpose::Call, Head::of(&request))?;
     loop {
         let policy = hop.service().policy.retries;
         let more = call.attempts <= policy.attempts;
@@ -149,7 +149,7 @@ async fn attempt_until_answered(
         tried.push(hop.address());
         let next = match again {
             Some(again) if allowed => {
-                call.plan(Purpose::Retry(&tried)).ok().map(|hop| (again, hop))
+                call.plan(Purpose::Retry(&tried), Head::of(&again)).ok().map(|hop| (again, hop))
             }
             _ => None,
         };
