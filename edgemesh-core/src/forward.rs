@@ -5,7 +5,7 @@ pub mod flow;
 pub mod http;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -39,15 +39,15 @@ pub struct Shared {
     /// The cluster domain of names.
     pub domain: Box<str>,
     /// Which flows are logged.
-    pub access_log: Arc<AccessLogSwitch>,
+    pub access_log: AccessLogSwitch,
     /// Owns every task that a flow starts.
     pub tasks: TaskTracker,
     /// Ends what is idle, lets the rest finish.
     pub stop: CancellationToken,
     /// Cuts what outlives a drain.
     pub cut: CancellationToken,
-    /// The mesh's own listeners: a Backend at one of them would be a loop.
-    pub own: Box<[SocketAddr]>,
+    /// The mesh's own listeners, once it has some: a Backend at one of them would be a loop.
+    pub own: OnceLock<Box<[SocketAddr]>>,
     /// Upstream connections that wait for their next request.
     pub pools: http::Pools,
 }
@@ -114,7 +114,7 @@ pub enum What<'a> {
 impl Shared {
     /// Whether `address` is one of the mesh's own listeners.
     pub fn is_own(&self, address: SocketAddr) -> bool {
-        self.own.contains(&address)
+        self.own.get().is_some_and(|own| own.contains(&address))
     }
 
     /// Connects within `timeout`. Where files have run out, connections that are only kept for

@@ -177,7 +177,7 @@ impl Client<'_> {
         prefix: Vec<u8>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (shared, place) = (self.shared.clone(), self.place.clone());
-        let origin = Arc::new(Origin { shared, place, client: self.peer, towards });
+        let origin = Arc::new(Origin { shared, place: Some(place), client: self.peer, towards });
         serve_http(origin, Prefixed::new(prefix.into(), self.stream), version)
     }
 }

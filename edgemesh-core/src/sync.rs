@@ -7,6 +7,7 @@
 
 mod addresses;
 mod feed;
+mod follower;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -23,6 +24,7 @@ use crate::store::{Change, CommitError, Loaded, Store, VirtualAddress};
 use crate::sync::addresses::Addresses;
 
 pub use crate::sync::feed::{Asked, Feed, Following, Outlet, Published};
+pub use crate::sync::follower::{Follower, Step as FollowerStep};
 
 /// The one writer: from observations to the store, and from there to the Snapshot.
 #[derive(Debug)]

@@ -14,10 +14,10 @@ impl Mesh {
     /// Ends the source and closes the store, so that another process can open it.
     pub async fn release_store(&mut self) {
         self.following.cancel();
-        if let Some(source) = self.source.take() {
-            self.sync = source.await.ok();
+        if let Some(source) = self.source.get_mut().take() {
+            *self.sync.get_mut() = source.await.ok();
         }
-        if let Some(sync) = &mut self.sync {
+        if let Some(sync) = self.sync.get_mut() {
             sync.release().await;
         }
     }
@@ -29,7 +29,7 @@ impl Mesh {
     pub async fn take_back(&mut self) -> Result<(), OpenError> {
         let folder = &self.options.data_dir;
         let (store, loaded, _) = tokio::task::block_in_place(|| Store::open(folder))?;
-        if let Some(sync) = &mut self.sync {
+        if let Some(sync) = self.sync.get_mut() {
             sync.take_back(store, &loaded);
         }
         self.following = self.stop.child_token();
