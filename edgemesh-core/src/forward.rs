@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::AccessLog;
+use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::{Dial, DialError};
 use crate::metrics::{Carried, ConnectionOpen, Ended, Metrics};
 use crate::plan::Via;
@@ -39,7 +39,7 @@ pub struct Shared {
     /// The cluster domain of names.
     pub domain: Box<str>,
     /// Which flows are logged.
-    pub access_log: AccessLog,
+    pub access_log: AccessLogSwitch,
     /// Owns every task that a flow starts.
     pub tasks: TaskTracker,
     /// Ends what is idle, lets the rest finish.
@@ -148,7 +148,7 @@ impl Shared {
 
     fn logs(&self, access: &Access<'_>) -> bool {
         let bad = !matches!(access.ended, Ended::Ok | Ended::Cancelled);
-        match self.access_log {
+        match self.access_log.get() {
             AccessLog::All => true,
             AccessLog::Off => false,
             AccessLog::Errors => bad,

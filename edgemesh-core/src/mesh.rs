@@ -10,6 +10,7 @@ mod client;
 mod connection;
 mod doors;
 mod follow;
+mod handover;
 mod local;
 mod ordered;
 mod serving;
@@ -31,10 +32,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::config::AccessLog;
+use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::Dial;
 use crate::dns::answer::{BadDomain, Domain};
-use crate::dns::bind::{BindError, bind};
+use crate::dns::bind::Sockets;
 use crate::dns::resolv::{ResolvConf, Upstreams};
 use crate::dns::server::{Counters, Server};
 use crate::dns::upstream::{Connect, Forwarder};
@@ -118,19 +119,30 @@ pub struct Mesh {
     status: Arc<status::Cell>,
     sync: Mutex<Option<Sync>>,
     source: Mutex<Option<JoinHandle<Sync>>>,
+    /// What belongs to whoever keeps the records itself.
+    keeper: Option<Keeper>,
     /// Whom the records come from, where it is the agent of this node.
     agent: Option<Agent>,
-    registrations: Registrations,
-    feed: Feed,
     shared: Arc<Shared>,
     /// Until the name server takes it.
     domain: Option<Domain>,
     dns_counters: Option<Arc<Counters>>,
     tasks: TaskTracker,
+    /// Ends the source.
+    following: CancellationToken,
+    /// Ends the listeners and the name server; what was accepted goes on.
+    accepting: CancellationToken,
     stop: CancellationToken,
     cut: CancellationToken,
     /// A mesh that is dropped follows nothing any more.
     _ends: DropGuard,
+}
+
+/// What belongs to a mesh that keeps its records itself.
+#[derive(Debug)]
+struct Keeper {
+    registrations: Registrations,
+    feed: Feed,
 }
 
 impl Mesh {
@@ -140,26 +152,28 @@ impl Mesh {
         Dial { mark: options.mark }.check().map_err(OpenError::Mark)?;
         let opened = Store::open(&options.data_dir)?;
         let registrations = Registrations::open(&options.data_dir, now());
-        Self::assemble(options, registrations, Some(opened))
+        Self::assemble(options, Some((opened, registrations)))
     }
 
     /// Serves what `opened` holds; `None` = somebody else's records are followed.
     fn assemble(
         options: Options,
-        registrations: Registrations,
-        opened: Option<(Store, Loaded, Vec<Repair>)>,
+        opened: Option<((Store, Loaded, Vec<Repair>), Registrations)>,
     ) -> Result<Self, OpenError> {
         let domain = Domain::new(&options.domain)?;
         let live = Arc::<ArcSwap<Snapshot>>::default();
-        let (mut sync, mut status) = (None, status::Cell::new(Vec::new(), false));
-        if let Some((store, loaded, repairs)) = opened {
+        let (mut sync, mut keeper) = (None, None);
+        let mut status = status::Cell::new(Vec::new(), false);
+        if let Some(((store, loaded, repairs), registrations)) = opened {
             for repair in &repairs {
                 tracing::warn!("metastore: {repair}");
             }
             status = status::Cell::new(repairs, loaded.revision > 0);
             let (node, zone) = (options.node.clone(), options.zone.clone());
             let ranges = &options.virtual_range;
-            sync = Some(Sync::resume(store, loaded, node, zone, ranges, live.clone(), now()));
+            let resumed = Sync::resume(store, loaded, node, zone, ranges, live.clone(), now());
+            keeper = Some(Keeper { registrations, feed: resumed.feed() });
+            sync = Some(resumed);
         }
         let (tasks, stop, cut) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
@@ -168,7 +182,7 @@ impl Mesh {
             dial: Dial { mark: options.mark },
             metrics: Arc::default(),
             domain: options.domain.as_str().into(),
-            access_log: options.access_log,
+            access_log: AccessLogSwitch::new(options.access_log),
             tasks: tasks.clone(),
             stop: stop.clone(),
             cut: cut.clone(),
@@ -177,17 +191,18 @@ impl Mesh {
         });
         Ok(Self {
             options,
-            registrations,
-            feed: sync.as_ref().map_or_else(Feed::ended, Sync::feed),
             live,
             announced: None,
             status: Arc::new(status),
             sync: Mutex::new(sync),
             source: Mutex::default(),
+            keeper,
             agent: None,
             shared,
             domain: Some(domain),
             dns_counters: None,
+            following: stop.child_token(),
+            accepting: stop.child_token(),
             tasks,
             _ends: stop.clone().drop_guard(),
             stop,
@@ -199,14 +214,15 @@ impl Mesh {
     /// that cannot be read leaves what the store held.
     pub async fn follow_source(&mut self) {
         let Some(sync) = self.sync.get_mut().take() else { return };
+        let Some(Keeper { registrations, .. }) = &self.keeper else { return };
         let dial = Dial { mark: self.options.mark };
-        let checker = Checker::new(dial, Pace::default(), self.tasks.clone(), self.stop.clone());
-        let node = self.options.node.clone();
-        let local = local::Local::new(node, self.registrations.clone(), checker);
+        let checker =
+            Checker::new(dial, Pace::default(), self.tasks.clone(), self.following.clone());
+        let local = local::Local::new(self.options.node.clone(), registrations.clone(), checker);
         let (folders, status) = (self.options.folders.clone(), self.status.clone());
         let source = source::Source::new(folders, sync, local, status);
         let source = source.begin().await;
-        *self.source.get_mut() = Some(self.tasks.spawn(source.follow(self.stop.clone())));
+        *self.source.get_mut() = Some(self.tasks.spawn(source.follow(self.following.clone())));
     }
 
     /// Serves the proxy on `listeners`; once a mesh. Returns where they listen.
@@ -216,6 +232,7 @@ impl Mesh {
         let proxy = Proxy {
             shared: self.shared.clone(),
             room: Arc::new(Semaphore::new(self.options.max_connections)),
+            accepting: self.accepting.clone(),
         };
         for listener in listeners {
             self.tasks.spawn(proxy.clone().run(listener));
@@ -250,11 +267,11 @@ impl Mesh {
         }
     }
 
-    /// Opens the name server on `addresses` and serves it; once a mesh.
-    pub async fn serve_dns(&mut self, addresses: &[SocketAddr]) -> Result<(), BindError> {
-        let Some(domain) = self.domain.take() else { return Ok(()) };
-        let own: Vec<IpAddr> =
-            addresses.iter().filter(|a| a.port() == 53).map(SocketAddr::ip).collect();
+    /// Serves names on `sockets`; once a mesh.
+    pub fn serve_dns(&mut self, sockets: Vec<Sockets>) {
+        let Some(domain) = self.domain.take() else { return };
+        let addresses = sockets.iter().filter_map(|sockets| sockets.address().ok());
+        let own: Vec<IpAddr> = addresses.filter(|a| a.port() == 53).map(|a| a.ip()).collect();
         let conf = ResolvConf::host(own);
         let upstreams = Arc::new(Upstreams::new(conf.load()));
         self.tasks
@@ -266,21 +283,26 @@ impl Mesh {
         };
         let dial = Arc::new(Dial { mark: self.options.mark });
         let server = Server::new(domain, Arc::new(names), Forwarder::new(upstreams, dial));
-        for address in addresses {
-            server.serve(bind(*address).await?, &self.tasks, &self.stop);
+        for sockets in sockets {
+            server.serve(sockets, &self.tasks, &self.accepting);
         }
         self.dns_counters = Some(server.counters());
-        Ok(())
     }
 
-    /// What runs on this machine and was signed up; counts once the source is followed.
-    pub fn registrations(&self) -> Registrations {
-        self.registrations.clone()
+    /// From now on `choice` says which flows are logged.
+    pub fn log_access(&self, choice: AccessLog) {
+        self.shared.access_log.set(choice);
     }
 
-    /// The records as a stream, for mirrors; flows once the source is followed.
-    pub fn feed(&self) -> Feed {
-        self.feed.clone()
+    /// What runs on this machine and was signed up; counts once the source is followed. `None`: the
+    /// agent of this node keeps it.
+    pub fn registrations(&self) -> Option<Registrations> {
+        self.keeper.as_ref().map(|keeper| keeper.registrations.clone())
+    }
+
+    /// The records as a stream, for mirrors; flows once the source is followed. `None`: this is one.
+    pub fn feed(&self) -> Option<Feed> {
+        self.keeper.as_ref().map(|keeper| keeper.feed.clone())
     }
 
     /// The Snapshot in force.

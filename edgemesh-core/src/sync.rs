@@ -173,6 +173,19 @@ impl Sync {
         self.store.keep_good_copy().await
     }
 
+    /// Closes the store, for another process to open it. What is observed meanwhile is not stored.
+    pub async fn release(&mut self) {
+        self.store.clone().close().await;
+    }
+
+    /// Goes on with a store that another process may have changed: the next observation writes
+    /// all of it again, under a revision that neither has had.
+    pub fn take_back(&mut self, store: Store, loaded: &Loaded) {
+        self.store = store;
+        self.revision = self.revision.max(loaded.revision);
+        self.behind = true;
+    }
+
     /// Gives the store back, to be closed.
     pub fn into_store(self) -> Store {
         self.store

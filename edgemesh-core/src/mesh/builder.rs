@@ -96,7 +96,7 @@ impl Builder {
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
         };
-        let mut mesh = Mesh::assemble(options, Registrations::nowhere(), Some(opened?))?;
+        let mut mesh = Mesh::assemble(options, Some((opened?, Registrations::nowhere())))?;
         mesh.sweep_pools();
         mesh.follow_source().await;
         let status = mesh.status().get();
@@ -128,7 +128,7 @@ impl Builder {
 }
 
 async fn follow(socket: &Path, options: Options) -> Result<Mesh, OpenError> {
-    let mut mesh = Mesh::assemble(options, Registrations::nowhere(), None)?;
+    let mut mesh = Mesh::assemble(options, None)?;
     let agent = Agent::new(socket, mesh.shared.tasks.clone());
     let follower = Follower::new(mesh.live());
     let followed = Followed::begin(agent.clone(), follower, mesh.status()).await?;

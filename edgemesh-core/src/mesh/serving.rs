@@ -12,9 +12,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::io::{now, unique_id};
 use crate::manifests::is_label;
-use crate::mesh::Mesh;
 use crate::mesh::agent::{Agent, AgentError};
 use crate::mesh::doors::split;
+use crate::mesh::{Keeper, Mesh};
 use crate::registrations::{Name, Registration, Rejected};
 use crate::snapshot::split_name;
 
@@ -71,27 +71,23 @@ impl Mesh {
         let process = std::process::id();
         let id = format!("app-{process}-{}-{:08x}", address.port(), unique_id() as u32);
         let off = CancellationToken::new();
-        match self.agent.clone() {
-            Some(agent) => {
-                let path = format!("/v1/registrations/{namespace}/{service}/{id}");
-                let at_agent = AtAgent { agent, path, registration };
-                at_agent.put().await?;
-                let ended = either(off.clone(), self.shared.stop.clone());
-                self.shared.tasks.spawn(at_agent.renew(ended));
-            }
-            None => {
-                let name = Name::new(namespace, service, &id)?;
-                // Kept nowhere, so that no disk can refuse it.
-                let _ = self.registrations.put(name.clone(), registration, now()).await?;
-                let registrations = self.registrations.clone();
-                let (off, stop) = (off.clone(), self.shared.stop.clone());
-                self.shared.tasks.spawn(async move {
-                    // A mesh that stops has nobody left who would look.
-                    if stop.run_until_cancelled(off.cancelled()).await.is_some() {
-                        registrations.remove(&name).await;
-                    }
-                });
-            }
+        let stop = self.shared.stop.clone();
+        if let Some(agent) = self.agent.clone() {
+            let path = format!("/v1/registrations/{namespace}/{service}/{id}");
+            let at_agent = AtAgent { agent, path, registration };
+            at_agent.put().await?;
+            self.shared.tasks.spawn(at_agent.renew(either(off.clone(), stop)));
+        } else if let Some(Keeper { registrations, .. }) = &self.keeper {
+            let name = Name::new(namespace, service, &id)?;
+            // Kept nowhere, so that no disk can refuse it.
+            let _ = registrations.put(name.clone(), registration, now()).await?;
+            let (registrations, off) = (registrations.clone(), off.clone());
+            self.shared.tasks.spawn(async move {
+                // A mesh that stops has nobody left who would look.
+                if stop.run_until_cancelled(off.cancelled()).await.is_some() {
+                    registrations.remove(&name).await;
+                }
+            });
         }
         Ok(Serving { _off: off.drop_guard() })
     }

@@ -52,11 +52,6 @@ pub(super) fn feed() -> (Feed, Outlet) {
 }
 
 impl Feed {
-    /// One that says nothing: who follows is itself a mirror.
-    pub fn ended() -> Self {
-        feed().0
-    }
-
     /// Follows from now on.
     pub fn follow(&self) -> Following {
         Following { feed: self.clone(), steps: None }

@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -22,9 +22,12 @@ pub(super) struct Socket {
     file: Gone,
 }
 
-/// Removes the file when dropped.
+/// Removes the file when dropped, unless it is that of another agent by then.
 #[derive(Debug)]
-pub(super) struct Gone(PathBuf);
+pub(super) struct Gone {
+    path: PathBuf,
+    inode: u64,
+}
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -57,17 +60,18 @@ impl Socket {
             std::fs::set_permissions(&next, Permissions::from_mode(MODE))?;
             std::fs::rename(&next, &path)?;
             listener.set_nonblocking(true)?;
-            Ok(listener)
+            let inode = std::fs::symlink_metadata(&path)?.ino();
+            Ok((listener, inode))
         };
         match bound() {
-            Ok(listener) => Ok(Self { listener, file: Gone(path) }),
+            Ok((listener, inode)) => Ok(Self { listener, file: Gone { path, inode } }),
             Err(source) => Err(SocketError::Bind { path, source }),
         }
     }
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
-        &self.file.0
+        &self.file.path
     }
 
     /// The listener, and the guard of its file.
@@ -78,7 +82,10 @@ impl Socket {
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
+        let there = std::fs::symlink_metadata(&self.path);
+        if there.is_ok_and(|file| file.ino() == self.inode)
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
             tracing::debug!(%error, "the socket's file was gone already");
         }
     }
@@ -98,7 +105,10 @@ mod tests {
         let socket = Socket::bind(folder.path()).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
         UnixStream::connect(socket.path()).unwrap();
+        let next = Socket::bind(folder.path()).unwrap(); // an agent that takes over
         drop(socket.into_parts());
+        UnixStream::connect(&path).unwrap();
+        drop(next.into_parts());
         assert!(!path.exists());
 
         std::fs::write(&path, "mine").unwrap();
