@@ -44,9 +44,13 @@ fn main() {
 }
 
 fn as_agent(config: &Path) {
-    let resolved = load_file(config, &Environment::default(), &Flags::default()).unwrap();
+    let read = || {
+        let resolved = load_file(config, &Environment::default(), &Flags::default());
+        resolved.map(|resolved| resolved.config)
+    };
     let log = log::start(log::Format::Human, "warn").unwrap();
-    agent::run(resolved.config, log, false).unwrap();
+    let start = agent::Start { guarded: false, take_over: false };
+    agent::run(read().unwrap(), &read, log, start).unwrap();
 }
 
 fn one_process_is_enough(world: &World) {
