@@ -31,10 +31,11 @@ fn main() {
     if args.get(1).map(String::as_str) == Some("--as-agent") {
         return as_agent(Path::new(&args[2]));
     }
-    let tests: [(&str, fn(&World)); 3] = [
+    let tests: [(&str, fn(&World)); 4] = [
         ("one_process_is_enough", one_process_is_enough),
         ("workers_come_and_are_killed_in_the_middle", workers_come_and_are_killed_in_the_middle),
         ("an_http_handler_gathers_too", an_http_handler_gathers_too),
+        ("an_agent_may_go_and_come_back", an_agent_may_go_and_come_back),
     ];
     let world = World::new();
     for (name, test) in tests {
@@ -86,20 +87,50 @@ fn workers_come_and_are_killed_in_the_middle(world: &World) {
 fn an_http_handler_gathers_too(world: &World) {
     let agent = Agent::start(world);
     let _workers: Vec<_> = (0..2).map(|_| agent.worker()).collect();
-    let mut server = Process::start(
-        mandelbrot("serve").args(["--listen", "127.0.0.1:0", "--agent"]).arg(&agent.socket),
-    );
-    let url = server.says("http://");
-    let (address, _) = url.trim_start_matches("http://").split_once('/').unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET /picture.png HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let head = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
-    let out = world.path("served.png");
-    fs::write(&out, &answer[head..]).unwrap();
-    world.is_the_picture(&out);
+    let server = Server::start(&agent);
+    assert!(server.picture() == world.picture);
+}
+
+/// Nobody needs the agent for what is known already, and all find back to it by themselves.
+fn an_agent_may_go_and_come_back(world: &World) {
+    let mut agent = Agent::start(world);
+    let first = agent.worker();
+    let server = Server::start(&agent);
+    agent.stop();
+    assert!(server.picture() == world.picture, "from the last known state");
+    agent.start_again();
+    let _second = agent.worker();
+    drop(first);
+    // Only who follows the new agent can know the second worker.
+    eventually("the picture, by the second", || (server.picture() == world.picture).then_some(()));
+}
+
+/// The gather in an HTTP handler.
+struct Server {
+    _process: Process,
+    address: String,
+}
+
+impl Server {
+    fn start(agent: &Agent) -> Self {
+        let mut process = Process::start(
+            mandelbrot("serve").args(["--listen", "127.0.0.1:0", "--agent"]).arg(&agent.socket),
+        );
+        let url = process.says("http://");
+        let (address, _) = url.trim_start_matches("http://").split_once('/').unwrap();
+        Self { address: address.to_owned(), _process: process }
+    }
+
+    /// What `GET /picture.png` gives.
+    fn picture(&self) -> Vec<u8> {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET /picture.png HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        answer.split_off(head)
+    }
 }
 
 /// A folder, and the picture as one process computes it.
@@ -131,8 +162,8 @@ impl World {
 
 /// An agent without capture, of the configuration that needs no root.
 struct Agent {
-    _process: Process,
-    _folder: TempDir,
+    process: Option<Process>,
+    folder: TempDir,
     socket: PathBuf,
     admin: SocketAddr,
 }
@@ -152,12 +183,23 @@ impl Agent {
             folder.path().display()
         );
         fs::write(&file, text).unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        let process = Process::start(command.arg("--as-agent").arg(&file));
         let admin = ([127, 0, 0, 1], admin).into();
-        let agent = Self { _process: process, _folder: folder, socket, admin };
-        eventually("the agent answers", || agent.get("/readyz").map(drop));
+        let mut agent = Self { process: None, folder, socket, admin };
+        agent.start_again();
         agent
+    }
+
+    fn start_again(&mut self) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let file = self.folder.path().join("agent.yaml");
+        self.process = Some(Process::start(command.arg("--as-agent").arg(file)));
+        eventually("the agent answers", || self.get("/readyz").map(drop));
+    }
+
+    fn stop(&mut self) {
+        let process = self.process.take().unwrap();
+        process.signal(Signal::SIGTERM);
+        process.ends_well();
     }
 
     /// A worker that is signed up.

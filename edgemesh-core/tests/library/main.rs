@@ -6,4 +6,5 @@
 mod calls;
 mod connections;
 mod ordered;
+mod serving;
 mod world;

@@ -62,7 +62,11 @@ impl Backend {
 
     /// One that answers a request when `gate` holds.
     pub(crate) async fn gated(act: Act, gate: Gate) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), act, gate)
+    }
+
+    /// The same on a listener of the test's own.
+    pub(crate) fn on(listener: TcpListener, act: Act, gate: Gate) -> Self {
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Seen>::default();
         let mut tasks = JoinSet::new();
