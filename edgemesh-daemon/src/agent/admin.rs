@@ -40,6 +40,9 @@ use crate::log::Log;
 /// Requests at once; more wait, so that a scraper gone wild cannot take the machine.
 const AT_ONCE: usize = 16;
 
+/// Why an agent's mesh has registrations and a feed.
+const OWN: &str = "an agent follows nobody: it keeps its records itself";
+
 /// What the pages are made from.
 pub(super) struct State {
     pub(super) node: String,
@@ -84,8 +87,8 @@ impl State {
             dns: mesh.dns_counters(),
             status: mesh.status(),
             log,
-            registrations: mesh.registrations(),
-            feed: mesh.feed(),
+            registrations: mesh.registrations().expect(OWN),
+            feed: mesh.feed().expect(OWN),
             followers: Arc::new(Semaphore::new(following::FOLLOWERS)),
             streams: TaskTracker::new(),
             capture: ArcSwap::default(),
