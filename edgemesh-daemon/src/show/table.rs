@@ -82,7 +82,7 @@ pub fn backends(backends: &[BackendView], width: u16) -> String {
             backend.failures.to_string(),
         ]
     });
-    let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "CONDITION", "NOW", "CALLS", "FAILED"];
+    let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "VERDICT", "NOW", "CALLS", "FAILED"];
     draw(&head, &[5, 6, 7], rows, width)
 }
 
