@@ -27,6 +27,8 @@ mod limits;
 mod log;
 mod names;
 mod protocols;
+mod readme;
 mod renew;
 mod repeats;
+mod signup;
 mod start;
