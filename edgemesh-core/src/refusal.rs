@@ -167,13 +167,19 @@ impl Refusal {
             Self::Loop => {
                 row(508, 9, "loop", Client, "the connection would come back to the mesh itself")
             }
-            Self::NoRoute => row(404, 12, "noRoute", Client, "no rule of the Routes fits the request"),
+            Self::NoRoute => {
+                row(404, 12, "noRoute", Client, "no rule of the Routes fits the request")
+            }
             Self::RouteFault => {
                 row(500, 13, "routeFault", Mesh, "the rule of the Route cannot be served")
             }
-            Self::Redirected => {
-                row(302, 12, "redirected", Client, "the rule of the Route sends the client elsewhere")
-            }
+            Self::Redirected => row(
+                302,
+                12,
+                "redirected",
+                Client,
+                "the rule of the Route sends the client elsewhere",
+            ),
             Self::Overloaded => row(503, 8, "overloaded", Mesh, "the mesh has no room for more"),
             Self::Draining => row(503, 14, "draining", Mesh, "the mesh is shutting down"),
         }

@@ -218,7 +218,9 @@ fn bodies_are_checked_field_by_field() {
         ),
         (
             Kind::Route,
-            route(|r| r.rules[0].matches[0].path = Some(pb::RoutePath { kind: 3, value: "/".into() })),
+            route(|r| {
+                r.rules[0].matches[0].path = Some(pb::RoutePath { kind: 3, value: "/".into() })
+            }),
             "rules[0].matches[0].path.kind: 3 is no value that this version knows",
         ),
         (Kind::Endpoint, vec![], "kind: this version does not read records of kind endpoint"),

@@ -177,22 +177,18 @@ fn about(file: &Path, document: &Document, (severity, focus, reason): Verdict) -
 fn sliced_service(record: &Record) -> Option<ServiceName> {
     match &record.body {
         Body::Slice(slice) => Some(ServiceName::new(&record.namespace, &slice.service)),
-        Body::Service(_)
-        | Body::Node(_)
-        | Body::Workload(_)
-        | Body::Policy(_)
-        | Body::Route(_) => None,
+        Body::Service(_) | Body::Node(_) | Body::Workload(_) | Body::Policy(_) | Body::Route(_) => {
+            None
+        }
     }
 }
 
 fn service(record: &Record) -> Option<&Service> {
     match &record.body {
         Body::Service(service) => Some(service),
-        Body::Slice(_)
-        | Body::Node(_)
-        | Body::Workload(_)
-        | Body::Policy(_)
-        | Body::Route(_) => None,
+        Body::Slice(_) | Body::Node(_) | Body::Workload(_) | Body::Policy(_) | Body::Route(_) => {
+            None
+        }
     }
 }
 

@@ -63,17 +63,16 @@ pub(super) fn route<'s, V: View>(
         },
     };
     let found = match &routed.share().target {
-        Ok(to) => snapshot.by_name(&to.namespace, &to.service).and_then(|service| {
-            Some(Found { service, port: service.port(to.port.get())? })
-        }),
+        Ok(to) => snapshot
+            .by_name(&to.namespace, &to.service)
+            .and_then(|service| Some(Found { service, port: service.port(to.port.get())? })),
         Err(_) => None,
     };
     let Some(found) = found else {
         view.note("route", || match &routed.share().target {
-            Ok(to) => format!(
-                "there is no Service {}/{} with port {}",
-                to.namespace, to.service, to.port
-            ),
+            Ok(to) => {
+                format!("there is no Service {}/{} with port {}", to.namespace, to.service, to.port)
+            }
             Err(why) => why.to_string(),
         });
         return Err(Refusal::RouteFault);

@@ -138,8 +138,7 @@ impl Builder {
             false => self.current.callers.clone(),
         };
         let (epoch, revision) = (change.epoch, change.revision);
-        let next =
-            Snapshot { epoch, revision, policies, nodes, routes, callers, index, services };
+        let next = Snapshot { epoch, revision, policies, nodes, routes, callers, index, services };
         self.current = Arc::new(next);
         self.current.clone()
     }

@@ -5,7 +5,9 @@ use prost::Message as _;
 
 use crate::pb;
 use crate::record::values::{bounded, required, variant};
-use crate::record::{Body, Invalid, Key, Kind, Node, Policy, Record, Route, Service, Slice, Workload};
+use crate::record::{
+    Body, Invalid, Key, Kind, Node, Policy, Record, Route, Service, Slice, Workload,
+};
 
 /// Largest body, in bytes: what the Kubernetes API server takes (1.5 MiB), and room.
 pub const MAX_BODY: usize = 2 * 1024 * 1024;

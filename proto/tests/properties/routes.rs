@@ -29,9 +29,8 @@ fn field() -> impl Strategy<Value = RouteField> {
 }
 
 fn matched() -> impl Strategy<Value = RouteMatch> {
-    (path(), list(field()), list(field()), option::of(text())).prop_map(
-        |(path, headers, query, method)| RouteMatch { path, headers, query, method },
-    )
+    (path(), list(field()), list(field()), option::of(text()))
+        .prop_map(|(path, headers, query, method)| RouteMatch { path, headers, query, method })
 }
 
 fn field_edits() -> impl Strategy<Value = FieldEdits> {
@@ -98,6 +97,9 @@ fn rule() -> impl Strategy<Value = RouteRule> {
 
 /// Any Route that is valid.
 pub(crate) fn route() -> impl Strategy<Value = Route> {
-    (any::<i64>(), list(parent()), list(rule()))
-        .prop_map(|(created, parents, rules)| Route { created, parents, rules })
+    (any::<i64>(), list(parent()), list(rule())).prop_map(|(created, parents, rules)| Route {
+        created,
+        parents,
+        rules,
+    })
 }

@@ -52,9 +52,10 @@ impl Match {
             RoutePath::Prefix(path) => Path::Prefix(path.trim_end_matches('/').into()),
             RoutePath::Regex(expression) => Path::Regex(pattern(expression)?),
         };
-        let method = said.method.as_deref().map(|m| {
-            m.parse::<Method>().map_err(|_| format!("`{m}` is no method"))
-        });
+        let method = said
+            .method
+            .as_deref()
+            .map(|m| m.parse::<Method>().map_err(|_| format!("`{m}` is no method")));
         let headers = said.headers.iter().map(|field| {
             let name = field.name.parse::<HeaderName>();
             Ok((name.map_err(|_| format!("`{}` is no header name", field.name))?, text(field)?))

@@ -270,9 +270,7 @@ impl From<&RouteBackend> for pb::RouteBackend {
                 edits,
                 fault: None,
             },
-            Err(fault) => {
-                Self { weight, edits, fault: Some((&**fault).into()), ..Self::default() }
-            }
+            Err(fault) => Self { weight, edits, fault: Some((&**fault).into()), ..Self::default() },
         }
     }
 }
