@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 use crate::snapshot::{Found, Pool, Service, Snapshot, Tier, split_name};
 
 pub use hop::{Hop, Outcome, Via};
-pub use route::{Redirection, Routed, edited_path, redirection};
+pub use route::{Redirection, Routed, redirection};
 use view::{Commit, Look, View};
 pub use view::{Explanation, Step};
 

@@ -26,8 +26,7 @@ use crate::sniff::Declared;
 pub use builder::{Builder, Change, ListedPolicy};
 pub use pool::{Backend, Pool, Tier};
 pub use routes::{
-    Candidate, Edits, Entry as RouteEntry, Fields, Match, PortRoutes, Rule, Share, Split,
-    element_prefix, pattern,
+    Candidate, Edits, Entry as RouteEntry, Fields, Match, PortRoutes, Rule, Share, Split, pattern,
 };
 
 /// Index over one revision.

@@ -3,13 +3,16 @@
 //! A request is matched once a call: [`Routed`] carries what was found over to further attempts,
 //! since what a Backend is sent may no longer look like what the client sent.
 
+mod edit;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgemesh_proto::record::{PathEdit, RouteRedirect};
+use edgemesh_proto::record::RouteRedirect;
 use http::header::HOST;
 use http::uri::Authority;
 
+use crate::plan::route::edit::edited_path;
 use crate::plan::view::View;
 use crate::plan::{Destination, Head, resolve};
 use crate::refusal::Refusal;
@@ -88,18 +91,6 @@ pub fn redirection(snapshot: &Snapshot, destination: &Destination<'_>) -> Option
     let redirect = rule.redirect.as_ref()?;
     let port = called.service.ports[called.port].port;
     Some(Redirection { status: redirect.status, location: location(rule, redirect, head, port) })
-}
-
-/// The path that takes the place of `path`.
-pub fn edited_path(rule: &Rule, edit: &PathEdit, path: &str) -> String {
-    let edited = match edit {
-        PathEdit::Full(whole) => whole.to_string(),
-        PathEdit::Prefix(replacement) => {
-            let rest = path.strip_prefix(&*rule.prefix).unwrap_or_default();
-            format!("{}{rest}", replacement.trim_end_matches('/'))
-        }
-    };
-    if edited.starts_with('/') { edited } else { format!("/{edited}") }
 }
 
 /// The rule that a request fits; `None` = its Service has no Route, and takes it.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use edgemesh_proto::record::{PathEdit, Route, RouteRedirect, RouteTarget, ServiceName};
 use http::{HeaderName, HeaderValue};
 
-pub use matching::{Match, element_prefix, pattern};
+pub use matching::{Match, pattern};
 pub use split::Split;
 
 /// A Route, ready to use.

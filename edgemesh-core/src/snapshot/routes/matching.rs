@@ -99,7 +99,7 @@ impl Match {
 }
 
 /// Whether the first elements of `path` are those of `prefix`, which has no slash at its end.
-pub fn element_prefix(path: &str, prefix: &str) -> bool {
+fn element_prefix(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         || prefix.is_empty()
 }
