@@ -29,6 +29,9 @@ pub use routes::{
     Candidate, Edits, Entry as RouteEntry, Fields, Match, PortRoutes, Rule, Share, Split, pattern,
 };
 
+/// Name of every Slice that was made on this node, from what runs here, begins so.
+pub const LOCAL_SLICES: &str = "edgemesh-local.";
+
 /// Index over one revision.
 #[derive(Debug, Default)]
 pub struct Snapshot {
