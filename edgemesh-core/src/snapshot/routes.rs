@@ -115,6 +115,14 @@ pub struct PortRoutes {
     pub consumers: BTreeMap<Box<str>, Vec<Candidate>>,
 }
 
+impl Entry {
+    /// The matches of a rule, as people read them.
+    pub fn matches(&self, rule: usize) -> Vec<String> {
+        let matches = self.matches.get(rule).into_iter().flatten();
+        matches.map(|matched| matched.text.to_string()).collect()
+    }
+}
+
 impl PortRoutes {
     /// Those of `routes` that are for a port of `service`; `None` when none is.
     pub(super) fn new<'e>(

@@ -29,4 +29,5 @@ mod names;
 mod protocols;
 mod renew;
 mod repeats;
+mod routes;
 mod start;
