@@ -30,5 +30,6 @@ mod protocols;
 mod readme;
 mod renew;
 mod repeats;
+mod routes;
 mod signup;
 mod start;
