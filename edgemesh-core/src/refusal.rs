@@ -21,6 +21,12 @@ pub enum Refusal {
     NoService,
     /// The Service has no such port.
     NoPort,
+    /// The Service has Routes, and no rule of theirs fits the request.
+    NoRoute,
+    /// The rule that fits cannot be served: it names nobody, or asks for what this version cannot do.
+    RouteFault,
+    /// The rule that fits sends the client elsewhere.
+    Redirected,
     /// The Service has no backend at all.
     NoBackend,
     /// Locality `onlyNode`, or a request from a Link, and no backend on this node.
@@ -78,7 +84,7 @@ pub struct Row {
 
 impl Refusal {
     /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 18] = [
+    pub const LABELS: [&'static str; 21] = [
         "noService",
         "noPort",
         "noBackend",
@@ -97,6 +103,9 @@ impl Refusal {
         "loop",
         "overloaded",
         "draining",
+        "noRoute",
+        "routeFault",
+        "redirected",
     ];
 
     /// Index into per-reason tables.
@@ -120,6 +129,9 @@ impl Refusal {
             Self::Loop => 15,
             Self::Overloaded => 16,
             Self::Draining => 17,
+            Self::NoRoute => 18,
+            Self::RouteFault => 19,
+            Self::Redirected => 20,
         }
     }
 
@@ -177,6 +189,19 @@ impl Refusal {
             Self::Loop => {
                 row(508, 9, "loop", Client, "the connection would come back to the mesh itself")
             }
+            Self::NoRoute => {
+                row(404, 12, "noRoute", Client, "no rule of the Routes fits the request")
+            }
+            Self::RouteFault => {
+                row(500, 13, "routeFault", Mesh, "the rule of the Route cannot be served")
+            }
+            Self::Redirected => row(
+                302,
+                12,
+                "redirected",
+                Client,
+                "the rule of the Route sends the client elsewhere",
+            ),
             Self::Overloaded => row(503, 8, "overloaded", Mesh, "the mesh has no room for more"),
             Self::Draining => row(503, 14, "draining", Mesh, "the mesh is shutting down"),
         }
@@ -203,7 +228,10 @@ impl Refusal {
             | Self::Unsupported
             | Self::Loop
             | Self::Overloaded
-            | Self::Draining => None,
+            | Self::Draining
+            | Self::NoRoute
+            | Self::RouteFault
+            | Self::Redirected => None,
         }
     }
 }
@@ -240,11 +268,14 @@ mod tests {
             Refusal::Loop,
             Refusal::Overloaded,
             Refusal::Draining,
+            Refusal::NoRoute,
+            Refusal::RouteFault,
+            Refusal::Redirected,
         ];
         assert_eq!(all.map(|r| r.row().label), Refusal::LABELS);
         for (i, refusal) in all.into_iter().enumerate() {
             assert_eq!(refusal.index(), i);
-            assert!((400..600).contains(&refusal.row().http), "{refusal:?}");
+            assert!((300..600).contains(&refusal.row().http), "{refusal:?}");
             assert!((1..=16).contains(&refusal.row().grpc), "{refusal:?}");
         }
     }

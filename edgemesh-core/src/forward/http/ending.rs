@@ -8,9 +8,10 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Response, StatusCode, Version};
 use tokio::time::Sleep;
 
+use crate::forward::http::Towards;
 use crate::forward::http::answer::late_trailers;
 use crate::forward::http::body::Body;
-use crate::forward::http::call::Call;
+use crate::forward::http::call::{Call, Unserved};
 use crate::forward::http::deadline::Deadline;
 use crate::forward::http::head::strip_hop_by_hop;
 use crate::forward::http::upgrade::Wanted;
@@ -50,7 +51,7 @@ pub(super) fn deliver(
     answer: Answer,
     mut hop: Hop,
     wanted: Option<Wanted>,
-) -> Response<Body> {
+) -> Result<Response<Body>, Unserved> {
     let Answer { mut response, keep, .. } = answer;
     call.uploaded.forget();
     let status = response.status().as_u16();
@@ -64,22 +65,28 @@ pub(super) fn deliver(
     let became = wanted.filter(|wanted| wanted.granted(&response));
     if became.is_none() && status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
         hop.finish(Outcome::Bad, now()); // nobody asked for it
-        return call.refused(Refusal::BackendProtocol);
+        return Err(call.refused(Refusal::BackendProtocol));
     }
     let protocol = became.as_ref().and_then(|_| response.headers().get(UPGRADE).cloned());
     if let Some(became) = became {
         let theirs = hyper::upgrade::on(&mut response);
         call.origin.shared.clone().tasks.spawn(became.carry(theirs, call, hop, status));
         strip_hop_by_hop(response.headers_mut(), protocol);
-        return response.map(|_| Body::empty());
+        return Ok(response.map(|_| Body::empty()));
     }
     strip_hop_by_hop(response.headers_mut(), None);
     // The client's side is framed by the client's version.
     *response.version_mut() = call.version;
+    if let (Towards::Library, Some(by)) = (call.origin.towards, call.by()) {
+        response.extensions_mut().insert(by);
+    }
     let grpc_failed = call.grpc && failed_grpc(response.headers());
-    let deadline = call.deadline(&hop).map(|d| (d, Box::pin(tokio::time::sleep_until(d.at))));
+    if let Some(routed) = hop.route() {
+        routed.edit_response(response.headers_mut());
+    }
+    let deadline = call.until.map(|d| (d, Box::pin(tokio::time::sleep_until(d.at))));
     let ending = Ending { call, hop, keep, status, grpc_failed, deadline };
-    response.map(|body| Body::download(body, ending))
+    Ok(response.map(|body| Body::download(body, ending)))
 }
 
 /// Statuses by which a server says that it is not well.

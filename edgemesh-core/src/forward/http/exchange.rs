@@ -1,5 +1,6 @@
 //! One request: decide, send, try again where that is safe, stream the answer back.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,18 +9,19 @@ use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use crate::forward::http::body::Body;
-use crate::forward::http::call::Call;
+use crate::forward::http::call::{Call, Unserved};
 use crate::forward::http::check::fault;
 use crate::forward::http::deadline::pass_on;
 use crate::forward::http::ending::deliver;
 use crate::forward::http::head::{introduce, strip_hop_by_hop, upgrade};
+use crate::forward::http::route;
 use crate::forward::http::upgrade::{self, Wanted};
-use crate::forward::http::upload::Upload;
+use crate::forward::http::upload::{BoxError, Upload, Uploaded};
 use crate::forward::http::upstream::{Again, Answer, Attempt, Failure, is_idempotent};
 use crate::forward::http::wire::towards_backend;
 use crate::forward::http::{Origin, Towards};
 use crate::io::now;
-use crate::plan::{Hop, Outcome, Purpose};
+use crate::plan::{Head, Hop, Outcome, Purpose};
 use crate::refusal::Refusal;
 
 /// Answers one request of a client's connection.
@@ -30,21 +32,49 @@ pub(super) async fn exchange(
     if request.method() == Method::CONNECT && origin.towards == Towards::Named {
         return upgrade::connect(origin, request).await;
     }
-    let malformed = fault(&request);
     let wanted = Wanted::of(&mut request);
     let (parts, body) = request.into_parts();
     let (upload, uploaded) = Upload::new(body);
-    let mut request = Request::from_parts(parts, upload);
+    let request = Request::from_parts(parts, upload);
+    let answered = answer(origin, (request, uploaded), wanted, Vec::new()).await;
+    answered.unwrap_or_else(|unserved| unserved.answer())
+}
+
+/// Answers one request of the embedding application, on a Backend that is none of `tried`. The
+/// answer's extensions say [`By`](crate::forward::http::By) whom. Dropped, the call is cancelled.
+///
+/// # Errors
+/// The Refusal, and who was asked last.
+pub async fn send<B>(
+    origin: Arc<Origin>,
+    request: Request<B>,
+    tried: Vec<SocketAddr>,
+) -> Result<Response<Body>, Unserved>
+where
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let (parts, body) = request.into_parts();
+    let (upload, uploaded) = Upload::of_application(body);
+    answer(origin, (Request::from_parts(parts, upload), uploaded), None, tried).await
+}
+
+async fn answer(
+    origin: Arc<Origin>,
+    (mut request, uploaded): (Request<Upload>, Arc<Uploaded>),
+    wanted: Option<Wanted>,
+    tried: Vec<SocketAddr>,
+) -> Result<Response<Body>, Unserved> {
+    let malformed = fault(&request);
     let asked = upgrade(request.headers(), request.version());
     strip_hop_by_hop(request.headers_mut(), asked.filter(|_| wanted.is_some()));
-    introduce(request.headers_mut(), origin.client.ip());
+    introduce(request.headers_mut(), origin.caller());
     let mut call = Call::new(origin, &request, uploaded);
     if let Some(refusal) = malformed {
-        return call.refused(refusal);
+        return Err(call.refused(refusal));
     }
-    match attempt_until_answered(&mut call, request).await {
+    match attempt_until_answered(&mut call, request, tried).await {
         Ok((answer, hop)) => deliver(call, answer, hop, wanted),
-        Err(refusal) => call.refused(refusal),
+        Err(refusal) => call.unanswered(refusal),
     }
 }
 
@@ -52,10 +82,11 @@ pub(super) async fn exchange(
 async fn attempt_until_answered(
     call: &mut Call,
     mut request: Request<Upload>,
+    mut tried: Vec<SocketAddr>,
 ) -> Result<(Answer, Hop), Refusal> {
     let shared = call.origin.shared.clone();
-    let mut tried = Vec::new();
-    let mut hop = call.plan(Purpose::Call)?;
+    let purpose = if tried.is_empty() { Purpose::Call } else { Purpose::Retry(&tried) };
+    let mut hop = route::edit(call.plan(purpose, Head::of(&request))?, &mut request)?;
     loop {
         if let Err(refusal) = towards_backend(&mut request, call, &hop) {
             hop.finish(Outcome::Neutral, now());
@@ -65,7 +96,8 @@ async fn attempt_until_answered(
         let policy = hop.service().policy.retries;
         let more = call.attempts <= policy.attempts;
         let spare = more && (policy.on_503 || policy.on_reset);
-        let deadline = call.deadline(&hop);
+        call.until = call.attempt_ends(&hop);
+        let deadline = call.until;
         if let (Some(_), Some(deadline)) = (call.grpc_timeout, deadline) {
             pass_on(request.headers_mut(), deadline.left(tokio::time::Instant::from_std(now())));
         }
@@ -92,7 +124,7 @@ async fn attempt_until_answered(
         // What was sent elsewhere cannot be sent here any more: only when it is certain to be.
         let next = again
             .filter(|again| again.is_possible() && allowed)
-            .and_then(|again| Some((call.plan(Purpose::Retry(&tried)).ok()?, again)))
+            .and_then(|again| Some((call.plan(Purpose::Retry(&tried), again.head()).ok()?, again)))
             .and_then(|(hop, again)| Some((again.request()?, hop)));
         let Some((again, next)) = next else {
             // Nobody else to ask: a Backend's own word is better than ours.

@@ -8,10 +8,10 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 
+use crate::forward::http::payload::Payload;
 use crate::forward::http::upload::{UploadError, Uploaded, read};
 
 /// Longest body, in bytes, that is kept for a retry.
@@ -24,7 +24,7 @@ pub(super) struct Tape(Mutex<State>);
 #[derive(Debug)]
 struct State {
     /// `None` once all of it was read.
-    inner: Option<Incoming>,
+    inner: Option<Payload>,
     /// All that was read so far; `None` = too much, or nobody wants it.
     kept: Option<Vec<u8>>,
     /// What came at the end.
@@ -48,7 +48,7 @@ pub(super) struct Reading {
 }
 
 impl Tape {
-    pub(super) fn new(inner: Incoming) -> Self {
+    pub(super) fn new(inner: Payload) -> Self {
         Self(Mutex::new(State {
             inner: Some(inner),
             kept: Some(Vec::new()),
@@ -123,13 +123,13 @@ impl Tape {
 
     pub(super) fn is_end(&self, reading: &Reading) -> bool {
         let state = self.0.lock();
-        let over = state.inner.as_ref().is_none_or(|inner| inner.is_end_stream());
+        let over = state.inner.as_ref().is_none_or(Payload::is_end_stream);
         state.attempt == reading.attempt && over && !state.behind && !reading.trailers
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
         let state = self.0.lock();
-        let rest = state.inner.as_ref().map_or(SizeHint::with_exact(0), |inner| inner.size_hint());
+        let rest = state.inner.as_ref().map_or(SizeHint::with_exact(0), Payload::size_hint);
         let behind = state.kept.as_ref().filter(|_| state.behind).map_or(0, Vec::len) as u64;
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + behind);

@@ -1,6 +1,5 @@
 //! The body of a request on its way to a Backend: counted, and kept only where a retry may want it.
 
-use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,7 +9,10 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::forward::http::payload::Payload;
 use crate::forward::http::replay::{REPLAY_LIMIT, Reading, Tape};
+
+pub(super) use crate::forward::http::payload::{BoxError, Fault};
 
 /// What is known of a client's body while others hold it.
 #[derive(Debug, Default)]
@@ -22,26 +24,6 @@ pub(super) struct Uploaded {
     pub(super) broken: OnceLock<Fault>,
     /// Where it is kept for a retry.
     tape: OnceLock<Box<Tape>>,
-}
-
-/// How a client broke its own request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// It went away in the middle.
-    Gone,
-    /// What it sent is no body.
-    Malformed,
-}
-
-impl Fault {
-    fn of(error: &hyper::Error) -> Self {
-        let source = std::error::Error::source(error);
-        let io = source.and_then(|source| source.downcast_ref::<std::io::Error>());
-        match io.map(std::io::Error::kind) {
-            Some(ErrorKind::InvalidInput | ErrorKind::InvalidData) => Self::Malformed,
-            Some(_) | None => Self::Gone,
-        }
-    }
 }
 
 impl Uploaded {
@@ -68,7 +50,7 @@ impl Uploaded {
 pub(super) enum UploadError {
     /// The client broke it.
     #[error("the client's body broke off")]
-    Client(#[source] hyper::Error),
+    Client(#[source] BoxError),
     /// Another attempt sends it now.
     #[error("the request is sent elsewhere")]
     Superseded,
@@ -87,7 +69,7 @@ enum Source {
     /// Nothing is to be sent.
     Nothing,
     /// Passes through and is gone.
-    Client(Incoming),
+    Passing(Payload),
     /// Passes through, and is kept in [`Uploaded::tape`].
     Tape(Reading),
 }
@@ -98,21 +80,34 @@ pub(super) type Gate = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl Upload {
     /// Streams `inner`, which may be empty.
     pub(super) fn new(inner: Incoming) -> (Self, Arc<Uploaded>) {
-        let uploaded = Arc::new(Uploaded::default());
         let empty = inner.is_end_stream();
+        Self::of(Payload::Client(inner), empty)
+    }
+
+    /// The same, of the embedding application.
+    pub(super) fn of_application<B>(inner: B) -> (Self, Arc<Uploaded>)
+    where
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let empty = inner.is_end_stream();
+        Self::of(Payload::of_application(inner), empty)
+    }
+
+    fn of(inner: Payload, empty: bool) -> (Self, Arc<Uploaded>) {
+        let uploaded = Arc::new(Uploaded::default());
         uploaded.whole.store(empty, Ordering::Relaxed);
-        let source = if empty { Source::Nothing } else { Source::Client(inner) };
+        let source = if empty { Source::Nothing } else { Source::Passing(inner) };
         (Self { source, uploaded: uploaded.clone(), gate: None }, uploaded)
     }
 
     /// Keeps what passes, up to [`REPLAY_LIMIT`], so that it can be sent again. A body that says
     /// that it is longer is not kept at all.
     pub(super) fn keep(&mut self) {
-        if !matches!(&self.source, Source::Client(inner) if inner.size_hint().lower() <= REPLAY_LIMIT)
+        if !matches!(&self.source, Source::Passing(inner) if inner.size_hint().lower() <= REPLAY_LIMIT)
         {
             return;
         }
-        if let Source::Client(inner) = std::mem::replace(&mut self.source, Source::Nothing)
+        if let Source::Passing(inner) = std::mem::replace(&mut self.source, Source::Nothing)
             && self.uploaded.tape.set(Box::new(Tape::new(inner))).is_ok()
         {
             self.source = Source::Tape(Reading::default());
@@ -165,19 +160,19 @@ impl std::fmt::Debug for Upload {
 
 /// Reads the next frame of a client's body and counts it.
 pub(super) fn read(
-    inner: &mut Incoming,
+    inner: &mut Payload,
     uploaded: &Uploaded,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-    let frame = ready!(Pin::new(inner).poll_frame(cx));
+    let frame = ready!(inner.poll_frame(cx));
     Poll::Ready(match frame {
         Some(Ok(frame)) => {
             let length = frame.data_ref().map_or(0, Bytes::len);
             uploaded.bytes.fetch_add(length as u64, Ordering::Relaxed);
             Some(Ok(frame))
         }
-        Some(Err(error)) => {
-            let _ = uploaded.broken.set(Fault::of(&error)); // the first tells
+        Some(Err((fault, error))) => {
+            let _ = uploaded.broken.set(fault); // the first tells
             Some(Err(UploadError::Client(error)))
         }
         None => None,
@@ -199,7 +194,7 @@ impl http_body::Body for Upload {
         let Self { source, uploaded, .. } = &mut *self;
         let frame = ready!(match (source, uploaded.tape.get()) {
             (Source::Nothing, _) | (Source::Tape(_), None) => return Poll::Ready(None),
-            (Source::Client(inner), _) => read(inner, uploaded, cx),
+            (Source::Passing(inner), _) => read(inner, uploaded, cx),
             (Source::Tape(reading), Some(tape)) => tape.poll(reading, uploaded, cx),
         });
         let broken = matches!(frame, Some(Err(_)));
@@ -212,7 +207,7 @@ impl http_body::Body for Upload {
     fn is_end_stream(&self) -> bool {
         match (&self.source, self.uploaded.tape.get()) {
             (Source::Nothing, _) | (Source::Tape(_), None) => true,
-            (Source::Client(inner), _) => inner.is_end_stream(),
+            (Source::Passing(inner), _) => inner.is_end_stream(),
             (Source::Tape(reading), Some(tape)) => tape.is_end(reading),
         }
     }
@@ -220,7 +215,7 @@ impl http_body::Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match (&self.source, self.uploaded.tape.get()) {
             (Source::Nothing, _) | (Source::Tape(_), None) => SizeHint::with_exact(0),
-            (Source::Client(inner), _) => inner.size_hint(),
+            (Source::Passing(inner), _) => inner.size_hint(),
             (Source::Tape(_), Some(tape)) => tape.size_hint(),
         }
     }

@@ -241,8 +241,8 @@ impl Attempt<'_> {
     }
 }
 
-/// RFC 9110 §9.2.2.
-pub(super) fn is_idempotent(method: &Method) -> bool {
+/// Whether repeating what may have been done does no harm (RFC 9110 §9.2.2).
+pub fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE]
         .contains(method)
 }

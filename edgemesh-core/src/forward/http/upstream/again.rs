@@ -6,6 +6,7 @@ use http::Request;
 use hyper::client::conn::TrySendError;
 
 use crate::forward::http::upload::{Upload, Uploaded};
+use crate::plan::Head;
 
 /// A request that may be sent again.
 pub(in crate::forward::http) enum Again {
@@ -30,6 +31,14 @@ impl Again {
         match self {
             Self::Unsent(_) => true,
             Self::Spare(spare) => spare.is_possible(),
+        }
+    }
+
+    /// Its head.
+    pub(in crate::forward::http) fn head(&self) -> Head<'_> {
+        match self {
+            Self::Unsent(request) => Head::of(request),
+            Self::Spare(Spare(spare)) => Head::of(spare),
         }
     }
 
