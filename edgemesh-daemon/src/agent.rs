@@ -7,6 +7,7 @@
 mod admin;
 mod alone;
 mod capturing;
+mod checks;
 mod explain;
 mod limits;
 mod memory;
@@ -31,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::agent::admin::{Admin, State};
 use crate::agent::alone::Alone;
 use crate::agent::capturing::{Capturing, Wanted};
+use crate::agent::checks::Checks;
 use crate::capture::Input;
 use crate::config::{AgentConfig, Source};
 use crate::guard::{self, Guarded, Program};
@@ -140,10 +142,9 @@ async fn attend(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut changes = mesh.status().changes();
-    let mut check = tokio::time::interval(crate::capture::CHECK_EVERY);
+    let mut checks = Checks::new(capturing.is_on());
     let mut tidy = tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
     let mut littered = true;
-    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -159,10 +160,10 @@ async fn attend(
                 memory::give_back();
                 littered = false;
             }
-            _ = check.tick(), if capturing.is_on() => {
+            () = checks.due(), if capturing.is_on() => {
                 // resolv.conf may name other servers by now.
                 follow(config, mesh, capturing, state).await;
-                capturing.check().await;
+                checks.looked(capturing.check().await);
                 state.captured(capturing.view());
             }
         }

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use iptables::IPTables;
 
-use crate::capture::chains::{PREFIX, is_ours, jumps, leads_to_ours};
+use crate::capture::chains::{is_ours, is_own, jumps, leads_to_ours};
 use crate::capture::command::{LOCK_WAIT, line, must, run};
 use crate::capture::error::CaptureError;
 use crate::capture::rules::jump;
@@ -53,8 +53,12 @@ impl Backend {
 
     /// Backends that may hold leftovers of ours.
     pub(super) fn in_use() -> Vec<Self> {
-        let all = [Self::System, Self::Nft, Self::Legacy];
-        all.into_iter().filter(|backend| backend.is_there() && backend.is_loaded()).collect()
+        Self::installed().filter(|backend| backend.is_loaded()).collect()
+    }
+
+    /// Backends whose programs are on the PATH.
+    pub(super) fn installed() -> impl Iterator<Item = Self> {
+        [Self::System, Self::Nft, Self::Legacy].into_iter().filter(|backend| backend.is_there())
     }
 
     fn is_there(self) -> bool {
@@ -131,7 +135,8 @@ fn choose(nft: Weight, legacy: Weight) -> Backend {
 
 impl Weight {
     fn add(&mut self, saved: &str) {
-        for rule in saved.lines().filter(|l| l.starts_with("-A ") && !l.contains(PREFIX)) {
+        let foreign = |rule: &&str| !is_ours(rule) && !leads_to_ours(rule);
+        for rule in saved.lines().filter(|line| line.starts_with("-A ")).filter(foreign) {
             self.all += 1;
             self.kube += usize::from(rule.contains("KUBE-"));
         }
@@ -168,6 +173,11 @@ impl Tables {
         } else {
             Err(CaptureError::explain(line(self.programs.tables, &args), &output.stderr))
         }
+    }
+
+    /// The whole table; empty where there is none.
+    pub(super) fn saved(&self) -> Result<String, CaptureError> {
+        must(self.programs.save, &["-t", "nat"], "")
     }
 
     /// Loads `text` in one step: all of it, or nothing.
@@ -232,11 +242,10 @@ impl Tables {
         Ok(any)
     }
 
-    /// Deletes our chains, whatever is left of them, also those of another release, and what
-    /// others made lead there. The jumps must be gone.
+    /// Deletes our chains, whatever is left of them, and what others made lead there. The jumps
+    /// must be gone.
     pub(super) fn delete_chains(&self) -> Result<bool, CaptureError> {
-        let saved = must(self.programs.save, &["-t", "nat"], "")?;
-        let text = deletion(&saved);
+        let text = deletion(&self.saved()?);
         if text.is_empty() {
             return Ok(false);
         }
@@ -254,7 +263,7 @@ fn deletion(saved: &str) -> String {
     // All are emptied before the first goes: one may lead to another.
     for (command, name) in ["-F", "-X"].into_iter().flat_map(|c| names().map(move |name| (c, name)))
     {
-        if name.starts_with(PREFIX) {
+        if is_own(name) {
             text.push_str(&format!("{command} {name}\n"));
         }
     }

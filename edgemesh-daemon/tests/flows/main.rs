@@ -21,6 +21,7 @@ mod world;
 mod accounts;
 mod bad;
 mod explain;
+mod heal;
 mod http;
 mod life;
 mod limits;
