@@ -106,14 +106,29 @@ impl Admin {
     /// # Errors
     /// Every [`ClientError`] but `Url`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let (status, body) = self.fetch(path).await?;
+        let strange = |body: String| ClientError::Strange { url: self.url.clone(), status, body };
+        serde_json::from_slice(&body).map_err(|error| strange(error.to_string()))
+    }
+
+    /// Fetches `path` as text.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but `Url`.
+    pub async fn text(&self, path: &str) -> Result<String, ClientError> {
+        let (_, body) = self.fetch(path).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    async fn fetch(&self, path: &str) -> Result<(StatusCode, Vec<u8>), ClientError> {
         let exchange = tokio::time::timeout(self.timeout, self.exchange(path));
         let (status, body) = exchange
             .await
             .map_err(|_| ClientError::Timeout { url: self.url.clone(), after: self.timeout })??;
-        let strange = |body: String| ClientError::Strange { url: self.url.clone(), status, body };
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| strange(error.to_string()));
+            return Ok((status, body));
         }
+        let strange = |body: String| ClientError::Strange { url: self.url.clone(), status, body };
         match serde_json::from_slice::<ApiError>(&body) {
             Ok(said) => Err(ClientError::Refused(said.error)),
             Err(_) => {

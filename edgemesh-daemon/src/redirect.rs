@@ -19,13 +19,9 @@ use crate::say;
 /// # Errors
 /// What this node lacks for capture, with the remedy.
 pub fn run(config: &AgentConfig, action: RedirectAction) -> anyhow::Result<()> {
-    let input = || -> Input {
-        let outward = capture::outward().unwrap_or_default();
-        Input { outward, ..capture_input(config, &snapshot(config)) }
-    };
     match action {
         RedirectAction::Print => {
-            let rules = render(&input());
+            let rules = render(&input(config));
             say::answer(&format!(
                 "{}{}",
                 headed("iptables", &rules.v4),
@@ -33,7 +29,7 @@ pub fn run(config: &AgentConfig, action: RedirectAction) -> anyhow::Result<()> {
             ))?;
         }
         RedirectAction::Install => {
-            let capture = Capture::install(input())?;
+            let capture = Capture::install(input(config))?;
             for note in &capture.report().notes {
                 say::complain(note);
             }
@@ -45,6 +41,12 @@ pub fn run(config: &AgentConfig, action: RedirectAction) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What an agent would capture for the manifests as they are now.
+pub(crate) fn input(config: &AgentConfig) -> Input {
+    let outward = capture::outward().unwrap_or_default();
+    Input { outward, ..capture_input(config, &snapshot(config)) }
 }
 
 fn headed(program: &str, rules: &str) -> String {

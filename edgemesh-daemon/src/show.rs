@@ -6,7 +6,7 @@ use crate::cli::Output;
 
 pub mod page;
 pub mod table;
-mod wrap;
+pub(crate) mod wrap;
 
 pub use page::explanation;
 pub use page::status;

@@ -29,7 +29,7 @@ fn stderr(output: &Output) -> String {
 #[test]
 fn help_is_what_it_was() {
     let commands =
-        ["agent", "get", "explain", "status", "check", "redirect", "demo", "completions"];
+        ["agent", "get", "explain", "status", "doctor", "check", "redirect", "demo", "completions"];
     let top = edgemesh(&["--help"]);
     assert_eq!(top.status.code(), Some(0));
     common::golden::check("help", &stdout(&top));
@@ -121,7 +121,6 @@ fn commands_of_later_versions_are_not_offered() {
         ["serve", "x"],
         ["token", "create"],
         ["node", "remove"],
-        ["doctor", "-h"],
         ["get", "routes"],
         ["get", "queue"],
     ] {
