@@ -31,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::admin::{Admin, State};
 use crate::agent::alone::Alone;
+pub(crate) use crate::agent::alone::captures_here;
 use crate::agent::capturing::{Capturing, Wanted};
 use crate::agent::checks::Checks;
 use crate::capture::Input;

@@ -21,6 +21,7 @@ mod family;
 mod heal;
 mod include;
 pub mod lock;
+mod nft_table;
 pub mod rivals;
 mod routes;
 pub mod rules;

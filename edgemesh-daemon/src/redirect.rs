@@ -8,7 +8,7 @@ use edgemesh_core::manifests;
 use edgemesh_core::snapshot::{Builder, Change, Snapshot};
 use edgemesh_proto::record::NodeName;
 
-use crate::agent::capture_input;
+use crate::agent::{capture_input, captures_here};
 use crate::capture::{self, Capture, Input, render};
 use crate::cli::RedirectAction;
 use crate::config::{AgentConfig, Source};
@@ -36,6 +36,12 @@ pub fn run(config: &AgentConfig, action: RedirectAction) -> anyhow::Result<()> {
             say::answer("installed; `edgemesh redirect remove` takes everything away again\n")?;
         }
         RedirectAction::Remove => {
+            // It would put everything back within seconds.
+            if let Some(pid) = captures_here() {
+                anyhow::bail!(
+                    "an agent (pid {pid}) captures here: stop it, and it takes its rules along"
+                );
+            }
             let found = capture::remove_leftovers(&config.proxy.address)?;
             say::answer(if found { "removed\n" } else { "nothing of EdgeMesh was there\n" })?;
         }

@@ -20,6 +20,10 @@ pub(super) const CHAINS: &[Chain] = &[
     Chain { name: IN, from: Some("PREROUTING"), write: rules::from_pods },
 ];
 
+/// A chain without rules: says that nft had no nat table here before ours. It stays with it, so
+/// that whoever removes us, the next agent or the guard too, knows to remove the table as well.
+pub(super) const MADE: &str = "EDGEMESH_MADE";
+
 /// Built-in chains and our chain that each jumps to.
 pub(super) fn jumps() -> impl DoubleEndedIterator<Item = (&'static str, &'static str)> {
     CHAINS.iter().filter_map(|chain| Some((chain.from?, chain.name)))
@@ -27,7 +31,7 @@ pub(super) fn jumps() -> impl DoubleEndedIterator<Item = (&'static str, &'static
 
 /// Whether a chain is ours.
 pub(super) fn is_own(name: &str) -> bool {
-    CHAINS.iter().any(|chain| chain.name == name)
+    name == MADE || CHAINS.iter().any(|chain| chain.name == name)
 }
 
 /// Whether a rule, as it was listed, leads to a chain of ours.

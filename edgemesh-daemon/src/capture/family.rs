@@ -42,7 +42,7 @@ impl Family {
     pub(super) fn load(&mut self, rules: &Ruleset) -> Result<(), CaptureError> {
         let text = if self.tables.v4 { &rules.v4 } else { &rules.v6 };
         if *text != self.loaded {
-            self.tables.load(text)?;
+            self.tables.load_chains(text)?;
             self.loaded.clone_from(text);
             self.listed = self.listing()?;
         }
@@ -55,7 +55,7 @@ impl Family {
         if listed.is_some() && listed == self.listed {
             return Ok(false);
         }
-        self.tables.load(&self.loaded)?;
+        self.tables.load_chains(&self.loaded)?;
         self.listed = self.listing()?;
         Ok(true)
     }

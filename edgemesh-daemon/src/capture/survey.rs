@@ -19,7 +19,7 @@ pub struct Table {
     pub backend: &'static str,
     /// IPv4, else IPv6.
     pub v4: bool,
-    /// What iptables-save says of it; empty where there is no such table.
+    /// What iptables-save says of it.
     pub saved: String,
 }
 

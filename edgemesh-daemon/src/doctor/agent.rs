@@ -168,27 +168,30 @@ pub(super) fn source(facts: &Facts) -> Vec<Finding> {
 /// Services whose Backends are all ejected, and those that have none.
 pub(super) fn ejected(facts: &Facts) -> Vec<Finding> {
     asked(facts, |answers| {
-        let mut pools = BTreeMap::<(&str, &str), (usize, usize)>::new();
-        for service in &answers.services {
-            pools.entry((&service.namespace, &service.name)).or_default();
-        }
+        let mut pools = BTreeMap::<[&str; 4], (usize, usize)>::new();
         for backend in &answers.backends {
-            let pool = pools.entry((&backend.namespace, &backend.service)).or_default();
+            // A client has one family: Backends of the other are of no use to it.
+            let family = if backend.address.starts_with('[') { "IPv6 " } else { "IPv4 " };
+            let pool = [&backend.namespace, &backend.service, backend.port.as_str(), family];
+            let pool = pools.entry(pool).or_default();
             pool.0 += 1;
             pool.1 += usize::from(backend.state == BreakerState::Rejects);
         }
-        let findings = pools.iter().filter_map(|((namespace, name), (all, ejected))| {
+        for service in &answers.services {
+            if service.ports.iter().all(|port| port.backends == 0) {
+                pools.insert([&service.namespace, &service.name, "", ""], (0, 0));
+            }
+        }
+        let findings = pools.iter().filter_map(|([namespace, name, port, family], counts)| {
             let fix = format!("see why they fail: `edgemesh get backends {name} -n {namespace}`");
-            match (*all, *ejected) {
+            match *counts {
                 (0, _) => Some(warn(format!("{namespace}/{name} has no Backend"), fix)),
-                (all, ejected) if all == ejected => {
-                    Some(bad(format!("all {all} Backends of {namespace}/{name} are ejected"), fix))
-                }
                 (_, 0) => None,
-                (all, ejected) => Some(warn(
-                    format!("{ejected} of {all} Backends of {namespace}/{name} are ejected"),
-                    fix,
-                )),
+                (all, ejected) => {
+                    let of = format!("{family}Backends of {namespace}/{name}, port {port}");
+                    let found = format!("{ejected} of {all} {of}, are ejected");
+                    Some(if all == ejected { bad(found, fix) } else { warn(found, fix) })
+                }
             }
         });
         or_ok(few(findings), "no Backend is ejected")

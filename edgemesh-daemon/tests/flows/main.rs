@@ -20,6 +20,7 @@ mod world;
 
 mod accounts;
 mod bad;
+mod doctor;
 mod explain;
 mod heal;
 mod http;
@@ -28,5 +29,6 @@ mod limits;
 mod log;
 mod names;
 mod protocols;
+mod remove;
 mod repeats;
 mod start;
