@@ -43,7 +43,7 @@ fn plans(c: &mut Criterion) {
     group.bench_function("by name, one Service", |b| {
         let host = black_box("service-04711.team-047.svc.cluster.local");
         let to = Target::Name { host, port: Some(PORT), domain: "cluster.local" };
-        let call = Destination { to, arrival: Arrival::Proxy, purpose: Purpose::Call };
+        let call = Destination::new(to, Arrival::Proxy, Purpose::Call);
         b.iter(|| {
             plan(&snapshot, &call, now).expect("it is there").finish(Outcome::Good, now);
         });
@@ -105,7 +105,7 @@ fn decide(snapshot: &Snapshot, index: u32, now: Instant) {
 
 fn destination(index: u32) -> Destination<'static> {
     let to = Target::Address((address(index), PORT).into());
-    Destination { to, arrival: Arrival::Captured, purpose: Purpose::Call }
+    Destination::new(to, Arrival::Captured, Purpose::Call)
 }
 
 fn snapshot(balance: BalancePolicy, now: Instant) -> Arc<Snapshot> {

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::Transport;
+use http::{HeaderMap, Method, Request, Uri};
 
 use crate::balance;
 use crate::refusal::Refusal;
@@ -31,6 +32,21 @@ pub struct Destination<'a> {
     pub arrival: Arrival,
     /// What the decision is for.
     pub purpose: Purpose<'a>,
+    /// Address of whoever calls; `None` = the embedding application itself.
+    pub caller: Option<IpAddr>,
+    /// What is asked for; `None` for a connection of bytes.
+    pub request: Option<Head<'a>>,
+}
+
+/// The head of a request, as the client sent it.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// In the form it came in: with or without an authority.
+    pub uri: &'a Uri,
+    /// Fields, hop-by-hop ones removed.
+    pub headers: &'a HeaderMap,
 }
 
 /// What names the Service.
@@ -70,6 +86,20 @@ pub enum Purpose<'a> {
     /// A dial while nobody has spoken, on a Backend that was not tried: takes no token and no
     /// probe. [`confirm`] takes the tokens when the flow turns out to be a connection.
     Race(&'a [SocketAddr]),
+}
+
+impl<'a> Destination<'a> {
+    /// A connection of bytes, by nobody in particular.
+    pub const fn new(to: Target<'a>, arrival: Arrival, purpose: Purpose<'a>) -> Self {
+        Self { to, arrival, purpose, caller: None, request: None }
+    }
+}
+
+impl<'a> Head<'a> {
+    /// The head of `request`.
+    pub fn of<B>(request: &'a Request<B>) -> Self {
+        Self { method: request.method(), uri: request.uri(), headers: request.headers() }
+    }
 }
 
 /// Decides where a call goes. A captured destination that is [`Refusal::NoService`] is not ours:

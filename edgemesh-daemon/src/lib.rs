@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod guard;
+pub(crate) mod handover;
 pub mod log;
 pub mod read;
 pub mod redirect;

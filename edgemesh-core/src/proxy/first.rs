@@ -146,7 +146,7 @@ impl First<'_> {
         loop {
             let purpose = Purpose::Race(&tried);
             let to = Target::Address(self.to);
-            let destination = Destination { to, arrival: Arrival::Captured, purpose };
+            let destination = Destination::new(to, Arrival::Captured, purpose);
             let planned = plan(&shared.live.load(), &destination, now());
             let hop = match planned {
                 Ok(hop) if shared.is_own(hop.address()) => return self.alone(Refusal::Loop).await,

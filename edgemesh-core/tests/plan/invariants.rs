@@ -14,7 +14,7 @@ use crate::world::{HERE, World};
 
 fn web(purpose: Purpose<'_>) -> Destination<'_> {
     let to = Target::Address(([10, 96, 0, 1], 80).into());
-    Destination { to, arrival: Arrival::Captured, purpose }
+    Destination::new(to, Arrival::Captured, purpose)
 }
 
 /// Threads that decide at once neither wait for each other nor lose a turn: each Backend gets its

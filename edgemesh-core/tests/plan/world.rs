@@ -160,7 +160,7 @@ impl World {
             "race" => Purpose::Race(&tried),
             _ => Purpose::Call,
         };
-        let destination = Destination { to: target(to)?, arrival: Arrival::Captured, purpose };
+        let destination = Destination::new(target(to)?, Arrival::Captured, purpose);
         if wants.is_empty() {
             return Err("-> WANT is missing".into());
         }

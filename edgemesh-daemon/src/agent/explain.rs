@@ -22,7 +22,7 @@ pub(super) fn explained(
         Ok(ip) => Target::Address(SocketAddr::new(ip, port.unwrap_or(80))),
         Err(_) => Target::Name { host: &host, port, domain },
     };
-    let destination = Destination { to, arrival: Arrival::Captured, purpose: Purpose::Call };
+    let destination = Destination::new(to, Arrival::Captured, Purpose::Call);
     let explanation = explain(snapshot, &destination, edgemesh_core::io::now());
     let mut view = view(url, to, snapshot, explanation);
     if unused_input {

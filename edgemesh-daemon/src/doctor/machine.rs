@@ -56,7 +56,8 @@ struct Data {
 impl Machine {
     /// Looks at what the checks need.
     pub(super) fn look(config: Option<&AgentConfig>, agents: &[Process]) -> Self {
-        let agent = agents.iter().find(|agent| agent.guarded).or_else(|| agents.first());
+        // The youngest: an older one may only let its last connections end.
+        let agent = agents.iter().rev().find(|agent| agent.guarded).or_else(|| agents.last());
         let of = |agent: &Process| agent.pid.to_string();
         let pid = agent.map_or_else(|| "self".to_owned(), of);
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

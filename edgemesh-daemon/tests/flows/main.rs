@@ -30,5 +30,6 @@ mod log;
 mod names;
 mod protocols;
 mod remove;
+mod renew;
 mod repeats;
 mod start;
