@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::agent::{Agent, PATIENCE, config};
 use crate::backend::Backend;
 use crate::common::namespace::{in_namespace, sh};
-use crate::common::run::run;
+use crate::common::run::{need, run};
 use crate::common::wait::eventually;
 use crate::world::{ONE, World};
 
@@ -141,6 +141,7 @@ fn finds(findings: &[Value], check: &str, level: &str, words: &str) -> bool {
 #[test]
 fn each_fault_is_found_and_explained_with_the_agent_down() {
     in_namespace("doctor::each_fault_is_found_and_explained_with_the_agent_down", || {
+        need(&["nft", "nc", "flock"]);
         let world = World::new();
         world.service("one", &["10.96.0.80"], &[":80:8080"], &[ONE]);
         let file = world.write("agent.yaml", &config(&world)).display().to_string();

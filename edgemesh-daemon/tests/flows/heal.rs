@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::agent::{Agent, PATIENCE};
 use crate::backend::Backend;
 use crate::common::namespace::{in_namespace, sh};
-use crate::common::run::{Running, run};
+use crate::common::run::{Running, need, run};
 use crate::common::wait::{eventually, throughout, timed};
 use crate::world::{ONE, World};
 
@@ -69,6 +69,7 @@ const NETWORK: &[Row] = &[
 
 /// A node whose Service `one` has addresses of both families, and an uplink.
 fn world() -> (World, Arc<Backend>) {
+    need(&["nft", "flock"]);
     let world = World::new();
     sh("ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up
         ip addr add 10.3.0.1/24 dev up0; ip addr add fd03::1/64 dev up0 nodad

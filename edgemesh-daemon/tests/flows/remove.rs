@@ -3,7 +3,7 @@
 use crate::agent::{Agent, PATIENCE, config};
 use crate::backend::Backend;
 use crate::common::namespace::{in_namespace, sh};
-use crate::common::run::run;
+use crate::common::run::{need, run};
 use crate::common::wait::eventually;
 use crate::world::{ONE, World};
 
@@ -30,6 +30,7 @@ const BEFORE: [&str; 3] = [
 #[test]
 fn nothing_is_left() {
     in_namespace("remove::nothing_is_left", || {
+        need(&["nft"]);
         let world = World::new();
         let _one = Backend::start("", "one", ONE, 8080);
         world.service("one", &["10.96.0.80", "fd10::80"], &[":80:8080"], &[ONE]);
