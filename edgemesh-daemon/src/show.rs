@@ -13,6 +13,7 @@ pub use page::status;
 pub use table::backends;
 pub use table::nodes;
 pub use table::policies;
+pub use table::registrations;
 pub use table::services;
 
 /// `value` in the form that was asked for; `table` draws it.

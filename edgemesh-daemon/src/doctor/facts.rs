@@ -18,11 +18,6 @@ use crate::doctor::processes::Process;
 use crate::doctor::{names, ports, processes};
 use crate::redirect;
 
-/// Where the configuration is, unless told otherwise or read off a running agent.
-const USUAL: &str = "/etc/edgemesh/agent.yaml";
-/// What an agent is told where there is no configuration to be had.
-const NOTHING: &str = "source: { manifests: /etc/edgemesh/manifests }\n";
-
 /// What was found out.
 pub(super) struct Facts {
     pub(super) now: SystemTime,
@@ -70,9 +65,8 @@ impl Facts {
     /// When not even a runtime can be had, or `admin` is no address.
     pub(super) fn gather(file: Option<&Path>, admin: Option<&str>) -> anyhow::Result<Self> {
         let agents = processes::agents();
-        let usual = || Some(PathBuf::from(USUAL)).filter(|file| file.exists());
-        let file =
-            file.map(Path::to_owned).or_else(|| agents.first()?.config.clone()).or_else(usual);
+        let file = file.map(Path::to_owned).or_else(|| agents.first()?.config.clone());
+        let file = config::file_or_default(file.as_deref()).map(Path::to_owned);
         let config = load(file.as_deref());
         let told = config.as_ref().ok().map(|resolved| &resolved.config);
         let url = admin.map_or_else(
@@ -140,10 +134,7 @@ impl Kernel {
 
 fn load(file: Option<&Path>) -> Result<Resolved, Vec<String>> {
     let (environment, flags) = (Environment::of_process(), Flags::default());
-    let read = match file {
-        Some(file) => config::load_file(file, &environment, &flags),
-        None => config::load(NOTHING, "the defaults", &environment, &flags),
-    };
+    let read = config::load_or_default(file, &environment, &flags);
     read.map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 

@@ -36,7 +36,10 @@ pub(super) fn field(text: &str, name: &str) -> Option<String> {
 
 fn agent(pid: u32) -> Option<Process> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let process = of_line(pid, &String::from_utf8_lossy(&line))?;
+    let mut process = of_line(pid, &String::from_utf8_lossy(&line))?;
+    if let Ok(folder) = fs::read_link(format!("/proc/{pid}/cwd")) {
+        process.config = process.config.map(|config| folder.join(config));
+    }
     let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/net"));
     let here = match (namespace("self"), namespace(&pid.to_string())) {
         (Ok(ours), Ok(its)) => ours == its,
