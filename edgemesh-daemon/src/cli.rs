@@ -283,6 +283,8 @@ pub enum Kind {
     Nodes,
     /// How Services are balanced, limited and broken
     Policies,
+    /// Which requests of a Service go where (HTTPRoute)
+    Routes,
 }
 
 /// How an answer is printed.

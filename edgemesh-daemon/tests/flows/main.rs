@@ -33,5 +33,6 @@ mod readme;
 mod remove;
 mod renew;
 mod repeats;
+mod routes;
 mod signup;
 mod start;
