@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{BreakerState, CaptureState, Severity, StoreState};
+use crate::api::{
+    BackendView, BreakerState, CaptureState, HealthState, HealthView, Severity, StoreState,
+};
 use crate::doctor::facts::{Answers, Facts};
 use crate::doctor::report::{Finding, bad, ok, or_ok, warn};
 
@@ -172,7 +174,7 @@ pub(super) fn ejected(facts: &Facts) -> Vec<Finding> {
             let pool = [&backend.namespace, &backend.service, backend.port.as_str(), family];
             let pool = pools.entry(pool).or_default();
             pool.0 += 1;
-            pool.1 += usize::from(backend.state == BreakerState::Rejects);
+            pool.1 += usize::from(is_out(backend));
         }
         for service in &answers.services {
             if service.ports.iter().all(|port| port.backends == 0) {
@@ -186,13 +188,19 @@ pub(super) fn ejected(facts: &Facts) -> Vec<Finding> {
                 (_, 0) => None,
                 (all, ejected) => {
                     let of = format!("{family}Backends of {namespace}/{name}, port {port}");
-                    let found = format!("{ejected} of {all} {of}, are ejected");
+                    let found = format!("{ejected} of {all} {of}, are ejected or unhealthy");
                     Some(if all == ejected { bad(found, fix) } else { warn(found, fix) })
                 }
             }
         });
-        or_ok(few(findings), "no Backend is ejected")
+        or_ok(few(findings), "no Backend is ejected or unhealthy")
     })
+}
+
+/// Whether breaker or health check keeps calls away.
+fn is_out(backend: &BackendView) -> bool {
+    let unhealthy = |health: &HealthView| health.state == HealthState::Unhealthy;
+    backend.state == BreakerState::Rejects || backend.health.as_ref().is_some_and(unhealthy)
 }
 
 fn asked(facts: &Facts, look: impl FnOnce(&Answers) -> Vec<Finding>) -> Vec<Finding> {
