@@ -20,5 +20,5 @@ fn the_example_configuration_is_valid() {
 fn the_example_manifests_are_accepted() {
     let observed = read(&[root().join("examples/manifests")]);
     assert!(observed.remarks.is_empty(), "{:?}", observed.remarks);
-    assert_eq!(observed.records.len(), 3);
+    assert_eq!(observed.records.len(), 9);
 }
