@@ -15,6 +15,7 @@ pub use routes::routes;
 pub use table::backends;
 pub use table::nodes;
 pub use table::policies;
+pub use table::registrations;
 pub use table::services;
 
 /// `value` in the form that was asked for; `table` draws it.
