@@ -4,13 +4,13 @@
 //! namespace and name. An error is an [`ApiError`] beside its status. Fields may be added; none
 //! changes its meaning.
 
+mod local;
+mod routes;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::Serialize;
-
-mod local;
-mod routes;
 
 pub use local::{
     HealthState, HealthView, Heartbeat, Lookup, RecordsLine, RegistrationView, VirtualAddresses,
