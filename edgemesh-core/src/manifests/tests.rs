@@ -3,6 +3,7 @@
 mod policies;
 mod records;
 mod remarks;
+mod routes;
 mod sets;
 mod watching;
 
