@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use edgemesh_proto::record::{Body, Record};
+use edgemesh_proto::record::{Body, DESTINATION_RULE, Record};
 
 use crate::manifests::field::{Fault, Field, brief};
 use crate::manifests::machines::{self, Pod};
 use crate::manifests::tree::{Item, Tree};
 use crate::manifests::{
-    Document, Focus, Origin, Parsed, Remark, Severity, policy, service, slices, syntax,
+    Document, Focus, Origin, Parsed, Remark, Severity, destination_rule, policy, service, slices,
+    syntax, weight,
 };
 
 /// Where objects live when they do not say it.
@@ -24,6 +25,7 @@ enum Reader {
     Pod,
     Node,
     TrafficPolicy,
+    DestinationRule,
     /// A kind of the design that this version does not serve.
     Later,
 }
@@ -38,7 +40,7 @@ const KINDS: &[(&str, &str, &str, Reader)] = &[
     ("Node", "", "v1", Reader::Node),
     ("TrafficPolicy", "edgemesh.io", "v1alpha1", Reader::TrafficPolicy),
     ("HTTPRoute", "gateway.networking.k8s.io", "", Reader::Later),
-    ("DestinationRule", "networking.istio.io", "", Reader::Later),
+    ("DestinationRule", "networking.istio.io", "", Reader::DestinationRule),
     ("Rule", "rules.kubeedge.io", "", Reader::Later),
     ("RuleEndpoint", "rules.kubeedge.io", "", Reader::Later),
 ];
@@ -51,6 +53,7 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
     }
     let top = Field::top(item);
     let object = title(&top);
+    let mut notes = Vec::new();
     let mut remark = |severity, fault: Fault| {
         parsed.remarks.push(Remark {
             severity,
@@ -67,10 +70,11 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
             Ok(items) => items.iter().for_each(|item| read(file, before, item, parsed)),
             Err(fault) => remark(Severity::Rejected, fault),
         },
-        Ok(reader) => match records(&top, reader) {
+        Ok(reader) => match records(&top, reader, &mut notes) {
             Err(fault) => remark(Severity::Rejected, fault),
             Ok(Found::Nothing(reason)) => remark(Severity::Ignored, top.fault(reason)),
             Ok(Found::Records(records)) => {
+                notes.into_iter().for_each(|note| remark(Severity::Note, note));
                 let line = before.saturating_add(item.line);
                 let mut focus = focus(&top, reader);
                 focus.line = before.saturating_add(focus.line);
@@ -121,6 +125,7 @@ fn origin(reader: Reader) -> Origin {
         | Reader::Pod
         | Reader::Node
         | Reader::TrafficPolicy
+        | Reader::DestinationRule
         | Reader::Later => Origin::Itself,
     }
 }
@@ -130,6 +135,7 @@ fn focus(top: &Field<'_>, reader: Reader) -> Focus {
     let keys: &[&str] = match reader {
         Reader::Service => &["clusterIP", "clusterIPs"],
         Reader::TrafficPolicy => &["targetRef"],
+        Reader::DestinationRule => &["host"],
         Reader::List
         | Reader::EndpointSlice
         | Reader::Endpoints
@@ -162,7 +168,7 @@ fn reader(top: &Field<'_>) -> Result<Reader, (Severity, Fault)> {
     if *reader == Reader::Later {
         return Err((Severity::Ignored, top.fault("not served by this version yet")));
     }
-    if *wanted != version {
+    if !wanted.is_empty() && *wanted != version {
         let slash = if group.is_empty() { "" } else { "/" };
         let reason = format!("`{}` is not read; write {group}{slash}{wanted}", brief(api_version));
         return Err(rejected(version_field.fault(reason)));
@@ -183,11 +189,12 @@ fn list(item: &Item) -> Result<&[Item], Fault> {
     }
 }
 
-fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
+fn records(top: &Field<'_>, reader: Reader, notes: &mut Vec<Fault>) -> Result<Found, Fault> {
     let metadata = top.need("metadata")?;
     let field = metadata.need("name")?;
-    let name = if reader == Reader::Service { syntax::label } else { syntax::subdomain }(&field)?;
-    let namespace: Box<str> = match reader {
+    let mut name =
+        if reader == Reader::Service { syntax::label } else { syntax::subdomain }(&field)?;
+    let mut namespace: Box<str> = match reader {
         Reader::Node => "".into(),
         Reader::List
         | Reader::Service
@@ -195,19 +202,38 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
         | Reader::Endpoints
         | Reader::Pod
         | Reader::TrafficPolicy
+        | Reader::DestinationRule
         | Reader::Later => namespace(&metadata)?,
     };
     let created = syntax::created(&metadata)?;
     let body = match reader {
         Reader::Service => Body::Service(service::read(top, created)?),
-        Reader::EndpointSlice => Body::Slice(slices::slice(top, &metadata)?),
+        Reader::EndpointSlice => {
+            let mut slice = slices::slice(top, &metadata)?;
+            weight::weigh(&mut slice, weight::of(&metadata, notes)?);
+            Body::Slice(slice)
+        }
         Reader::Endpoints => return endpoints(top, &namespace, &name),
         Reader::Pod => match machines::pod(top, &metadata)? {
-            Pod::Runs(workload) => Body::Workload(workload),
+            Pod::Runs(workload) => {
+                weight::of(&metadata, notes)?; // kept among its labels
+                Body::Workload(workload)
+            }
             Pod::Absent(reason) => return Ok(Found::Nothing(reason)),
         },
         Reader::Node => Body::Node(machines::node(top, &metadata)?),
         Reader::TrafficPolicy => Body::Policy(policy::read(top, created)?),
+        Reader::DestinationRule => {
+            let (of_service, policy) =
+                destination_rule::read(top, (&namespace, created), notes)?;
+            // A TrafficPolicy may have the same name, and a rule of another namespace, too.
+            name = match of_service == namespace {
+                true => format!("{DESTINATION_RULE}{name}").into(),
+                false => format!("{DESTINATION_RULE}{namespace}/{name}").into(),
+            };
+            namespace = of_service;
+            Body::Policy(policy)
+        }
         Reader::List | Reader::Later => return Ok(Found::Nothing("it holds no records")),
     };
     Ok(Found::Records(vec![Record { namespace, name, body }]))

@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use edgemesh_proto::record::BalancePolicy;
+
+use crate::balance::FAILED;
 use crate::breaker::{Pass, Stance};
 use crate::plan::{Chosen, Counted};
 use crate::snapshot::{Backend, Service, Tier};
@@ -15,6 +18,8 @@ use crate::snapshot::{Backend, Service, Tier};
 pub struct Hop {
     chosen: Chosen,
     began: Instant,
+    /// Whether its latency was reported.
+    measured: bool,
     finished: bool,
 }
 
@@ -56,7 +61,7 @@ impl Hop {
     pub(super) fn begin(chosen: Chosen, now: Instant) -> Self {
         let live = &chosen.pool.backends[chosen.backend].live;
         live.in_flight.fetch_add(1, Relaxed);
-        let hop = Self { chosen, began: now, finished: false };
+        let hop = Self { chosen, began: now, measured: false, finished: false };
         if hop.chosen.purpose == Counted::Call {
             hop.count();
         }
@@ -101,9 +106,17 @@ impl Hop {
         Via::to(self.backend())
     }
 
-    /// Reports that the Backend answered, long before the call may end: a probe has done its duty
-    /// then, and an ejected Backend need not wait for a connection that lives for hours.
-    pub fn answered(&mut self) {
+    /// Reports that the connection stands that the call is: what latency means where nobody knows
+    /// which bytes answer which.
+    pub fn connected(&mut self, now: Instant) {
+        self.measure(now, Duration::ZERO);
+    }
+
+    /// Reports that the Backend answered, long before the call may end: its latency is known, a
+    /// probe has done its duty, and an ejected Backend need not wait for a connection that lives
+    /// for hours.
+    pub fn answered(&mut self, now: Instant) {
+        self.measure(now, Duration::ZERO);
         if self.is_probe() {
             self.backend().live.breaker.succeeded(self.chosen.pass);
             self.chosen.pass = Pass::Ordinary;
@@ -115,9 +128,28 @@ impl Hop {
         self.settle(outcome, now);
     }
 
+    /// Tells the Backend's latency, at least `least`, once, where the Policy wants to know.
+    fn measure(&mut self, now: Instant, least: Duration) {
+        let policy = &self.chosen.service.policy;
+        if policy.balance == BalancePolicy::PeakEwma && !std::mem::replace(&mut self.measured, true)
+        {
+            let latency = now.saturating_duration_since(self.began).max(least);
+            self.backend().live.latency.observe(latency, self.chosen.pool.live.age(now));
+        }
+    }
+
     fn settle(&mut self, outcome: Outcome, now: Instant) {
         if std::mem::replace(&mut self.finished, true) {
             return;
+        }
+        match outcome {
+            Outcome::Good => self.measure(now, Duration::ZERO),
+            Outcome::Bad => {
+                // It may have answered in good time, and then failed.
+                self.measured = false;
+                self.measure(now, FAILED);
+            }
+            Outcome::Neutral => {}
         }
         let Chosen { service, pool, backend, pass, purpose, .. } = &self.chosen;
         let live = &pool.backends[*backend].live;

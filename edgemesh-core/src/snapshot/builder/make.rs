@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{
-    NodeName, Policy, RateLimit, Service as ServiceRecord, ServiceName, ServicePort, Slice,
-    SlicePort, TargetPort, Workload,
+    BalancePolicy, MAX_WEIGHT, NodeName, Policy, RateLimit, Service as ServiceRecord, ServiceName,
+    ServicePort, Slice, SlicePort, TargetPort, WEIGHT_LABEL, Workload,
 };
 
 use crate::limit::Limiter;
-use crate::snapshot::builder::{Builder, selects, winner};
+use crate::snapshot::builder::{Builder, selects, title, winner};
 use crate::snapshot::{Active, Backend, Pool, Port, Service, Source, Tier};
 use crate::sniff::declared;
 
@@ -35,13 +35,19 @@ impl Builder {
         };
         let slices = self.slices.get(name);
         let workloads = self.workloads.get(&name.namespace);
+        let policy = active(
+            self.policies.get(name).and_then(winner),
+            before.map(|before| &before.policy),
+            now,
+        );
+        let hashed = record.affinity.is_some() || policy.balance == BalancePolicy::ConsistentHash;
         let (mut ports, mut found) = (Vec::with_capacity(record.ports.len()), false);
         for port in &record.ports {
             let before = before.and_then(|s| {
                 s.ports.iter().find(|p| p.port == port.port.get() && p.transport == port.transport)
             });
             let (backends, app_protocol) = match (slices, workloads) {
-                (Some(slices), _) => self.sliced(record, port, slices),
+                (Some(slices), _) => self.sliced(record, port, slices, workloads),
                 (None, Some(workloads)) => (self.selected(record, port, workloads), None),
                 (None, None) => (Vec::new(), None),
             };
@@ -54,7 +60,7 @@ impl Builder {
                 port: port.port.get(),
                 transport: port.transport,
                 declared,
-                pools: pools(backends, before),
+                pools: pools(backends, before, hashed, now),
                 live: live.unwrap_or_default(),
             });
         }
@@ -63,14 +69,14 @@ impl Builder {
             (false, true) => Source::Workloads,
             (false, false) => Source::Nothing,
         };
-        let policy = self.policies.get(name).and_then(winner);
         Service {
             name: name.clone(),
             addresses,
             is_virtual,
             ports,
             source,
-            policy: active(policy, before.map(|b| &b.policy), now),
+            policy,
+            affinity: record.affinity,
             live: before.map(|b| b.live.clone()).unwrap_or_default(),
         }
     }
@@ -80,6 +86,7 @@ impl Builder {
         record: &ServiceRecord,
         port: &ServicePort,
         slices: &'r [(Box<str>, Slice)],
+        workloads: Option<&BTreeMap<Box<str>, Workload>>,
     ) -> (Vec<Backend>, Option<&'r str>) {
         let (mut ready, mut leaving, mut app_protocol) = (Vec::new(), Vec::new(), None);
         for (_, slice) in slices {
@@ -92,6 +99,10 @@ impl Builder {
                     (false, true) if backend.terminating => &mut leaving,
                     (false, _) => continue,
                 };
+                // A selector makes this Service new whenever such a Pod changes.
+                let pod = backend.workload.as_ref().and_then(|name| workloads?.get(name));
+                let pod = pod.filter(|pod| selects(record, pod));
+                let weight = pod.and_then(weight).or(backend.weight).unwrap_or(1);
                 for address in &backend.addresses {
                     let (tier, zone) =
                         self.place(*address, backend.node.as_ref(), backend.zone.as_deref());
@@ -99,6 +110,7 @@ impl Builder {
                         node: backend.node.clone(),
                         zone: zone.map(Into::into),
                         workload: backend.workload.clone(),
+                        weight,
                         ..Backend::new((*address, slice_port.port.get()).into(), tier)
                     });
                 }
@@ -134,6 +146,7 @@ impl Builder {
                     node: workload.node.clone(),
                     zone: zone.map(Into::into),
                     workload: Some(name.clone()),
+                    weight: weight(workload).unwrap_or(1),
                     ..Backend::new((*address, target.get()).into(), tier)
                 }
             }));
@@ -166,7 +179,12 @@ impl Builder {
 
 /// One pool a family; a family without Backends borrows the other's, since the mesh, unlike a
 /// packet filter, can answer an IPv6 client from an IPv4 Backend.
-fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
+fn pools(
+    backends: Vec<Backend>,
+    before: Option<&Port>,
+    hashed: bool,
+    now: Instant,
+) -> [Arc<Pool>; 2] {
     let (v6, v4): (Vec<_>, Vec<_>) = backends.into_iter().partition(|b| b.address.is_ipv6());
     let (no_v4, no_v6) = (v4.is_empty(), v6.is_empty());
     // A borrowed pool is no predecessor: two pools that count their turns together would each
@@ -176,8 +194,11 @@ fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
         let first = pool.backends.first()?;
         (usize::from(first.address.is_ipv6()) == family).then_some(pool)
     };
-    let v4 = Arc::new(Pool::new(v4, own(0)));
-    let v6 = Arc::new(Pool::new(v6, own(1)));
+    let pool = |backends, family| {
+        let pool = Pool::new(backends, own(family), now);
+        Arc::new(if hashed { pool.hashed() } else { pool })
+    };
+    let (v4, v6) = (pool(v4, 0), pool(v6, 1));
     match (no_v4, no_v6) {
         (_, true) => [v4.clone(), v4],
         (true, false) => [v6.clone(), v6],
@@ -185,10 +206,15 @@ fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
     }
 }
 
+/// What a Pod's label says; a label that says nothing sensible counts as none.
+fn weight(workload: &Workload) -> Option<u16> {
+    workload.labels.get(WEIGHT_LABEL)?.parse().ok().filter(|weight| *weight <= MAX_WEIGHT)
+}
+
 fn active(policy: Option<(&str, &Policy)>, before: Option<&Active>, now: Instant) -> Active {
     let default = Policy::default();
     let (name, policy) = match policy {
-        Some((name, policy)) => (Some(name.into()), policy),
+        Some((name, policy)) => (Some(title(name).into()), policy),
         None => (None, &default),
     };
     // A limiter whose numbers did not change keeps its fill.
@@ -199,7 +225,9 @@ fn active(policy: Option<(&str, &Policy)>, before: Option<&Active>, now: Instant
     };
     Active {
         name,
+        origin: policy.origin,
         balance: policy.balance,
+        hash_key: policy.hash_key.clone(),
         locality: policy.locality,
         client: limiter(policy.client_limit, before.and_then(|b| b.client.as_ref())),
         server: limiter(policy.server_limit, before.and_then(|b| b.server.as_ref())),
