@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::BalancePolicy;
@@ -19,7 +19,7 @@ pub struct Hop {
     chosen: Chosen,
     began: Instant,
     /// Whether its latency was reported.
-    measured: bool,
+    measured: AtomicBool,
     finished: bool,
 }
 
@@ -61,7 +61,7 @@ impl Hop {
     pub(super) fn begin(chosen: Chosen, now: Instant) -> Self {
         let live = &chosen.pool.backends[chosen.backend].live;
         live.in_flight.fetch_add(1, Relaxed);
-        let hop = Self { chosen, began: now, measured: false, finished: false };
+        let hop = Self { chosen, began: now, measured: AtomicBool::new(false), finished: false };
         if hop.chosen.purpose == Counted::Call {
             hop.count();
         }
@@ -108,15 +108,15 @@ impl Hop {
 
     /// Reports that the connection stands that the call is: what latency means where nobody knows
     /// which bytes answer which.
-    pub fn connected(&mut self, now: Instant) {
-        self.measure(now, Duration::ZERO);
+    pub fn connected(&self, now: Instant) {
+        self.measure(now);
     }
 
     /// Reports that the Backend answered, long before the call may end: its latency is known, a
     /// probe has done its duty, and an ejected Backend need not wait for a connection that lives
     /// for hours.
     pub fn answered(&mut self, now: Instant) {
-        self.measure(now, Duration::ZERO);
+        self.measure(now);
         if self.is_probe() {
             self.backend().live.breaker.succeeded(self.chosen.pass);
             self.chosen.pass = Pass::Ordinary;
@@ -128,14 +128,20 @@ impl Hop {
         self.settle(outcome, now);
     }
 
-    /// Tells the Backend's latency, at least `least`, once, where the Policy wants to know.
-    fn measure(&mut self, now: Instant, least: Duration) {
-        let policy = &self.chosen.service.policy;
-        if policy.balance == BalancePolicy::PeakEwma && !std::mem::replace(&mut self.measured, true)
-        {
-            let latency = now.saturating_duration_since(self.began).max(least);
-            self.backend().live.latency.observe(latency, self.chosen.pool.live.age(now));
+    /// Tells the Backend's latency, once.
+    fn measure(&self, now: Instant) {
+        if self.is_timed() && !self.measured.swap(true, Relaxed) {
+            self.took(now.saturating_duration_since(self.began), now);
         }
+    }
+
+    /// Whether the Policy wants to know latencies.
+    fn is_timed(&self) -> bool {
+        self.service().policy.balance == BalancePolicy::PeakEwma
+    }
+
+    fn took(&self, latency: Duration, now: Instant) {
+        self.backend().live.latency.observe(latency, self.chosen.pool.live.age(now));
     }
 
     fn settle(&mut self, outcome: Outcome, now: Instant) {
@@ -143,13 +149,16 @@ impl Hop {
             return;
         }
         match outcome {
-            Outcome::Good => self.measure(now, Duration::ZERO),
-            Outcome::Bad => {
-                // It may have answered in good time, and then failed.
-                self.measured = false;
-                self.measure(now, FAILED);
+            Outcome::Good => self.measure(now),
+            Outcome::Bad if self.is_timed() => {
+                // Once it answered, what comes after is no latency: a connection may live for days.
+                let silent = match self.measured.load(Relaxed) {
+                    true => Duration::ZERO,
+                    false => now.saturating_duration_since(self.began),
+                };
+                self.took(silent.max(FAILED), now);
             }
-            Outcome::Neutral => {}
+            Outcome::Bad | Outcome::Neutral => {}
         }
         let Chosen { service, pool, backend, pass, purpose, .. } = &self.chosen;
         let live = &pool.backends[*backend].live;
