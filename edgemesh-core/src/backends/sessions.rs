@@ -133,7 +133,10 @@ mod tests {
         // moved; a caller whose hash is 0 is a caller, too
         sessions.put(7, 2, 61, TIMEOUT);
         sessions.put(0, 3, 61, TIMEOUT);
-        assert_eq!([sessions.get(7, 61, TIMEOUT), sessions.get(0, 61, TIMEOUT)], [Some(2), Some(3)]);
+        assert_eq!(
+            [sessions.get(7, 61, TIMEOUT), sessions.get(0, 61, TIMEOUT)],
+            [Some(2), Some(3)]
+        );
         assert_eq!(in_use(&sessions), 2);
     }
 

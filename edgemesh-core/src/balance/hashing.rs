@@ -20,23 +20,20 @@ const BOUND: u64 = 125;
 /// the keys that are or were its own (highest random weight, Thaler and Ravishankar 1998).
 pub(super) fn bounded(group: &Group<'_>, ask: &Ask) -> usize {
     let Some(key) = ask.key else { return chance::random(group, ask) };
-    let top = best(group, key, |_| true);
     let load = |i: usize| u64::from(group.backends[i].live.in_flight.load(Relaxed));
-    match top {
-        // The usual case, which looks at one Backend only.
-        Some(top) if load(top) < FREE_LOAD => top,
-        None => 0,
-        Some(top) => {
-            let calls = 1 + (0..group.backends.len()).map(load).sum::<u64>();
-            let share = (calls * BOUND).div_ceil(100);
-            // Rounded up, so that the bounds of all add up to more than all calls.
-            let fits = |i: usize| {
-                let bound = (share * group.points(i).1).div_ceil(group.total());
-                load(i) < bound.max(FREE_LOAD)
-            };
-            best(group, key, fits).unwrap_or(top)
-        }
+    let top = best(group, key, |_| true).unwrap_or_default();
+    // The usual case, which looks at the live state of one Backend only.
+    if load(top) < FREE_LOAD {
+        return top;
     }
+    let calls = 1 + (0..group.backends.len()).map(load).sum::<u64>();
+    let share = (calls * BOUND).div_ceil(100);
+    // Rounded up, so that the bounds of all add up to more than all calls.
+    let fits = |i: usize| {
+        let bound = (share * group.points(i).1).div_ceil(group.total());
+        load(i) < bound.max(FREE_LOAD)
+    };
+    best(group, key, fits).unwrap_or(top)
 }
 
 /// The Backend with the next lower score, after the last the one with the highest: the keys of one

@@ -81,7 +81,9 @@ fn host(field: &Field<'_>, namespace: &str) -> Result<ServiceName, Fault> {
     let name = parts.next().unwrap_or_default();
     let namespace = parts.next().unwrap_or(namespace);
     let rest = parts.next();
-    if [name, namespace].iter().all(|part| syntax::is_label(part)) && matches!(rest, None | Some("svc")) {
+    if [name, namespace].iter().all(|part| syntax::is_label(part))
+        && matches!(rest, None | Some("svc"))
+    {
         return Ok(ServiceName::new(namespace, name));
     }
     Err(field.fault(format!(
@@ -143,10 +145,7 @@ fn hash_key(field: &Field<'_>, notes: &mut Vec<Fault>) -> Result<HashKey, Fault>
 }
 
 /// The time for a connect, which is all of it that the mesh can honour.
-fn connection_pool(
-    field: &Field<'_>,
-    notes: &mut Vec<Fault>,
-) -> Result<Option<Duration>, Fault> {
+fn connection_pool(field: &Field<'_>, notes: &mut Vec<Fault>) -> Result<Option<Duration>, Fault> {
     note(field, &["tcp"], notes)?;
     let Some(tcp) = field.get("tcp")? else { return Ok(None) };
     note(&tcp, &["connectTimeout"], notes)?;

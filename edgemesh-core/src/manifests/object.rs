@@ -73,26 +73,26 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
             Ok(items) => items.iter().for_each(|item| read(file, before, item, parsed)),
             Err(fault) => remark(Severity::Rejected, fault),
         },
-        Ok(reader) => match records(&top, reader, &mut notes)
-            .and_then(|found| Ok((found, check(&top)?)))
-        {
-            Err(fault) => remark(Severity::Rejected, fault),
-            Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
-            Ok((Found::Records(records), check)) => {
-                notes.into_iter().for_each(|note| remark(Severity::Note, note));
-                let line = before.saturating_add(item.line);
-                let mut focus = focus(&top, reader);
-                focus.line = before.saturating_add(focus.line);
-                parsed.documents.push(Document {
-                    object,
-                    line,
-                    focus,
-                    origin: origin(reader),
-                    check,
-                    records,
-                });
+        Ok(reader) => {
+            match records(&top, reader, &mut notes).and_then(|found| Ok((found, check(&top)?))) {
+                Err(fault) => remark(Severity::Rejected, fault),
+                Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
+                Ok((Found::Records(records), check)) => {
+                    notes.into_iter().for_each(|note| remark(Severity::Note, note));
+                    let line = before.saturating_add(item.line);
+                    let mut focus = focus(&top, reader);
+                    focus.line = before.saturating_add(focus.line);
+                    parsed.documents.push(Document {
+                        object,
+                        line,
+                        focus,
+                        origin: origin(reader),
+                        check,
+                        records,
+                    });
+                }
             }
-        },
+        }
     }
 }
 
@@ -230,8 +230,7 @@ fn records(top: &Field<'_>, reader: Reader, notes: &mut Vec<Fault>) -> Result<Fo
         Reader::Node => Body::Node(machines::node(top, &metadata)?),
         Reader::TrafficPolicy => Body::Policy(policy::read(top, created)?),
         Reader::DestinationRule => {
-            let (of_service, policy) =
-                destination_rule::read(top, (&namespace, created), notes)?;
+            let (of_service, policy) = destination_rule::read(top, (&namespace, created), notes)?;
             // A TrafficPolicy may have the same name, and a rule of another namespace, too.
             name = match of_service == namespace {
                 true => format!("{DESTINATION_RULE}{name}").into(),

@@ -6,9 +6,7 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use edgemesh_proto::record::{
-    BreakerPolicy, Policy, PolicyOrigin, RateLimit, RetryPolicy,
-};
+use edgemesh_proto::record::{BreakerPolicy, Policy, PolicyOrigin, RateLimit, RetryPolicy};
 
 use crate::manifests::field::{Fault, Field, brief};
 use crate::manifests::policy::balance::LoadBalancer;

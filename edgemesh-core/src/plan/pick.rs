@@ -43,6 +43,9 @@ pub(super) fn pick<V: View>(
         wait: None,
     };
     let session = Session::of(service, pool, destination);
+    if session.is_none() && service.affinity.is_some() {
+        search.view.anonymous();
+    }
     let remembered = session.as_ref().and_then(|session| search.remembered(session));
     let Some((backend, pass)) = remembered.or_else(|| search.balanced(pool, destination)) else {
         return Err(nobody(pool, service.policy.locality, search.wait));
@@ -141,7 +144,8 @@ impl<V: View> Search<'_, V> {
         }
         // Asks some again, which hurts nobody.
         let rest = if others > FOLLOWED { 0..others + 1 } else { 0..0 };
-        let (before, after) = (rest.clone().take_while(|i| *i <= at), rest.skip_while(|i| *i <= at));
+        let (before, after) =
+            (rest.clone().take_while(|i| *i <= at), rest.skip_while(|i| *i <= at));
         after.chain(before).find_map(ask_for)
     }
 

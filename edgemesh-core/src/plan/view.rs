@@ -22,6 +22,8 @@ pub(super) trait View {
     /// Whether the caller has a `session`, and with which Backend, if that is there.
     fn session(&mut self, session: &Session<'_>, known: bool, backend: Option<usize>);
     fn remember(&mut self, session: &Session<'_>, backend: usize, now: Instant);
+    /// Sessions are kept, but nobody knows who calls.
+    fn anonymous(&mut self);
     fn key(&mut self, by: &HashKey, key: Option<u64>);
     fn turn(&mut self, pool: &Pool) -> u64;
     fn admit(
@@ -54,6 +56,8 @@ impl View for Commit {
             pool.live.remember(caller, tag, timeout, now);
         }
     }
+
+    fn anonymous(&mut self) {}
 
     fn key(&mut self, _: &HashKey, _: Option<u64>) {}
 
@@ -245,6 +249,10 @@ impl View for Look {
     }
 
     fn remember(&mut self, _: &Session<'_>, _: usize, _: Instant) {}
+
+    fn anonymous(&mut self) {
+        self.step("session", "none: nobody in particular calls".into());
+    }
 
     fn key(&mut self, by: &HashKey, key: Option<u64>) {
         let (what, name): (_, &str) = match by {

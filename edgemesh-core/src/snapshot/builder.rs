@@ -164,9 +164,8 @@ impl Builder {
                 name: title(name).into(),
                 service: service.clone(),
                 policy: policy.clone(),
-                overruled_by: winner
-                    .filter(|winner| *winner != &**name)
-                    .map(|winner| title(winner).into()),
+                overruled_by:
+                    winner.filter(|winner| *winner != &**name).map(|winner| title(winner).into()),
             }));
         }
         out

@@ -82,7 +82,15 @@ impl Tier {
 impl Backend {
     /// A Backend of which nothing else is known.
     pub fn new(address: SocketAddr, tier: Tier) -> Self {
-        Self { address, node: None, zone: None, tier, workload: None, weight: 1, live: Arc::default() }
+        Self {
+            address,
+            node: None,
+            zone: None,
+            tier,
+            workload: None,
+            weight: 1,
+            live: Arc::default(),
+        }
     }
 }
 
@@ -129,10 +137,13 @@ impl Pool {
             return self;
         }
         let mut sum = 0;
-        let sums: Box<[u64]> = [0].into_iter().chain(working.iter().map(|b| {
-            sum += u64::from(b.weight);
-            sum
-        })).collect();
+        let sums: Box<[u64]> = [0]
+            .into_iter()
+            .chain(working.iter().map(|b| {
+                sum += u64::from(b.weight);
+                sum
+            }))
+            .collect();
         let of = |range: Range<usize>| stride((sums[range.end] - sums[range.start]).max(1));
         let [node, zone, anywhere] = [0, 1, 2].map(|tier| of(self.range(tier)));
         let strides = [node, zone, anywhere, of(0..working.len())];
@@ -188,10 +199,10 @@ impl Pool {
             return Group { start, backends, shares: None, hashes: &[] };
         };
         // Sums end where weight 0 begins: there, all count alike.
-        let shares = extras.sums.get(start..=range.end).map(|sums| Shares {
-            sums,
-            stride: extras.strides[tier.min(TIERS)],
-        });
+        let shares = extras
+            .sums
+            .get(start..=range.end)
+            .map(|sums| Shares { sums, stride: extras.strides[tier.min(TIERS)] });
         Group { start, backends, shares, hashes: extras.hashes.get(range).unwrap_or_default() }
     }
 

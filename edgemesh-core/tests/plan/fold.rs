@@ -115,7 +115,12 @@ fn line() -> impl Strategy<Value = String> {
         service_name(),
         select(vec!["-", "10.96.0.1", "10.96.0.2", "10.96.0.1,fd00::1"]),
         select(vec!["80", "a:80,b:81", "a:81>http", "a:80/udp,b:80>8080"]),
-        select(vec!["", " selector=app:x", " selector=app:y publishNotReady", " selector=app:x affinity=9s"]),
+        select(vec![
+            "",
+            " selector=app:x",
+            " selector=app:y publishNotReady",
+            " selector=app:x affinity=9s",
+        ]),
     );
     let slice = (
         small.clone(),
@@ -133,7 +138,13 @@ fn line() -> impl Strategy<Value = String> {
         small.clone(),
         service_name(),
         0..3u8,
-        select(vec!["", " origin=DestinationRule", " client=5/5", " balance=random locality=none", " balance=consistentHash by=cookie:sid"]),
+        select(vec![
+            "",
+            " origin=DestinationRule",
+            " client=5/5",
+            " balance=random locality=none",
+            " balance=consistentHash by=cookie:sid",
+        ]),
     );
     let node = (select(vec!["edge-1", "edge-2", "far"]), select(vec!["", " zone=a", " zone=b"]));
     prop_oneof![

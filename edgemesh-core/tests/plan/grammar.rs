@@ -7,9 +7,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use edgemesh_proto::record::{
-    Backend, BalancePolicy, Body, BreakerPolicy, HashKey, Kind, Locality, NamedPort, Node, NodeName, Policy,
-    PolicyOrigin, RateLimit, Record, Service, ServiceName, ServicePort, Slice, SlicePort,
-    TargetPort, Transport, Workload,
+    Backend, BalancePolicy, Body, BreakerPolicy, HashKey, Kind, Locality, NamedPort, Node,
+    NodeName, Policy, PolicyOrigin, RateLimit, Record, Service, ServiceName, ServicePort, Slice,
+    SlicePort, TargetPort, Transport, Workload,
 };
 
 /// The words after a line's verb, taken one by one.

@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use edgemesh_core::plan::{
-    Arrival, Destination, Explanation, Head, Purpose, Target, Via, explain,
-};
+use edgemesh_core::plan::{Arrival, Destination, Explanation, Head, Purpose, Target, Via, explain};
 use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::Snapshot;
 use http::{HeaderName, HeaderValue, Request, Uri};

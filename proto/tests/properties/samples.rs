@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use edgemesh_proto::message::{Content, Header, Message, Route};
 use edgemesh_proto::record::{
-    Backend, BalancePolicy, Body, BreakerPolicy, HashKey, Locality, MAX_WEIGHT, NamedPort, Node, NodeName, Policy,
-    PolicyOrigin, RateLimit, Record, RetryPolicy, Service, ServicePort, Slice, SlicePort,
-    TargetPort, Transport, Workload,
+    Backend, BalancePolicy, Body, BreakerPolicy, HashKey, Locality, MAX_WEIGHT, NamedPort, Node,
+    NodeName, Policy, PolicyOrigin, RateLimit, Record, RetryPolicy, Service, ServicePort, Slice,
+    SlicePort, TargetPort, Transport, Workload,
 };
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -114,10 +114,22 @@ fn slice() -> impl Strategy<Value = Slice> {
 fn backend() -> impl Strategy<Value = Backend> {
     let names = (option::of(text()), node_name(), option::of(text()), option::of(text()));
     let weight = option::of(0..=MAX_WEIGHT);
-    (addresses(), any::<[bool; 3]>(), names, weight).prop_map(|(addresses, states, names, weight)| {
-        let ([ready, serving, terminating], (hostname, node, zone, workload)) = (states, names);
-        Backend { addresses, ready, serving, terminating, hostname, node, zone, workload, weight }
-    })
+    (addresses(), any::<[bool; 3]>(), names, weight).prop_map(
+        |(addresses, states, names, weight)| {
+            let ([ready, serving, terminating], (hostname, node, zone, workload)) = (states, names);
+            Backend {
+                addresses,
+                ready,
+                serving,
+                terminating,
+                hostname,
+                node,
+                zone,
+                workload,
+                weight,
+            }
+        },
+    )
 }
 
 fn node() -> impl Strategy<Value = Node> {

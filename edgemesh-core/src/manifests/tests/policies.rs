@@ -59,9 +59,15 @@ fn accepted() {
             "  loadBalancer: {policy: peakEwma}",
             Policy { balance: BalancePolicy::PeakEwma, ..plain() },
         ),
-        ("  loadBalancer: {consistentHash: {header: X-User}}", hashed(HashKey::Header("x-user".into()))),
+        (
+            "  loadBalancer: {consistentHash: {header: X-User}}",
+            hashed(HashKey::Header("x-user".into())),
+        ),
         ("  loadBalancer: {consistentHash: {cookie: SID}}", hashed(HashKey::Cookie("SID".into()))),
-        ("  loadBalancer: {consistentHash: {query: 'u[1]'}}", hashed(HashKey::Query("u[1]".into()))),
+        (
+            "  loadBalancer: {consistentHash: {query: 'u[1]'}}",
+            hashed(HashKey::Query("u[1]".into())),
+        ),
         (
             "  loadBalancer: {policy: consistentHash, consistentHash: {sourceIp: true}}",
             hashed(HashKey::SourceIp),

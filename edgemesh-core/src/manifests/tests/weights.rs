@@ -28,10 +28,13 @@ fn labels_say_weights() {
             assert_eq!(parsed.documents.len(), 1, "{:?}\n{text}", parsed.remarks);
             match &parsed.documents[0].records[0].body {
                 Body::Slice(slice) => assert_eq!(slice.backends[0].weight, weight, "{text}"),
-                Body::Workload(pod) => assert_eq!(pod.labels.len(), 1 + usize::from(!label.is_empty())),
+                Body::Workload(pod) => {
+                    assert_eq!(pod.labels.len(), 1 + usize::from(!label.is_empty()))
+                }
                 other => panic!("{other:?}"),
             }
-            let said: Vec<_> = parsed.remarks.iter().map(|r| (r.line, &*r.field, &*r.reason)).collect();
+            let said: Vec<_> =
+                parsed.remarks.iter().map(|r| (r.line, &*r.field, &*r.reason)).collect();
             match (note, &said[..]) {
                 (None, []) => {}
                 (Some(note), [(3, "metadata.labels[\"edgemesh.io/weight\"]", said)]) => {
