@@ -43,6 +43,7 @@ pub fn slice(index: u32, backends: u32) -> Record {
         node: Some(NodeName(format!("edge-{n}").into())),
         zone: None,
         workload: Some(format!("pod-{index}-{n}").into()),
+        weight: None,
     };
     let port = SlicePort {
         name: "http".into(),

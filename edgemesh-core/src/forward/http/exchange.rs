@@ -225,7 +225,7 @@ fn deliver(
     let Answer { mut response, keep, .. } = answer;
     let status = response.status().as_u16();
     if !is_unwell(status) {
-        hop.answered();
+        hop.answered(now());
     }
     // RFC 9112 §6.3: chunked overrules a length; hyper read it so, and only one framing may leave.
     if response.headers().contains_key(TRANSFER_ENCODING) {
