@@ -118,6 +118,26 @@ fn serve_gives_a_process_a_name_until_it_ends() {
         eventually("both answer", PATIENCE, || {
             (all_who_answer("http://hello.default/") == "one,two").then_some(())
         });
+        // A third comes, and leaves under load: nobody notices.
+        let mut third = serve(&world, "third", 8003, &[]);
+        eventually("all three answer", PATIENCE, || {
+            (all_who_answer("http://hello.default/") == "one,third,two").then_some(())
+        });
+        let load = std::thread::spawn(|| {
+            let calls =
+                "curl -sS -m 9 -o /dev/null -w '%{http_code}\\n' 'http://hello.default/?[1-600]'";
+            run("", &format!("{calls} & {calls}; wait"))
+        });
+        eventually("it takes part", PATIENCE, || {
+            let views = agent.get("/v1/backends");
+            let views = views.as_array().unwrap();
+            let third = views.iter().find(|v| v["address"] == "127.0.0.1:8003")?;
+            (third["requests"].as_u64()? > 20).then_some(())
+        });
+        kill(id(&third), Signal::SIGTERM).unwrap();
+        assert_eq!(third.child.wait().unwrap().code(), Some(128 + 15));
+        let ran = load.join().unwrap();
+        assert_eq!(ran.out.matches("200").count(), 1200, "{}", ran.err);
         // kill -9 of the command: serve ends as it ended, and signs it off at once.
         kill(child_of(id(&one)), Signal::SIGKILL).unwrap();
         assert_eq!(one.child.wait().unwrap().code(), Some(128 + 9));
