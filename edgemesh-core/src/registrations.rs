@@ -128,7 +128,7 @@ impl Registrations {
         this
     }
 
-    /// An empty table that is gone with its process.
+    /// An empty table that is kept nowhere: what an application signs up with itself ends with it.
     pub fn nowhere() -> Self {
         Self::new(file::File::nowhere())
     }

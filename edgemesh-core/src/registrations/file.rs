@@ -37,10 +37,6 @@ struct Kept {
 }
 
 impl File {
-    pub(super) fn nowhere() -> Self {
-        Self { path: None, writing: Mutex::default() }
-    }
-
     pub(super) fn open(folder: &Path) -> (Self, Vec<(Name, Registration)>) {
         if folder.as_os_str().is_empty() {
             return (Self::nowhere(), Vec::new()); // a mesh that keeps nothing
@@ -54,6 +50,10 @@ impl File {
         let valid = kept.into_iter().filter(|kept| kept.name.is_valid());
         let kept = valid.map(|kept| (kept.name, kept.registration)).collect();
         (Self { path: Some(path), writing: Mutex::default() }, kept)
+    }
+
+    pub(super) fn nowhere() -> Self {
+        Self { path: None, writing: Mutex::default() }
     }
 
     /// Writes what `list` gives once it is this writer's turn.
