@@ -448,3 +448,45 @@ fn programs_follow_the_agent_by_its_socket() {
         assert!(!socket.exists(), "a socket that nobody listens at");
     });
 }
+
+/// By a hand-over, one that fails and one that succeeds: names lead on, and the socket answers.
+#[test]
+fn a_hand_over_keeps_what_is_signed_up() {
+    in_namespace("signup::a_hand_over_keeps_what_is_signed_up", || {
+        let world = World::new();
+        let agent = Agent::start_with(&world, &alone(&world));
+        let _one = serve(&world, "one", 8001, &["--ttl", "3s"]);
+        answered("http://hello.default/", "one");
+        let revision = || {
+            let socket = world.path("data/mesh.sock");
+            let line = format!("curl -sS -m 5 --unix-socket {} http://l", socket.display());
+            let status = run("", &line.replace("http://l", "http://localhost/v1/status")).out;
+            serde_json::from_str::<Value>(&status).ok()?["revision"].as_u64()
+        };
+        let old = agent.worker();
+        let _taken = crate::world::listen("", "127.0.0.1:15999");
+        world.write("agent.yaml", &format!("{}proxy: {{ port: 15999 }}\n", alone(&world)));
+        kill(agent.id(), Signal::SIGUSR2).unwrap();
+        eventually("it fails", PATIENCE, || {
+            agent.log().contains("the old one goes on").then_some(())
+        });
+        assert!(revision().is_some(), "the socket is still the old one's");
+        assert_eq!(asks("http://hello.default/"), "one");
+        // What is signed up afterwards counts.
+        let two = serve(&world, "two", 8002, &["--ttl", "3s"]);
+        eventually("both answer", PATIENCE, || {
+            (all_who_answer("http://hello.default/") == "one,two").then_some(())
+        });
+        world.write("agent.yaml", &alone(&world));
+        kill(agent.id(), Signal::SIGUSR2).unwrap();
+        eventually("another one serves", PATIENCE, || {
+            assert_ne!(asks("http://hello.default/"), "");
+            (agent.worker() != old && revision().is_some()).then_some(())
+        });
+        drop(two);
+        eventually("times to live are counted", PATIENCE, || {
+            (registrations(&agent).len() == 1).then_some(())
+        });
+        assert_eq!(all_who_answer("http://hello.default/"), "one");
+    });
+}
