@@ -21,6 +21,7 @@ mod world;
 mod accounts;
 mod bad;
 mod explain;
+mod exposing;
 mod http;
 mod life;
 mod limits;
