@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::agent::{Agent, PATIENCE, config};
-use crate::common::namespace::in_namespace;
+use crate::common::namespace::{in_namespace, sh};
 use crate::common::run::{Running, run};
 use crate::common::wait::eventually;
 use crate::signup::{alone, answered, asks, edgemesh, registrations, said, serve, server};
@@ -58,6 +58,29 @@ fn what_is_exposed_stays_and_is_checked() {
         assert_eq!(edgemesh("expose hello --to :8001 --ttl 1s").code, Some(0));
         answered("http://hello.default/", "again");
         eventually("it is over", PATIENCE, || registrations(&agent).is_empty().then_some(()));
+    });
+}
+
+/// An address of an interface that goes, and comes back, also over a restart without it.
+#[test]
+fn addresses_come_and_go() {
+    in_namespace("exposing::addresses_come_and_go", || {
+        let world = World::new();
+        let [address, v6] = ["10.4.0.3", "fd04::3"];
+        let _three = crate::backend::Backend::start("", "three", [address, v6], 8080);
+        let agent = Agent::start_with(&world, &alone(&world));
+        assert_eq!(edgemesh("expose hello --to 10.4.0.3:8080").code, Some(0));
+        answered("http://hello.default/", "three");
+        sh("ip addr del 10.4.0.3/32 dev lo");
+        eventually("it is told", PATIENCE, || {
+            edgemesh("expose --list").out.contains("not one of this").then_some(())
+        });
+        assert_eq!(agent.get("/v1/backends").as_array().unwrap().len(), 0);
+        agent.kill_all();
+        let agent = Agent::start_with(&world, &alone(&world));
+        assert_eq!(registrations(&agent)[0]["ready"], false);
+        sh("ip addr add 10.4.0.3/32 dev lo");
+        answered("http://hello.default/", "three");
     });
 }
 
