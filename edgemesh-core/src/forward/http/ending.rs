@@ -11,7 +11,7 @@ use tokio::time::Sleep;
 use crate::forward::http::Towards;
 use crate::forward::http::answer::late_trailers;
 use crate::forward::http::body::Body;
-use crate::forward::http::call::{Call, Unserved};
+use crate::forward::http::call::{By, Call, Unserved};
 use crate::forward::http::deadline::Deadline;
 use crate::forward::http::head::strip_hop_by_hop;
 use crate::forward::http::upgrade::Wanted;
@@ -56,7 +56,7 @@ pub(super) fn deliver(
     call.uploaded.forget();
     let status = response.status().as_u16();
     if !is_unwell(status) {
-        hop.answered();
+        hop.answered(now());
     }
     // RFC 9112 §6.3: chunked overrules a length; hyper read it so, and only one framing may leave.
     if response.headers().contains_key(TRANSFER_ENCODING) {
@@ -77,8 +77,8 @@ pub(super) fn deliver(
     strip_hop_by_hop(response.headers_mut(), None);
     // The client's side is framed by the client's version.
     *response.version_mut() = call.version;
-    if let (Towards::Library, Some(by)) = (call.origin.towards, call.by()) {
-        response.extensions_mut().insert(by);
+    if call.origin.towards == Towards::Library {
+        response.extensions_mut().insert(By::of(&hop));
     }
     let grpc_failed = call.grpc && failed_grpc(response.headers());
     if let Some(routed) = hop.route() {

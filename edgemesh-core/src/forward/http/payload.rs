@@ -18,6 +18,9 @@ pub(super) enum Payload {
     Application(UnsyncBoxBody<Bytes, BoxError>),
 }
 
+/// The next piece of a payload, or whose fault it is that there is none.
+type Piece = Result<Frame<Bytes>, (Fault, BoxError)>;
+
 /// Any error, as hyper takes it.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -61,10 +64,7 @@ impl Payload {
         Self::Application(inner.boxed_unsync())
     }
 
-    pub(super) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, (Fault, BoxError)>>> {
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match self {
             Self::Client(body) => Pin::new(body)
                 .poll_frame(cx)
