@@ -115,7 +115,9 @@ fn first<V: View>(
         view.note("route", || fault.to_string());
         return Err(Refusal::RouteFault);
     }
-    if rule.redirect.is_some() {
+    if let Some(redirect) = &rule.redirect {
+        let port = called.service.ports[called.port].port;
+        view.note("redirect", || location(rule, redirect, head, port));
         return Err(Refusal::Redirected);
     }
     Ok(Some(rule.clone()))
