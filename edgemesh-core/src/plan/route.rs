@@ -171,7 +171,7 @@ fn named(rule: &Rule) -> String {
 }
 
 fn location(rule: &Rule, redirect: &RouteRedirect, head: Head<'_>, service_port: u16) -> String {
-    let scheme = redirect.scheme.as_deref().or(head.uri.scheme_str()).unwrap_or("http");
+    let scheme = redirect.scheme.as_deref().or_else(|| head.uri.scheme_str()).unwrap_or("http");
     let named = head.headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let host = match (&redirect.hostname, head.uri.authority(), &named) {
         (Some(host), ..) => host,

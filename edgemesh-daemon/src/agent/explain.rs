@@ -54,7 +54,9 @@ impl Asked {
                     method = value.parse().map_err(|_| format!("method: `{value}` is none"))?;
                 }
                 _ => {
-                    return Err(format!("unknown key `{key}`; known are url, header, method, from"));
+                    return Err(format!(
+                        "unknown key `{key}`; known are url, header, method, from"
+                    ));
                 }
             }
         }
