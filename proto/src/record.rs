@@ -20,10 +20,7 @@ use std::time::Duration;
 
 pub use crate::record::codec::{Delta, MAX_BODY, Put};
 pub use crate::record::invalid::Invalid;
-pub use crate::record::route::{
-    FieldEdits, PathEdit, Route, RouteBackend, RouteEdits, RouteField, RouteMatch, RouteParent,
-    RoutePath, RouteRedirect, RouteRule, RouteTarget, RouteText,
-};
+pub use crate::record::route::*;
 pub use crate::record::values::{MAX_NAME, MAX_WEIGHT, WEIGHT_LABEL};
 
 /// What a record is about.
@@ -84,8 +81,7 @@ pub struct Record {
     pub body: Body,
 }
 
-/// The body of a record. Endpoint, Rule and Revocation get their variants with the
-/// parts of the mesh that serve them.
+/// The body of a record; other kinds get theirs with the parts of the mesh that serve them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// See [`Service`].
