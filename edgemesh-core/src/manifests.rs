@@ -9,6 +9,7 @@
 mod destination_rule;
 mod field;
 mod folder;
+mod http_route;
 mod machines;
 mod object;
 mod policy;

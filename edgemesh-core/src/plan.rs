@@ -7,6 +7,7 @@
 mod hop;
 mod key;
 mod pick;
+mod route;
 mod view;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,7 @@ use crate::snapshot::{Found, Pool, Service, Snapshot, split_name};
 
 pub use hop::{Hop, Outcome, Via};
 use pick::pick;
+pub use route::{Redirection, Routed, redirection};
 use view::{Commit, Look, View};
 pub use view::{Explanation, Step};
 
@@ -37,6 +39,8 @@ pub struct Destination<'a> {
     pub caller: Option<IpAddr>,
     /// What is asked for; `None` for a connection of bytes.
     pub request: Option<Head<'a>>,
+    /// What the first attempt at the same call fitted.
+    pub routed: Option<&'a Routed>,
 }
 
 /// The head of a request, as the client sent it.
@@ -92,7 +96,7 @@ pub enum Purpose<'a> {
 impl<'a> Destination<'a> {
     /// A connection of bytes, by nobody in particular.
     pub const fn new(to: Target<'a>, arrival: Arrival, purpose: Purpose<'a>) -> Self {
-        Self { to, arrival, purpose, caller: None, request: None }
+        Self { to, arrival, purpose, caller: None, request: None, routed: None }
     }
 }
 
@@ -116,7 +120,7 @@ pub fn plan(
 
 /// Takes the tokens of a raced dial that became a connection, which from now on counts as a call.
 pub fn confirm(hop: &mut Hop, now: Instant) -> Result<(), Refusal> {
-    limits(hop.service(), Purpose::Call, now, &mut Commit)?;
+    limits(hop.service(), hop.service(), Purpose::Call, now, &mut Commit)?;
     hop.became_a_call();
     Ok(())
 }
@@ -185,6 +189,7 @@ struct Chosen {
     backend: usize,
     pass: crate::breaker::Pass,
     purpose: Counted,
+    route: Option<Routed>,
 }
 
 /// How a hop counts in the Backend's breaker.
@@ -200,14 +205,18 @@ fn decide<V: View>(
     now: Instant,
     view: &mut V,
 ) -> Result<Chosen, Refusal> {
-    let found = resolve(snapshot, destination.to)?;
-    view.resolved(destination, found.service, found.port);
-    limits(found.service, destination.purpose, now, view)?;
-    pick(found, destination, now, view)
+    let called = resolve(snapshot, destination.to)?;
+    view.resolved(destination, called.service, called.port);
+    let (found, route) = route::route(snapshot, called, destination, view)?;
+    limits(called.service, found.service, destination.purpose, now, view)?;
+    let chosen = pick(found, destination, now, view)?;
+    Ok(Chosen { route, ..chosen })
 }
 
-/// Limit first, then pick: a refused call cannot use up a breaker's probe.
+/// Limit first, then pick: a refused call cannot use up a breaker's probe. The client side is
+/// that of the Service that was called, the server side that of the one that takes the call.
 fn limits<V: View>(
+    called: &Service,
     service: &Service,
     purpose: Purpose<'_>,
     now: Instant,
@@ -215,7 +224,7 @@ fn limits<V: View>(
 ) -> Result<(), Refusal> {
     let limited = |retry_after| Refusal::RateLimited { retry_after };
     let (client, server) = match purpose {
-        Purpose::Call => (&service.policy.client, &service.policy.server),
+        Purpose::Call => (&called.policy.client, &service.policy.server),
         Purpose::Retry(_) => (&None, &service.policy.server),
         Purpose::Race(_) => return Ok(()),
     };

@@ -7,13 +7,17 @@
 mod admin;
 mod alone;
 mod capturing;
+mod checks;
 mod explain;
+mod following;
 mod leaving;
 mod limits;
 mod memory;
 mod page;
+mod registering;
 mod reload;
 mod serve;
+mod socket;
 mod sockets;
 mod views;
 
@@ -31,10 +35,13 @@ use edgemesh_proto::record::NodeName;
 use edgemesh_router::sources::{self, Named};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::agent::admin::{Admin, State};
+use crate::agent::admin::{Admin, Doors, State};
 use crate::agent::alone::Alone;
+pub(crate) use crate::agent::alone::captures_here;
 use crate::agent::capturing::{Capturing, Wanted};
+use crate::agent::checks::Checks;
 use crate::agent::leaving::Place;
+use crate::agent::socket::Socket;
 use crate::agent::sockets::{Sockets, in_use};
 use crate::capture::Input;
 use crate::config::{AgentConfig, Source};
@@ -163,6 +170,7 @@ impl Starting {
         let mut listeners = loopback(&mut sockets, config.proxy.port)?;
         let admin = sockets.page(config.admin.listen)?;
         let page = sockets.page(config.metrics.listen)?;
+        let socket = bind_socket(&config);
         mesh.follow_source().await;
 
         let alone = match config.proxy.intercept {
@@ -186,8 +194,9 @@ impl Starting {
         }
         mesh.serve_dns(names);
         sockets.close_unclaimed();
-        let state = Arc::new(State::new(&config, &mesh, &listening, log));
-        let admin = Admin::start(state.clone(), admin, page)?;
+        let own = socket.as_ref().map(Socket::path);
+        let state = Arc::new(State::new(&config, &mesh, &listening, own, log));
+        let admin = Admin::start(state.clone(), Doors { admin, page, socket })?;
         if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
             guarded.captures().context("lost the guard")?;
         }
@@ -211,11 +220,10 @@ impl Running {
     async fn attend(&mut self, reread: &Reread<'_>) -> anyhow::Result<Left> {
         let mut signals = Signals::new()?;
         let mut changes = self.mesh.status().changes();
-        let mut check = tokio::time::interval(crate::capture::CHECK_EVERY);
+        let mut checks = Checks::new(self.capturing.is_on());
         let mut tidy =
             tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
         let mut littered = true;
-        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Ok(Left::Stopped),
@@ -246,10 +254,10 @@ impl Running {
                     memory::give_back();
                     littered = false;
                 }
-                _ = check.tick(), if self.capturing.is_on() => {
+                () = checks.due(), if self.capturing.is_on() => {
                     // resolv.conf may name other servers by now.
                     self.follow().await;
-                    self.capturing.check().await;
+                    checks.looked(self.capturing.check().await);
                     self.state.captured(self.capturing.view());
                 }
             }
@@ -290,6 +298,7 @@ impl Signals {
 fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Options> {
     let (word, folder) = match &config.source {
         Source::Manifests(folder) => ("manifests", Some(folder.clone())),
+        Source::None => ("none", None),
         Source::Cloud => ("cloud", None),
         Source::Kubernetes { .. } => ("kubernetes", None),
     };
@@ -318,6 +327,16 @@ fn loopback(sockets: &mut Sockets, port: u16) -> anyhow::Result<Vec<Listener>> {
         }
     }
     Ok(listeners)
+}
+
+/// The socket of this machine's programs. Without it everything else works.
+fn bind_socket(config: &AgentConfig) -> Option<Socket> {
+    let bound = Socket::bind(&config.data_dir);
+    bound
+        .inspect_err(|error| {
+            tracing::warn!(error = error as &dyn std::error::Error, "no socket for programs");
+        })
+        .ok()
 }
 
 /// What is to be captured, by configuration and records.

@@ -1,5 +1,7 @@
 //! The command line: what can be typed, and what it means.
 
+mod local;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -12,6 +14,9 @@ use crate::config::Flags;
 use crate::log::DEFAULT_FILTER;
 use crate::log::Format;
 use crate::log::checked_filter;
+
+pub use local::ExposeArgs;
+pub use local::ServeArgs;
 
 /// Where the admin API is unless `--admin` says otherwise.
 pub const DEFAULT_ADMIN: &str = "http://127.0.0.1:15000";
@@ -44,10 +49,16 @@ pub enum Command {
     Agent(AgentArgs),
     /// List what the agent knows
     Get(GetArgs),
+    /// Sign up something that runs on this machine, or list what is
+    Expose(ExposeArgs),
+    /// Run a command, and sign it up while it is healthy
+    Serve(ServeArgs),
     /// Show one routing decision, step by step; nothing is sent
     Explain(ExplainArgs),
     /// Show revision, data age, capture, refusals and faulty records
     Status(StatusArgs),
+    /// Find what is wrong with this node, and print the fix
+    Doctor(DoctorArgs),
     /// Validate a configuration file and print what it amounts to
     Check(ConfigArgs),
     /// The iptables rules: as reviewed text, or applied
@@ -72,9 +83,9 @@ pub struct AdminArgs {
 /// Where the configuration is.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// The agent's configuration (agent.yaml)
+    /// The agent's configuration [default: /etc/edgemesh/agent.yaml, else none]
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Name of this node; wins over $NODE_NAME and the file
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
@@ -140,6 +151,26 @@ pub struct StatusArgs {
     pub output: OutputArgs,
 }
 
+/// `doctor`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Works with the agent down, too. Exit codes: 0 nothing is bad, 1 something is."
+)]
+pub struct DoctorArgs {
+    /// The agent's configuration [default: the running agent's, else /etc/edgemesh/agent.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Write what others need to help, without secrets; never over another file
+    #[arg(long, value_name = "OUT.tar.gz")]
+    pub bundle: Option<PathBuf>,
+    /// Whom it asks.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
 /// How an answer is printed.
 #[derive(Debug, Args)]
 pub struct OutputArgs {
@@ -174,9 +205,9 @@ pub struct ExplainArgs {
 pub struct RedirectArgs {
     /// What to do with the rules
     pub action: RedirectAction,
-    /// The agent's configuration (agent.yaml)
+    /// The agent's configuration [default: /etc/edgemesh/agent.yaml, else none]
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
 }
 
 /// `demo`
@@ -252,6 +283,8 @@ pub enum Kind {
     Nodes,
     /// How Services are balanced, limited and broken
     Policies,
+    /// Which requests of a Service go where (HTTPRoute)
+    Routes,
 }
 
 /// How an answer is printed.

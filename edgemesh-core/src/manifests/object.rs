@@ -6,6 +6,7 @@ use edgemesh_proto::record::{Body, DESTINATION_RULE, Record};
 
 use crate::config::Check;
 use crate::manifests::field::{Fault, Field, brief};
+use crate::manifests::http_route::{self, Notes};
 use crate::manifests::machines::{self, Pod};
 use crate::manifests::tree::{Item, Tree};
 use crate::manifests::{
@@ -29,6 +30,7 @@ enum Reader {
     Node,
     TrafficPolicy,
     DestinationRule,
+    HttpRoute,
     /// A kind of the design that this version does not serve.
     Later,
 }
@@ -42,7 +44,8 @@ const KINDS: &[(&str, &str, &str, Reader)] = &[
     ("Pod", "", "v1", Reader::Pod),
     ("Node", "", "v1", Reader::Node),
     ("TrafficPolicy", "edgemesh.io", "v1alpha1", Reader::TrafficPolicy),
-    ("HTTPRoute", "gateway.networking.k8s.io", "", Reader::Later),
+    ("HTTPRoute", "gateway.networking.k8s.io", "v1", Reader::HttpRoute),
+    ("HTTPRoute", "gateway.networking.k8s.io", "v1beta1", Reader::HttpRoute),
     ("DestinationRule", "networking.istio.io", "", Reader::DestinationRule),
     ("Rule", "rules.kubeedge.io", "", Reader::Later),
     ("RuleEndpoint", "rules.kubeedge.io", "", Reader::Later),
@@ -56,7 +59,6 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
     }
     let top = Field::top(item);
     let object = title(&top);
-    let mut notes = Vec::new();
     let mut remark = |severity, fault: Fault| {
         parsed.remarks.push(Remark {
             severity,
@@ -73,32 +75,31 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
             Ok(items) => items.iter().for_each(|item| read(file, before, item, parsed)),
             Err(fault) => remark(Severity::Rejected, fault),
         },
-        Ok(reader) => {
-            match records(&top, reader, &mut notes).and_then(|found| Ok((found, check(&top)?))) {
-                Err(fault) => remark(Severity::Rejected, fault),
-                Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
-                Ok((Found::Records(records), check)) => {
-                    notes.into_iter().for_each(|note| remark(Severity::Note, note));
-                    let line = before.saturating_add(item.line);
-                    let mut focus = focus(&top, reader);
-                    focus.line = before.saturating_add(focus.line);
-                    parsed.documents.push(Document {
-                        object,
-                        line,
-                        focus,
-                        origin: origin(reader),
-                        check,
-                        records,
-                    });
-                }
+        Ok(reader) => match records(&top, reader).and_then(|found| Ok((found, check(&top)?))) {
+            Err(fault) => remark(Severity::Rejected, fault),
+            Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
+            Ok((Found::Records(records, notes), check)) => {
+                notes.into_iter().for_each(|(severity, fault)| remark(severity, fault));
+                let line = before.saturating_add(item.line);
+                let mut focus = focus(&top, reader);
+                focus.line = before.saturating_add(focus.line);
+                parsed.documents.push(Document {
+                    object,
+                    line,
+                    focus,
+                    origin: origin(reader),
+                    check,
+                    records,
+                });
             }
-        }
+        },
     }
 }
 
 /// What an object says.
 enum Found {
-    Records(Vec<Record>),
+    /// And what is to be said beside them.
+    Records(Vec<Record>, Notes),
     /// Not a fault, but nothing either.
     Nothing(&'static str),
 }
@@ -132,6 +133,7 @@ fn origin(reader: Reader) -> Origin {
         | Reader::Node
         | Reader::TrafficPolicy
         | Reader::DestinationRule
+        | Reader::HttpRoute
         | Reader::Later => Origin::Itself,
     }
 }
@@ -142,6 +144,7 @@ fn focus(top: &Field<'_>, reader: Reader) -> Focus {
         Reader::Service => &["clusterIP", "clusterIPs"],
         Reader::TrafficPolicy => &["targetRef"],
         Reader::DestinationRule => &["host"],
+        Reader::HttpRoute => &["parentRefs"],
         Reader::List
         | Reader::EndpointSlice
         | Reader::Endpoints
@@ -166,8 +169,9 @@ fn reader(top: &Field<'_>) -> Result<Reader, (Severity, Fault)> {
     let api_version = version_field.text().map_err(rejected)?;
     let kind = kind_field.text().map_err(rejected)?;
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let Some((.., wanted, reader)) = KINDS.iter().find(|row| (row.0, row.1) == (kind, group))
-    else {
+    let rows = || KINDS.iter().filter(|row| (row.0, row.1) == (kind, group));
+    let exact = rows().find(|row| row.2 == version);
+    let Some((.., wanted, reader)) = exact.or_else(|| rows().next()) else {
         let reason = "the mesh does not read objects of this kind";
         return Err((Severity::Ignored, Fault { field: String::new(), ..top.fault(reason) }));
     };
@@ -195,7 +199,7 @@ fn list(item: &Item) -> Result<&[Item], Fault> {
     }
 }
 
-fn records(top: &Field<'_>, reader: Reader, notes: &mut Vec<Fault>) -> Result<Found, Fault> {
+fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
     let metadata = top.need("metadata")?;
     let field = metadata.need("name")?;
     let mut name =
@@ -209,20 +213,22 @@ fn records(top: &Field<'_>, reader: Reader, notes: &mut Vec<Fault>) -> Result<Fo
         | Reader::Pod
         | Reader::TrafficPolicy
         | Reader::DestinationRule
+        | Reader::HttpRoute
         | Reader::Later => namespace(&metadata)?,
     };
     let created = syntax::created(&metadata)?;
+    let mut notes = Notes::new();
     let body = match reader {
         Reader::Service => Body::Service(service::read(top, created)?),
         Reader::EndpointSlice => {
             let mut slice = slices::slice(top, &metadata)?;
-            weight::weigh(&mut slice, weight::of(&metadata, notes)?);
+            weight::weigh(&mut slice, weight::of(&metadata, &mut notes)?);
             Body::Slice(slice)
         }
         Reader::Endpoints => return endpoints(top, &namespace, &name),
         Reader::Pod => match machines::pod(top, &metadata)? {
             Pod::Runs(workload) => {
-                weight::of(&metadata, notes)?; // kept among its labels
+                weight::of(&metadata, &mut notes)?; // kept among its labels
                 Body::Workload(workload)
             }
             Pod::Absent(reason) => return Ok(Found::Nothing(reason)),
@@ -230,7 +236,8 @@ fn records(top: &Field<'_>, reader: Reader, notes: &mut Vec<Fault>) -> Result<Fo
         Reader::Node => Body::Node(machines::node(top, &metadata)?),
         Reader::TrafficPolicy => Body::Policy(policy::read(top, created)?),
         Reader::DestinationRule => {
-            let (of_service, policy) = destination_rule::read(top, (&namespace, created), notes)?;
+            let (of_service, policy) =
+                destination_rule::read(top, (&namespace, created), &mut notes)?;
             // A TrafficPolicy may have the same name, and a rule of another namespace, too.
             name = match of_service == namespace {
                 true => format!("{DESTINATION_RULE}{name}").into(),
@@ -239,9 +246,18 @@ fn records(top: &Field<'_>, reader: Reader, notes: &mut Vec<Fault>) -> Result<Fo
             namespace = of_service;
             Body::Policy(policy)
         }
+        Reader::HttpRoute => match http_route::read(top, &namespace, created)? {
+            Some((route, told)) => {
+                notes = told;
+                Body::Route(route)
+            }
+            None => {
+                return Ok(Found::Nothing("no parent is a Service, and the mesh has no others"));
+            }
+        },
         Reader::List | Reader::Later => return Ok(Found::Nothing("it holds no records")),
     };
-    Ok(Found::Records(vec![Record { namespace, name, body }]))
+    Ok(Found::Records(vec![Record { namespace, name, body }], notes))
 }
 
 /// The annotation that asks for a check of what runs on this node.
@@ -267,5 +283,5 @@ fn endpoints(top: &Field<'_>, namespace: &str, name: &str) -> Result<Found, Faul
         name: if several { format!("{name}-{index}").into() } else { name.into() },
         body: Body::Slice(slice),
     });
-    Ok(Found::Records(records.collect()))
+    Ok(Found::Records(records.collect(), Notes::new()))
 }

@@ -11,7 +11,7 @@ use crate::limit::Limiter;
 use crate::plan::pick::Session;
 use crate::plan::{Arrival, Chosen, Destination, Purpose, Target, Via};
 use crate::refusal::Refusal;
-use crate::snapshot::{Backend, Pool, Service, Source};
+use crate::snapshot::{Backend, Pool, Rule, Service, Source};
 
 /// The live state as a decision sees it.
 pub(super) trait View {
@@ -26,6 +26,9 @@ pub(super) trait View {
     fn anonymous(&mut self);
     fn key(&mut self, by: &HashKey, key: Option<u64>);
     fn turn(&mut self, pool: &Pool) -> u64;
+    fn rule_turn(&mut self, rule: &Rule) -> u64;
+    /// Says why; only where somebody reads it.
+    fn note(&mut self, what: &'static str, why: impl FnOnce() -> String);
     fn admit(
         &mut self,
         backend: &Backend,
@@ -65,6 +68,12 @@ impl View for Commit {
         pool.live.turn.fetch_add(1, Relaxed)
     }
 
+    fn rule_turn(&mut self, rule: &Rule) -> u64 {
+        rule.turn.fetch_add(1, Relaxed)
+    }
+
+    fn note(&mut self, _: &'static str, _: impl FnOnce() -> String) {}
+
     fn admit(
         &mut self,
         backend: &Backend,
@@ -93,8 +102,8 @@ fn ordinary(stance: Stance) -> Result<Pass, Duration> {
 /// One step of an explained decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What was looked at: `resolve`, `policy`, `limit`, `tier`, `session`, `key`, `skip`,
-    /// `pick`, `via`.
+    /// What was looked at: `resolve`, `policy`, `route`, `weights`, `limit`, `tier`, `session`, `key`,
+    /// `skip`, `pick`, `via`.
     pub what: &'static str,
     /// What it said.
     pub why: String,
@@ -272,6 +281,14 @@ impl View for Look {
 
     fn turn(&mut self, pool: &Pool) -> u64 {
         pool.live.turn.load(Relaxed)
+    }
+
+    fn rule_turn(&mut self, rule: &Rule) -> u64 {
+        rule.turn.load(Relaxed)
+    }
+
+    fn note(&mut self, what: &'static str, why: impl FnOnce() -> String) {
+        self.step(what, why());
     }
 
     fn admit(
