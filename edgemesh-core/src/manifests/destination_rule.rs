@@ -166,11 +166,12 @@ fn outlier_detection(field: &Field<'_>, notes: &mut Notes) -> Result<Option<Brea
     let usual = BreakerPolicy::default();
     // 0 failures turn it off, says Istio.
     let failures = failures.map_or(Some(FAILURES), NonZeroU32::new);
-    Ok(failures.map(|consecutive_failures| BreakerPolicy {
-        consecutive_failures,
-        eject_for,
-        max_eject_for: usual.max_eject_for.max(eject_for),
-        max_ejected_percent: max_ejected_percent.unwrap_or(MAX_EJECTED_PERCENT),
-        ..usual
+    Ok(failures.map(|failures| {
+        let mut breaker = usual;
+        breaker.consecutive_failures = failures;
+        breaker.eject_for = eject_for;
+        breaker.max_eject_for = usual.max_eject_for.max(eject_for);
+        breaker.max_ejected_percent = max_ejected_percent.unwrap_or(MAX_EJECTED_PERCENT);
+        breaker
     }))
 }
