@@ -217,7 +217,7 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
         | Reader::Later => namespace(&metadata)?,
     };
     let created = syntax::created(&metadata)?;
-    let mut told = Notes::new();
+    let mut notes = Notes::new();
     let body = match reader {
         Reader::Service => Body::Service(service::read(top, created)?),
         Reader::EndpointSlice => {
@@ -257,7 +257,7 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
         },
         Reader::List | Reader::Later => return Ok(Found::Nothing("it holds no records")),
     };
-    Ok(Found::Records(vec![Record { namespace, name, body }], told))
+    Ok(Found::Records(vec![Record { namespace, name, body }], notes))
 }
 
 /// The annotation that asks for a check of what runs on this node.
