@@ -5,11 +5,13 @@ use serde::Serialize;
 use crate::cli::Output;
 
 pub mod page;
+mod routes;
 pub mod table;
-mod wrap;
+pub(crate) mod wrap;
 
 pub use page::explanation;
 pub use page::status;
+pub use routes::routes;
 pub use table::backends;
 pub use table::nodes;
 pub use table::policies;

@@ -1,6 +1,8 @@
 //! Keeps the records and makes the next Snapshot from a change, touching only what it concerns.
 
 mod make;
+mod records;
+mod routing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -12,6 +14,7 @@ use edgemesh_proto::record::{
     Workload,
 };
 
+use crate::snapshot::builder::routing::Routing;
 use crate::snapshot::index::Index;
 use crate::snapshot::{Service, Snapshot};
 
@@ -45,6 +48,7 @@ pub struct Builder {
     nodes: BTreeMap<Box<str>, Node>,
     policies: BTreeMap<ServiceName, BTreeMap<Box<str>, Policy>>,
     policy_owner: HashMap<ServiceName, ServiceName>,
+    routing: Routing,
     addresses: HashMap<ServiceName, Vec<IpAddr>>,
     current: Arc<Snapshot>,
 }
@@ -70,6 +74,9 @@ struct Dirty {
     index: bool,
     policies: bool,
     nodes: bool,
+    routes: bool,
+    /// Workloads changed, or who asks for the namespaces of callers.
+    callers: bool,
     all: bool,
 }
 
@@ -86,6 +93,7 @@ impl Builder {
             nodes: BTreeMap::new(),
             policies: BTreeMap::new(),
             policy_owner: HashMap::new(),
+            routing: Routing::default(),
             addresses: HashMap::new(),
             current: Arc::default(),
         }
@@ -122,38 +130,18 @@ impl Builder {
             true => Arc::new(self.nodes.clone()),
             false => self.current.nodes.clone(),
         };
+        let routes = match dirty.routes {
+            true => self.routing.all(),
+            false => self.current.routes.clone(),
+        };
+        let callers = match dirty.routes || dirty.callers {
+            true => Arc::new(self.routing.namespaces(&self.workloads)),
+            false => self.current.callers.clone(),
+        };
         let (epoch, revision) = (change.epoch, change.revision);
-        let next = Snapshot { epoch, revision, policies, nodes, index, services };
+        let next = Snapshot { epoch, revision, policies, nodes, routes, callers, index, services };
         self.current = Arc::new(next);
         self.current.clone()
-    }
-
-    /// Every record, in no order that matters. A copy: for changes and mirrors, not for calls.
-    pub fn records(&self) -> Vec<Record> {
-        let record = |namespace: &str, name: &str, body| Record {
-            namespace: namespace.into(),
-            name: name.into(),
-            body,
-        };
-        let named = |n: &ServiceName, body| record(&n.namespace, &n.name, body);
-        let services = self.services.iter().map(|(name, s)| named(name, Body::Service(s.clone())));
-        let slices = self.slices.iter().flat_map(|(service, slices)| {
-            slices.iter().map(|(name, s)| record(&service.namespace, name, Body::Slice(s.clone())))
-        });
-        let workloads = self.workloads.iter().flat_map(|(namespace, all)| {
-            all.iter().map(|(name, w)| record(namespace, name, Body::Workload(w.clone())))
-        });
-        let policies = self.policies.iter().flat_map(|(service, all)| {
-            all.iter().map(|(name, p)| record(&service.namespace, name, Body::Policy(p.clone())))
-        });
-        let nodes = self.nodes.iter().map(|(name, n)| record("", name, Body::Node(n.clone())));
-        services.chain(slices).chain(workloads).chain(policies).chain(nodes).collect()
-    }
-
-    /// The Slice of that name.
-    pub fn slice(&self, own: &ServiceName) -> Option<&Slice> {
-        let slices = self.slices.get(self.slice_owner.get(own)?)?;
-        slices.iter().find(|(name, _)| *name == own.name).map(|(_, slice)| slice)
     }
 
     fn listed_policies(&self) -> Vec<ListedPolicy> {
@@ -195,7 +183,9 @@ impl Builder {
                 self.policies.entry(owner.clone()).or_default().insert(own.name.clone(), policy);
                 self.policy_owner.insert(own, owner);
             }
+            Body::Route(route) => self.routing.put(own, route, dirty),
             Body::Workload(workload) => {
+                dirty.callers = true;
                 self.selecting(&own.namespace, &workload, dirty);
                 let of_namespace = self.workloads.entry(own.namespace.clone()).or_default();
                 if let Some(before) = of_namespace.insert(own.name.clone(), workload) {
@@ -221,6 +211,7 @@ impl Builder {
             Kind::Slice => self.forget_slice(&own, dirty),
             Kind::Policy => self.forget_policy(&own, dirty),
             Kind::Workload => {
+                dirty.callers = true;
                 let gone = self.workloads.get_mut(&key.namespace).and_then(|w| w.remove(&key.name));
                 if let Some(gone) = gone {
                     self.selecting(&key.namespace, &gone, dirty);
@@ -230,8 +221,9 @@ impl Builder {
                 dirty.nodes = true;
                 dirty.all |= self.nodes.remove(&key.name).is_some();
             }
+            Kind::Route => drop(self.routing.forget(&own, dirty)),
             // Nothing in here is made from these yet.
-            Kind::Route | Kind::Endpoint | Kind::Rule | Kind::Revocation => {}
+            Kind::Endpoint | Kind::Rule | Kind::Revocation => {}
         }
     }
 
