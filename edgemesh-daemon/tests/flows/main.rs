@@ -20,8 +20,10 @@ mod world;
 
 mod accounts;
 mod bad;
+mod balance;
 mod doctor;
 mod explain;
+mod exposing;
 mod heal;
 mod http;
 mod life;
