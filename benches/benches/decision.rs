@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use edgemesh_benches::{PORT, address, slice, world};
+use edgemesh_benches::{PORT, address, route, slice, world};
 use edgemesh_core::limit::Limiter;
-use edgemesh_core::plan::{Arrival, Destination, Outcome, Purpose, Target, explain, plan};
+use edgemesh_core::plan::{Arrival, Destination, Head, Outcome, Purpose, Target, explain, plan};
 use edgemesh_core::snapshot::{Builder, Change, Snapshot};
 use edgemesh_proto::record::{BalancePolicy, Body, NodeName, RateLimit};
+use http::Request;
 
 const SERVICES: u32 = 10_000;
 const BACKENDS: u32 = 8;
@@ -54,6 +55,19 @@ fn plans(c: &mut Criterion) {
             plan(&snapshot, &call, now).expect("it is there").finish(Outcome::Good, now);
         });
     });
+    let routed = routed(now);
+    for (name, path) in [("first", "/rule-0/x"), ("last", "/other")] {
+        let request = Request::get(path).body(()).expect("a request");
+        group.bench_function(format!("a Route of 16 rules, the {name} fits"), |b| {
+            let call = Destination {
+                request: Some(Head::of(black_box(&request))),
+                ..destination(black_box(4711))
+            };
+            b.iter(|| {
+                plan(&routed, &call, now).expect("it is there").finish(Outcome::Good, now);
+            });
+        });
+    }
     group.bench_function("explain, one Service", |b| {
         b.iter(|| explain(&snapshot, &destination(black_box(4711)), now));
     });
@@ -167,6 +181,13 @@ fn destination(index: u32) -> Destination<'static> {
 
 fn snapshot(balance: BalancePolicy, now: Instant) -> Arc<Snapshot> {
     builder().apply(world(SERVICES, BACKENDS, balance), now)
+}
+
+/// As [`snapshot`], and one Service has a Route of 16 rules, each split in two.
+fn routed(now: Instant) -> Arc<Snapshot> {
+    let mut all = world(SERVICES, BACKENDS, BalancePolicy::RoundRobin);
+    all.put.push(route(4711, 16));
+    builder().apply(all, now)
 }
 
 fn builder() -> Builder {

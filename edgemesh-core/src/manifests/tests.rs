@@ -4,6 +4,7 @@ mod destination_rules;
 mod policies;
 mod records;
 mod remarks;
+mod routes;
 mod sets;
 mod watching;
 mod weights;

@@ -146,6 +146,13 @@ fn line() -> impl Strategy<Value = String> {
             " balance=consistentHash by=cookie:sid",
         ]),
     );
+    let route = (
+        select(vec!["ns/route-1", "ns/route-2", "other/route-1"]),
+        service_name(),
+        service_name(),
+        0..3u8,
+        select(vec!["", " path=/a", " path=/a/b"]),
+    );
     let node = (select(vec!["edge-1", "edge-2", "far"]), select(vec!["", " zone=a", " zone=b"]));
     prop_oneof![
         3 => service.prop_map(|(s, ips, ports, more)| format!("service ns/{s} {ips} {ports}{more}")),
@@ -157,6 +164,9 @@ fn line() -> impl Strategy<Value = String> {
         }),
         2 => policy.prop_map(|(n, s, created, more)| {
             format!("policy ns/policy-{n} for={s} created={created}{more}")
+        }),
+        3 => route.prop_map(|(name, s, to, created, more)| {
+            format!("route {name} for=ns/{s} to=ns/{to} created={created}{more}")
         }),
         3 => node.prop_map(|(name, zone)| format!("node {name}{zone}")),
     ]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use edgemesh_proto::record::{
     Backend, BalancePolicy, Body, BreakerPolicy, HashKey, Kind, Locality, NamedPort, Node,
-    NodeName, Policy, PolicyOrigin, RateLimit, Record, Service, ServiceName, ServicePort, Slice,
+    NodeName, Policy, PolicyOrigin, RateLimit, Record, Route, RouteBackend, RouteEdits, RouteMatch,
+    RouteParent, RoutePath, RouteRule, RouteTarget, Service, ServiceName, ServicePort, Slice,
     SlicePort, TargetPort, Transport, Workload,
 };
 
@@ -63,6 +64,7 @@ pub(crate) fn record(verb: &str, mut words: Words<'_>) -> Read<Record> {
         "slice" => Body::Slice(slice(&mut words)?),
         "workload" => Body::Workload(workload(&mut words)?),
         "policy" => Body::Policy(policy(&mut words)?),
+        "route" => Body::Route(route(&mut words)?),
         _ => return Err(format!("no such line: {verb}")),
     };
     words.end()?;
@@ -214,6 +216,28 @@ fn policy(words: &mut Words<'_>) -> Read<Policy> {
     policy.server_limit = words.option("server").map(limit).transpose()?;
     policy.breaker = words.option("breaker").map(breaker).transpose()?;
     Ok(policy)
+}
+
+/// One rule for every request, or for those of `path=`.
+fn route(words: &mut Words<'_>) -> Read<Route> {
+    let parent = name(words.option("for").ok_or("for=NS/SERVICE is missing")?)?;
+    let target = name(words.option("to").ok_or("to=NS/SERVICE is missing")?)?;
+    let path = words.option("path").map(|path| RoutePath::Prefix(path.into()));
+    let ServiceName { namespace, name: service } = parent;
+    let parent = RouteParent { namespace, service, port: None, section: "".into() };
+    let ServiceName { namespace, name: service } = target;
+    let target = Ok(RouteTarget { namespace, service, port: parse("80")? });
+    let backend = RouteBackend { target, weight: 1, edits: RouteEdits::default() };
+    let matched = RouteMatch { path: path.unwrap_or_default(), ..RouteMatch::default() };
+    Ok(Route {
+        created: words.option("created").map_or(Ok(0), parse)?,
+        parents: vec![parent],
+        rules: vec![RouteRule {
+            matches: vec![matched],
+            backends: vec![backend],
+            ..RouteRule::default()
+        }],
+    })
 }
 
 fn limit(word: &str) -> Read<RateLimit> {

@@ -23,6 +23,7 @@ mod bad;
 mod balance;
 mod doctor;
 mod explain;
+mod exposing;
 mod heal;
 mod http;
 mod life;
