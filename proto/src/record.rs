@@ -86,8 +86,7 @@ pub struct Record {
     pub body: Body,
 }
 
-/// The body of a record. Endpoint, Rule and Revocation get their variants with the
-/// parts of the mesh that serve them.
+/// The body of a record; other kinds get theirs with the parts of the mesh that serve them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// See [`Service`].
