@@ -129,11 +129,9 @@ fn exit_codes_are_0_fine_1_failed_2_usage() {
 fn commands_of_later_versions_are_not_offered() {
     for args in [
         ["cloud", "--config=f"],
-        ["expose", "x"],
-        ["serve", "x"],
         ["token", "create"],
         ["node", "remove"],
-        ["get", "routes"],
+        ["get", "rules"],
         ["get", "queue"],
     ] {
         assert_eq!(edgemesh(&args).status.code(), Some(2), "{args:?}");

@@ -4,6 +4,7 @@
 //! protobuf forms live in [`crate::pb`]; [`Record::decode`] is the one border where bytes become
 //! these types, and it names the field that does not fit.
 
+mod balance;
 mod codec;
 mod invalid;
 mod names;
@@ -18,13 +19,14 @@ use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
+pub use crate::record::balance::{BalancePolicy, HashKey, Locality};
 pub use crate::record::codec::{Delta, MAX_BODY, Put};
 pub use crate::record::invalid::Invalid;
 pub use crate::record::route::{
     FieldEdits, PathEdit, Route, RouteBackend, RouteEdits, RouteField, RouteMatch, RouteParent,
     RoutePath, RouteRedirect, RouteRule, RouteTarget, RouteText,
 };
-pub use crate::record::values::MAX_NAME;
+pub use crate::record::values::{MAX_NAME, MAX_WEIGHT, WEIGHT_LABEL};
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,8 +86,7 @@ pub struct Record {
     pub body: Body,
 }
 
-/// The body of a record. Endpoint, Rule and Revocation get their variants with the
-/// parts of the mesh that serve them.
+/// The body of a record; other kinds get theirs with the parts of the mesh that serve them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// See [`Service`].
@@ -209,6 +210,9 @@ pub struct Backend {
     pub zone: Option<Box<str>>,
     /// Pod or process behind the address.
     pub workload: Option<Box<str>>,
+    /// Share of the calls, up to [`MAX_WEIGHT`], against 1 of those that say nothing; 0 = only
+    /// when nobody else is left.
+    pub weight: Option<u16>,
 }
 
 /// A machine.
@@ -261,6 +265,8 @@ pub struct Policy {
     pub created: i64,
     /// Load-balancing policy.
     pub balance: BalancePolicy,
+    /// What is hashed; read where `balance` is [`BalancePolicy::ConsistentHash`].
+    pub hash_key: HashKey,
     /// Which Backends come first.
     pub locality: Locality,
     /// Limit on the caller's side.
@@ -277,6 +283,10 @@ pub struct Policy {
     pub retries: RetryPolicy,
 }
 
+/// Begins the names of Policy records that were made from DestinationRules, so that these never
+/// meet those of TrafficPolicies; no Kubernetes object can be called so.
+pub const DESTINATION_RULE: &str = "istio:";
+
 /// The kind of object a Policy was made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PolicyOrigin {
@@ -285,30 +295,6 @@ pub enum PolicyOrigin {
     TrafficPolicy,
     /// Istio `DestinationRule`.
     DestinationRule,
-}
-
-/// Which Backend of a pool takes the next call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum BalancePolicy {
-    /// In turn.
-    #[default]
-    RoundRobin,
-    /// By chance.
-    Random,
-    /// The less busy of two drawn by chance.
-    LeastRequest,
-}
-
-/// Which Backends come first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Locality {
-    /// All are equal.
-    None,
-    /// This node, then this zone, then anywhere.
-    #[default]
-    PreferNode,
-    /// This node or nobody.
-    OnlyNode,
 }
 
 /// Calls (HTTP requests, TCP connections) a second, with bursts.

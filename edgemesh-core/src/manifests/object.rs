@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use edgemesh_proto::record::{Body, Record};
+use edgemesh_proto::record::{Body, DESTINATION_RULE, Record};
 
 use crate::config::Check;
 use crate::manifests::field::{Fault, Field, brief};
@@ -10,7 +10,8 @@ use crate::manifests::http_route::{self, Notes};
 use crate::manifests::machines::{self, Pod};
 use crate::manifests::tree::{Item, Tree};
 use crate::manifests::{
-    Document, Focus, Origin, Parsed, Remark, Severity, policy, service, slices, syntax,
+    Document, Focus, Origin, Parsed, Remark, Severity, destination_rule, policy, service, slices,
+    syntax, weight,
 };
 
 /// Where objects live when they do not say it.
@@ -28,6 +29,7 @@ enum Reader {
     Pod,
     Node,
     TrafficPolicy,
+    DestinationRule,
     HttpRoute,
     /// A kind of the design that this version does not serve.
     Later,
@@ -44,7 +46,7 @@ const KINDS: &[(&str, &str, &str, Reader)] = &[
     ("TrafficPolicy", "edgemesh.io", "v1alpha1", Reader::TrafficPolicy),
     ("HTTPRoute", "gateway.networking.k8s.io", "v1", Reader::HttpRoute),
     ("HTTPRoute", "gateway.networking.k8s.io", "v1beta1", Reader::HttpRoute),
-    ("DestinationRule", "networking.istio.io", "", Reader::Later),
+    ("DestinationRule", "networking.istio.io", "", Reader::DestinationRule),
     ("Rule", "rules.kubeedge.io", "", Reader::Later),
     ("RuleEndpoint", "rules.kubeedge.io", "", Reader::Later),
 ];
@@ -130,6 +132,7 @@ fn origin(reader: Reader) -> Origin {
         | Reader::Pod
         | Reader::Node
         | Reader::TrafficPolicy
+        | Reader::DestinationRule
         | Reader::HttpRoute
         | Reader::Later => Origin::Itself,
     }
@@ -140,6 +143,7 @@ fn focus(top: &Field<'_>, reader: Reader) -> Focus {
     let keys: &[&str] = match reader {
         Reader::Service => &["clusterIP", "clusterIPs"],
         Reader::TrafficPolicy => &["targetRef"],
+        Reader::DestinationRule => &["host"],
         Reader::HttpRoute => &["parentRefs"],
         Reader::List
         | Reader::EndpointSlice
@@ -174,7 +178,7 @@ fn reader(top: &Field<'_>) -> Result<Reader, (Severity, Fault)> {
     if *reader == Reader::Later {
         return Err((Severity::Ignored, top.fault("not served by this version yet")));
     }
-    if *wanted != version {
+    if !wanted.is_empty() && *wanted != version {
         let slash = if group.is_empty() { "" } else { "/" };
         let reason = format!("`{}` is not read; write {group}{slash}{wanted}", brief(api_version));
         return Err(rejected(version_field.fault(reason)));
@@ -198,8 +202,9 @@ fn list(item: &Item) -> Result<&[Item], Fault> {
 fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
     let metadata = top.need("metadata")?;
     let field = metadata.need("name")?;
-    let name = if reader == Reader::Service { syntax::label } else { syntax::subdomain }(&field)?;
-    let namespace: Box<str> = match reader {
+    let mut name =
+        if reader == Reader::Service { syntax::label } else { syntax::subdomain }(&field)?;
+    let mut namespace: Box<str> = match reader {
         Reader::Node => "".into(),
         Reader::List
         | Reader::Service
@@ -207,6 +212,7 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
         | Reader::Endpoints
         | Reader::Pod
         | Reader::TrafficPolicy
+        | Reader::DestinationRule
         | Reader::HttpRoute
         | Reader::Later => namespace(&metadata)?,
     };
@@ -214,14 +220,32 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
     let mut notes = Notes::new();
     let body = match reader {
         Reader::Service => Body::Service(service::read(top, created)?),
-        Reader::EndpointSlice => Body::Slice(slices::slice(top, &metadata)?),
+        Reader::EndpointSlice => {
+            let mut slice = slices::slice(top, &metadata)?;
+            weight::weigh(&mut slice, weight::of(&metadata, &mut notes)?);
+            Body::Slice(slice)
+        }
         Reader::Endpoints => return endpoints(top, &namespace, &name),
         Reader::Pod => match machines::pod(top, &metadata)? {
-            Pod::Runs(workload) => Body::Workload(workload),
+            Pod::Runs(workload) => {
+                weight::of(&metadata, &mut notes)?; // kept among its labels
+                Body::Workload(workload)
+            }
             Pod::Absent(reason) => return Ok(Found::Nothing(reason)),
         },
         Reader::Node => Body::Node(machines::node(top, &metadata)?),
         Reader::TrafficPolicy => Body::Policy(policy::read(top, created)?),
+        Reader::DestinationRule => {
+            let (of_service, policy) =
+                destination_rule::read(top, (&namespace, created), &mut notes)?;
+            // A TrafficPolicy may have the same name, and a rule of another namespace, too.
+            name = match of_service == namespace {
+                true => format!("{DESTINATION_RULE}{name}").into(),
+                false => format!("{DESTINATION_RULE}{namespace}/{name}").into(),
+            };
+            namespace = of_service;
+            Body::Policy(policy)
+        }
         Reader::HttpRoute => match http_route::read(top, &namespace, created)? {
             Some((route, told)) => {
                 notes = told;
