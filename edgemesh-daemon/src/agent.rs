@@ -7,6 +7,8 @@
 mod admin;
 mod alone;
 mod capturing;
+mod checks;
+mod doors;
 mod explain;
 mod following;
 mod leaving;
@@ -34,9 +36,12 @@ use edgemesh_proto::record::NodeName;
 use edgemesh_router::sources::{self, Named};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::agent::admin::{Admin, Doors, State};
+use crate::agent::admin::State;
 use crate::agent::alone::Alone;
+pub(crate) use crate::agent::alone::captures_here;
 use crate::agent::capturing::{Capturing, Wanted};
+use crate::agent::checks::Checks;
+use crate::agent::doors::{Admin, Doors, Opened};
 use crate::agent::leaving::Place;
 use crate::agent::socket::Socket;
 use crate::agent::sockets::{Sockets, in_use};
@@ -157,7 +162,7 @@ impl Starting {
         Ok(())
     }
 
-    async fn start(self) -> anyhow::Result<(Running, Admin)> {
+    async fn start(self) -> anyhow::Result<(Running, Opened)> {
         let Self { config, log, guarded, before } = self;
         let (before, inherited) = before.unzip();
         let mut sockets = Sockets::inheriting(inherited.unwrap_or_default());
@@ -167,7 +172,6 @@ impl Starting {
         let mut listeners = loopback(&mut sockets, config.proxy.port)?;
         let admin = sockets.page(config.admin.listen)?;
         let page = sockets.page(config.metrics.listen)?;
-        let socket = bind_socket(&config);
         mesh.follow_source().await;
 
         let alone = match config.proxy.intercept {
@@ -191,16 +195,16 @@ impl Starting {
         }
         mesh.serve_dns(names);
         sockets.close_unclaimed();
-        let own = socket.as_ref().map(Socket::path);
-        let state = Arc::new(State::new(&config, &mesh, &listening, own, log));
-        let admin = Admin::start(state.clone(), Doors { admin, page, socket })?;
+        let state = Arc::new(State::new(&config, &mesh, &listening, log));
+        let admin = Admin::start(state.clone(), Doors { admin, page })?;
         if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
             guarded.captures().context("lost the guard")?;
         }
         capturing.start().await?;
-        state.captured(capturing.view());
         let offer = Offer::open(&config.data_dir)
             .with_context(|| format!("cannot make a socket in {}", config.data_dir.display()))?;
+        let admin = admin.open(bind_socket(&config));
+        state.captured(capturing.view());
         if let Some(guarded) = &guarded {
             guarded.ready().context("lost the guard")?;
         }
@@ -217,11 +221,10 @@ impl Running {
     async fn attend(&mut self, reread: &Reread<'_>) -> anyhow::Result<Left> {
         let mut signals = Signals::new()?;
         let mut changes = self.mesh.status().changes();
-        let mut check = tokio::time::interval(crate::capture::CHECK_EVERY);
+        let mut checks = Checks::new(self.capturing.is_on());
         let mut tidy =
             tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
         let mut littered = true;
-        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Ok(Left::Stopped),
@@ -252,10 +255,10 @@ impl Running {
                     memory::give_back();
                     littered = false;
                 }
-                _ = check.tick(), if self.capturing.is_on() => {
+                () = checks.due(), if self.capturing.is_on() => {
                     // resolv.conf may name other servers by now.
                     self.follow().await;
-                    self.capturing.check().await;
+                    checks.looked(self.capturing.check().await);
                     self.state.captured(self.capturing.view());
                 }
             }

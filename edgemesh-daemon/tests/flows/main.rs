@@ -14,20 +14,32 @@ mod common {
 
 mod agent;
 mod backend;
+mod h2peer;
 mod raw;
 mod servers;
 mod world;
 
 mod accounts;
 mod bad;
+mod balance;
+mod doctor;
 mod explain;
+mod exposing;
+mod heal;
 mod http;
+mod http_bulk;
+mod http_counts;
+mod http_deadlines;
+mod http_hygiene;
+mod http_replay;
+mod http_versions;
 mod life;
 mod limits;
 mod log;
 mod names;
 mod protocols;
 mod readme;
+mod remove;
 mod renew;
 mod repeats;
 mod routes;
