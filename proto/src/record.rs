@@ -4,6 +4,7 @@
 //! protobuf forms live in [`crate::pb`]; [`Record::decode`] is the one border where bytes become
 //! these types, and it names the field that does not fit.
 
+mod balance;
 mod codec;
 mod invalid;
 mod names;
@@ -18,9 +19,13 @@ use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
+pub use crate::record::balance::{BalancePolicy, HashKey, Locality};
 pub use crate::record::codec::{Delta, MAX_BODY, Put};
 pub use crate::record::invalid::Invalid;
-pub use crate::record::route::*;
+pub use crate::record::route::{
+    FieldEdits, PathEdit, Route, RouteBackend, RouteEdits, RouteField, RouteMatch, RouteParent,
+    RoutePath, RouteRedirect, RouteRule, RouteTarget, RouteText,
+};
 pub use crate::record::values::{MAX_NAME, MAX_WEIGHT, WEIGHT_LABEL};
 
 /// What a record is about.
@@ -290,48 +295,6 @@ pub enum PolicyOrigin {
     TrafficPolicy,
     /// Istio `DestinationRule`.
     DestinationRule,
-}
-
-/// Which Backend of a pool takes the next call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum BalancePolicy {
-    /// In turn.
-    #[default]
-    RoundRobin,
-    /// By chance.
-    Random,
-    /// The less busy of two drawn by chance.
-    LeastRequest,
-    /// The quicker of two drawn by chance: latency, peaks kept, times calls in flight.
-    PeakEwma,
-    /// Calls with the same [`HashKey`] to the same Backend.
-    ConsistentHash,
-}
-
-/// The part of a call that calls which belong together have in common.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum HashKey {
-    /// The caller's address.
-    #[default]
-    SourceIp,
-    /// A header field, lower case.
-    Header(Box<str>),
-    /// A cookie.
-    Cookie(Box<str>),
-    /// A name in the query of the URL.
-    Query(Box<str>),
-}
-
-/// Which Backends come first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Locality {
-    /// All are equal.
-    None,
-    /// This node, then this zone, then anywhere.
-    #[default]
-    PreferNode,
-    /// This node or nobody.
-    OnlyNode,
 }
 
 /// Calls (HTTP requests, TCP connections) a second, with bursts.
