@@ -23,6 +23,7 @@ use crate::config::AccessLog;
 use crate::dial::Dial;
 use crate::dns::answer::{BadDomain, Domain};
 use crate::dns::bind::{BindError, bind};
+use crate::dns::names::Live;
 use crate::dns::resolv::{ResolvConf, Upstreams};
 use crate::dns::server::{Counters, Server};
 use crate::dns::upstream::{Connect, Forwarder};
@@ -197,11 +198,7 @@ impl Mesh {
         let upstreams = Arc::new(Upstreams::new(conf.load()));
         self.tasks
             .spawn(self.stop.clone().run_until_cancelled_owned(conf.follow(upstreams.clone())));
-        let live = self.announced.as_ref().unwrap_or(&self.live).clone();
-        let names = move |namespace: &str, name: &str| {
-            let snapshot = live.load();
-            snapshot.by_name(namespace, name).map(|service| service.addresses.clone())
-        };
+        let names = Live(self.announced.as_ref().unwrap_or(&self.live).clone());
         let dial = Arc::new(Dial { mark: self.options.mark });
         let server = Server::new(domain, Arc::new(names), Forwarder::new(upstreams, dial));
         for address in addresses {

@@ -53,6 +53,11 @@ pub enum Refusal {
     Overloaded,
     /// The process is shutting down.
     Draining,
+    /// The Service is a DNS name for something outside of the mesh.
+    ExternalName,
+    /// The Service wants to be told who its client is, which requests of many clients on one
+    /// connection cannot tell.
+    ProxyProtocol,
 }
 
 /// One row of the table.
@@ -72,7 +77,7 @@ pub struct Row {
 
 impl Refusal {
     /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 15] = [
+    pub const LABELS: [&'static str; 17] = [
         "noService",
         "noPort",
         "noBackend",
@@ -88,6 +93,8 @@ impl Refusal {
         "loop",
         "overloaded",
         "draining",
+        "externalName",
+        "proxyProtocol",
     ];
 
     /// Index into per-reason tables.
@@ -108,6 +115,8 @@ impl Refusal {
             Self::Loop => 12,
             Self::Overloaded => 13,
             Self::Draining => 14,
+            Self::ExternalName => 15,
+            Self::ProxyProtocol => 16,
         }
     }
 
@@ -157,6 +166,20 @@ impl Refusal {
             }
             Self::Overloaded => row(503, 8, "overloaded", Mesh, "the mesh has no room for more"),
             Self::Draining => row(503, 14, "draining", Mesh, "the mesh is shutting down"),
+            Self::ExternalName => row(
+                501,
+                12,
+                "externalName",
+                Client,
+                "the Service is an ExternalName: call the name that it stands for",
+            ),
+            Self::ProxyProtocol => row(
+                501,
+                12,
+                "proxyProtocol",
+                Client,
+                "the Service takes PROXY protocol: call it by its address, or by CONNECT",
+            ),
         }
     }
 
@@ -178,7 +201,9 @@ impl Refusal {
             | Self::BadRequest
             | Self::Loop
             | Self::Overloaded
-            | Self::Draining => None,
+            | Self::Draining
+            | Self::ExternalName
+            | Self::ProxyProtocol => None,
         }
     }
 }
@@ -212,6 +237,8 @@ mod tests {
             Refusal::Loop,
             Refusal::Overloaded,
             Refusal::Draining,
+            Refusal::ExternalName,
+            Refusal::ProxyProtocol,
         ];
         assert_eq!(all.map(|r| r.row().label), Refusal::LABELS);
         for (i, refusal) in all.into_iter().enumerate() {

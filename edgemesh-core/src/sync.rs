@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use edgemesh_proto::record::{Key, NodeName, Record, ServiceName};
 use ipnet::IpNet;
 
-use crate::snapshot::{Builder, Change as Step, Snapshot};
+use crate::snapshot::{Builder, Change as Step, Host, Snapshot};
 use crate::store::{Change, CommitError, Loaded, Store, VirtualAddress};
 use crate::sync::addresses::Addresses;
 
@@ -72,8 +72,9 @@ impl Sync {
         let prints = Prints::default();
         let known = records.iter().map(|record| (record.key(), prints.of(record))).collect();
         let addresses = Addresses::new(ranges, addresses);
-        let given = addresses.all();
-        let step = Step { epoch, revision, put: records, delete: Vec::new(), addresses: given };
+        let (given, hosts) = (addresses.services(), addresses.hosts());
+        let step =
+            Step { epoch, revision, put: records, delete: Vec::new(), addresses: given, hosts };
         let mut builder = Builder::new(node, zone);
         live.store(builder.apply(step, now));
         Self { store, builder, known, prints, addresses, epoch, revision, live, behind: false }
@@ -101,7 +102,8 @@ impl Sync {
         self.known = known;
         let (revision, deleted, count) = (self.revision, delete.len(), put.len());
         let stored = self.store.commit(self.change(&put, &delete, &moved)).await;
-        let step = Step { epoch: self.epoch, revision, put, delete, addresses: moved.services };
+        let Moved { services: addresses, hosts, .. } = moved;
+        let step = Step { epoch: self.epoch, revision, put, delete, addresses, hosts };
         self.live.store(self.builder.apply(step, now));
         match stored {
             Ok(()) => {
@@ -159,11 +161,13 @@ struct Moved {
     delete: Vec<VirtualAddress>,
     /// For the Snapshot: all addresses of each Service concerned.
     services: Vec<(ServiceName, Vec<IpAddr>)>,
+    /// For the Snapshot: all hosts of each Service concerned.
+    hosts: Vec<(ServiceName, Vec<Host>)>,
 }
 
 impl Moved {
     fn is_empty(&self) -> bool {
-        self.services.is_empty()
+        self.services.is_empty() && self.hosts.is_empty()
     }
 }
 

@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::str::FromStr;
 use std::time::Duration;
 
+use edgemesh_core::snapshot::Host;
 use edgemesh_proto::record::{
     Backend, BalancePolicy, Body, BreakerPolicy, Kind, Locality, NamedPort, Node, NodeName, Policy,
     PolicyOrigin, RateLimit, Record, Service, ServiceName, ServicePort, Slice, SlicePort,
@@ -85,6 +86,12 @@ pub(crate) fn addresses(word: &str) -> Read<Vec<IpAddr>> {
     if word == "-" { Ok(Vec::new()) } else { word.split(',').map(parse).collect() }
 }
 
+/// `HOSTNAME=ADDRESSES`.
+pub(crate) fn host(word: &str) -> Read<Host> {
+    let (name, at) = word.split_once('=').ok_or_else(|| format!("{word}: HOSTNAME=ADDRESSES"))?;
+    Ok(Host { name: name.into(), addresses: addresses(at)? })
+}
+
 /// `100ms` or `2s`.
 pub(crate) fn time(word: &str) -> Read<Duration> {
     match word.strip_suffix("ms") {
@@ -103,6 +110,8 @@ fn service(words: &mut Words<'_>) -> Read<Service> {
         cluster_ips,
         selector: words.option("selector").map_or_else(|| Ok(BTreeMap::new()), labels)?,
         publish_not_ready: words.flag("publishNotReady"),
+        external_name: words.option("externalName").map(Into::into),
+        proxy_protocol: words.flag("proxyProtocol"),
         ..Service::default()
     })
 }
@@ -142,6 +151,7 @@ fn backend(word: &str) -> Read<Backend> {
         "gone" => (false, false, true),
         _ => return Err(format!("{state}: no state of a Backend")),
     };
+    let (word, hostname) = split_off(word, '~');
     let (word, zone) = split_off(word, '/');
     let (word, node) = split_off(word, '@');
     Ok(Backend {
@@ -149,7 +159,7 @@ fn backend(word: &str) -> Read<Backend> {
         ready,
         serving,
         terminating,
-        hostname: None,
+        hostname: hostname.map(Into::into),
         node: node.map(|node| NodeName(node.into())),
         zone: zone.map(Into::into),
         workload: None,
@@ -164,7 +174,8 @@ fn workload(words: &mut Words<'_>) -> Read<Workload> {
         addresses: backend.addresses,
         node: backend.node,
         labels: words.option("labels").map_or_else(|| Ok(BTreeMap::new()), labels)?,
-        ready: backend.ready,
+        // A Pod is told to end long before it is not ready.
+        ready: backend.serving,
         terminating: backend.terminating,
         ports: ports.unwrap_or(Ok(Vec::new()))?,
         owner: "".into(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use edgemesh_proto::record::{
 
 use crate::limit::Limiter;
 use crate::snapshot::builder::{Builder, selects, winner};
-use crate::snapshot::{Active, Backend, Pool, Port, Service, Source, Tier};
-use crate::sniff::declared;
+use crate::snapshot::{Active, Backend, Host, Pool, Port, Service, Source, Tier};
+use crate::sniff::{Declared, declared};
 
 /// Longest TCP connect where no Policy says otherwise: on a site's network a backend that needs
 /// longer is in trouble, and the retry goes elsewhere.
@@ -33,7 +34,8 @@ impl Builder {
             true => own.cloned().unwrap_or_default(),
             false => record.cluster_ips.clone(),
         };
-        let slices = self.slices.get(name);
+        let hosts: Box<[Host]> = self.hosts.get(name).map(|hosts| &hosts[..]).unwrap_or(&[]).into();
+        let slices = self.slices.get(name).map(Vec::as_slice);
         let workloads = self.workloads.get(&name.namespace);
         let (mut ports, mut found) = (Vec::with_capacity(record.ports.len()), false);
         for port in &record.ports {
@@ -41,20 +43,32 @@ impl Builder {
                 s.ports.iter().find(|p| p.port == port.port.get() && p.transport == port.transport)
             });
             let (backends, app_protocol) = match (slices, workloads) {
-                (Some(slices), _) => self.sliced(record, port, slices),
+                (Some(slices), _) => self.sliced(record, port, slices, None),
                 (None, Some(workloads)) => (self.selected(record, port, workloads), None),
                 (None, None) => (Vec::new(), None),
             };
             found |= !backends.is_empty();
             let app_protocol = app_protocol.or(port.app_protocol.as_deref());
-            let declared = declared(app_protocol, &port.name);
+            let declared = match record.proxy_protocol {
+                false => declared(app_protocol, &port.name),
+                // The header speaks of one client, so each client's connection is carried whole.
+                true => Declared::Opaque,
+            };
             let live = before.filter(|b| b.declared == declared).map(|b| b.live.clone());
+            let pools = pools(backends, before);
+            let of_host = |host: &Host| {
+                let slices = slices.unwrap_or_default();
+                let (backends, _) = self.sliced(record, port, slices, Some(&host.name));
+                alone(backends, &pools)
+            };
             ports.push(Port {
                 name: port.name.clone(),
                 port: port.port.get(),
                 transport: port.transport,
+                node_port: port.node_port.map(NonZeroU16::get),
                 declared,
-                pools: pools(backends, before),
+                hosts: hosts.iter().map(of_host).collect(),
+                pools,
                 live: live.unwrap_or_default(),
             });
         }
@@ -68,6 +82,10 @@ impl Builder {
             name: name.clone(),
             addresses,
             is_virtual,
+            external_ips: record.external_ips.as_slice().into(),
+            external_name: record.external_name.clone(),
+            proxy_protocol: record.proxy_protocol,
+            hosts,
             ports,
             source,
             policy: active(policy, before.map(|b| &b.policy), now),
@@ -75,18 +93,23 @@ impl Builder {
         }
     }
 
+    /// The Backends of Slices, of one host or all, and the protocol that a Slice declares.
     fn sliced<'r>(
         &self,
         record: &ServiceRecord,
         port: &ServicePort,
         slices: &'r [(Box<str>, Slice)],
+        host: Option<&str>,
     ) -> (Vec<Backend>, Option<&'r str>) {
         let (mut ready, mut leaving, mut app_protocol) = (Vec::new(), Vec::new(), None);
         for (_, slice) in slices {
             let fits = |p: &&SlicePort| p.name == port.name && p.transport == port.transport;
             let Some(slice_port) = slice.ports.iter().find(fits) else { continue };
             app_protocol = app_protocol.or(slice_port.app_protocol.as_deref());
-            for backend in &slice.backends {
+            let meant = |b: &&edgemesh_proto::record::Backend| {
+                host.is_none() || b.hostname.as_deref() == host
+            };
+            for backend in slice.backends.iter().filter(meant) {
                 let into = match (backend.ready || record.publish_not_ready, backend.serving) {
                     (true, _) => &mut ready,
                     (false, true) if backend.terminating => &mut leaving,
@@ -114,12 +137,17 @@ impl Builder {
         port: &ServicePort,
         workloads: &BTreeMap<Box<str>, Workload>,
     ) -> Vec<Backend> {
-        let mut out = Vec::new();
+        let (mut ready, mut leaving) = (Vec::new(), Vec::new());
         for (name, workload) in workloads {
-            let counts = (workload.ready && !workload.terminating) || record.publish_not_ready;
-            if !counts || !selects(record, workload) {
+            if !selects(record, workload) {
                 continue;
             }
+            let into = match (workload.ready, workload.terminating) {
+                (true, true) if !record.publish_not_ready => &mut leaving,
+                (true, _) => &mut ready,
+                (false, _) if record.publish_not_ready => &mut ready,
+                (false, _) => continue,
+            };
             let target = match &port.target {
                 TargetPort::Same => Some(port.port),
                 TargetPort::Number(number) => Some(*number),
@@ -128,7 +156,7 @@ impl Builder {
                 }
             };
             let Some(target) = target else { continue };
-            out.extend(workload.addresses.iter().map(|address| {
+            into.extend(workload.addresses.iter().map(|address| {
                 let (tier, zone) = self.place(*address, workload.node.as_ref(), None);
                 Backend {
                     node: workload.node.clone(),
@@ -138,7 +166,7 @@ impl Builder {
                 }
             }));
         }
-        out
+        if ready.is_empty() { leaving } else { ready }
     }
 
     /// How far away a Backend on `node` is, and in which zone. A loopback address can only be
@@ -178,6 +206,24 @@ fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
     };
     let v4 = Arc::new(Pool::new(v4, own(0)));
     let v6 = Arc::new(Pool::new(v6, own(1)));
+    match (no_v4, no_v6) {
+        (_, true) => [v4.clone(), v4],
+        (true, false) => [v6.clone(), v6],
+        (false, false) => [v4, v6],
+    }
+}
+
+/// The pools of one host. Its Backends are those of the Service's own pools, so their live state
+/// is one; turns are its own.
+fn alone(backends: Vec<Backend>, all: &[Arc<Pool>; 2]) -> [Arc<Pool>; 2] {
+    let (v6, v4): (Vec<_>, Vec<_>) = backends.into_iter().partition(|b| b.address.is_ipv6());
+    let (no_v4, no_v6) = (v4.is_empty(), v6.is_empty());
+    let pool = |backends, all: &Pool| {
+        let mut pool = Pool::new(backends, Some(all));
+        pool.live = Arc::default();
+        Arc::new(pool)
+    };
+    let (v4, v6) = (pool(v4, &all[0]), pool(v6, &all[1]));
     match (no_v4, no_v6) {
         (_, true) => [v4.clone(), v4],
         (true, false) => [v6.clone(), v6],
