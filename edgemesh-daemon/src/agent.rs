@@ -10,6 +10,7 @@ mod capturing;
 mod explain;
 mod limits;
 mod memory;
+mod outside;
 mod page;
 mod serve;
 mod views;

@@ -82,6 +82,12 @@ pub struct Capture {
     pub outside: Vec<Outside>,
     /// Anything else worth knowing, one line each.
     pub notes: Vec<String>,
+    /// UDP ports of Services whose Backends the kernel draws.
+    #[serde(default)]
+    pub udp_ports: u64,
+    /// Of their Backends, those on other nodes: reached where plain routing leads to them.
+    #[serde(default)]
+    pub udp_elsewhere: u64,
 }
 
 /// Whether capture rules are in place.
@@ -159,12 +165,29 @@ pub struct ServiceView {
     /// Addresses the mesh gave it, from `dns.virtualRange`.
     #[serde(rename = "virtual")]
     pub virtual_addresses: Vec<String>,
+    /// The DNS name that it stands for; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_name: Option<String>,
+    /// Its Backends with names and addresses of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostView>,
     /// Its ports.
     pub ports: Vec<PortView>,
     /// The Policy in force.
     pub policy: Option<PolicySummary>,
     /// Where its Backends come from.
     pub source: BackendSource,
+}
+
+/// A Backend with a name of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostView {
+    /// What stands before the Service's name.
+    pub name: String,
+    /// Addresses the mesh gave it.
+    #[serde(rename = "virtual")]
+    pub virtual_addresses: Vec<String>,
 }
 
 /// One port of a Service.
@@ -384,6 +407,8 @@ impl Capture {
             include: Vec::new(),
             outside: Vec::new(),
             notes: Vec::new(),
+            udp_ports: 0,
+            udp_elsewhere: 0,
         }
     }
 }

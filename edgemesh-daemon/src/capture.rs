@@ -20,8 +20,10 @@ mod error;
 mod family;
 mod heal;
 mod include;
+pub mod node_ports;
 mod routes;
 pub mod rules;
+pub mod udp;
 
 use std::net::IpAddr;
 

@@ -2,6 +2,7 @@
 //! table, so that a new chain needs a line here and a function that writes its rules.
 
 use crate::capture::rules::{self, IN, Input, OUT, Text};
+use crate::capture::udp::{self, POST, UDP};
 
 /// What the name of each chain of ours begins with, also of those that another release made.
 pub(super) const PREFIX: &str = "EDGEMESH_";
@@ -21,6 +22,8 @@ pub(super) struct Chain {
 pub(super) const CHAINS: &[Chain] = &[
     Chain { name: OUT, from: Some("OUTPUT"), write: rules::from_host },
     Chain { name: IN, from: Some("PREROUTING"), write: rules::from_pods },
+    Chain { name: UDP, from: None, write: udp::services },
+    Chain { name: POST, from: Some("POSTROUTING"), write: udp::on_the_way },
 ];
 
 /// Built-in chains and our chain that each jumps to.
