@@ -29,5 +29,6 @@ mod log;
 mod names;
 mod outside;
 mod protocols;
+mod renew;
 mod repeats;
 mod start;

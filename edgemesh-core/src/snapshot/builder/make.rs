@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{
-    NodeName, Policy, RateLimit, Service as ServiceRecord, ServiceName, ServicePort, Slice,
-    SlicePort, TargetPort, Workload,
+    Backend as RecordBackend, NodeName, Policy, RateLimit, Service as ServiceRecord, ServiceName,
+    ServicePort, Slice, SlicePort, TargetPort, Workload,
 };
 
 use crate::limit::Limiter;
 use crate::snapshot::builder::{Builder, selects, winner};
-use crate::snapshot::{Active, Backend, Host, Pool, Port, Service, Source, Tier};
+use crate::snapshot::{
+    Active, Backend, Host, LOCAL_SLICES, Pool, Port, Service, Source, Tier,
+};
 use crate::sniff::{Declared, declared};
 
 /// Longest TCP connect where no Policy says otherwise: on a site's network a backend that needs
@@ -43,7 +45,14 @@ impl Builder {
                 s.ports.iter().find(|p| p.port == port.port.get() && p.transport == port.transport)
             });
             let (backends, app_protocol) = match (slices, workloads) {
-                (Some(slices), _) => self.sliced(record, port, slices, None),
+                (Some(slices), workloads) => {
+                    let (mut backends, protocol) = self.sliced(record, port, slices, None);
+                    // What was signed up joins the Pods; any other Slice stands in their place.
+                    if let Some(workloads) = workloads.filter(|_| slices.iter().all(is_local)) {
+                        backends.extend(self.selected(record, port, workloads));
+                    }
+                    (backends, protocol)
+                }
                 (None, Some(workloads)) => (self.selected(record, port, workloads), None),
                 (None, None) => (Vec::new(), None),
             };
@@ -102,12 +111,16 @@ impl Builder {
         host: Option<&str>,
     ) -> (Vec<Backend>, Option<&'r str>) {
         let (mut ready, mut leaving, mut app_protocol) = (Vec::new(), Vec::new(), None);
-        for (_, slice) in slices {
+        let signed_up = slices.iter().any(is_local);
+        for named in slices {
+            let slice = &named.1;
             let fits = |p: &&SlicePort| p.name == port.name && p.transport == port.transport;
             let Some(slice_port) = slice.ports.iter().find(fits) else { continue };
             app_protocol = app_protocol.or(slice_port.app_protocol.as_deref());
-            let meant = |b: &&edgemesh_proto::record::Backend| {
-                host.is_none() || b.hostname.as_deref() == host
+            // Of what runs on this node, this node knows best.
+            let ours = |b: &&RecordBackend| signed_up && b.node.as_ref() == Some(&self.node);
+            let meant = |b: &&RecordBackend| {
+                (host.is_none() || b.hostname.as_deref() == host) && (is_local(named) || !ours(b))
             };
             for backend in slice.backends.iter().filter(meant) {
                 let into = match (backend.ready || record.publish_not_ready, backend.serving) {
@@ -190,6 +203,10 @@ impl Builder {
         };
         (tier, zone)
     }
+}
+
+fn is_local((name, _): &(Box<str>, Slice)) -> bool {
+    name.starts_with(LOCAL_SLICES)
 }
 
 /// One pool a family; a family without Backends borrows the other's, since the mesh, unlike a
