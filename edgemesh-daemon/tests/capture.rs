@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use common::namespace::{in_namespace, replace, sh};
 use common::world::{self, DNS, MARK, OWN, PROXY, ask, reach};
-use edgemesh_daemon::capture::node_ports::NodePorts;
 use edgemesh_daemon::capture::{
     Capture, DeviceKind, DnsCapture, Healed, Input, remove_jumps, remove_leftovers,
 };
@@ -34,7 +33,7 @@ fn input() -> Input {
             nameservers: ["10.7.7.7", "fd77::7"].map(|ns| ns.parse().unwrap()).to_vec(),
         }),
         outward: vec![],
-        node_ports: NodePorts::default(),
+        node_ports: Default::default(),
         udp: vec![],
     }
 }

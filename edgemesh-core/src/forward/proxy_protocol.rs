@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 2, and "on behalf of somebody".
 const PROXIED: u8 = 0x21;
+/// Version 2, and "on my own behalf", with no addresses.
+const LOCAL: [u8; 4] = [0x20, 0, 0, 0];
 /// Families, each with "stream".
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
@@ -25,9 +27,14 @@ pub(super) async fn introduce(
     backend.write_all(&header(client, to)).await
 }
 
-/// The header. Where the families differ, both addresses are written as IPv6 ones.
+/// The header. Where the families differ, both addresses are written as IPv6 ones. A client without
+/// an address is the application that the mesh is a part of.
 fn header(client: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let mut header = SIGNATURE.to_vec();
+    if client.ip().is_unspecified() {
+        header.extend_from_slice(&LOCAL);
+        return header;
+    }
     header.push(PROXIED);
     let (family, mut addresses) = match (client.ip().to_canonical(), to.ip().to_canonical()) {
         (IpAddr::V4(client), IpAddr::V4(to)) => (TCP4, [client.octets(), to.octets()].concat()),
@@ -71,6 +78,8 @@ mod tests {
                 format!("21 0024 {mapped} fd96000000000000 0000000000000003 0fa0 0050"),
             ),
         ];
+        let own = header("0.0.0.0:0".parse().unwrap(), "10.1.0.1:80".parse().unwrap());
+        assert_eq!(own, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0");
         for (client, to, want) in rows {
             let header = header(client.parse().unwrap(), to.parse().unwrap());
             let (front, rest) = header.split_at(13);

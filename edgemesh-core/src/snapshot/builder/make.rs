@@ -13,9 +13,7 @@ use edgemesh_proto::record::{
 
 use crate::limit::Limiter;
 use crate::snapshot::builder::{Builder, selects, winner};
-use crate::snapshot::{
-    Active, Backend, Host, LOCAL_SLICES, Pool, Port, Service, Source, Tier,
-};
+use crate::snapshot::{Active, Backend, Host, LOCAL_SLICES, Pool, Port, Service, Source, Tier};
 use crate::sniff::{Declared, declared};
 
 /// Longest TCP connect where no Policy says otherwise: on a site's network a backend that needs
