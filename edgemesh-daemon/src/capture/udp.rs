@@ -5,10 +5,12 @@
 //! this node, as TCP that the agent carries does: else a Backend that can answer its client
 //! directly, on the same bridge for one, would do so from an address that the client never asked.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::capture::conntrack;
 use crate::capture::rules::{IN, Input, OUT, Text};
 
 /// Our chain that draws a Backend for what the other chains lead there.
@@ -150,6 +152,37 @@ pub fn bounded(ports: Vec<UdpPort>) -> (Vec<UdpPort>, usize) {
     (kept, left_out)
 }
 
+/// Deletes the kernel's memory of flows that no rule would send that way any more: to Backends that
+/// are gone, and to nowhere, from the time before there was a Backend. `before` is what was served.
+///
+/// # Errors
+/// As [`conntrack::forget`]: such flows end when their clients pause for a minute or two.
+pub(super) fn forget_stale(before: &[UdpPort], now: &[UdpPort]) -> io::Result<()> {
+    for v4 in [true, false] {
+        if before.iter().chain(now).any(|port| port.is(v4)) {
+            conntrack::forget(v4, |entry| is_stale(entry.to, entry.from, before, now))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a flow towards `to` that `from` answers is stale.
+fn is_stale(to: SocketAddr, from: SocketAddr, before: &[UdpPort], now: &[UdpPort]) -> bool {
+    let leads = |port: &&UdpPort| match port.at {
+        UdpAt::Service(at) | UdpAt::External(at) => at == to,
+        UdpAt::Node { port, v4 } => port == to.port() && v4 == to.is_ipv4(),
+    };
+    let serves = |port: &UdpPort| port.backends.contains(&from);
+    match (before.iter().find(leads), now.iter().find(leads)) {
+        // A port of this node's may be another's on the way through: only what we sent counts.
+        (Some(before), now) if before.is_for_all() || now.is_none() => {
+            serves(before) && !now.is_some_and(serves)
+        }
+        (_, Some(now)) => !now.is_for_all() && !serves(now),
+        (_, None) => false,
+    }
+}
+
 /// Whether a Backend can be drawn for a client of `address`: the kernel changes no family.
 pub fn same_family(address: IpAddr, backend: &SocketAddr) -> bool {
     address.is_ipv4() == backend.is_ipv4()
@@ -158,6 +191,33 @@ pub fn same_family(address: IpAddr, backend: &SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stale_flows_are_told_from_good_ones() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let port = |at: UdpAt, backends: &[&str]| {
+            let backends = backends.iter().map(|b| b.parse().unwrap()).collect();
+            UdpPort { at, backends }
+        };
+        let service = UdpAt::Service(at("10.96.0.1:53"));
+        let node = UdpAt::Node { port: 30053, v4: true };
+        let before = [port(service, &["10.1.0.1:5", "10.1.0.2:5"]), port(node, &["10.1.0.1:5"])];
+        let now = [port(service, &["10.1.0.2:5", "10.1.0.3:5"]), port(node, &["10.1.0.3:5"])];
+        let rows = [
+            // where to, who answers, stale when Backends change, when the Service goes, when it comes
+            ("10.96.0.1:53", "10.1.0.1:5", true, true, true),
+            ("10.96.0.1:53", "10.1.0.2:5", false, true, false),
+            ("10.96.0.1:53", "10.96.0.1:53", true, false, true),
+            ("10.96.0.1:54", "10.1.0.1:5", false, false, false),
+            ("192.0.2.1:30053", "10.1.0.1:5", true, true, false),
+            ("192.0.2.1:30053", "192.0.2.1:30053", false, false, false),
+        ];
+        for (to, from, changed, left, came) in rows {
+            let stale = |before, now| is_stale(at(to), at(from), before, now);
+            let got = [stale(&before, &now), stale(&before, &[]), stale(&[], &now)];
+            assert_eq!(got, [changed, left, came], "{to} by {from}");
+        }
+    }
 
     #[test]
     fn what_does_not_fit_is_counted() {

@@ -121,66 +121,103 @@ fn answers(from: &str, to: &str, count: u32) -> BTreeSet<String> {
     run(from, &script).out.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
+/// A client of datagrams with a port of its own.
+struct Steady(UdpSocket);
+
+impl Steady {
+    fn new(from: &str, to: &'static str) -> Self {
+        Self(within(from, move || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.connect(to).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+        }))
+    }
+
+    fn ask(&self) -> String {
+        self.0.send(b"hi").unwrap();
+        let mut buffer = [0; 64];
+        let length = self.0.recv(&mut buffer).expect("an answer");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+}
+
 #[test]
 fn udp_services_are_served_by_the_kernel() {
-    in_namespace("outside::udp_services_are_served_by_the_kernel", || {
-        need(&["nc"]);
-        let world = World::new();
-        // As on every node with pods: without it no pod reaches another.
-        sh(
-            "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
-        );
-        for (at, name) in [("10.4.0.1:9376", "one"), ("[fd04::1]:9376", "one")] {
-            datagrams("", at, name);
-        }
-        for (at, name) in [("10.1.0.2:9376", "pod"), ("[fd01::2]:9376", "pod")] {
-            datagrams("pod", at, name);
-        }
-        world.manifest("udp", &hostname_udp(&[ONE, POD]));
-        let config = with_node_ports(&world);
-        let agent = Agent::start_with(&world, &config);
-        let both = BTreeSet::from(["one".to_owned(), "pod".to_owned()]);
-        // Case 5: by name; from a Backend's own pod, too, where half of the flows come back home.
-        let everywhere = |to: &str, expected: &BTreeSet<String>| {
-            for from in ["", "pod", "bare"] {
-                assert_eq!(answers(from, to, 12), *expected, "from `{from}` to {to}");
-            }
-        };
-        everywhere("hostname-udp-svc 12345", &both);
-        everywhere("10.96.0.20 12345", &both);
-        everywhere("fd10:96::20 12345", &both);
-        assert_eq!(answers("pod", "10.1.0.1 30123", 12), both);
-        let capture = agent.get("/v1/status")["capture"].clone();
-        assert_eq!((&capture["udpPorts"], &capture["udpElsewhere"]), (&1.into(), &0.into()));
-        // Without a default route and with an uplink it is the same.
-        uplink();
-        everywhere("hostname-udp-svc 12345", &both);
-        assert_eq!(answers("lan", "10.3.0.1 30123", 12), both);
-        assert_eq!(answers("lan", "fd03::1 30123", 12), both);
+    in_namespace("outside::udp_services_are_served_by_the_kernel", || udp("nft"));
+}
 
-        let saved = || sh("iptables-save -t nat; ip6tables-save -t nat");
-        world.manifest("udp", &hostname_udp(&[POD]));
-        eventually("the rules follow", PATIENCE, || {
-            (!saved().contains("10.4.0.1:9376")).then_some(())
-        });
-        everywhere("hostname-udp-svc 12345", &BTreeSet::from(["pod".to_owned()]));
-        assert!(answers("lan", "10.96.0.20 12345", 1).is_empty(), "inside only");
-        // Case 5 again with a headless Service: its virtual address is served the same way.
-        let headless = hostname_udp(&[ONE]).replace("\"10.96.0.20\"", "None");
-        let headless =
-            headless.replace("clusterIPs: [None, \"fd10:96::20\"]", "clusterIPs: [None]");
-        world.manifest("udp", &headless);
-        // Names are announced when the rules of both families are in place.
-        eventually("names follow the rules", PATIENCE, || {
-            let named = run("", "getent ahosts hostname-udp-svc").out;
-            (named.contains("198.18.") && !named.contains("fd10:96::")).then_some(())
-        });
-        everywhere("hostname-udp-svc 12345", &BTreeSet::from(["one".to_owned()]));
-        let mut agent = agent;
-        agent.terminate();
-        agent.wait();
-        assert!(!saved().contains("EDGEMESH"), "{}", saved());
+#[test]
+fn udp_services_are_served_by_legacy() {
+    in_namespace("outside::udp_services_are_served_by_legacy", || {
+        sh("iptables-legacy -A INPUT -j ACCEPT");
+        udp("legacy");
     });
+}
+
+fn udp(backend: &'static str) {
+    need(&["nc"]);
+    let world = World::new();
+    // As on every node with pods: without it no pod reaches another.
+    sh("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+    for (at, name) in [("10.4.0.1:9376", "one"), ("[fd04::1]:9376", "one")] {
+        datagrams("", at, name);
+    }
+    for (at, name) in [("10.1.0.2:9376", "pod"), ("[fd01::2]:9376", "pod")] {
+        datagrams("pod", at, name);
+    }
+    world.manifest("udp", &hostname_udp(&[ONE, POD]));
+    let config = with_node_ports(&world);
+    let agent = Agent::start_with(&world, &config);
+    let both = BTreeSet::from(["one".to_owned(), "pod".to_owned()]);
+    // Case 5: by name; from a Backend's own pod, too, where half of the flows come back home.
+    let everywhere = |to: &str, expected: &BTreeSet<String>| {
+        for from in ["", "pod", "bare"] {
+            assert_eq!(answers(from, to, 24), *expected, "from `{from}` to {to}");
+        }
+    };
+    everywhere("hostname-udp-svc 12345", &both);
+    everywhere("10.96.0.20 12345", &both);
+    everywhere("fd10:96::20 12345", &both);
+    assert_eq!(answers("pod", "10.1.0.1 30123", 24), both);
+    let capture = agent.get("/v1/status")["capture"].clone();
+    assert_eq!((&capture["udpPorts"], &capture["udpElsewhere"]), (&1.into(), &0.into()));
+    // Without a default route and with an uplink it is the same.
+    uplink();
+    everywhere("hostname-udp-svc 12345", &both);
+    assert_eq!(answers("lan", "10.3.0.1 30123", 24), both);
+    assert_eq!(answers("lan", "fd03::1 30123", 24), both);
+
+    // A client that goes on sending from one port keeps its Backend, and loses it with it.
+    let clients: Vec<_> = (0..24).map(|_| Steady::new("bare", "10.96.0.20:12345")).collect();
+    let first: Vec<String> = clients.iter().map(Steady::ask).collect();
+    assert_eq!(first.iter().cloned().collect::<BTreeSet<_>>(), both, "all alike, by chance: 1 in 8 million");
+    for (client, name) in clients.iter().zip(&first) {
+        assert_eq!(client.ask(), *name);
+    }
+
+    let saved = || sh(&format!("iptables-{backend}-save -t nat; ip6tables-{backend}-save -t nat"));
+    world.manifest("udp", &hostname_udp(&[POD]));
+    eventually("the rules follow", PATIENCE, || (!saved().contains("10.4.0.1:9376")).then_some(()));
+    everywhere("hostname-udp-svc 12345", &BTreeSet::from(["pod".to_owned()]));
+    for client in &clients {
+        assert_eq!(client.ask(), "pod");
+    }
+    assert!(answers("lan", "10.96.0.20 12345", 1).is_empty(), "inside only");
+    // Case 5 again with a headless Service: its virtual address is served the same way.
+    let headless = hostname_udp(&[ONE]).replace("\"10.96.0.20\"", "None");
+    let headless = headless.replace("clusterIPs: [None, \"fd10:96::20\"]", "clusterIPs: [None]");
+    world.manifest("udp", &headless);
+    // Names are announced when the rules of both families are in place.
+    eventually("names follow the rules", PATIENCE, || {
+        let named = run("", "getent ahosts hostname-udp-svc").out;
+        (named.contains("198.18.") && !named.contains("fd10:96::")).then_some(())
+    });
+    everywhere("hostname-udp-svc 12345", &BTreeSet::from(["one".to_owned()]));
+    let mut agent = agent;
+    agent.terminate();
+    agent.wait();
+    assert!(!saved().contains("EDGEMESH"), "{}", saved());
 }
 
 #[test]
