@@ -139,9 +139,9 @@ fn captured(
         drop(port);
         match asked {
             Asked::Http(version, prefix) => {
-                flow.became_http();
+                let dialled = flow.became_http();
                 // HTTP's state is large; a connection of bytes must not carry room for it.
-                Box::pin(client.serve_http(Towards::Address(to), version, prefix)).await;
+                Box::pin(client.serve_http(Towards::Address(to), dialled, version, prefix)).await;
             }
             Asked::Bytes(spoken) => carry(flow, client.stream, to, spoken).await,
             Asked::Refused(refusal) => flow.refuse(&client.stream, refusal),
@@ -158,7 +158,7 @@ async fn direct(client: Client<'_>, flow: Box<Flow>) {
     match ask(client.shared, &client.stream, Ask::Http).await {
         Asked::Http(version, prefix) => {
             flow.became_http();
-            client.serve_http(Towards::Named, version, prefix).await;
+            client.serve_http(Towards::Named, None, version, prefix).await;
         }
         Asked::Bytes(_) => flow.refuse(&client.stream, Refusal::Loop),
         Asked::Refused(refusal) => flow.refuse(&client.stream, refusal),
@@ -171,11 +171,12 @@ impl Client<'_> {
     fn serve_http(
         self,
         towards: Towards,
+        dialled: Option<SocketAddr>,
         version: Version,
         prefix: Vec<u8>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (shared, place) = (self.shared.clone(), self.place.clone());
-        let origin = Arc::new(Origin { shared, place: Some(place), client: self.peer, towards });
+        let (shared, place) = (self.shared.clone(), Some(self.place.clone()));
+        let origin = Arc::new(Origin { shared, place, client: self.peer, towards, dialled });
         serve_http(origin, Prefixed::new(prefix.into(), self.stream), version)
     }
 }
@@ -195,7 +196,7 @@ fn node_port(snapshot: &Snapshot, to: SocketAddr) -> Option<(SocketAddr, &Port)>
     let found = snapshot.by_node_port(to.port()).filter(|_| is_local(ip))?;
     let addresses = &found.service.addresses;
     let like = addresses.iter().find(|own| own.is_ipv4() == ip.is_ipv4());
-    let own = like.or(addresses.first())?;
+    let own = like.or_else(|| addresses.first())?;
     Some((SocketAddr::new(*own, found.port().port), found.port()))
 }
 

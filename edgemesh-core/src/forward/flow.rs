@@ -74,9 +74,10 @@ impl Flow {
         })
     }
 
-    /// It became HTTP, where each request has an account of its own.
-    pub fn became_http(mut self: Box<Self>) {
+    /// It became HTTP, where each request has an account of its own. Gives what was dialled.
+    pub fn became_http(mut self: Box<Self>) -> Option<SocketAddr> {
         self.over = true;
+        self.to
     }
 
     /// Takes over a dial that was made while nobody had spoken.

@@ -208,6 +208,8 @@ fn candidates(range: &IpNet, name: &Name) -> impl Iterator<Item = IpAddr> + use<
 
 #[cfg(test)]
 mod tests {
+    use edgemesh_proto::record::{Backend, Slice, TargetPort};
+
     use super::*;
 
     fn name(of: &str) -> Name {
@@ -220,6 +222,87 @@ mod tests {
         let all: HashSet<IpAddr> = candidates(&range, &name("a")).collect();
         assert_eq!(all.len(), 14);
         assert!(!all.contains(&range.network()) && !all.contains(&range.broadcast()));
+    }
+
+    /// Ports as letters (TCP, UDP, SCTP), ClusterIPs, ExternalName, hostnames → who got addresses.
+    #[test]
+    fn who_gets_an_address() {
+        let rows: &[(&str, &[&str], bool, &[&str], &[&str])] = &[
+            ("T", &[], false, &[], &["default/a"]),
+            ("U", &[], false, &[], &["default/a"]),
+            ("S", &[], false, &["h"], &[]),
+            ("", &[], true, &["h"], &[]),
+            ("T", &["10.96.0.1"], false, &[], &[]),
+            ("T", &[], false, &["h1", "h0"], &["default/a", "default/a/h0", "default/a/h1"]),
+            ("U", &["10.96.0.1"], false, &["h"], &["default/a/h"]),
+            // they were those of the range a moment ago
+            ("T", &["198.18.0.1", "198.18.0.2", "198.18.0.3"], false, &["h"], &["default/a/h"]),
+        ];
+        let mut addresses = Addresses::new(&["198.18.0.0/29".parse().unwrap()], Vec::new());
+        let mut held = HashMap::new();
+        for (ports, ips, external, hostnames, want) in rows {
+            let moved = addresses.settle(&records(ports, ips, *external, hostnames));
+            let got: Vec<String> = addresses.by_name.keys().map(Name::to_string).collect();
+            assert_eq!(got, *want, "{ports} {ips:?} {hostnames:?}");
+            for gone in moved.delete {
+                assert_eq!(held.remove(&gone.address), Some(gone.hostname));
+            }
+            for new in moved.put {
+                assert!(!ips.contains(&new.address.to_string().as_str()), "{new:?} is taken");
+                assert_eq!(held.insert(new.address, new.hostname), None);
+            }
+            // What the store holds leads to the same.
+            assert_eq!(held.len(), addresses.entries().len());
+            let again = Addresses::new(&addresses.ranges, addresses.entries());
+            assert_eq!(again.by_name, addresses.by_name);
+            assert_eq!(again.hosts().iter().flat_map(|(_, hosts)| hosts).count(), hosts(want));
+        }
+    }
+
+    fn hosts(names: &[&str]) -> usize {
+        names.iter().filter(|name| name.matches('/').count() == 2).count()
+    }
+
+    fn records(
+        ports: &str,
+        ips: &[&str],
+        external: bool,
+        hostnames: &[&str],
+    ) -> BTreeMap<Key, Record> {
+        let port = |(at, letter): (usize, char)| ServicePort {
+            name: letter.to_string().into(),
+            port: (at as u16 + 1).try_into().unwrap(),
+            target: TargetPort::Same,
+            transport: match letter {
+                'T' => Transport::Tcp,
+                'U' => Transport::Udp,
+                _ => Transport::Sctp,
+            },
+            app_protocol: None,
+            node_port: None,
+        };
+        let service = Service {
+            ports: ports.chars().enumerate().map(port).collect(),
+            cluster_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+            external_name: external.then(|| "example.com".into()),
+            ..Service::default()
+        };
+        let backend = |hostname: &&str| Backend {
+            addresses: vec![IpAddr::from([10, 1, 0, 1])],
+            hostname: Some((*hostname).into()),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: None,
+            zone: None,
+            workload: None,
+        };
+        let backends = hostnames.iter().map(backend).collect();
+        let slice = Slice { service: "a".into(), ports: Vec::new(), backends };
+        let record =
+            |name: &str, body| Record { namespace: "default".into(), name: name.into(), body };
+        let all = [record("a", Body::Service(service)), record("a-1", Body::Slice(slice))];
+        all.into_iter().map(|record| (record.key(), record)).collect()
     }
 
     #[test]

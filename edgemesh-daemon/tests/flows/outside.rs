@@ -75,6 +75,11 @@ fn node_ports_are_for_everybody() {
         for (from, to, want) in NODE_PORTS {
             assert_eq!(curl(from, to), *want, "from `{from}` to {to}");
         }
+        let lines = agent.lines("by NodePort", 1, |line| {
+            line["destination"] == "10.1.0.1:30080"
+                && line["client"].as_str().is_some_and(|client| client.starts_with("10.3.0.2:"))
+        });
+        assert_eq!(lines[0]["service"], "default/web");
         assert!(agent.log().contains("NodePort 30081 hides flows"), "{}", agent.log());
         let notes = agent.get("/v1/status")["capture"]["notes"].to_string();
         assert!(notes.contains("which listens on it too"), "{notes}");
@@ -191,7 +196,11 @@ fn udp(backend: &'static str) {
     // A client that goes on sending from one port keeps its Backend, and loses it with it.
     let clients: Vec<_> = (0..24).map(|_| Steady::new("bare", "10.96.0.20:12345")).collect();
     let first: Vec<String> = clients.iter().map(Steady::ask).collect();
-    assert_eq!(first.iter().cloned().collect::<BTreeSet<_>>(), both, "all alike, by chance: 1 in 8 million");
+    assert_eq!(
+        first.iter().cloned().collect::<BTreeSet<_>>(),
+        both,
+        "all alike, by chance: 1 in 8 million"
+    );
     for (client, name) in clients.iter().zip(&first) {
         assert_eq!(client.ask(), *name);
     }
