@@ -5,6 +5,7 @@
 //! the same code on a view that changes nothing.
 
 mod hop;
+mod route;
 mod view;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +21,7 @@ use crate::refusal::Refusal;
 use crate::snapshot::{Found, Pool, Service, Snapshot, Tier, split_name};
 
 pub use hop::{Hop, Outcome, Via};
+pub use route::{Redirection, Routed, redirection};
 use view::{Commit, Look, View};
 pub use view::{Explanation, Step};
 
@@ -36,6 +38,8 @@ pub struct Destination<'a> {
     pub caller: Option<IpAddr>,
     /// What is asked for; `None` for a connection of bytes.
     pub request: Option<Head<'a>>,
+    /// What the first attempt at the same call fitted.
+    pub routed: Option<&'a Routed>,
 }
 
 /// The head of a request, as the client sent it.
@@ -91,7 +95,7 @@ pub enum Purpose<'a> {
 impl<'a> Destination<'a> {
     /// A connection of bytes, by nobody in particular.
     pub const fn new(to: Target<'a>, arrival: Arrival, purpose: Purpose<'a>) -> Self {
-        Self { to, arrival, purpose, caller: None, request: None }
+        Self { to, arrival, purpose, caller: None, request: None, routed: None }
     }
 }
 
@@ -115,7 +119,7 @@ pub fn plan(
 
 /// Takes the tokens of a raced dial that became a connection, which from now on counts as a call.
 pub fn confirm(hop: &mut Hop, now: Instant) -> Result<(), Refusal> {
-    limits(hop.service(), Purpose::Call, now, &mut Commit)?;
+    limits(hop.service(), hop.service(), Purpose::Call, now, &mut Commit)?;
     hop.became_a_call();
     Ok(())
 }
@@ -204,6 +208,7 @@ struct Chosen {
     backend: usize,
     pass: crate::breaker::Pass,
     purpose: Counted,
+    route: Option<Routed>,
 }
 
 /// How a hop counts in the Backend's breaker.
@@ -219,22 +224,29 @@ fn decide<V: View>(
     now: Instant,
     view: &mut V,
 ) -> Result<Chosen, Refusal> {
-    let found = resolve(snapshot, destination.to)?;
-    let Found { service, port, .. } = found;
-    view.resolved(destination, service, port);
-    if service.proxy_protocol && destination.request.is_some() {
+    let called = resolve(snapshot, destination.to)?;
+    view.resolved(destination, called.service, called.port);
+    // A host is meant, and nobody else.
+    let (found, route) = match called.host {
+        None => route::route(snapshot, called, destination, view)?,
+        Some(_) => (called, None),
+    };
+    if found.service.proxy_protocol && destination.request.is_some() {
         return Err(Refusal::ProxyProtocol);
     }
-    limits(service, destination.purpose, now, view)?;
+    limits(called.service, found.service, destination.purpose, now, view)?;
     let like = match destination.to {
         Target::Address(address) => Some(address.ip().to_canonical()),
         Target::Name { .. } => None,
     };
-    pick(found, like, destination.purpose, now, view)
+    let chosen = pick(found, like, destination.purpose, now, view)?;
+    Ok(Chosen { route, ..chosen })
 }
 
-/// Limit first, then pick: a refused call cannot use up a breaker's probe.
+/// Limit first, then pick: a refused call cannot use up a breaker's probe. The client side is
+/// that of the Service that was called, the server side that of the one that takes the call.
 fn limits<V: View>(
+    called: &Service,
     service: &Service,
     purpose: Purpose<'_>,
     now: Instant,
@@ -242,7 +254,7 @@ fn limits<V: View>(
 ) -> Result<(), Refusal> {
     let limited = |retry_after| Refusal::RateLimited { retry_after };
     let (client, server) = match purpose {
-        Purpose::Call => (&service.policy.client, &service.policy.server),
+        Purpose::Call => (&called.policy.client, &service.policy.server),
         Purpose::Retry(_) => (&None, &service.policy.server),
         Purpose::Race(_) => return Ok(()),
     };
@@ -290,7 +302,8 @@ fn pick<V: View>(
                     };
                     let backend = range.start + i;
                     let (service, pool) = (service.clone(), pool.clone());
-                    return Ok(Chosen { service, port, pool, backend, pass, purpose });
+                    let route = None; // said by whoever knows
+                    return Ok(Chosen { service, port, pool, backend, pass, purpose, route });
                 }
                 Err(away) => {
                     view.skipped(backend, "its breaker rejects", Some(away));

@@ -21,6 +21,12 @@ pub enum Refusal {
     NoService,
     /// The Service has no such port.
     NoPort,
+    /// The Service has Routes, and no rule of theirs fits the request.
+    NoRoute,
+    /// The rule that fits cannot be served: it names nobody, or asks for what this version cannot do.
+    RouteFault,
+    /// The rule that fits sends the client elsewhere.
+    Redirected,
     /// The Service has no backend at all.
     NoBackend,
     /// Locality `onlyNode`, or a request from a Link, and no backend on this node.
@@ -77,7 +83,7 @@ pub struct Row {
 
 impl Refusal {
     /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 17] = [
+    pub const LABELS: [&'static str; 20] = [
         "noService",
         "noPort",
         "noBackend",
@@ -93,6 +99,9 @@ impl Refusal {
         "loop",
         "overloaded",
         "draining",
+        "noRoute",
+        "routeFault",
+        "redirected",
         "externalName",
         "proxyProtocol",
     ];
@@ -115,8 +124,11 @@ impl Refusal {
             Self::Loop => 12,
             Self::Overloaded => 13,
             Self::Draining => 14,
-            Self::ExternalName => 15,
-            Self::ProxyProtocol => 16,
+            Self::NoRoute => 15,
+            Self::RouteFault => 16,
+            Self::Redirected => 17,
+            Self::ExternalName => 18,
+            Self::ProxyProtocol => 19,
         }
     }
 
@@ -164,6 +176,19 @@ impl Refusal {
             Self::Loop => {
                 row(508, 9, "loop", Client, "the connection would come back to the mesh itself")
             }
+            Self::NoRoute => {
+                row(404, 12, "noRoute", Client, "no rule of the Routes fits the request")
+            }
+            Self::RouteFault => {
+                row(500, 13, "routeFault", Mesh, "the rule of the Route cannot be served")
+            }
+            Self::Redirected => row(
+                302,
+                12,
+                "redirected",
+                Client,
+                "the rule of the Route sends the client elsewhere",
+            ),
             Self::Overloaded => row(503, 8, "overloaded", Mesh, "the mesh has no room for more"),
             Self::Draining => row(503, 14, "draining", Mesh, "the mesh is shutting down"),
             Self::ExternalName => row(
@@ -202,6 +227,9 @@ impl Refusal {
             | Self::Loop
             | Self::Overloaded
             | Self::Draining
+            | Self::NoRoute
+            | Self::RouteFault
+            | Self::Redirected
             | Self::ExternalName
             | Self::ProxyProtocol => None,
         }
@@ -237,13 +265,16 @@ mod tests {
             Refusal::Loop,
             Refusal::Overloaded,
             Refusal::Draining,
+            Refusal::NoRoute,
+            Refusal::RouteFault,
+            Refusal::Redirected,
             Refusal::ExternalName,
             Refusal::ProxyProtocol,
         ];
         assert_eq!(all.map(|r| r.row().label), Refusal::LABELS);
         for (i, refusal) in all.into_iter().enumerate() {
             assert_eq!(refusal.index(), i);
-            assert!((400..600).contains(&refusal.row().http), "{refusal:?}");
+            assert!((300..600).contains(&refusal.row().http), "{refusal:?}");
             assert!((1..=16).contains(&refusal.row().grpc), "{refusal:?}");
         }
     }

@@ -7,8 +7,9 @@ mod builder;
 mod describe;
 mod index;
 mod pool;
+mod routes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,9 @@ use crate::sniff::Declared;
 
 pub use builder::{Builder, Change, ListedPolicy};
 pub use pool::{Backend, Pool, Tier};
+pub use routes::{
+    Candidate, Edits, Entry as RouteEntry, Fields, Match, PortRoutes, Rule, Share, Split, pattern,
+};
 
 /// Name of every Slice that was made on this node, from what runs here, begins so.
 pub const LOCAL_SLICES: &str = "edgemesh-local.";
@@ -39,6 +43,10 @@ pub struct Snapshot {
     pub policies: Arc<[ListedPolicy]>,
     /// The Node records, for whoever lists them.
     pub nodes: Arc<BTreeMap<Box<str>, Node>>,
+    /// Every Route, by name.
+    pub routes: Arc<[Arc<RouteEntry>]>,
+    /// Namespaces of callers, where a Route asks for them.
+    callers: Arc<HashMap<IpAddr, Option<Box<str>>>>,
     index: Arc<Index>,
     /// By slot, sorted by name.
     services: Vec<Arc<Service>>,
@@ -109,6 +117,8 @@ pub struct Port {
     pub pools: [Arc<Pool>; 2],
     /// The same for each of the Service's `hosts` alone.
     pub hosts: Box<[[Arc<Pool>; 2]]>,
+    /// What becomes of its requests; `None` = the Service takes them all.
+    pub routes: Option<Arc<PortRoutes>>,
     /// Live state of the port.
     pub live: Arc<PortLive>,
 }
@@ -200,6 +210,11 @@ impl Snapshot {
     pub fn by_name(&self, namespace: &str, name: &str) -> Option<&Arc<Service>> {
         let slot = self.index.by_name.get(namespace)?.get(name)?;
         Some(&self.services[*slot as usize])
+    }
+
+    /// Namespace of whoever calls from `address`; only where a Route asks for it.
+    pub fn namespace_of(&self, address: IpAddr) -> Option<&str> {
+        self.callers.get(&address)?.as_deref()
     }
 
     /// All Services, sorted by name.

@@ -1,10 +1,12 @@
 //! What the admin API says, as JSON objects in camelCase: written by the agent, read by the commands.
 //!
-//! Lists (`/v1/services`, `/v1/backends`, `/v1/nodes`, `/v1/policies`) are JSON arrays sorted by
+//! Lists (`/v1/services`, `/v1/backends`, `/v1/nodes`, `/v1/policies`, `/v1/routes`) are JSON arrays sorted by
 //! namespace and name. An error is an [`ApiError`] beside its status. Fields may be added; none
 //! changes its meaning.
 
 mod capture;
+mod local;
+mod routes;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +14,10 @@ use serde::Deserialize;
 use serde::Serialize;
 
 pub use capture::{Capture, CaptureState, Outside};
+pub use local::{
+    HealthState, HealthView, Heartbeat, Lookup, RecordsLine, RegistrationView, VirtualAddresses,
+};
+pub use routes::{RouteBackendView, RouteParentView, RouteRuleView, RouteState, RouteView};
 
 /// The body of every answer that is not 2xx.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +228,9 @@ pub struct BackendView {
     pub tier: String,
     /// What its breaker does.
     pub state: BreakerState,
+    /// What the last probes say; absent where nobody asked for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthView>,
     /// Seconds until a breaker that rejects lets a probe through.
     pub until_seconds: Option<u64>,
     /// Calls or connections in it now.

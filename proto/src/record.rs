@@ -9,6 +9,7 @@ mod invalid;
 mod names;
 mod nodes;
 mod policy;
+mod route;
 mod service;
 mod values;
 
@@ -19,6 +20,10 @@ use std::time::Duration;
 
 pub use crate::record::codec::{Delta, MAX_BODY, Put};
 pub use crate::record::invalid::Invalid;
+pub use crate::record::route::{
+    FieldEdits, PathEdit, Route, RouteBackend, RouteEdits, RouteField, RouteMatch, RouteParent,
+    RoutePath, RouteRedirect, RouteRule, RouteTarget, RouteText,
+};
 pub use crate::record::values::MAX_NAME;
 
 /// What a record is about.
@@ -79,7 +84,7 @@ pub struct Record {
     pub body: Body,
 }
 
-/// The body of a record. Route, Endpoint, Rule and Revocation get their variants with the
+/// The body of a record. Endpoint, Rule and Revocation get their variants with the
 /// parts of the mesh that serve them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -93,6 +98,8 @@ pub enum Body {
     Workload(Workload),
     /// See [`Policy`].
     Policy(Policy),
+    /// See [`Route`].
+    Route(Route),
 }
 
 /// A name with virtual addresses and ports.

@@ -10,6 +10,7 @@ mod call;
 mod exchange;
 mod head;
 mod pool;
+mod route;
 mod serve;
 mod turn;
 mod upgrade;

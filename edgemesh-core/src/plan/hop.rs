@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::breaker::{Pass, Stance};
-use crate::plan::{Chosen, Counted};
+use crate::plan::{Chosen, Counted, Routed};
 use crate::snapshot::{Backend, Service, Tier};
 
 /// Where a call goes. Ends with [`Hop::finish`]; dropped without, it counts as cancelled.
@@ -94,6 +94,22 @@ impl Hop {
     /// Where to dial.
     pub fn address(&self) -> SocketAddr {
         self.backend().address
+    }
+
+    /// What the request fitted, where its Service has Routes.
+    pub const fn route(&self) -> Option<&Routed> {
+        self.chosen.route.as_ref()
+    }
+
+    /// Longest time for the call with all its attempts: the Route's, else the Policy's.
+    pub fn request_timeout(&self) -> Option<Duration> {
+        let said = self.route().and_then(Routed::request_timeout);
+        said.unwrap_or(self.service().policy.request_timeout)
+    }
+
+    /// Longest time for this attempt.
+    pub fn attempt_timeout(&self) -> Option<Duration> {
+        self.route()?.rule().backend_timeout
     }
 
     /// How it is reached.

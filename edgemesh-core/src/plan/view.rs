@@ -10,7 +10,7 @@ use crate::breaker::{Pass, Stance};
 use crate::limit::Limiter;
 use crate::plan::{Arrival, Chosen, Destination, Purpose, Target, Via};
 use crate::refusal::Refusal;
-use crate::snapshot::{Backend, Pool, Service, Source};
+use crate::snapshot::{Backend, Pool, Rule, Service, Source};
 
 /// The live state as a decision sees it.
 pub(super) trait View {
@@ -18,6 +18,9 @@ pub(super) trait View {
     fn take(&mut self, side: &'static str, limiter: &Limiter, now: Instant)
     -> Result<(), Duration>;
     fn turn(&mut self, pool: &Pool) -> u64;
+    fn rule_turn(&mut self, rule: &Rule) -> u64;
+    /// Says why; only where somebody reads it.
+    fn note(&mut self, what: &'static str, why: impl FnOnce() -> String);
     fn admit(
         &mut self,
         backend: &Backend,
@@ -41,6 +44,12 @@ impl View for Commit {
     fn turn(&mut self, pool: &Pool) -> u64 {
         pool.live.turn.fetch_add(1, Relaxed)
     }
+
+    fn rule_turn(&mut self, rule: &Rule) -> u64 {
+        rule.turn.fetch_add(1, Relaxed)
+    }
+
+    fn note(&mut self, _: &'static str, _: impl FnOnce() -> String) {}
 
     fn admit(
         &mut self,
@@ -70,7 +79,7 @@ fn ordinary(stance: Stance) -> Result<Pass, Duration> {
 /// One step of an explained decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What was looked at: `resolve`, `policy`, `limit`, `skip`, `pick`, `via`.
+    /// What was looked at: `resolve`, `policy`, `route`, `weights`, `limit`, `skip`, `pick`, `via`.
     pub what: &'static str,
     /// What it said.
     pub why: String,
@@ -181,6 +190,14 @@ impl View for Look {
 
     fn turn(&mut self, pool: &Pool) -> u64 {
         pool.live.turn.load(Relaxed)
+    }
+
+    fn rule_turn(&mut self, rule: &Rule) -> u64 {
+        rule.turn.load(Relaxed)
+    }
+
+    fn note(&mut self, what: &'static str, why: impl FnOnce() -> String) {
+        self.step(what, why());
     }
 
     fn admit(

@@ -1,6 +1,7 @@
 //! Keeps the records and makes the next Snapshot from a change, touching only what it concerns.
 
 mod make;
+mod routing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use edgemesh_proto::record::{
     Workload,
 };
 
+use crate::snapshot::builder::routing::Routing;
 use crate::snapshot::index::Index;
 use crate::snapshot::{Host, Service, Snapshot};
 
@@ -47,6 +49,7 @@ pub struct Builder {
     nodes: BTreeMap<Box<str>, Node>,
     policies: BTreeMap<ServiceName, BTreeMap<Box<str>, Policy>>,
     policy_owner: HashMap<ServiceName, ServiceName>,
+    routing: Routing,
     addresses: HashMap<ServiceName, Vec<IpAddr>>,
     hosts: HashMap<ServiceName, Vec<Host>>,
     current: Arc<Snapshot>,
@@ -73,6 +76,9 @@ struct Dirty {
     index: bool,
     policies: bool,
     nodes: bool,
+    routes: bool,
+    /// Workloads changed, or who asks for the namespaces of callers.
+    callers: bool,
     all: bool,
 }
 
@@ -89,6 +95,7 @@ impl Builder {
             nodes: BTreeMap::new(),
             policies: BTreeMap::new(),
             policy_owner: HashMap::new(),
+            routing: Routing::default(),
             addresses: HashMap::new(),
             hosts: HashMap::new(),
             current: Arc::default(),
@@ -134,8 +141,16 @@ impl Builder {
             true => Arc::new(self.nodes.clone()),
             false => self.current.nodes.clone(),
         };
+        let routes = match dirty.routes {
+            true => self.routing.all(),
+            false => self.current.routes.clone(),
+        };
+        let callers = match dirty.routes || dirty.callers {
+            true => Arc::new(self.routing.namespaces(&self.workloads)),
+            false => self.current.callers.clone(),
+        };
         let (epoch, revision) = (change.epoch, change.revision);
-        let next = Snapshot { epoch, revision, policies, nodes, index, services };
+        let next = Snapshot { epoch, revision, policies, nodes, routes, callers, index, services };
         self.current = Arc::new(next);
         self.current.clone()
     }
@@ -207,7 +222,9 @@ impl Builder {
                 self.policies.entry(owner.clone()).or_default().insert(own.name.clone(), policy);
                 self.policy_owner.insert(own, owner);
             }
+            Body::Route(route) => self.routing.put(own, route, dirty),
             Body::Workload(workload) => {
+                dirty.callers = true;
                 self.selecting(&own.namespace, &workload, dirty);
                 let of_namespace = self.workloads.entry(own.namespace.clone()).or_default();
                 if let Some(before) = of_namespace.insert(own.name.clone(), workload) {
@@ -233,6 +250,7 @@ impl Builder {
             Kind::Slice => self.forget_slice(&own, dirty),
             Kind::Policy => self.forget_policy(&own, dirty),
             Kind::Workload => {
+                dirty.callers = true;
                 let gone = self.workloads.get_mut(&key.namespace).and_then(|w| w.remove(&key.name));
                 if let Some(gone) = gone {
                     self.selecting(&key.namespace, &gone, dirty);
@@ -242,8 +260,9 @@ impl Builder {
                 dirty.nodes = true;
                 dirty.all |= self.nodes.remove(&key.name).is_some();
             }
+            Kind::Route => drop(self.routing.forget(&own, dirty)),
             // Nothing in here is made from these yet.
-            Kind::Route | Kind::Endpoint | Kind::Rule | Kind::Revocation => {}
+            Kind::Endpoint | Kind::Rule | Kind::Revocation => {}
         }
     }
 

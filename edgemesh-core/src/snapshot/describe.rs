@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::snapshot::{Active, Port, Service, Snapshot};
+use crate::snapshot::{Active, Candidate, Port, Service, Snapshot};
 
 impl fmt::Display for Snapshot {
     /// Everything that decisions read, in a fixed order, except revision and live state: one line
@@ -13,6 +13,14 @@ impl fmt::Display for Snapshot {
         }
         for policy in self.policies.iter() {
             writeln!(f, "{policy:?}")?;
+        }
+        for route in self.routes.iter() {
+            writeln!(f, "route {} {:?}", route.name, route.record)?;
+        }
+        let mut callers: Vec<_> = self.callers.iter().collect();
+        callers.sort();
+        for (address, namespace) in callers {
+            writeln!(f, "caller {address} of {namespace:?}")?;
         }
         for (name, node) in self.nodes.iter() {
             writeln!(f, "node {name} {node:?}")?;
@@ -77,6 +85,15 @@ impl fmt::Display for Port {
             for (pool, family) in pools.iter().zip(["IPv4", "IPv6"]) {
                 let addresses: Vec<_> = pool.backends.iter().map(|b| b.address).collect();
                 writeln!(f, "    host {host} {family} {addresses:?}")?;
+            }
+        }
+        if let Some(routes) = &self.routes {
+            let consumers = routes.consumers.iter().map(|(name, table)| (&**name, table));
+            for (caller, table) in [("*", &routes.producer)].into_iter().chain(consumers) {
+                for Candidate { matched, rule } in table {
+                    let (text, route, index) = (&matched.text, &rule.route, rule.index);
+                    writeln!(f, "    caller {caller}: {text} -> {route} rule {index}")?;
+                }
             }
         }
         for (pool, family) in self.pools.iter().zip(["IPv4", "IPv6"]) {

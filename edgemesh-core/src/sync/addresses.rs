@@ -227,7 +227,8 @@ mod tests {
     /// Ports as letters (TCP, UDP, SCTP), ClusterIPs, ExternalName, hostnames → who got addresses.
     #[test]
     fn who_gets_an_address() {
-        let rows: &[(&str, &[&str], bool, &[&str], &[&str])] = &[
+        type Row<'r> = (&'r str, &'r [&'r str], bool, &'r [&'r str], &'r [&'r str]);
+        let rows: &[Row<'_>] = &[
             ("T", &[], false, &[], &["default/a"]),
             ("U", &[], false, &[], &["default/a"]),
             ("S", &[], false, &["h"], &[]),

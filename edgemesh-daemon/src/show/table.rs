@@ -10,10 +10,13 @@ use comfy_table::presets::NOTHING;
 use crate::api::BackendSource;
 use crate::api::BackendView;
 use crate::api::BreakerState;
+use crate::api::HealthState;
+use crate::api::HealthView;
 use crate::api::NodeView;
 use crate::api::PolicySummary;
 use crate::api::PolicyView;
 use crate::api::PortView;
+use crate::api::RegistrationView;
 use crate::api::ServiceView;
 
 /// Stands where there is nothing to say.
@@ -70,18 +73,29 @@ const fn backend_source(source: BackendSource) -> &'static str {
 pub fn backends(backends: &[BackendView], width: u16) -> String {
     let rows = backends.iter().map(|backend| {
         vec![
-            format!("{}/{}:{}", backend.namespace, backend.service, backend.port),
+            format!("{}/{}:{}", backend.namespace, backend.service, or_none(&backend.port)),
             backend.address.clone(),
             or_none(&backend.node),
             backend.tier.clone(),
-            breaker(backend),
+            state(backend),
             backend.in_flight.to_string(),
             backend.requests.to_string(),
             backend.failures.to_string(),
         ]
     });
-    let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "BREAKER", "NOW", "CALLS", "FAILED"];
+    let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "VERDICT", "NOW", "CALLS", "FAILED"];
     draw(&head, &[5, 6, 7], rows, width)
+}
+
+/// What keeps calls away, and why.
+fn state(backend: &BackendView) -> String {
+    match &backend.health {
+        Some(HealthView { state: HealthState::Unhealthy, reason }) => {
+            format!("unhealthy: {}", reason.as_deref().unwrap_or(NONE))
+        }
+        Some(HealthView { state: HealthState::Unknown, .. }) => "unchecked".into(),
+        Some(HealthView { state: HealthState::Healthy, .. }) | None => breaker(backend),
+    }
 }
 
 fn breaker(backend: &BackendView) -> String {
@@ -105,6 +119,29 @@ pub fn nodes(nodes: &[NodeView], width: u16) -> String {
         ]
     });
     draw(&["NODE", "ZONE", "ADDRESSES", "BACKENDS"], &[3], rows, width)
+}
+
+/// What was signed up on the node.
+pub fn registrations(registrations: &[RegistrationView], width: u16) -> String {
+    let rows = registrations.iter().map(|one| {
+        let state = match (&one.note, &one.health) {
+            (Some(note), _) => note.clone(),
+            (None, Some(HealthView { state: HealthState::Unhealthy, reason })) => {
+                format!("unhealthy: {}", reason.as_deref().unwrap_or(NONE))
+            }
+            (None, Some(HealthView { state: HealthState::Unknown, .. })) => "unchecked".into(),
+            (None, Some(HealthView { state: HealthState::Healthy, .. })) => "healthy".into(),
+            (None, None) => "no check".into(),
+        };
+        vec![
+            format!("{}/{}", one.namespace, one.service),
+            one.id.clone(),
+            one.address.clone(),
+            one.left_seconds.map_or_else(|| "stays".into(), |left| format!("{left}s")),
+            state,
+        ]
+    });
+    draw(&["SERVICE", "ID", "ADDRESS", "LEFT", "STATE"], &[], rows, width)
 }
 
 /// Policies, in force or not.

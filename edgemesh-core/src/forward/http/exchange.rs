@@ -17,6 +17,7 @@ use crate::forward::http::call::{Call, Unserved};
 use crate::forward::http::head::{
     introduce, names_one_host, strip_hop_by_hop, upgrade, without_userinfo,
 };
+use crate::forward::http::route;
 use crate::forward::http::upgrade::{self, Wanted};
 use crate::forward::http::upstream::{Answer, Attempt, Failure, Keep};
 use crate::forward::http::{Origin, Towards};
@@ -100,7 +101,7 @@ async fn answer(
     towards_backend(&mut request, &call);
     match attempt_until_answered(&mut call, request, tried).await {
         Ok((answer, hop)) => deliver(call, answer, hop, wanted),
-        Err(refusal) => Err(call.refused(refusal)),
+        Err(refusal) => call.unanswered(refusal),
     }
 }
 
@@ -151,12 +152,13 @@ async fn attempt_until_answered(
 ) -> Result<(Answer, Hop), Refusal> {
     let shared = call.origin.shared.clone();
     let purpose = if tried.is_empty() { Purpose::Call } else { Purpose::Retry(&tried) };
-    let mut hop = call.plan(purpose, Head::of(&request))?;
+    let mut hop = route::edit(call.plan(purpose, Head::of(&request))?, &mut request)?;
     loop {
         let policy = hop.service().policy.retries;
         let more = call.attempts <= policy.attempts;
         let spare = more && (policy.on_503 || policy.on_reset);
-        let deadline = hop.service().policy.request_timeout.map(|t| call.deadline(t));
+        call.until = call.attempt_ends(&hop);
+        let deadline = call.until;
         let attempt = Attempt { shared: &shared, hop: &hop, deadline, spare };
         let (failure, kept) = match attempt.send(request).await {
             Ok(Answer { again: Some(again), response, keep })
@@ -249,8 +251,10 @@ fn deliver(
         response.extensions_mut().insert(by);
     }
     let grpc_failed = call.grpc && failed_grpc(response.headers());
-    let timeout = hop.service().policy.request_timeout;
-    let deadline = timeout.map(|t| Box::pin(tokio::time::sleep_until(call.deadline(t))));
+    if let Some(routed) = hop.route() {
+        routed.edit_response(response.headers_mut());
+    }
+    let deadline = call.until.map(|until| Box::pin(tokio::time::sleep_until(until)));
     let ending = Ending { call, hop, keep, status, grpc_failed, deadline };
     Ok(response.map(|body| Body::download(body, ending)))
 }

@@ -74,6 +74,7 @@ impl Builder {
                 transport: port.transport,
                 node_port: port.node_port.map(NonZeroU16::get),
                 declared,
+                routes: self.routing.of_port(name, (port.port.get(), &port.name)),
                 hosts: hosts.iter().map(of_host).collect(),
                 pools,
                 live: live.unwrap_or_default(),
