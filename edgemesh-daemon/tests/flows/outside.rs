@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::agent::{Agent, PATIENCE, config};
 use crate::backend::Backend;
 use crate::common::namespace::{in_namespace, sh, within};
@@ -70,8 +72,11 @@ fn node_ports_are_for_everybody() {
         let _hidden = listen("", "10.3.0.1:30081");
         let agent = Agent::start(&world);
         assert_eq!(curl("lan", "10.3.0.1:30080"), "", "not asked for");
-        drop(agent);
-        let agent = Agent::start_with(&world, &with_node_ports(&world));
+        world.write("agent.yaml", &with_node_ports(&world));
+        kill(agent.worker(), Signal::SIGHUP).unwrap();
+        eventually("they are asked for", PATIENCE, || {
+            (curl("lan", "10.3.0.1:30080") == "one").then_some(())
+        });
         for (from, to, want) in NODE_PORTS {
             assert_eq!(curl(from, to), *want, "from `{from}` to {to}");
         }
@@ -203,6 +208,10 @@ fn udp(backend: &'static str) {
     );
     for (client, name) in clients.iter().zip(&first) {
         assert_eq!(client.ask(), *name);
+    }
+    // EdgeMesh's issue 567: its UDP ends after hundreds of datagrams.
+    for _ in 0..1000 {
+        assert_eq!(clients[0].ask(), first[0]);
     }
 
     let saved = || sh(&format!("iptables-{backend}-save -t nat; ip6tables-{backend}-save -t nat"));
