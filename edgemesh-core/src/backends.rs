@@ -1,8 +1,18 @@
 //! Live state of Services and Backends: what calls leave behind and Snapshot swaps must not lose.
 
+mod latency;
+mod sessions;
+
+use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use crate::breaker::Breaker;
+use crate::hash;
+
+pub use crate::backends::latency::Latency;
+pub use crate::backends::sessions::{MAX_SESSIONS, Sessions};
 
 /// Live state of one Backend on one Service port.
 #[derive(Debug, Default)]
@@ -15,15 +25,21 @@ pub struct BackendLive {
     pub requests: AtomicU64,
     /// Calls of those that failed by the Backend's fault.
     pub failures: AtomicU64,
+    /// How long it takes to answer; measured only where the Policy balances by it.
+    pub latency: Latency,
     /// Dials that wait for a server to speak first, while their client is silent too.
     raced: AtomicU32,
 }
 
 /// Live state of one pool of Backends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PoolLive {
     /// Grows with every pick; policies derive their choice from it.
     pub turn: AtomicU64,
+    /// When it began: latencies and sessions count their time from here.
+    since: Instant,
+    /// Made with the first session.
+    sessions: OnceLock<Box<Sessions>>,
 }
 
 /// Live state of one Service.
@@ -72,6 +88,35 @@ impl ServiceLive {
     pub fn may_retry(&self) -> bool {
         self.budget.fetch_update(Relaxed, Relaxed, |b| (b >= RETRY).then(|| b - RETRY)).is_ok()
     }
+}
+
+impl PoolLive {
+    /// A pool that nobody called yet.
+    pub const fn new(now: Instant) -> Self {
+        Self { turn: AtomicU64::new(0), since: now, sessions: OnceLock::new() }
+    }
+
+    /// Time since it began.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// The tag of the Backend that `caller` has a session with.
+    pub fn session(&self, caller: IpAddr, timeout: Duration, now: Instant) -> Option<u32> {
+        let sessions = self.sessions.get()?;
+        sessions.get(hash::ip(caller), seconds(self.age(now)), seconds(timeout))
+    }
+
+    /// Begins or renews the session of `caller` with the Backend of that tag.
+    pub fn remember(&self, caller: IpAddr, tag: u32, timeout: Duration, now: Instant) {
+        let sessions = self.sessions.get_or_init(Box::default);
+        sessions.put(hash::ip(caller), tag, seconds(self.age(now)), seconds(timeout));
+    }
+}
+
+/// Whole seconds; 136 years are all.
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 impl PortLive {

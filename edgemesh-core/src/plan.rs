@@ -5,22 +5,23 @@
 //! the same code on a view that changes nothing.
 
 mod hop;
+mod key;
+mod pick;
 mod route;
 mod view;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use edgemesh_proto::record::Transport;
 use http::{HeaderMap, Method, Request, Uri};
 
-use crate::balance;
 use crate::refusal::Refusal;
-use crate::snapshot::{Found, Pool, Service, Snapshot, Tier, split_name};
+use crate::snapshot::{Found, Pool, Service, Snapshot, split_name};
 
 pub use hop::{Hop, Outcome, Via};
+use pick::pick;
 pub use route::{Redirection, Routed, redirection};
 use view::{Commit, Look, View};
 pub use view::{Explanation, Step};
@@ -235,11 +236,7 @@ fn decide<V: View>(
         return Err(Refusal::ProxyProtocol);
     }
     limits(called.service, found.service, destination.purpose, now, view)?;
-    let like = match destination.to {
-        Target::Address(address) => Some(address.ip().to_canonical()),
-        Target::Name { .. } => None,
-    };
-    let chosen = pick(found, like, destination.purpose, now, view)?;
+    let chosen = pick(found, destination, now, view)?;
     Ok(Chosen { route, ..chosen })
 }
 
@@ -266,66 +263,4 @@ fn limits<V: View>(
         view.take("server", limiter, now).map_err(limited)?;
     }
     Ok(())
-}
-
-fn pick<V: View>(
-    found: Found<'_>,
-    like: Option<IpAddr>,
-    purpose: Purpose<'_>,
-    now: Instant,
-    view: &mut V,
-) -> Result<Chosen, Refusal> {
-    let (service, port, pool) = (found.service, found.port, found.pool(like));
-    let policy = &service.policy;
-    let tried: &[SocketAddr] = match purpose {
-        Purpose::Retry(tried) | Purpose::Race(tried) => tried,
-        Purpose::Call => &[],
-    };
-    // A second attempt takes no turn: of two Backends, one of them dead, every next call would
-    // else meet the dead one first.
-    let turn = if tried.is_empty() { view.turn(pool) } else { pool.live.turn.load(Relaxed) };
-    let mut wait = None::<Duration>;
-    for range in pool.tiers(policy.locality) {
-        let tier = &pool.backends[range.clone()];
-        let start = balance::choose(policy.balance)(tier, turn);
-        for i in (start..tier.len()).chain(0..start) {
-            let backend = &tier[i];
-            if tried.contains(&backend.address) {
-                view.skipped(backend, "tried already", None);
-                continue;
-            }
-            match view.admit(backend, policy.breaker.as_ref(), purpose, now) {
-                Ok(pass) => {
-                    let purpose = match purpose {
-                        Purpose::Race(_) => Counted::Race,
-                        Purpose::Call | Purpose::Retry(_) => Counted::Call,
-                    };
-                    let backend = range.start + i;
-                    let (service, pool) = (service.clone(), pool.clone());
-                    let route = None; // said by whoever knows
-                    return Ok(Chosen { service, port, pool, backend, pass, purpose, route });
-                }
-                Err(away) => {
-                    view.skipped(backend, "its breaker rejects", Some(away));
-                    wait = Some(wait.map_or(away, |wait| wait.min(away)));
-                }
-            }
-        }
-    }
-    Err(nobody(pool, policy.locality, wait))
-}
-
-fn nobody(
-    pool: &Pool,
-    locality: edgemesh_proto::record::Locality,
-    wait: Option<Duration>,
-) -> Refusal {
-    use edgemesh_proto::record::Locality;
-    let local = || pool.backends.first().is_some_and(|b| b.tier == Tier::Node);
-    match wait {
-        Some(retry_after) => Refusal::Unhealthy { retry_after },
-        None if pool.backends.is_empty() => Refusal::NoBackend,
-        None if locality == Locality::OnlyNode && !local() => Refusal::NoLocalBackend,
-        None => Refusal::NoBackend,
-    }
 }

@@ -126,7 +126,12 @@ impl Flow {
                 connected = told.map_err(DialError::Connect).and(connected);
             }
             let error = match connected {
-                Ok(backend) => return Ok(backend),
+                Ok(backend) => {
+                    if let Some(hop) = &self.hop {
+                        hop.connected(now());
+                    }
+                    return Ok(backend);
+                }
                 Err(error) => error,
             };
             self.blame(&error);
@@ -155,7 +160,7 @@ impl Flow {
     /// Notes that the Backend answered, for connections that others carry.
     pub fn answered(&mut self) {
         if let Some(hop) = &mut self.hop {
-            hop.answered();
+            hop.answered(now());
         }
     }
 
@@ -187,7 +192,7 @@ impl Flow {
                     if let Some(hop) = hop.as_mut().filter(|hop| hop.is_probe())
                         && traffic.has_answered()
                     {
-                        hop.answered();
+                        hop.answered(now());
                     }
                     over
                 })

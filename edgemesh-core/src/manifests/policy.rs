@@ -1,14 +1,15 @@
 //! `edgemesh.io/v1alpha1 TrafficPolicy` as a Policy record: our own object, so no key is let pass unknown.
 
+pub(super) mod balance;
+
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use edgemesh_proto::record::{
-    BalancePolicy, BreakerPolicy, Locality, Policy, PolicyOrigin, RateLimit, RetryPolicy,
-};
+use edgemesh_proto::record::{BreakerPolicy, Policy, PolicyOrigin, RateLimit, RetryPolicy};
 
 use crate::manifests::field::{Fault, Field};
+use crate::manifests::policy::balance::LoadBalancer;
 use crate::manifests::{field, syntax};
 
 /// Most calls a second and most calls at once that a limit may name.
@@ -22,11 +23,6 @@ const MAX_ATTEMPTS: u32 = 10;
 /// Policy that does less than it says is worse than none.
 const LATER: &[(&str, &str)] = &[
     ("allow", "callers cannot be restricted by this version, every caller would be let in"),
-    (
-        "consistentHash",
-        "this version cannot balance by hash; use roundRobin, random or leastRequest",
-    ),
-    ("peakEwma", "this version cannot balance by latency; use leastRequest"),
     ("by", CALLER),
     ("byCaller", CALLER),
     ("perCaller", CALLER),
@@ -43,7 +39,8 @@ pub(super) fn read(top: &Field<'_>, created: i64) -> Result<Policy, Fault> {
         &spec,
         &["targetRef", "loadBalancer", "rateLimit", "circuitBreaker", "timeouts", "retries"],
     )?;
-    let (balance, locality) = spec.maybe("loadBalancer", balance)?.unwrap_or_default();
+    let LoadBalancer { balance, hash_key, locality } =
+        spec.maybe("loadBalancer", balance::read)?.unwrap_or_default();
     let [client_limit, server_limit] = spec.maybe("rateLimit", limits)?.unwrap_or_default();
     let [connect_timeout, request_timeout] = spec.maybe("timeouts", timeouts)?.unwrap_or_default();
     Ok(Policy {
@@ -51,6 +48,7 @@ pub(super) fn read(top: &Field<'_>, created: i64) -> Result<Policy, Fault> {
         origin: PolicyOrigin::TrafficPolicy,
         created,
         balance,
+        hash_key,
         locality,
         client_limit,
         server_limit,
@@ -103,23 +101,6 @@ fn target(field: &Field<'_>) -> Result<Box<str>, Fault> {
         return Err(kind.wrong("`Service`, which is all that a TrafficPolicy applies to"));
     }
     syntax::label(&field.need("name")?)
-}
-
-fn balance(field: &Field<'_>) -> Result<(BalancePolicy, Locality), Fault> {
-    const POLICIES: &[(&str, BalancePolicy)] = &[
-        ("roundRobin", BalancePolicy::RoundRobin),
-        ("random", BalancePolicy::Random),
-        ("leastRequest", BalancePolicy::LeastRequest),
-    ];
-    const LOCALITIES: &[(&str, Locality)] = &[
-        ("none", Locality::None),
-        ("preferNode", Locality::PreferNode),
-        ("onlyNode", Locality::OnlyNode),
-    ];
-    known(field, &["policy", "locality"])?;
-    let policy = field.maybe("policy", |field| word(field, POLICIES))?.unwrap_or_default();
-    let locality = field.maybe("locality", |field| word(field, LOCALITIES))?.unwrap_or_default();
-    Ok((policy, locality))
 }
 
 /// The client's limit and the server's.

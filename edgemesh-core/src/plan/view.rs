@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use edgemesh_proto::record::{BreakerPolicy, ServiceName};
+use edgemesh_proto::record::{BreakerPolicy, HashKey, Locality, PolicyOrigin, ServiceName};
 
 use crate::balance;
 use crate::breaker::{Pass, Stance};
 use crate::limit::Limiter;
+use crate::plan::pick::Session;
 use crate::plan::{Arrival, Chosen, Destination, Purpose, Target, Via};
 use crate::refusal::Refusal;
 use crate::snapshot::{Backend, Pool, Rule, Service, Source};
@@ -17,6 +18,13 @@ pub(super) trait View {
     fn resolved(&mut self, destination: &Destination<'_>, service: &Service, port: usize);
     fn take(&mut self, side: &'static str, limiter: &Limiter, now: Instant)
     -> Result<(), Duration>;
+    fn tiers(&mut self, pool: &Pool, locality: Locality);
+    /// Whether the caller has a `session`, and with which Backend, if that is there.
+    fn session(&mut self, session: &Session<'_>, known: bool, backend: Option<usize>);
+    fn remember(&mut self, session: &Session<'_>, backend: usize, now: Instant);
+    /// Sessions are kept, but nobody knows who calls.
+    fn anonymous(&mut self);
+    fn key(&mut self, by: &HashKey, key: Option<u64>);
     fn turn(&mut self, pool: &Pool) -> u64;
     fn rule_turn(&mut self, rule: &Rule) -> u64;
     /// Says why; only where somebody reads it.
@@ -40,6 +48,21 @@ impl View for Commit {
     fn take(&mut self, _: &'static str, limiter: &Limiter, now: Instant) -> Result<(), Duration> {
         limiter.take(now)
     }
+
+    fn tiers(&mut self, _: &Pool, _: Locality) {}
+
+    fn session(&mut self, _: &Session<'_>, _: bool, _: Option<usize>) {}
+
+    fn remember(&mut self, session: &Session<'_>, backend: usize, now: Instant) {
+        let Session { pool, caller, timeout } = *session;
+        if let Some(tag) = pool.tag(backend) {
+            pool.live.remember(caller, tag, timeout, now);
+        }
+    }
+
+    fn anonymous(&mut self) {}
+
+    fn key(&mut self, _: &HashKey, _: Option<u64>) {}
 
     fn turn(&mut self, pool: &Pool) -> u64 {
         pool.live.turn.fetch_add(1, Relaxed)
@@ -79,7 +102,8 @@ fn ordinary(stance: Stance) -> Result<Pass, Duration> {
 /// One step of an explained decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What was looked at: `resolve`, `policy`, `route`, `weights`, `limit`, `skip`, `pick`, `via`.
+    /// What was looked at: `resolve`, `policy`, `route`, `weights`, `limit`, `tier`, `session`,
+    /// `key`, `skip`, `pick`, `via`.
     pub what: &'static str,
     /// What it said.
     pub why: String,
@@ -102,6 +126,8 @@ pub(super) struct Look {
     steps: Vec<Step>,
     service: Option<ServiceName>,
     captured_address: bool,
+    /// The Backend that a session asks for.
+    by_session: Option<usize>,
 }
 
 impl Look {
@@ -117,12 +143,20 @@ impl Look {
             } else {
                 ""
             };
-            let policy = balance::name(chosen.service.policy.balance);
+            let policy = match self.by_session == Some(chosen.backend) {
+                true => "session",
+                false => balance::name(chosen.service.policy.balance),
+            };
             let of = chosen.pool.backends.len();
             let tier = backend.tier.name();
+            let weight = match backend.weight {
+                1 => String::new(),
+                weight => format!(", weight {weight}"),
+            };
+            let address = backend.address;
             self.step(
                 "pick",
-                format!("{} by {policy} from tier {tier}, {of} in all{probe}", backend.address),
+                format!("{address} by {policy} from tier {tier}, {of} in all{weight}{probe}"),
             );
             let via = Via::to(backend);
             let how = match via {
@@ -162,7 +196,13 @@ impl View for Look {
         };
         self.step("backends", format!("from {from}"));
         let policy = match &service.policy.name {
-            Some(name) => format!("TrafficPolicy {}/{name}", service.name.namespace),
+            Some(name) => {
+                let kind = match service.policy.origin {
+                    PolicyOrigin::TrafficPolicy => "TrafficPolicy",
+                    PolicyOrigin::DestinationRule => "DestinationRule",
+                };
+                format!("{kind} {}/{name}", service.name.namespace)
+            }
             None => "defaults: no TrafficPolicy names this Service".into(),
         };
         self.step("policy", policy);
@@ -186,6 +226,57 @@ impl View for Look {
             format!("{side} side, {} a second, bursts of {}: {says}", limit.qps, limit.burst),
         );
         looked
+    }
+
+    fn tiers(&mut self, pool: &Pool, locality: Locality) {
+        let ([node, zone, anywhere], idle) = pool.counts();
+        let order = match locality {
+            Locality::None => format!("none: {} alike, wherever they are", node + zone + anywhere),
+            Locality::PreferNode => {
+                format!("preferNode: {node} on this node, {zone} in its zone, {anywhere} elsewhere")
+            }
+            Locality::OnlyNode => {
+                format!("onlyNode: {node} on this node, {} not asked", zone + anywhere)
+            }
+        };
+        let idle = match idle {
+            0 => String::new(),
+            idle => format!("; {idle} of weight 0, for when nobody else is left"),
+        };
+        self.step("tier", order + &idle);
+    }
+
+    fn session(&mut self, session: &Session<'_>, known: bool, backend: Option<usize>) {
+        let Session { pool, caller, timeout } = *session;
+        self.by_session = backend;
+        let with = match (known, backend) {
+            (false, _) => "none yet, the policy chooses".into(),
+            (true, None) => "its backend is gone, the policy chooses".into(),
+            (true, Some(backend)) => format!("with {}", pool.backends[backend].address),
+        };
+        self.step("session", format!("of {caller}, {} s: {with}", timeout.as_secs()));
+    }
+
+    fn remember(&mut self, _: &Session<'_>, _: usize, _: Instant) {}
+
+    fn anonymous(&mut self) {
+        self.step("session", "none: nobody in particular calls".into());
+    }
+
+    fn key(&mut self, by: &HashKey, key: Option<u64>) {
+        let (what, name): (_, &str) = match by {
+            HashKey::SourceIp => ("the caller's address", ""),
+            HashKey::Header(name) => ("header ", name),
+            HashKey::Cookie(name) => ("cookie ", name),
+            HashKey::Query(name) => ("query parameter ", name),
+        };
+        self.step(
+            "key",
+            match key {
+                Some(hash) => format!("{what}{name}, hash {hash:016x}"),
+                None => format!("{what}{name} is not known of this call: chosen by chance"),
+            },
+        );
     }
 
     fn turn(&mut self, pool: &Pool) -> u64 {

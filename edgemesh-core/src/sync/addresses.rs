@@ -297,6 +297,7 @@ mod tests {
             node: None,
             zone: None,
             workload: None,
+            weight: None,
         };
         let backends = hostnames.iter().map(backend).collect();
         let slice = Slice { service: "a".into(), ports: Vec::new(), backends };

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use edgemesh_core::snapshot::Host;
 use edgemesh_proto::record::{
-    Backend, BalancePolicy, Body, BreakerPolicy, Kind, Locality, NamedPort, Node, NodeName, Policy,
-    PolicyOrigin, RateLimit, Record, Service, ServiceName, ServicePort, Slice, SlicePort,
-    TargetPort, Transport, Workload,
+    Backend, BalancePolicy, Body, BreakerPolicy, HashKey, Kind, Locality, NamedPort, Node,
+    NodeName, Policy, PolicyOrigin, RateLimit, Record, Route, RouteBackend, RouteEdits, RouteMatch,
+    RouteParent, RoutePath, RouteRule, RouteTarget, Service, ServiceName, ServicePort, Slice,
+    SlicePort, TargetPort, Transport, Workload,
 };
 
 /// The words after a line's verb, taken one by one.
@@ -64,6 +65,7 @@ pub(crate) fn record(verb: &str, mut words: Words<'_>) -> Read<Record> {
         "slice" => Body::Slice(slice(&mut words)?),
         "workload" => Body::Workload(workload(&mut words)?),
         "policy" => Body::Policy(policy(&mut words)?),
+        "route" => Body::Route(route(&mut words)?),
         _ => return Err(format!("no such line: {verb}")),
     };
     words.end()?;
@@ -92,6 +94,11 @@ pub(crate) fn host(word: &str) -> Read<Host> {
     Ok(Host { name: name.into(), addresses: addresses(at)? })
 }
 
+/// One address.
+pub(crate) fn address(word: &str) -> Read<IpAddr> {
+    parse(word)
+}
+
 /// `100ms` or `2s`.
 pub(crate) fn time(word: &str) -> Read<Duration> {
     match word.strip_suffix("ms") {
@@ -112,6 +119,7 @@ fn service(words: &mut Words<'_>) -> Read<Service> {
         publish_not_ready: words.flag("publishNotReady"),
         external_name: words.option("externalName").map(Into::into),
         proxy_protocol: words.flag("proxyProtocol"),
+        affinity: words.option("affinity").map(time).transpose()?,
         ..Service::default()
     })
 }
@@ -144,6 +152,8 @@ fn slice(words: &mut Words<'_>) -> Read<Slice> {
 
 fn backend(word: &str) -> Read<Backend> {
     let (word, state) = word.split_once('!').unwrap_or((word, "ready"));
+    let (word, weight) = split_off(word, '*');
+    let (word, workload) = split_off(word, '=');
     let (ready, serving, terminating) = match state {
         "ready" => (true, true, false),
         "notReady" => (false, false, false),
@@ -162,7 +172,8 @@ fn backend(word: &str) -> Read<Backend> {
         hostname: hostname.map(Into::into),
         node: node.map(|node| NodeName(node.into())),
         zone: zone.map(Into::into),
-        workload: None,
+        workload: workload.map(Into::into),
+        weight: weight.map(parse).transpose()?,
     })
 }
 
@@ -189,7 +200,16 @@ fn policy(words: &mut Words<'_>) -> Read<Policy> {
         None | Some("roundRobin") => BalancePolicy::RoundRobin,
         Some("random") => BalancePolicy::Random,
         Some("leastRequest") => BalancePolicy::LeastRequest,
+        Some("peakEwma") => BalancePolicy::PeakEwma,
+        Some("consistentHash") => BalancePolicy::ConsistentHash,
         Some(other) => return Err(format!("balance={other}")),
+    };
+    policy.hash_key = match words.option("by").map(|by| by.split_once(':').unwrap_or((by, ""))) {
+        None | Some(("sourceIp", "")) => HashKey::SourceIp,
+        Some(("header", name)) => HashKey::Header(name.into()),
+        Some(("cookie", name)) => HashKey::Cookie(name.into()),
+        Some(("query", name)) => HashKey::Query(name.into()),
+        Some((other, _)) => return Err(format!("by={other}")),
     };
     policy.locality = match words.option("locality") {
         None | Some("preferNode") => Locality::PreferNode,
@@ -207,6 +227,28 @@ fn policy(words: &mut Words<'_>) -> Read<Policy> {
     policy.server_limit = words.option("server").map(limit).transpose()?;
     policy.breaker = words.option("breaker").map(breaker).transpose()?;
     Ok(policy)
+}
+
+/// One rule for every request, or for those of `path=`.
+fn route(words: &mut Words<'_>) -> Read<Route> {
+    let parent = name(words.option("for").ok_or("for=NS/SERVICE is missing")?)?;
+    let target = name(words.option("to").ok_or("to=NS/SERVICE is missing")?)?;
+    let path = words.option("path").map(|path| RoutePath::Prefix(path.into()));
+    let ServiceName { namespace, name: service } = parent;
+    let parent = RouteParent { namespace, service, port: None, section: "".into() };
+    let ServiceName { namespace, name: service } = target;
+    let target = Ok(RouteTarget { namespace, service, port: parse("80")? });
+    let backend = RouteBackend { target, weight: 1, edits: RouteEdits::default() };
+    let matched = RouteMatch { path: path.unwrap_or_default(), ..RouteMatch::default() };
+    Ok(Route {
+        created: words.option("created").map_or(Ok(0), parse)?,
+        parents: vec![parent],
+        rules: vec![RouteRule {
+            matches: vec![matched],
+            backends: vec![backend],
+            ..RouteRule::default()
+        }],
+    })
 }
 
 fn limit(word: &str) -> Read<RateLimit> {

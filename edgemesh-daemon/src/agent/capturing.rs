@@ -1,17 +1,25 @@
 //! Capture beside a running agent: its blocking calls on threads of their own, its state for
 //! `status`.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use edgemesh_core::config::Include;
+use edgemesh_core::io::now;
 use edgemesh_core::snapshot::Snapshot;
 use ipnet::IpNet;
 
 use crate::agent::outside::{Bounds, Counts, Outside};
 use crate::api;
 use crate::capture::node_ports::listening;
-use crate::capture::{Capture, CaptureError, DnsCapture, Input, auto_include, covers};
+use crate::capture::{CHECK_EVERY, Capture, CaptureError, DnsCapture, Input, auto_include, covers};
 use crate::config::AgentConfig;
+
+/// Repairs that `status` remembers.
+const REPAIRS: usize = 8;
+/// How long it does.
+const REMEMBER: Duration = Duration::from_secs(600);
 
 /// What is to be captured, and which Services that leaves out.
 #[derive(Clone, Debug)]
@@ -30,6 +38,8 @@ pub(super) struct Capturing {
     trouble: Option<String>,
     /// NodePorts that programs listen on too.
     conflicts: Vec<String>,
+    /// What was put back, and when.
+    repairs: VecDeque<(Instant, String)>,
 }
 
 impl Wanted {
@@ -94,7 +104,13 @@ fn not_captured(snapshot: &Snapshot, include: &[IpNet]) -> Vec<api::Outside> {
 
 impl Capturing {
     pub(super) const fn off() -> Self {
-        Self { capture: None, wanted: None, trouble: None, conflicts: Vec::new() }
+        Self {
+            capture: None,
+            wanted: None,
+            trouble: None,
+            conflicts: Vec::new(),
+            repairs: VecDeque::new(),
+        }
     }
 
     /// Makes device and addresses; captures nothing yet.
@@ -104,8 +120,7 @@ impl Capturing {
         for note in &capture.report().notes {
             tracing::warn!("{note}");
         }
-        let conflicts = Vec::new();
-        Ok(Self { capture: Some(capture), wanted: Some(wanted), trouble: None, conflicts })
+        Ok(Self { capture: Some(capture), wanted: Some(wanted), ..Self::off() })
     }
 
     pub(super) const fn is_on(&self) -> bool {
@@ -171,18 +186,22 @@ impl Capturing {
         self.trouble.is_none()
     }
 
-    /// Heals what others removed.
-    pub(super) async fn check(&mut self) {
-        let checked = self
-            .with(|capture| {
-                let healed = capture.check(edgemesh_core::io::now())?;
-                for healed in healed {
-                    tracing::warn!(?healed, "capture was changed by others, and is put back");
-                }
-                Ok(())
-            })
-            .await;
-        self.note(checked.err());
+    /// Heals what others removed. Gives the time until it is to be looked at again.
+    pub(super) async fn check(&mut self) -> Duration {
+        let checked = self.with(|capture| {
+            let mut repairs = Vec::new();
+            // What was put back is told also when something else could not be.
+            let error = capture.check(now(), &mut repairs).err();
+            Ok((repairs, error))
+        });
+        let (repairs, error) = checked.await.unwrap_or_else(|error| (Vec::new(), Some(error)));
+        for repair in repairs {
+            tracing::warn!("capture was changed by others: {repair}");
+            self.repairs.truncate(REPAIRS - 1);
+            self.repairs.push_front((now(), repair.to_string()));
+        }
+        self.note(error);
+        self.capture.as_ref().map_or(CHECK_EVERY, |capture| capture.check_after(now()))
     }
 
     pub(super) async fn stop_new(&mut self) {
@@ -211,23 +230,26 @@ impl Capturing {
             None => api::CaptureState::Installed,
             Some(_) => api::CaptureState::Failed,
         };
+        let rivals = capture.rivals(now()).map(ToString::to_string);
+        let own = wanted.notes.iter().chain(&self.conflicts);
+        let notes = report.notes.iter().chain(own).chain(&self.trouble).cloned();
         api::Capture {
             state,
             backend: report.backend.clone(),
             device: format!("edgemesh0 ({:?})", report.device).to_lowercase(),
             include: wanted.input.include.iter().map(IpNet::to_string).collect(),
             outside: wanted.outside.clone(),
-            notes: report
-                .notes
-                .iter()
-                .chain(&wanted.notes)
-                .chain(&self.conflicts)
-                .chain(&self.trouble)
-                .cloned()
-                .collect(),
+            notes: notes.chain(rivals).chain(self.repaired()).collect(),
             udp_ports: wanted.udp.ports,
             udp_elsewhere: wanted.udp.elsewhere,
         }
+    }
+
+    fn repaired(&self) -> impl Iterator<Item = String> {
+        self.repairs.iter().filter_map(|(at, what)| {
+            let ago = now().saturating_duration_since(*at);
+            (ago < REMEMBER).then(|| format!("{} s ago: {what}", ago.as_secs()))
+        })
     }
 
     fn note(&mut self, error: Option<CaptureError>) {
@@ -237,11 +259,11 @@ impl Capturing {
         self.trouble = error.map(|error| error.to_string());
     }
 
-    async fn with(
+    async fn with<T: Default + Send + 'static>(
         &mut self,
-        act: impl FnOnce(&mut Capture) -> Result<(), CaptureError> + Send + 'static,
-    ) -> Result<(), CaptureError> {
-        let Some(mut capture) = self.capture.take() else { return Ok(()) };
+        act: impl FnOnce(&mut Capture) -> Result<T, CaptureError> + Send + 'static,
+    ) -> Result<T, CaptureError> {
+        let Some(mut capture) = self.capture.take() else { return Ok(T::default()) };
         let (capture, done) = blocking(move || {
             let done = act(&mut capture);
             (capture, done)

@@ -139,9 +139,9 @@ fn udp(service: &Service, port: &Port, bounds: Bounds<'_>, all: &mut Vec<UdpPort
 fn nearest(service: &Service, port: &Port, host: Option<usize>, v4: bool) -> Vec<SocketAddr> {
     let pools = host.map_or(&port.pools, |host| &port.hosts[host]);
     let pool = &pools[usize::from(!v4)];
-    let Some(tier) = pool.tiers(service.policy.locality).next() else { return Vec::new() };
+    let Some(tier) = pool.groups(service.policy.locality).next() else { return Vec::new() };
     let like: IpAddr = if v4 { [0; 4].into() } else { [0u16; 8].into() };
-    let addresses = pool.backends[tier].iter().map(|backend| backend.address);
+    let addresses = tier.backends.iter().map(|backend| backend.address);
     addresses.filter(|backend| same_family(like, backend)).collect()
 }
 

@@ -20,7 +20,10 @@ mod world;
 
 mod accounts;
 mod bad;
+mod balance;
+mod doctor;
 mod explain;
+mod heal;
 mod hosts;
 mod http;
 mod life;
@@ -30,6 +33,7 @@ mod names;
 mod outside;
 mod protocols;
 mod readme;
+mod remove;
 mod renew;
 mod repeats;
 mod routes;

@@ -140,6 +140,7 @@ fn backend(address: &str) -> Backend {
         node: None,
         zone: None,
         workload: None,
+        weight: None,
     }
 }
 
