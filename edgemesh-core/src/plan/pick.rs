@@ -57,15 +57,9 @@ pub(super) fn pick<V: View>(
         Purpose::Race(_) => Counted::Race,
         Purpose::Call | Purpose::Retry(_) => Counted::Call,
     };
-    Ok(Chosen {
-        service: service.clone(),
-        port,
-        pool: pool.clone(),
-        backend,
-        pass,
-        purpose,
-        route: None,
-    })
+    let (service, pool) = (service.clone(), pool.clone());
+    let route = None; // said by whoever knows
+    Ok(Chosen { service, port, pool, backend, pass, purpose, route })
 }
 
 /// Session affinity of one call.

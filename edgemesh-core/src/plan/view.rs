@@ -102,8 +102,8 @@ fn ordinary(stance: Stance) -> Result<Pass, Duration> {
 /// One step of an explained decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What was looked at: `resolve`, `policy`, `route`, `weights`, `limit`, `tier`, `session`,
-    /// `key`, `skip`, `pick`, `via`.
+    /// What was looked at: `resolve`, `policy`, `route`, `weights`, `limit`, `tier`, `session`, `key`,
+    /// `skip`, `pick`, `via`.
     pub what: &'static str,
     /// What it said.
     pub why: String,

@@ -200,18 +200,7 @@ impl State {
                 reason: policy.conflicted?,
             })
         });
-        let unrouted = views::routes(snapshot).into_iter().flat_map(|route| {
-            let object = format!("HTTPRoute {}/{}", route.namespace, route.name);
-            route.conditions.into_iter().map(move |reason| api::Remark {
-                severity: api::Severity::Warning,
-                file: String::new(),
-                line: 0,
-                object: object.clone(),
-                field: String::new(),
-                reason,
-            })
-        });
-        trouble.chain(said).chain(overruled).chain(unrouted).collect()
+        trouble.chain(said).chain(overruled).chain(views::unrouted(snapshot)).collect()
     }
 }
 

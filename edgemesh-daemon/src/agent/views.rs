@@ -18,7 +18,7 @@ use edgemesh_proto::record::{Locality, PolicyOrigin, RateLimit, Transport};
 use crate::agent::registering;
 use crate::api;
 
-pub(super) use routes::routes;
+pub(super) use routes::{routes, unrouted};
 
 /// Every Service.
 pub(super) fn services(snapshot: &Snapshot, now: Instant) -> Vec<api::ServiceView> {

@@ -14,6 +14,7 @@ mod common {
 
 mod agent;
 mod backend;
+mod h2peer;
 mod raw;
 mod servers;
 mod world;
@@ -26,6 +27,12 @@ mod explain;
 mod exposing;
 mod heal;
 mod http;
+mod http_bulk;
+mod http_counts;
+mod http_deadlines;
+mod http_hygiene;
+mod http_replay;
+mod http_versions;
 mod life;
 mod limits;
 mod log;
