@@ -1,6 +1,12 @@
 //! Live state of Services and Backends: what calls leave behind and Snapshot swaps must not lose.
 
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
+
+use edgemesh_proto::record::ConnectionCaps;
+use parking_lot::Mutex;
 
 use crate::breaker::Breaker;
 
@@ -15,6 +21,8 @@ pub struct BackendLive {
     pub requests: AtomicU64,
     /// Calls of those that failed by the Backend's fault.
     pub failures: AtomicU64,
+    /// Its health check says that it does not answer.
+    pub ill: AtomicBool,
     /// Dials that wait for a server to speak first, while their client is silent too.
     raced: AtomicU32,
 }
@@ -24,6 +32,10 @@ pub struct BackendLive {
 pub struct PoolLive {
     /// Grows with every pick; policies derive their choice from it.
     pub turn: AtomicU64,
+    /// Held while a Backend is ejected: two failures at once must not exceed the share.
+    pub ejecting: Mutex<()>,
+    /// Backends in the Snapshot in force; calls that began before may know others.
+    pub size: AtomicUsize,
 }
 
 /// Live state of one Service.
@@ -31,6 +43,8 @@ pub struct PoolLive {
 pub struct ServiceLive {
     /// Hundredths of a retry that may be spent; see [`ServiceLive::may_retry`].
     budget: AtomicI32,
+    /// Connections of bytes and HTTP requests under way, where a Policy caps them.
+    under_way: [AtomicU32; 2],
 }
 
 /// Live state of one Service port.
@@ -55,7 +69,7 @@ const RETRY: i32 = 100;
 
 impl Default for ServiceLive {
     fn default() -> Self {
-        Self { budget: AtomicI32::new(FRESH_BUDGET) }
+        Self { budget: AtomicI32::new(FRESH_BUDGET), under_way: Default::default() }
     }
 }
 
@@ -71,6 +85,50 @@ impl ServiceLive {
     /// Pays for one retry, if the budget has it.
     pub fn may_retry(&self) -> bool {
         self.budget.fetch_update(Relaxed, Relaxed, |b| (b >= RETRY).then(|| b - RETRY)).is_ok()
+    }
+}
+
+/// What a cap counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capped {
+    /// Connections of bytes.
+    Connection,
+    /// HTTP requests.
+    Request,
+}
+
+impl Capped {
+    /// The cap on it.
+    pub fn most(self, caps: &ConnectionCaps) -> Option<u32> {
+        match self {
+            Self::Connection => caps.max,
+            Self::Request => caps.max_requests,
+        }
+        .map(std::num::NonZeroU32::get)
+    }
+}
+
+/// A place below a cap; given back on drop.
+#[derive(Debug)]
+pub struct CappedPlace(Arc<ServiceLive>, Capped);
+
+impl ServiceLive {
+    /// Takes a place, if fewer than `most` are taken.
+    pub fn place(self: &Arc<Self>, what: Capped, most: u32) -> Option<CappedPlace> {
+        let taken = &self.under_way[what as usize];
+        taken.fetch_update(Relaxed, Relaxed, |n| (n < most).then(|| n + 1)).ok()?;
+        Some(CappedPlace(self.clone(), what))
+    }
+
+    /// Places that are taken.
+    pub fn places(&self, what: Capped) -> u32 {
+        self.under_way[what as usize].load(Relaxed)
+    }
+}
+
+impl Drop for CappedPlace {
+    fn drop(&mut self) {
+        self.0.under_way[self.1 as usize].fetch_sub(1, Relaxed);
     }
 }
 
@@ -138,6 +196,20 @@ mod tests {
         places.pop();
         let last = live.race();
         assert!(last.is_some() && live.race().is_none());
+    }
+
+    #[test]
+    fn places_below_a_cap_come_back() {
+        let live = Arc::<ServiceLive>::default();
+        let place = |what| live.place(what, 2);
+        let first = place(Capped::Connection);
+        let second = place(Capped::Connection);
+        assert!(first.is_some() && second.is_some() && place(Capped::Connection).is_none());
+        assert!(place(Capped::Request).is_some(), "each is counted for itself");
+        drop(first);
+        assert!(place(Capped::Connection).is_some());
+        drop(second);
+        assert_eq!([live.places(Capped::Connection), live.places(Capped::Request)], [0, 0]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the same code on a view that changes nothing.
 
 mod hop;
+mod limits;
 mod view;
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,12 +16,13 @@ use std::time::{Duration, Instant};
 use edgemesh_proto::record::Transport;
 use http::{HeaderMap, Method, Request, Uri};
 
+use crate::backends::CappedPlace;
 use crate::balance;
 use crate::refusal::Refusal;
 use crate::snapshot::{Found, Pool, Service, Snapshot, Tier, split_name};
 
 pub use hop::{Hop, Outcome, Via};
-use view::{Commit, Look, View};
+use view::{Away, Commit, Look, View};
 pub use view::{Explanation, Step};
 
 /// Where a client wants to go.
@@ -113,10 +115,17 @@ pub fn plan(
     Ok(Hop::begin(chosen, now))
 }
 
-/// Takes the tokens of a raced dial that became a connection, which from now on counts as a call.
-pub fn confirm(hop: &mut Hop, now: Instant) -> Result<(), Refusal> {
-    limits(hop.service(), Purpose::Call, now, &mut Commit)?;
-    hop.became_a_call();
+/// Takes the tokens of a raced dial of `caller` that became a connection, which from now on
+/// counts as a call.
+pub fn confirm(
+    snapshot: &Snapshot,
+    hop: &mut Hop,
+    caller: Option<IpAddr>,
+    now: Instant,
+) -> Result<(), Refusal> {
+    let who = (&*snapshot.callers, caller);
+    let place = limits::confirmed(hop.service(), who, now, &mut Commit)?;
+    hop.became_a_call(place);
     Ok(())
 }
 
@@ -176,7 +185,7 @@ fn only_port(service: &Service) -> Option<usize> {
 }
 
 /// What was decided, before anything is counted in flight.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Chosen {
     service: Arc<Service>,
     port: usize,
@@ -184,6 +193,8 @@ struct Chosen {
     backend: usize,
     pass: crate::breaker::Pass,
     purpose: Counted,
+    /// Held while the call is under way, where a Policy caps them.
+    place: Option<CappedPlace>,
 }
 
 /// How a hop counts in the Backend's breaker.
@@ -201,35 +212,13 @@ fn decide<V: View>(
 ) -> Result<Chosen, Refusal> {
     let Found { service, port } = resolve(snapshot, destination.to)?;
     view.resolved(destination, service, port);
-    limits(service, destination.purpose, now, view)?;
+    let place = limits::admit(snapshot, service, destination, now, view)?;
     let like = match destination.to {
         Target::Address(address) => Some(address.ip().to_canonical()),
         Target::Name { .. } => None,
     };
-    pick(service, port, like, destination.purpose, now, view)
-}
-
-/// Limit first, then pick: a refused call cannot use up a breaker's probe.
-fn limits<V: View>(
-    service: &Service,
-    purpose: Purpose<'_>,
-    now: Instant,
-    view: &mut V,
-) -> Result<(), Refusal> {
-    let limited = |retry_after| Refusal::RateLimited { retry_after };
-    let (client, server) = match purpose {
-        Purpose::Call => (&service.policy.client, &service.policy.server),
-        Purpose::Retry(_) => (&None, &service.policy.server),
-        Purpose::Race(_) => return Ok(()),
-    };
-    if let Some(limiter) = client {
-        view.take("client", limiter, now).map_err(limited)?;
-    }
-    // Every Backend is this agent's to guard: it runs on this node, or on one without an agent.
-    if let Some(limiter) = server {
-        view.take("server", limiter, now).map_err(limited)?;
-    }
-    Ok(())
+    let chosen = pick(service, port, like, destination.purpose, now, view)?;
+    Ok(Chosen { place, ..chosen })
 }
 
 fn pick<V: View>(
@@ -259,7 +248,7 @@ fn pick<V: View>(
                 view.skipped(backend, "tried already", None);
                 continue;
             }
-            match view.admit(backend, policy.breaker.as_ref(), purpose, now) {
+            match view.admit(pool, backend, policy.breaker.as_ref(), purpose, now) {
                 Ok(pass) => {
                     let purpose = match purpose {
                         Purpose::Race(_) => Counted::Race,
@@ -267,10 +256,10 @@ fn pick<V: View>(
                     };
                     let backend = range.start + i;
                     let (service, pool) = (service.clone(), pool.clone());
-                    return Ok(Chosen { service, port, pool, backend, pass, purpose });
+                    return Ok(Chosen { service, port, pool, backend, pass, purpose, place: None });
                 }
-                Err(away) => {
-                    view.skipped(backend, "its breaker rejects", Some(away));
+                Err(Away { why, wait: away }) => {
+                    view.skipped(backend, why, Some(away));
                     wait = Some(wait.map_or(away, |wait| wait.min(away)));
                 }
             }

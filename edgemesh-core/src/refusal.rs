@@ -47,9 +47,13 @@ pub enum Refusal {
     BackendProtocol,
     /// The client's bytes are not the protocol they began as, or break its limits.
     BadRequest,
+    /// The Service's `allow` list does not name the caller.
+    NotAllowed,
+    /// Nothing was said on a connection of bytes for as long as its Policy allows.
+    IdleTimeout,
     /// The connection would have come back to the mesh itself.
     Loop,
-    /// More connections than the mesh has room for.
+    /// More connections than the mesh has room for, or than the Policy lets be under way.
     Overloaded,
     /// The process is shutting down.
     Draining,
@@ -72,7 +76,7 @@ pub struct Row {
 
 impl Refusal {
     /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 15] = [
+    pub const LABELS: [&'static str; 17] = [
         "noService",
         "noPort",
         "noBackend",
@@ -88,6 +92,8 @@ impl Refusal {
         "loop",
         "overloaded",
         "draining",
+        "notAllowed",
+        "idleTimeout",
     ];
 
     /// Index into per-reason tables.
@@ -108,6 +114,8 @@ impl Refusal {
             Self::Loop => 12,
             Self::Overloaded => 13,
             Self::Draining => 14,
+            Self::NotAllowed => 15,
+            Self::IdleTimeout => 16,
         }
     }
 
@@ -155,7 +163,13 @@ impl Refusal {
             Self::Loop => {
                 row(508, 9, "loop", Client, "the connection would come back to the mesh itself")
             }
-            Self::Overloaded => row(503, 8, "overloaded", Mesh, "the mesh has no room for more"),
+            Self::Overloaded => row(503, 8, "overloaded", Mesh, "there is no room for more calls"),
+            Self::NotAllowed => {
+                row(403, 7, "notAllowed", Client, "this caller is not on the allow list")
+            }
+            Self::IdleTimeout => {
+                row(408, 4, "idleTimeout", Client, "nothing was said for too long")
+            }
             Self::Draining => row(503, 14, "draining", Mesh, "the mesh is shutting down"),
         }
     }
@@ -178,7 +192,9 @@ impl Refusal {
             | Self::BadRequest
             | Self::Loop
             | Self::Overloaded
-            | Self::Draining => None,
+            | Self::Draining
+            | Self::NotAllowed
+            | Self::IdleTimeout => None,
         }
     }
 }
@@ -212,6 +228,8 @@ mod tests {
             Refusal::Loop,
             Refusal::Overloaded,
             Refusal::Draining,
+            Refusal::NotAllowed,
+            Refusal::IdleTimeout,
         ];
         assert_eq!(all.map(|r| r.row().label), Refusal::LABELS);
         for (i, refusal) in all.into_iter().enumerate() {

@@ -4,6 +4,7 @@
 //! is shared with the one before, live state always is.
 
 mod builder;
+mod callers;
 mod describe;
 mod index;
 mod pool;
@@ -14,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_proto::record::{
-    BalancePolicy, BreakerPolicy, Locality, Node, RetryPolicy, ServiceName, Transport,
+    AllowedCaller, BalancePolicy, BreakerPolicy, ConnectionCaps, HealthCheck, Locality, Node,
+    RetryPolicy, ServiceName, Transport,
 };
 
 use crate::backends::{PortLive, ServiceLive};
@@ -23,6 +25,7 @@ use crate::snapshot::index::Index;
 use crate::sniff::Declared;
 
 pub use builder::{Builder, Change, ListedPolicy};
+pub use callers::{Callers, Who};
 pub use pool::{Backend, Pool, Tier};
 
 /// Index over one revision.
@@ -36,6 +39,8 @@ pub struct Snapshot {
     pub policies: Arc<[ListedPolicy]>,
     /// The Node records, for whoever lists them.
     pub nodes: Arc<BTreeMap<Box<str>, Node>>,
+    /// Who is behind an address.
+    pub callers: Arc<Callers>,
     index: Arc<Index>,
     /// By slot, sorted by name.
     services: Vec<Arc<Service>>,
@@ -110,6 +115,14 @@ pub struct Active {
     pub request_timeout: Option<Duration>,
     /// What is tried again.
     pub retries: RetryPolicy,
+    /// Who may call; `None` = everyone.
+    pub allow: Option<Box<[AllowedCaller]>>,
+    /// How much may be under way at once.
+    pub connections: Option<ConnectionCaps>,
+    /// A connection of bytes on which nothing is said for so long is closed.
+    pub idle_timeout: Option<Duration>,
+    /// How Backends are asked whether they are well.
+    pub health_check: Option<HealthCheck>,
 }
 
 /// A Service port that an address or a name stands for.

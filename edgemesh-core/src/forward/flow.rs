@@ -81,7 +81,8 @@ impl Flow {
     /// Takes over a dial that was made while nobody had spoken.
     pub fn adopt(&mut self, mut hop: Hop) -> Result<(), Refusal> {
         self.attempts = self.attempts.max(1);
-        let confirmed = confirm(&mut hop, now());
+        let caller = Some(self.client.ip().to_canonical());
+        let confirmed = confirm(&self.shared.live.load(), &mut hop, caller, now());
         self.is_for(hop);
         confirmed
     }

@@ -1,5 +1,6 @@
 //! What documents become: tables of text in, records or remarks out.
 
+mod guards;
 mod policies;
 mod records;
 mod remarks;

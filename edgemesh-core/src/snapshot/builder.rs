@@ -1,5 +1,6 @@
 //! Keeps the records and makes the next Snapshot from a change, touching only what it concerns.
 
+mod callers;
 mod make;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -95,6 +96,7 @@ impl Builder {
     /// limiters are full.
     pub fn apply(&mut self, change: Change, now: Instant) -> Arc<Snapshot> {
         let mut dirty = Dirty::default();
+        let touched = !(change.put.is_empty() && change.delete.is_empty());
         for key in &change.delete {
             self.delete(key, &mut dirty);
         }
@@ -123,7 +125,8 @@ impl Builder {
             false => self.current.nodes.clone(),
         };
         let (epoch, revision) = (change.epoch, change.revision);
-        let next = Snapshot { epoch, revision, policies, nodes, index, services };
+        let callers = self.callers(touched);
+        let next = Snapshot { epoch, revision, policies, nodes, callers, index, services };
         self.current = Arc::new(next);
         self.current.clone()
     }

@@ -17,6 +17,9 @@ impl fmt::Display for Snapshot {
         for (name, node) in self.nodes.iter() {
             writeln!(f, "node {name} {node:?}")?;
         }
+        for (address, who) in self.callers.listed() {
+            writeln!(f, "caller {address} {who:?}")?;
+        }
         let mut addresses: Vec<_> = self.index.by_address.iter().collect();
         addresses.sort_by_key(|(address, _)| **address);
         for ((ip, port), place) in addresses {
@@ -75,6 +78,8 @@ impl fmt::Display for Active {
         write!(f, "{name} {:?} {:?}", self.balance, self.locality)?;
         write!(f, " client {:?} server {:?}", self.client, self.server)?;
         write!(f, " breaker {:?} connect {:?}", self.breaker, self.connect_timeout)?;
-        write!(f, " request {:?} retries {:?}", self.request_timeout, self.retries)
+        write!(f, " request {:?} retries {:?}", self.request_timeout, self.retries)?;
+        write!(f, " allow {:?} connections {:?}", self.allow, self.connections)?;
+        write!(f, " idle {:?} health {:?}", self.idle_timeout, self.health_check)
     }
 }

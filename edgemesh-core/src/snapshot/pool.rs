@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use edgemesh_proto::record::{Locality, NodeName};
+use edgemesh_proto::record::{BreakerPolicy, Locality, NodeName};
 
 use crate::backends::{BackendLive, PoolLive};
 
@@ -84,7 +85,31 @@ impl Pool {
         }
         let end = |tier| backends.partition_point(|b| b.tier <= tier);
         let ends = [end(Tier::Node), end(Tier::Zone), backends.len()];
+        live.size.store(backends.len(), Relaxed);
         Self { backends, ends, live }
+    }
+
+    /// Backends that are ejected, or wait for their probe.
+    pub fn ejected(&self) -> usize {
+        self.backends.iter().filter(|b| b.live.breaker.ejected_until().is_some()).count()
+    }
+
+    /// How many Backends of the pool as it is now may be ejected at once. One always may, or a
+    /// breaker would be of no use to a small pool.
+    pub fn ejectable(&self, breaker: &BreakerPolicy) -> usize {
+        let size = self.live.size.load(Relaxed);
+        (size * usize::from(breaker.max_ejected_percent) / 100).max(1)
+    }
+
+    /// Takes Backends back where more are ejected than may be, since the pool became smaller:
+    /// those first whose time would come first.
+    pub fn hold_share(&self, breaker: &BreakerPolicy) {
+        let _nobody_ejects = self.live.ejecting.lock();
+        let until = |b: &Backend| Some((b.live.breaker.ejected_until()?, b.live.clone()));
+        let mut ejected: Vec<_> = self.backends.iter().filter_map(until).collect();
+        let too_many = ejected.len().saturating_sub(self.ejectable(breaker));
+        ejected.sort_by_key(|(until, _)| *until);
+        ejected.iter().take(too_many).for_each(|(_, live)| live.breaker.readmit());
     }
 
     fn find(&self, address: SocketAddr) -> Option<&Backend> {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use edgemesh_core::limit::Limiter;
+use edgemesh_core::limit::{Caller, Limiter};
 use edgemesh_core::plan::{
-    Arrival, Destination, Explanation, Hop, Outcome, Purpose, Target, Via, confirm, explain, plan,
+    Arrival, Destination, Explanation, Head, Hop, Outcome, Purpose, Target, Via, confirm, explain,
+    plan,
 };
 use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::{Builder, Change, ListedPolicy, Snapshot, Source};
 use edgemesh_proto::record::{Key, Kind, NodeName};
+use http::Request;
 
 use crate::grammar::{self, Words};
 
@@ -110,13 +112,27 @@ impl World {
             "conflict" => return self.conflict(words),
             "call" | "fail" | "retry" | "open" | "race" => return self.calls(verb, words, &wants),
             "confirm" => {
+                let snapshot = self.snapshot().clone();
+                let from = words.option("from").map(grammar::address).transpose()?;
                 let hop = self.open.get_mut(words.next("a name")?).ok_or("nothing of that name")?;
-                let got = confirm(hop, self.now).map_or_else(say_refusal, |()| "ok".into());
+                let confirmed = confirm(&snapshot, hop, from, self.now);
+                let got = confirmed.map_or_else(say_refusal, |()| "ok".into());
                 return expect(&got, &wants.join(" "));
             }
             "close" => {
                 let hop = self.open.remove(words.next("a name")?).ok_or("nothing of that name")?;
                 hop.finish(outcome(words.next("an outcome")?)?, self.now);
+            }
+            "rest" => {
+                let hop = self.open.get_mut(words.next("a name")?).ok_or("nothing of that name")?;
+                hop.rest(grammar::time(words.next("a time")?)?, self.now);
+            }
+            "ill" | "well" => {
+                let address = socket_addresses(words.next("a Backend")?)?[0];
+                let services = self.snapshot().services().to_vec();
+                let pools = services.iter().flat_map(|s| &s.ports).flat_map(|port| &port.pools);
+                let meant = pools.flat_map(|pool| &pool.backends).filter(|b| b.address == address);
+                meant.for_each(|backend| backend.live.ill.store(verb == "ill", Relaxed));
             }
             _ => {
                 self.pending.put.push(grammar::record(verb, words)?);
@@ -154,13 +170,20 @@ impl World {
         };
         let to = words.next("where to")?;
         let tried = words.option("tried").map_or(Ok(Vec::new()), socket_addresses)?;
+        let caller = words.option("from").map(grammar::address).transpose()?;
+        let request = Request::new(());
+        let request = words.flag("http").then(|| Head::of(&request));
         words.end()?;
         let purpose = match verb {
             "retry" => Purpose::Retry(&tried),
             "race" => Purpose::Race(&tried),
             _ => Purpose::Call,
         };
-        let destination = Destination::new(target(to)?, Arrival::Captured, purpose);
+        let destination = Destination {
+            caller,
+            request,
+            ..Destination::new(target(to)?, Arrival::Captured, purpose)
+        };
         if wants.is_empty() {
             return Err("-> WANT is missing".into());
         }
@@ -217,7 +240,9 @@ pub(crate) fn live_state(snapshot: &Snapshot, now: Instant) -> String {
         |line: std::fmt::Arguments<'_>| writeln!(out, "{line}").expect("a String takes all");
     for service in snapshot.services() {
         let policy = &service.policy;
-        let fill = |limiter: &Option<Arc<Limiter>>| limiter.as_ref().map(|l| l.look(now));
+        let fill = |limiter: &Option<Arc<Limiter>>| {
+            limiter.as_ref().map(|l| l.look(&Caller::Everyone, now))
+        };
         let fills = (fill(&policy.client), fill(&policy.server));
         say(format_args!("{}: {:?} {fills:?}", service.name, service.live));
         for port in &service.ports {

@@ -64,13 +64,17 @@ impl Builder {
             (false, false) => Source::Nothing,
         };
         let policy = self.policies.get(name).and_then(winner);
+        let policy = active(policy, before.map(|b| &b.policy), now);
+        if let Some(breaker) = &policy.breaker {
+            ports.iter().flat_map(|port| &port.pools).for_each(|pool| pool.hold_share(breaker));
+        }
         Service {
             name: name.clone(),
             addresses,
             is_virtual,
             ports,
             source,
-            policy: active(policy, before.map(|b| &b.policy), now),
+            policy,
             live: before.map(|b| b.live.clone()).unwrap_or_default(),
         }
     }
@@ -207,5 +211,9 @@ fn active(policy: Option<(&str, &Policy)>, before: Option<&Active>, now: Instant
         connect_timeout: policy.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
         request_timeout: policy.request_timeout,
         retries: policy.retries,
+        allow: policy.allow.as_deref().map(Into::into),
+        connections: policy.connections,
+        idle_timeout: policy.idle_timeout,
+        health_check: policy.health_check.clone(),
     }
 }
