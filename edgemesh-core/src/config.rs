@@ -2,12 +2,17 @@
 //!
 //! The same types serve the file `agent.yaml` and embedders; reading the file is the daemon's.
 
+mod check;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use check::Check;
 
 /// How connections reach the mesh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +108,44 @@ pub enum AccessLog {
     Off,
     /// Refused and failed flows, and one in N of the others.
     OneIn(u32),
+}
+
+/// Which flows are written, changed while flows run.
+#[derive(Debug)]
+pub struct AccessLogSwitch(AtomicU32);
+
+impl AccessLogSwitch {
+    const OFF: u32 = 0;
+    const ERRORS: u32 = u32::MAX;
+
+    /// Set to `choice`.
+    pub const fn new(choice: AccessLog) -> Self {
+        Self(AtomicU32::new(Self::code(choice)))
+    }
+
+    /// From now on `choice`.
+    pub fn set(&self, choice: AccessLog) {
+        self.0.store(Self::code(choice), Ordering::Relaxed);
+    }
+
+    /// What is written now.
+    pub fn get(&self) -> AccessLog {
+        match self.0.load(Ordering::Relaxed) {
+            Self::OFF => AccessLog::Off,
+            1 => AccessLog::All,
+            Self::ERRORS => AccessLog::Errors,
+            n => AccessLog::OneIn(n),
+        }
+    }
+
+    const fn code(choice: AccessLog) -> u32 {
+        match choice {
+            AccessLog::Off | AccessLog::OneIn(0) => Self::OFF,
+            AccessLog::All => 1,
+            AccessLog::Errors => Self::ERRORS,
+            AccessLog::OneIn(n) => n,
+        }
+    }
 }
 
 impl Default for Proxy {

@@ -5,7 +5,7 @@ pub mod flow;
 pub mod http;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::AccessLog;
+use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::{Dial, DialError};
 use crate::metrics::{Carried, ConnectionOpen, Ended, Metrics};
 use crate::plan::Via;
@@ -39,15 +39,15 @@ pub struct Shared {
     /// The cluster domain of names.
     pub domain: Box<str>,
     /// Which flows are logged.
-    pub access_log: AccessLog,
+    pub access_log: AccessLogSwitch,
     /// Owns every task that a flow starts.
     pub tasks: TaskTracker,
     /// Ends what is idle, lets the rest finish.
     pub stop: CancellationToken,
     /// Cuts what outlives a drain.
     pub cut: CancellationToken,
-    /// The mesh's own listeners: a Backend at one of them would be a loop.
-    pub own: Box<[SocketAddr]>,
+    /// The mesh's own listeners, once it has some: a Backend at one of them would be a loop.
+    pub own: OnceLock<Box<[SocketAddr]>>,
     /// Upstream connections that wait for their next request.
     pub pools: http::Pools,
 }
@@ -114,7 +114,7 @@ pub enum What<'a> {
 impl Shared {
     /// Whether `address` is one of the mesh's own listeners.
     pub fn is_own(&self, address: SocketAddr) -> bool {
-        self.own.contains(&address)
+        self.own.get().is_some_and(|own| own.contains(&address))
     }
 
     /// Connects within `timeout`. Where files have run out, connections that are only kept for
@@ -148,7 +148,7 @@ impl Shared {
 
     fn logs(&self, access: &Access<'_>) -> bool {
         let bad = !matches!(access.ended, Ended::Ok | Ended::Cancelled);
-        match self.access_log {
+        match self.access_log.get() {
             AccessLog::All => true,
             AccessLog::Off => false,
             AccessLog::Errors => bad,

@@ -26,6 +26,9 @@ pub mod listen;
 pub mod manifests;
 pub mod store;
 
+pub mod health;
+
+pub mod registrations;
 pub mod sync;
 
 pub mod dns;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -75,6 +76,24 @@ impl Listener {
             Ok(Self { inner, address })
         };
         bound().map_err(|source| ListenError { address, source })
+    }
+
+    /// Takes a listener that another process has bound and opened for us.
+    ///
+    /// # Errors
+    /// When it is no listener, or cannot be registered with the runtime.
+    pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Self { inner: TcpListener::from_std(listener)?, address })
+    }
+
+    /// A second handle to the same socket and its queue, for another process to accept from.
+    ///
+    /// # Errors
+    /// When files have run out.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.inner.as_fd().try_clone_to_owned()
     }
 
     /// Where it listens.

@@ -26,13 +26,16 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use edgemesh_proto::record::{Key, Record};
+use edgemesh_proto::record::{Key, Record, ServiceName};
 
+use crate::config::Check;
 use crate::manifests::tree::Broken;
 
 pub use crate::manifests::folder::{
     MAX_DEPTH, MAX_FILE_BYTES, MAX_FILES, MAX_REMARKS, MAX_TOTAL_BYTES, read,
 };
+pub(crate) use crate::manifests::syntax::is_label;
+
 pub use crate::manifests::settle::{MAX_DELAY, QUIET};
 pub use crate::manifests::watch::{RESCAN, Watcher};
 
@@ -41,6 +44,8 @@ pub use crate::manifests::watch::{RESCAN, Watcher};
 pub struct Observed {
     /// The records of every document that was accepted.
     pub records: BTreeMap<Key, Record>,
+    /// Services whose Backends are to be probed: annotation `edgemesh.io/check`.
+    pub checks: BTreeMap<ServiceName, Check>,
     /// What an operator should know, in the order of paths and lines.
     pub remarks: Vec<Remark>,
 }
@@ -93,6 +98,8 @@ pub struct Document {
     pub focus: Focus,
     /// Whether its records yield to better ones.
     pub origin: Origin,
+    /// How the Backends of its Service are probed.
+    pub check: Option<Check>,
     /// Its records: one, or one for each subset of Endpoints.
     pub records: Vec<Record>,
 }

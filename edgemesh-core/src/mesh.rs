@@ -2,41 +2,63 @@
 //!
 //! [`Mesh::open`] serves what the store holds at once; the source, the listeners and the name
 //! server are started one by one, so that a daemon can put its capture rules between them.
+//! [`Mesh::builder`] is the other door, for applications: it needs none of these.
 
+mod agent;
+mod builder;
+mod client;
+mod connection;
+mod doors;
+mod follow;
+mod handover;
+mod local;
+mod ordered;
 mod source;
 mod status;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use edgemesh_proto::record::NodeName;
 use ipnet::IpNet;
+use parking_lot::Mutex;
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::config::AccessLog;
+use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::Dial;
 use crate::dns::answer::{BadDomain, Domain};
-use crate::dns::bind::{BindError, bind};
+use crate::dns::bind::Sockets;
 use crate::dns::resolv::{ResolvConf, Upstreams};
 use crate::dns::server::{Counters, Server};
 use crate::dns::upstream::{Connect, Forwarder};
 use crate::forward::Shared;
 use crate::forward::http::{Pools, SWEEP_EVERY};
+use crate::health::{Checker, Pace};
 use crate::io::now;
 use crate::listen::Listener;
+use crate::mesh::agent::Agent;
 use crate::metrics::Metrics;
 use crate::plan::{self, Destination, Explanation};
 use crate::proxy::Proxy;
+use crate::registrations::Registrations;
 use crate::snapshot::Snapshot;
-use crate::store::{OpenError as StoreError, Store};
-use crate::sync::Sync;
+use crate::store::{Loaded, OpenError as StoreError, Repair, Store};
+use crate::sync::{Feed, Sync};
 
+pub use agent::AgentError;
+pub use builder::Builder;
+pub use client::{Answering, Http};
+pub use connection::Connection;
+pub use doors::Refused;
+pub use local::Checked;
+pub use ordered::{CallError, MAX_ANSWER};
 pub use source::Folders;
 pub use status::{Cell as StatusCell, Status, StoreHealth};
 
@@ -77,6 +99,12 @@ pub enum OpenError {
     /// The cluster domain is no domain.
     #[error(transparent)]
     Domain(#[from] BadDomain),
+    /// The source of records cannot be read, and no metastore holds any.
+    #[error("{0}")]
+    Source(String),
+    /// The agent that is to be followed.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
 }
 
 /// The mesh of one node.
@@ -86,91 +114,140 @@ pub struct Mesh {
     live: Arc<ArcSwap<Snapshot>>,
     /// What names are answered from; `None` = from `live`.
     announced: Option<Arc<ArcSwap<Snapshot>>>,
-    metrics: Arc<Metrics>,
     status: Arc<status::Cell>,
-    sync: Option<Sync>,
-    source: Option<tokio::task::JoinHandle<Sync>>,
-    shared: Option<Arc<Shared>>,
+    sync: Mutex<Option<Sync>>,
+    source: Mutex<Option<JoinHandle<Sync>>>,
+    /// What belongs to whoever keeps the records itself.
+    keeper: Option<Keeper>,
+    /// Whom the records come from, where it is the agent of this node.
+    agent: Option<Agent>,
+    shared: Arc<Shared>,
     /// Until the name server takes it.
     domain: Option<Domain>,
     dns_counters: Option<Arc<Counters>>,
     tasks: TaskTracker,
+    /// Ends the source.
+    following: CancellationToken,
+    /// Ends the listeners and the name server; what was accepted goes on.
+    accepting: CancellationToken,
     stop: CancellationToken,
     cut: CancellationToken,
+    /// A mesh that is dropped follows nothing any more.
+    _ends: DropGuard,
+}
+
+/// What belongs to a mesh that keeps its records itself.
+#[derive(Debug)]
+struct Keeper {
+    registrations: Registrations,
+    feed: Feed,
 }
 
 impl Mesh {
     /// Opens the store and serves what it holds. Blocks for as long as that takes (tens of
     /// milliseconds for 20,000 records).
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let domain = Domain::new(&options.domain)?;
         Dial { mark: options.mark }.check().map_err(OpenError::Mark)?;
-        let (store, loaded, repairs) = Store::open(&options.data_dir)?;
-        for repair in &repairs {
-            tracing::warn!("metastore: {repair}");
-        }
+        let opened = Store::open(&options.data_dir)?;
+        Self::assemble(options, Some(opened))
+    }
+
+    /// Serves what `opened` holds; `None` = somebody else's records are followed.
+    fn assemble(
+        options: Options,
+        opened: Option<(Store, Loaded, Vec<Repair>)>,
+    ) -> Result<Self, OpenError> {
+        let domain = Domain::new(&options.domain)?;
         let live = Arc::<ArcSwap<Snapshot>>::default();
-        let status = Arc::new(status::Cell::new(repairs, loaded.revision > 0));
-        let (node, zone) = (options.node.clone(), options.zone.clone());
-        let ranges = &options.virtual_range;
-        let sync = Sync::resume(store, loaded, node, zone, ranges, live.clone(), now());
+        let (mut sync, mut keeper) = (None, None);
+        let mut status = status::Cell::new(Vec::new(), false);
+        if let Some((store, loaded, repairs)) = opened {
+            for repair in &repairs {
+                tracing::warn!("metastore: {repair}");
+            }
+            status = status::Cell::new(repairs, loaded.revision > 0);
+            let (node, zone) = (options.node.clone(), options.zone.clone());
+            let ranges = &options.virtual_range;
+            let resumed = Sync::resume(store, loaded, node, zone, ranges, live.clone(), now());
+            let registrations = Registrations::open(&options.data_dir, now());
+            keeper = Some(Keeper { registrations, feed: resumed.feed() });
+            sync = Some(resumed);
+        }
+        let (tasks, stop, cut) =
+            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let shared = Arc::new(Shared {
+            live: live.clone(),
+            dial: Dial { mark: options.mark },
+            metrics: Arc::default(),
+            domain: options.domain.as_str().into(),
+            access_log: AccessLogSwitch::new(options.access_log),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            cut: cut.clone(),
+            own: OnceLock::new(),
+            pools: Pools::default(),
+        });
         Ok(Self {
             options,
             live,
             announced: None,
-            metrics: Arc::default(),
-            status,
-            sync: Some(sync),
-            source: None,
-            shared: None,
+            status: Arc::new(status),
+            sync: Mutex::new(sync),
+            source: Mutex::default(),
+            keeper,
+            agent: None,
+            shared,
             domain: Some(domain),
             dns_counters: None,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            cut: CancellationToken::new(),
+            following: stop.child_token(),
+            accepting: stop.child_token(),
+            tasks,
+            _ends: stop.clone().drop_guard(),
+            stop,
+            cut,
         })
     }
 
     /// Reads the source once, so that what follows knows the records, then follows it. A source
     /// that cannot be read leaves what the store held.
     pub async fn follow_source(&mut self) {
-        let Some(sync) = self.sync.take() else { return };
-        let source = source::Source::new(self.options.folders.clone(), sync, self.status.clone());
+        let Some(sync) = self.sync.get_mut().take() else { return };
+        let Some(Keeper { registrations, .. }) = &self.keeper else { return };
+        let dial = Dial { mark: self.options.mark };
+        let checker =
+            Checker::new(dial, Pace::default(), self.tasks.clone(), self.following.clone());
+        let local = local::Local::new(self.options.node.clone(), registrations.clone(), checker);
+        let (folders, status) = (self.options.folders.clone(), self.status.clone());
+        let source = source::Source::new(folders, sync, local, status);
         let source = source.begin().await;
-        self.source = Some(self.tasks.spawn(source.follow(self.stop.clone())));
+        *self.source.get_mut() = Some(self.tasks.spawn(source.follow(self.following.clone())));
     }
 
     /// Serves the proxy on `listeners`; once a mesh. Returns where they listen.
     pub fn listen(&mut self, listeners: Vec<Listener>) -> Vec<SocketAddr> {
         let own: Box<[SocketAddr]> = listeners.iter().map(Listener::address).collect();
-        let shared = Arc::new(Shared {
-            live: self.live.clone(),
-            dial: Dial { mark: self.options.mark },
-            metrics: self.metrics.clone(),
-            domain: self.options.domain.as_str().into(),
-            access_log: self.options.access_log,
-            tasks: self.tasks.clone(),
-            stop: self.stop.clone(),
-            cut: self.cut.clone(),
-            own: own.clone(),
-            pools: Pools::default(),
-        });
+        let _ = self.shared.own.set(own.clone()); // once a mesh
         let proxy = Proxy {
-            shared: shared.clone(),
+            shared: self.shared.clone(),
             room: Arc::new(Semaphore::new(self.options.max_connections)),
+            accepting: self.accepting.clone(),
         };
         for listener in listeners {
             self.tasks.spawn(proxy.clone().run(listener));
         }
-        let (sweeping, stop) = (shared.clone(), self.stop.clone());
-        self.tasks.spawn(stop.run_until_cancelled_owned(async move {
+        self.sweep_pools();
+        own.into()
+    }
+
+    /// Closes what is idle for too long, until the mesh stops.
+    fn sweep_pools(&self) {
+        let shared = self.shared.clone();
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(SWEEP_EVERY).await;
-                sweeping.pools.sweep(now());
+                shared.pools.sweep(now());
             }
         }));
-        self.shared = Some(shared);
-        own.into()
     }
 
     /// From here on names are answered from the Snapshot that was announced last. To be called
@@ -188,11 +265,11 @@ impl Mesh {
         }
     }
 
-    /// Opens the name server on `addresses` and serves it; once a mesh.
-    pub async fn serve_dns(&mut self, addresses: &[SocketAddr]) -> Result<(), BindError> {
-        let Some(domain) = self.domain.take() else { return Ok(()) };
-        let own: Vec<IpAddr> =
-            addresses.iter().filter(|a| a.port() == 53).map(SocketAddr::ip).collect();
+    /// Serves names on `sockets`; once a mesh.
+    pub fn serve_dns(&mut self, sockets: Vec<Sockets>) {
+        let Some(domain) = self.domain.take() else { return };
+        let addresses = sockets.iter().filter_map(|sockets| sockets.address().ok());
+        let own: Vec<IpAddr> = addresses.filter(|a| a.port() == 53).map(|a| a.ip()).collect();
         let conf = ResolvConf::host(own);
         let upstreams = Arc::new(Upstreams::new(conf.load()));
         self.tasks
@@ -204,11 +281,26 @@ impl Mesh {
         };
         let dial = Arc::new(Dial { mark: self.options.mark });
         let server = Server::new(domain, Arc::new(names), Forwarder::new(upstreams, dial));
-        for address in addresses {
-            server.serve(bind(*address).await?, &self.tasks, &self.stop);
+        for sockets in sockets {
+            server.serve(sockets, &self.tasks, &self.accepting);
         }
         self.dns_counters = Some(server.counters());
-        Ok(())
+    }
+
+    /// From now on `choice` says which flows are logged.
+    pub fn log_access(&self, choice: AccessLog) {
+        self.shared.access_log.set(choice);
+    }
+
+    /// What runs on this machine and was signed up; counts once the source is followed. `None`: the
+    /// agent of this node keeps it.
+    pub fn registrations(&self) -> Option<Registrations> {
+        self.keeper.as_ref().map(|keeper| keeper.registrations.clone())
+    }
+
+    /// The records as a stream, for mirrors; flows once the source is followed. `None`: this is one.
+    pub fn feed(&self) -> Option<Feed> {
+        self.keeper.as_ref().map(|keeper| keeper.feed.clone())
     }
 
     /// The Snapshot in force.
@@ -223,7 +315,7 @@ impl Mesh {
 
     /// Counters of the data path.
     pub fn metrics(&self) -> Arc<Metrics> {
-        self.metrics.clone()
+        self.shared.metrics.clone()
     }
 
     /// Counters of the name server, once it serves.
@@ -243,12 +335,10 @@ impl Mesh {
 
     /// Waits for the end of every task. A request under way may still open a connection that
     /// is idle afterwards, so those are closed again and again.
-    async fn flows_end(&self, shared: Option<&Shared>) {
+    async fn flows_end(&self) {
         let sweeping = async {
             loop {
-                if let Some(shared) = shared {
-                    shared.pools.sweep_all();
-                }
+                self.shared.pools.sweep_all();
                 tokio::time::sleep(SWEEP_IN_DRAIN).await;
             }
         };
@@ -260,20 +350,26 @@ impl Mesh {
 
     /// Stops accepting, lets flows end for at most `within`, cuts the rest, closes the store.
     /// Returns how many flows were cut.
-    pub async fn drain(mut self, within: Duration) -> i64 {
+    pub async fn drain(self, within: Duration) -> i64 {
+        self.close(within).await
+    }
+
+    async fn close(&self, within: Duration) -> i64 {
         self.stop.cancel();
-        let shared = self.shared.take();
         self.tasks.close();
-        let open = match tokio::time::timeout(within, self.flows_end(shared.as_deref())).await {
+        let open = match tokio::time::timeout(within, self.flows_end()).await {
             Ok(()) => 0,
-            Err(_) => self.metrics.connections_open.load(std::sync::atomic::Ordering::Relaxed),
+            Err(_) => {
+                self.shared.metrics.connections_open.load(std::sync::atomic::Ordering::Relaxed)
+            }
         };
         self.cut.cancel();
         // What was cut writes its line; what has not ended by then ends with the process.
         let _ = tokio::time::timeout(LAST_LINES, self.tasks.wait()).await;
-        let sync = match self.source.take() {
+        let source = self.source.lock().take();
+        let sync = match source {
             Some(source) => source.await.ok(),
-            None => self.sync.take(),
+            None => self.sync.lock().take(),
         };
         if let Some(sync) = sync {
             sync.into_store().close().await;

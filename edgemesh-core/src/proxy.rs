@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::forward::bytes::Early;
 use crate::forward::flow::{Flow, Said};
@@ -32,15 +33,18 @@ pub struct Proxy {
     pub shared: Arc<Shared>,
     /// Room for connections; over it they are reset at once.
     pub room: Arc<Semaphore>,
+    /// Ends the loops; what was accepted goes on.
+    pub accepting: CancellationToken,
 }
 
 impl Proxy {
-    /// Accepts until the mesh stops. Connections that cannot be served for lack of room are
+    /// Accepts until told to stop. Connections that cannot be served for lack of room are
     /// reset, so that their clients know at once.
     pub async fn run(self, listener: Listener) {
-        let stop = self.shared.stop.clone();
+        let accepting = self.accepting.clone();
         let make_room = || self.shared.pools.sweep_all();
-        while let Some((stream, peer)) = stop.run_until_cancelled(listener.accept(make_room)).await
+        while let Some((stream, peer)) =
+            accepting.run_until_cancelled(listener.accept(make_room)).await
         {
             let Ok(room) = self.room.clone().try_acquire_owned() else {
                 self.shed(&stream, peer);
@@ -173,7 +177,7 @@ impl Client<'_> {
         prefix: Vec<u8>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (shared, place) = (self.shared.clone(), self.place.clone());
-        let origin = Arc::new(Origin { shared, place, client: self.peer, towards });
+        let origin = Arc::new(Origin { shared, place: Some(place), client: self.peer, towards });
         serve_http(origin, Prefixed::new(prefix.into(), self.stream), version)
     }
 }

@@ -28,6 +28,9 @@ pub use builder::{Builder, Change, ListedPolicy};
 pub use callers::{Callers, Who};
 pub use pool::{Backend, Pool, Tier};
 
+/// Name of every Slice that was made on this node, from what runs here, begins so.
+pub const LOCAL_SLICES: &str = "edgemesh-local.";
+
 /// Index over one revision.
 #[derive(Debug, Default)]
 pub struct Snapshot {

@@ -50,7 +50,8 @@ mod tests;
 /// [`Store::close`], which also waits for the end.
 #[derive(Clone, Debug)]
 pub struct Store {
-    jobs: mpsc::Sender<Job>,
+    /// `None` = nothing is kept.
+    jobs: Option<mpsc::Sender<Job>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -110,7 +111,13 @@ impl Store {
             .name("edgemesh-store".into())
             .spawn(move || owner.run(queue))
             .map_err(|source| OpenError::Thread { source })?;
-        Ok((Self { jobs, thread: Arc::new(Mutex::new(Some(thread))) }, loaded, repairs))
+        let store = Self { jobs: Some(jobs), thread: Arc::new(Mutex::new(Some(thread))) };
+        Ok((store, loaded, repairs))
+    }
+
+    /// A store that keeps nothing and takes every change: for an application without a data folder.
+    pub fn nowhere() -> Self {
+        Self { jobs: None, thread: Arc::default() }
     }
 
     /// Stores a change in one transaction. Once it is queued it is carried out, even when the
@@ -128,8 +135,9 @@ impl Store {
     /// Carries out what is queued, transfers the log into the database, gives up the lock and
     /// waits for the thread. Other handles get [`CommitError::Closed`] from now on.
     pub async fn close(self) {
+        let Some(jobs) = &self.jobs else { return };
         let (answer, closed) = oneshot::channel();
-        if self.jobs.send(Job::Close(answer)).await.is_ok() {
+        if jobs.send(Job::Close(answer)).await.is_ok() {
             // An error means that another handle closed first; the join below waits for that too.
             let _ = closed.await;
         }
@@ -144,8 +152,9 @@ impl Store {
         &self,
         job: impl FnOnce(oneshot::Sender<Result<(), CommitError>>) -> Job,
     ) -> Result<(), CommitError> {
+        let Some(jobs) = &self.jobs else { return Ok(()) };
         let (answer, outcome) = oneshot::channel();
-        self.jobs.send(job(answer)).await.map_err(|_| CommitError::Closed)?;
+        jobs.send(job(answer)).await.map_err(|_| CommitError::Closed)?;
         outcome.await.unwrap_or(Err(CommitError::Closed))
     }
 }

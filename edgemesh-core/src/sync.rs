@@ -6,6 +6,8 @@
 //! observation heals itself. [`Sync`] is the one writer of Snapshots.
 
 mod addresses;
+mod feed;
+mod follower;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,12 +16,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use edgemesh_proto::record::{Key, NodeName, Record, ServiceName};
+use edgemesh_proto::record::{Delta, Key, NodeName, Put, Record, ServiceName, Slice};
 use ipnet::IpNet;
 
 use crate::snapshot::{Builder, Change as Step, Snapshot};
 use crate::store::{Change, CommitError, Loaded, Store, VirtualAddress};
 use crate::sync::addresses::Addresses;
+
+pub use crate::sync::feed::{Asked, Feed, Following, Outlet, Published};
+pub use crate::sync::follower::{Follower, Step as FollowerStep};
 
 /// The one writer: from observations to the store, and from there to the Snapshot.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub struct Sync {
     epoch: [u8; 16],
     revision: u64,
     live: Arc<ArcSwap<Snapshot>>,
+    outlet: Outlet,
+    feed: Feed,
     /// The store lacks what is visible already: its disk refused a change.
     behind: bool,
 }
@@ -76,7 +83,20 @@ impl Sync {
         let step = Step { epoch, revision, put: records, delete: Vec::new(), addresses: given };
         let mut builder = Builder::new(node, zone);
         live.store(builder.apply(step, now));
-        Self { store, builder, known, prints, addresses, epoch, revision, live, behind: false }
+        let ((feed, outlet), behind) = (feed::feed(), false);
+        Self {
+            store,
+            builder,
+            known,
+            prints,
+            addresses,
+            epoch,
+            revision,
+            live,
+            outlet,
+            feed,
+            behind,
+        }
     }
 
     /// Makes the node's records those of `records`. Durable before visible; where the disk does
@@ -102,6 +122,9 @@ impl Sync {
         let (revision, deleted, count) = (self.revision, delete.len(), put.len());
         let stored = self.store.commit(self.change(&put, &delete, &moved)).await;
         let step = Step { epoch: self.epoch, revision, put, delete, addresses: moved.services };
+        if self.outlet.is_read() {
+            self.outlet.publish(published(&step));
+        }
         self.live.store(self.builder.apply(step, now));
         match stored {
             Ok(()) => {
@@ -115,9 +138,52 @@ impl Sync {
         }
     }
 
+    /// Every record that is in force. A copy.
+    pub fn records(&self) -> Vec<Record> {
+        self.builder.records()
+    }
+
+    /// The Slice of that name.
+    pub fn slice(&self, own: &ServiceName) -> Option<&Slice> {
+        self.builder.slice(own)
+    }
+
+    /// The records as a stream, for mirrors. The whole is given by [`Sync::tell`].
+    pub fn feed(&self) -> Feed {
+        self.feed.clone()
+    }
+
+    /// Waits for a mirror that wants the whole. Dropping the future loses nothing.
+    pub async fn asked(&mut self) -> Option<Asked> {
+        self.outlet.asked().await
+    }
+
+    /// Gives it the whole.
+    pub fn tell(&self, asked: Asked) {
+        let put = self.builder.records();
+        let (epoch, revision) = (self.epoch, self.revision);
+        let addresses = self.addresses.all();
+        let mut whole = published(&Step { epoch, revision, put, delete: Vec::new(), addresses });
+        (whole.delta.from, whole.delta.reset) = (0, true);
+        self.outlet.answer(asked, whole);
+    }
+
     /// Copies the store aside, as the fallback for a damaged one.
     pub async fn keep_good_copy(&self) -> Result<(), CommitError> {
         self.store.keep_good_copy().await
+    }
+
+    /// Closes the store, for another process to open it. What is observed meanwhile is not stored.
+    pub async fn release(&mut self) {
+        self.store.clone().close().await;
+    }
+
+    /// Goes on with a store that another process may have changed: the next observation writes
+    /// all of it again, under a revision that neither has had.
+    pub fn take_back(&mut self, store: Store, loaded: &Loaded) {
+        self.store = store;
+        self.revision = self.revision.max(loaded.revision);
+        self.behind = true;
     }
 
     /// Gives the store back, to be closed.
@@ -136,6 +202,19 @@ impl Sync {
             addresses_delete: moved.delete.clone(),
         }
     }
+}
+
+/// A step as mirrors get it.
+fn published(step: &Step) -> Published {
+    let delta = Delta {
+        epoch: step.epoch,
+        from: step.revision.saturating_sub(1),
+        to: step.revision,
+        put: step.put.iter().map(Put::from).collect(),
+        delete: step.delete.clone(),
+        reset: false,
+    };
+    Published { delta, addresses: step.addresses.clone() }
 }
 
 /// Fingerprints of records: 128 bits of two hashes with keys of this process, so that telling a
@@ -222,6 +301,43 @@ mod tests {
         assert_eq!(after.by_name("default", "b").unwrap().addresses, addresses);
         assert!(after.by_address("10.96.0.1".parse().unwrap(), 80).is_some());
         sync.into_store().close().await;
+    }
+
+    /// Two mirrors, one of them too slow: both end with what is in force.
+    #[tokio::test]
+    async fn mirrors_get_the_whole_then_steps_and_the_whole_again_when_they_lag() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut sync, _live) = open(folder.path());
+        sync.observe(set(&[service("a", None)]), now()).await;
+        let (mut quick, mut slow) = (sync.feed().follow(), sync.feed().follow());
+        for mirror in [&mut quick, &mut slow] {
+            let serving = async {
+                let asked = sync.asked().await.unwrap();
+                sync.tell(asked);
+            };
+            let (whole, ()) = tokio::join!(mirror.next(), serving);
+            let whole = whole.unwrap();
+            assert!(whole.delta.reset && whole.delta.to == 1);
+            assert_eq!((whole.delta.put.len(), whole.addresses.len()), (1, 1));
+            assert_eq!(whole.delta.put[0].record().unwrap(), service("a", None));
+        }
+        for n in 0..100 {
+            sync.observe(set(&[service(&format!("b{n}"), None)]), now()).await;
+            let step = quick.next().await.unwrap();
+            assert_eq!((step.delta.from, step.delta.to, step.delta.reset), (n + 1, n + 2, false));
+            assert_eq!((step.delta.put.len(), step.delta.delete.len()), (1, 1));
+            assert_eq!(step.addresses.len(), 2, "one given, one taken away");
+        }
+        let serving = async {
+            let asked = sync.asked().await.unwrap();
+            sync.tell(asked);
+        };
+        let (whole, ()) = tokio::join!(slow.next(), serving);
+        let whole = whole.unwrap();
+        assert!(whole.delta.reset && whole.delta.to == 101);
+        assert_eq!(whole.delta.put[0].key.name.as_ref(), "b99");
+        sync.into_store().close().await;
+        assert!(quick.next().await.is_none() && slow.next().await.is_none());
     }
 
     #[tokio::test]

@@ -8,10 +8,13 @@ mod admin;
 mod alone;
 mod capturing;
 mod explain;
+mod leaving;
 mod limits;
 mod memory;
 mod page;
+mod reload;
 mod serve;
+mod sockets;
 mod views;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,18 +29,20 @@ use edgemesh_core::mesh::{Folders, Mesh, Options};
 use edgemesh_core::snapshot::Snapshot;
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::sources::{self, Named};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::admin::{Admin, State};
 use crate::agent::alone::Alone;
 use crate::agent::capturing::{Capturing, Wanted};
+use crate::agent::leaving::Place;
+use crate::agent::sockets::{Sockets, in_use};
 use crate::capture::Input;
 use crate::config::{AgentConfig, Source};
 use crate::guard::{self, Guarded, Program};
+use crate::handover::{self, Inherited, Offer, Predecessor};
 use crate::log::Log;
 
-/// Longest wait for flows to end when the agent stops: what Kubernetes grants a Pod.
-const DRAIN: Duration = Duration::from_secs(30);
+pub use crate::agent::reload::Reread;
 
 /// Threads for what blocks: reading manifests, running iptables, and one more. Each keeps an arena
 /// of the allocator, so that a handful would cost an idle agent a megabyte.
@@ -69,128 +74,217 @@ pub fn needs_guard(config: &AgentConfig) -> bool {
     config.proxy.intercept == Intercept::Iptables
 }
 
-/// Runs a node until SIGTERM or SIGINT.
+/// How an agent is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// By a guard.
+    pub guarded: bool,
+    /// Takes over from the agent that serves from the same data folder, if there is one.
+    pub take_over: bool,
+}
+
+/// Runs a node until SIGTERM or SIGINT, or until another agent takes over.
 ///
 /// # Errors
 /// What kept it from starting, with the remedy.
-pub fn run(config: AgentConfig, log: Log, guarded: bool) -> anyhow::Result<()> {
-    let guarded = guarded.then(guard::enter).transpose().context("lost the guard")?;
+pub fn run(config: AgentConfig, reread: &Reread<'_>, log: Log, start: Start) -> anyhow::Result<()> {
+    let guarded = start.guarded.then(guard::enter).transpose().context("lost the guard")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(config, log, guarded))
+    let before = match start.take_over {
+        true => handover::take(&config.data_dir)?,
+        false => None,
+    };
+    let agent = Starting { config, log, guarded, before };
+    runtime.block_on(agent.serve(reread))
 }
 
-async fn serve(config: AgentConfig, log: Log, guarded: Option<Guarded>) -> anyhow::Result<()> {
-    let max_connections = limits::raise_open_files();
-    let options = options(&config, max_connections)?;
-    let mut mesh = tokio::task::block_in_place(|| Mesh::open(options))?;
-    let mut listeners = loopback(config.proxy.port)?;
-    let (admin, page) = (bind_page(&config.admin.listen)?, bind_page(&config.metrics.listen)?);
-    mesh.follow_source().await;
-
-    let _alone = match config.proxy.intercept {
-        Intercept::None => None,
-        Intercept::Iptables => Some(Alone::take()?),
-    };
-    let mut capturing = match config.proxy.intercept {
-        Intercept::None => Capturing::off(),
-        Intercept::Iptables => Capturing::prepare(wanted(&config, &mesh)).await?,
-    };
-    if capturing.is_on() {
-        for address in capturing.addresses() {
-            listeners.push(Listener::bind(SocketAddr::new(address, config.proxy.port))?);
-        }
-    }
-    if capturing.is_on() {
-        mesh.hold_names();
-    }
-    let listening = mesh.listen(listeners);
-    mesh.serve_dns(&dns_addresses(&config, &capturing)).await?;
-    let state = State::new(&config, &mesh, &listening, log);
-    let state = Arc::new(state);
-    let admin = Admin::start(state.clone(), admin, page)?;
-    if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
-        guarded.captures().context("lost the guard")?;
-    }
-    capturing.start().await?;
-    state.captured(capturing.view());
-    if let Some(guarded) = &guarded {
-        guarded.ready().context("lost the guard")?;
-    }
-    tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
-
-    attend(&config, &mut mesh, &mut capturing, &state).await?;
-    state.stopping();
-    stop(mesh, capturing).await;
-    admin.stop();
-    Ok(())
+/// What an agent starts with.
+struct Starting {
+    config: AgentConfig,
+    log: Log,
+    guarded: Option<Guarded>,
+    before: Option<(Predecessor, Inherited)>,
 }
 
-/// Keeps capture in step with the records until a signal ends it.
-async fn attend(
-    config: &AgentConfig,
-    mesh: &mut Mesh,
-    capturing: &mut Capturing,
-    state: &State,
-) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut changes = mesh.status().changes();
-    let mut check = tokio::time::interval(crate::capture::CHECK_EVERY);
-    let mut tidy = tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
-    let mut littered = true;
-    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => {
-                tracing::warn!("SIGHUP: changed configuration takes effect at the next start; manifests are followed anyway");
-            }
-            Ok(()) = changes.changed() => {
-                follow(config, mesh, capturing, state).await;
-                littered = true;
-            }
-            _ = tidy.tick(), if littered => {
-                memory::give_back();
-                littered = false;
-            }
-            _ = check.tick(), if capturing.is_on() => {
-                // resolv.conf may name other servers by now.
-                follow(config, mesh, capturing, state).await;
-                capturing.check().await;
-                state.captured(capturing.view());
+/// An agent that has come up.
+struct Running {
+    config: AgentConfig,
+    mesh: Mesh,
+    capturing: Capturing,
+    state: Arc<State>,
+    alone: Option<Alone>,
+    sockets: Sockets,
+    offer: Offer,
+}
+
+/// Why an agent no longer attends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// It was told to stop.
+    Stopped,
+    /// Another one serves.
+    HandedOver,
+}
+
+impl Starting {
+    async fn serve(self, reread: &Reread<'_>) -> anyhow::Result<()> {
+        let (mut agent, admin) = Box::pin(self.start()).await?;
+        let left = agent.attend(reread).await?;
+        agent.state.stopping();
+        match left {
+            Left::Stopped => leaving::stop(agent.mesh, agent.capturing).await,
+            Left::HandedOver => {
+                // Whoever asks shall hear the one that serves.
+                admin.stop();
+                let mut signals = Signals::new()?;
+                tokio::select! {
+                    () = leaving::linger(agent.mesh) => {}
+                    _ = signals.terminate.recv() => {}
+                    _ = signals.interrupt.recv() => {}
+                }
+                return Ok(());
             }
         }
+        admin.stop();
+        Ok(())
     }
-    Ok(())
+
+    async fn start(self) -> anyhow::Result<(Running, Admin)> {
+        let Self { config, log, guarded, before } = self;
+        let (before, inherited) = before.unzip();
+        let mut sockets = Sockets::inheriting(inherited.unwrap_or_default());
+        let max_connections = limits::raise_open_files();
+        let options = options(&config, max_connections)?;
+        let mut mesh = tokio::task::block_in_place(|| Mesh::open(options))?;
+        let mut listeners = loopback(&mut sockets, config.proxy.port)?;
+        let admin = sockets.page(config.admin.listen)?;
+        let page = sockets.page(config.metrics.listen)?;
+        mesh.follow_source().await;
+
+        let alone = match config.proxy.intercept {
+            Intercept::None => None,
+            Intercept::Iptables => Some(Alone::take()?),
+        };
+        let mut capturing = match config.proxy.intercept {
+            Intercept::None => Capturing::off(),
+            Intercept::Iptables => Capturing::prepare(wanted(&config, &mesh)).await?,
+        };
+        if capturing.is_on() {
+            for address in capturing.addresses() {
+                listeners.push(sockets.proxy(SocketAddr::new(address, config.proxy.port))?);
+            }
+            mesh.hold_names();
+        }
+        let listening = mesh.listen(listeners);
+        let mut names = Vec::new();
+        for address in dns_addresses(&config, &capturing) {
+            names.push(sockets.dns(address).await?);
+        }
+        mesh.serve_dns(names);
+        sockets.close_unclaimed();
+        let state = Arc::new(State::new(&config, &mesh, &listening, log));
+        let admin = Admin::start(state.clone(), admin, page)?;
+        if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
+            guarded.captures().context("lost the guard")?;
+        }
+        capturing.start().await?;
+        state.captured(capturing.view());
+        let offer = Offer::open(&config.data_dir)
+            .with_context(|| format!("cannot make a socket in {}", config.data_dir.display()))?;
+        if let Some(guarded) = &guarded {
+            guarded.ready().context("lost the guard")?;
+        }
+        if let Some(before) = before {
+            before.serving();
+        }
+        tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
+        Ok((Running { config, mesh, capturing, state, alone, sockets, offer }, admin))
+    }
 }
 
-/// Captures what the records say now, then lets names lead there.
-async fn follow(config: &AgentConfig, mesh: &Mesh, capturing: &mut Capturing, state: &State) {
-    let snapshot = mesh.snapshot();
-    let captured = capturing.update(wanted_for(config, &snapshot)).await;
-    state.captured(capturing.view());
-    // A name whose address is not captured yet would lead clients nowhere.
-    if captured {
-        mesh.announce(snapshot);
+impl Running {
+    /// Keeps capture in step with the records until a signal or another agent ends it.
+    async fn attend(&mut self, reread: &Reread<'_>) -> anyhow::Result<Left> {
+        let mut signals = Signals::new()?;
+        let mut changes = self.mesh.status().changes();
+        let mut check = tokio::time::interval(crate::capture::CHECK_EVERY);
+        let mut tidy =
+            tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
+        let mut littered = true;
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => return Ok(Left::Stopped),
+                _ = signals.interrupt.recv() => return Ok(Left::Stopped),
+                _ = signals.hang_up.recv() => {
+                    reload::reload(&mut self.config, reread, &self.mesh);
+                    self.follow().await;
+                }
+                _ = signals.upgrade.recv() => {
+                    tracing::warn!("SIGUSR2 is for the guard; without one, start `edgemesh agent --take-over`");
+                }
+                successor = self.offer.next() => {
+                    let place = Place {
+                        mesh: &mut self.mesh,
+                        alone: &mut self.alone,
+                        sockets: &self.sockets,
+                    };
+                    if leaving::hand_over(place, successor).await {
+                        return Ok(Left::HandedOver);
+                    }
+                    self.offer = Offer::open(&self.config.data_dir)?;
+                }
+                Ok(()) = changes.changed() => {
+                    self.follow().await;
+                    littered = true;
+                }
+                _ = tidy.tick(), if littered => {
+                    memory::give_back();
+                    littered = false;
+                }
+                _ = check.tick(), if self.capturing.is_on() => {
+                    // resolv.conf may name other servers by now.
+                    self.follow().await;
+                    self.capturing.check().await;
+                    self.state.captured(self.capturing.view());
+                }
+            }
+        }
+    }
+
+    /// Captures what the records say now, then lets names lead there.
+    async fn follow(&mut self) {
+        let snapshot = self.mesh.snapshot();
+        let captured = self.capturing.update(wanted_for(&self.config, &snapshot)).await;
+        self.state.captured(self.capturing.view());
+        // A name whose address is not captured yet would lead clients nowhere.
+        if captured {
+            self.mesh.announce(snapshot);
+        }
     }
 }
 
-/// Nothing new is captured; what is under way may end; then nothing of us is left.
-async fn stop(mesh: Mesh, mut capturing: Capturing) {
-    tracing::info!("stopping: no new connections; waiting for open ones");
-    capturing.stop_new().await;
-    let cut = mesh.drain(DRAIN).await;
-    if cut > 0 {
-        tracing::warn!(cut, seconds = DRAIN.as_secs(), "connections were still open and are cut");
+/// The signals that an agent listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    upgrade: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        })
     }
-    capturing.finish().await;
-    tracing::info!("stopped");
 }
 
 fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Options> {
@@ -214,28 +308,16 @@ fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Optio
 }
 
 /// The loopback listeners; a machine without IPv6 has one.
-fn loopback(port: u16) -> anyhow::Result<Vec<Listener>> {
-    let mut listeners = vec![Listener::bind((Ipv4Addr::LOCALHOST, port).into())?];
-    match Listener::bind((Ipv6Addr::LOCALHOST, port).into()) {
+fn loopback(sockets: &mut Sockets, port: u16) -> anyhow::Result<Vec<Listener>> {
+    let mut listeners = vec![sockets.proxy((Ipv4Addr::LOCALHOST, port).into())?];
+    match sockets.proxy((Ipv6Addr::LOCALHOST, port).into()) {
         Ok(listener) => listeners.push(listener),
-        Err(error) if error.source.kind() == std::io::ErrorKind::AddrInUse => {
-            return Err(error.into());
+        Err(error) if in_use(&error) => return Err(error),
+        Err(error) => {
+            tracing::info!("no IPv6 loopback, the proxy listens on IPv4 only: {error:#}");
         }
-        Err(error) => tracing::info!(%error, "no IPv6 loopback; the proxy listens on IPv4 only"),
     }
     Ok(listeners)
-}
-
-fn bind_page(address: &SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    let bound = std::net::TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    bound.with_context(|| {
-        format!(
-            "cannot listen on {address} (is another agent running? `ss -ltnp` names who holds it)"
-        )
-    })
 }
 
 /// What is to be captured, by configuration and records.

@@ -13,21 +13,23 @@
 //! numbers, and the next start takes it over.
 
 mod backend;
+mod chains;
 mod command;
 mod device;
 mod error;
+mod family;
 mod heal;
 mod include;
 mod routes;
 pub mod rules;
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use crate::capture::backend::{Backend, Tables};
 use crate::capture::device::Device;
 pub use crate::capture::device::DeviceKind;
 pub use crate::capture::error::CaptureError;
+use crate::capture::family::{Family, both, has_ipv6, ipv6, note};
 pub use crate::capture::heal::{CHECK_EVERY, Healed};
 pub use crate::capture::include::{AUTO_PREFIXES, auto_include, covers};
 use crate::capture::routes::Routes;
@@ -59,14 +61,6 @@ pub struct Report {
     pub ipv6: bool,
     /// What does not work here, and does not stop us.
     pub notes: Vec<String>,
-}
-
-/// One family's rules and routes.
-struct Family {
-    tables: Tables,
-    routes: Routes,
-    /// What our chains hold. Empty: nothing yet.
-    loaded: String,
 }
 
 impl Capture {
@@ -266,56 +260,6 @@ impl Capture {
     }
 }
 
-impl Family {
-    fn new(tables: Tables) -> Self {
-        let routes = Routes::new(tables.v4);
-        Self { tables, routes, loaded: String::new() }
-    }
-
-    /// What changed; rules before routes: what can be reached is captured, not lost.
-    fn write(
-        &mut self,
-        input: &Input,
-        rules: &Ruleset,
-        notes: &mut Vec<String>,
-    ) -> Result<(), CaptureError> {
-        self.load(rules)?;
-        self.lead(input, notes);
-        Ok(())
-    }
-
-    /// The chains, where they changed.
-    fn load(&mut self, rules: &Ruleset) -> Result<(), CaptureError> {
-        let text = if self.tables.v4 { &rules.v4 } else { &rules.v6 };
-        if *text != self.loaded {
-            self.tables.load(text)?;
-            self.loaded.clone_from(text);
-        }
-        Ok(())
-    }
-
-    /// The routes of last resort; without them, what has a default route is captured still.
-    fn lead(&mut self, input: &Input, notes: &mut Vec<String>) {
-        let v4 = self.tables.v4;
-        if let Err(error) = self.routes.apply(input, input.address(v4)) {
-            let name = if v4 { "IPv4" } else { "IPv6" };
-            note(notes, format!("{name} needs a default route to be captured: {error}"));
-        }
-    }
-
-    fn remove(&mut self) -> Result<(), CaptureError> {
-        let jumps = self.tables.delete_jumps().map(drop);
-        first_error([jumps, self.clear()])
-    }
-
-    /// Deletes the chains and routes. The jumps must be gone.
-    fn clear(&mut self) -> Result<(), CaptureError> {
-        self.loaded.clear();
-        let chains = self.tables.delete_chains().map(drop);
-        first_error([chains, self.routes.remove().map(drop)])
-    }
-}
-
 /// Deletes the jumps of any backend: nothing new is captured from here on. `true`: there were any.
 ///
 /// # Errors
@@ -340,40 +284,6 @@ pub fn remove_leftovers(addresses: &[IpAddr]) -> Result<bool, CaptureError> {
     let jumps = remove_jumps();
     let chains = any(Backend::in_use().into_iter().flat_map(both).map(|t| t.delete_chains()));
     any([routes, jumps, chains, device::remove(addresses)])
-}
-
-/// The tables of both families, where the kernel has the family.
-fn both(backend: Backend) -> impl Iterator<Item = Tables> {
-    let families = [true, false].into_iter();
-    let present = families.map(move |v4| Tables::new(backend, v4));
-    present.filter(|tables| tables.v4 || (has_ipv6() && tables.chain("OUTPUT").is_ok()))
-}
-
-/// IPv6 where program, kernel and table are there; else a note that says what is not.
-fn ipv6(backend: Backend, notes: &mut Vec<String>) -> Option<Family> {
-    if !has_ipv6() {
-        note(notes, "IPv6 is not captured: this kernel runs without it".into());
-        return None;
-    }
-    let tables = Tables::new(backend, false);
-    match tables.chain("OUTPUT") {
-        Ok(_) => Some(Family::new(tables)),
-        Err(error) => {
-            note(notes, format!("IPv6 is not captured: {error}"));
-            None
-        }
-    }
-}
-
-fn has_ipv6() -> bool {
-    Path::new("/proc/sys/net/ipv6").exists()
-}
-
-/// Adds `text` once.
-fn note(notes: &mut Vec<String>, text: String) {
-    if !notes.contains(&text) {
-        notes.push(text);
-    }
 }
 
 fn first_error<I>(results: I) -> Result<(), CaptureError>

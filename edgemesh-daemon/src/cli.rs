@@ -102,6 +102,10 @@ pub struct AgentArgs {
     /// Which log lines: LEVEL, or TARGET=LEVEL joined by commas; changed later by PUT /v1/log
     #[arg(long, value_name = "FILTER", default_value = DEFAULT_FILTER, value_parser = checked_filter)]
     pub log: String,
+    /// Take the listening sockets of the agent that serves from the same data folder, which then
+    /// ends; without one, start as usual
+    #[arg(long)]
+    pub take_over: bool,
     /// This process is the child of the guard.
     #[arg(long, hide = true)]
     pub guarded: bool,

@@ -11,27 +11,28 @@
 //! the jumps, which may be another agent's, are left alone. A guard that is killed takes the child
 //! along by the parent-death signal, SIGTERM, so that the child cleans up itself.
 //!
+//! SIGUSR2 starts the program a second time, as it is on disk now, with [`TAKE_OVER`]: the new
+//! child takes the sockets of the old one, which drains and ends. Jumps and guard stay.
+//!
 //! No runtime, no threads: one signalfd is all it waits on.
 
+mod family;
 mod restarts;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 
+use crate::guard::family::Family;
 pub use crate::guard::restarts::RESTARTS_A_MINUTE;
 use crate::guard::restarts::{Ended, Life, Next, Restarts, must_clean};
 
@@ -41,6 +42,8 @@ const FORWARDED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
 const CAPTURES: u8 = b'c';
 /// The child's word for: I came up.
 const READY: u8 = b'r';
+/// The argument by which a child takes over from the one before it.
+pub const TAKE_OVER: &str = "--take-over";
 
 /// What is guarded.
 #[derive(Clone, Debug)]
@@ -69,12 +72,10 @@ pub fn run(program: &Program, clean: &mut dyn FnMut()) -> io::Result<u8> {
     watched.thread_block()?;
     let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let mut restarts = Restarts::default();
+    let mut family = Family::default();
     loop {
-        let (child, line) = start(program)?;
-        let (ended, life) = watch(&signals, child, line)?;
-        // What it started (iptables, ip) is in its group and would go on without it: a jump that
-        // is placed after the cleaning leads nowhere. Fails where there is nothing left.
-        let _ = killpg(child, Signal::SIGKILL);
+        family.start(program, &[])?;
+        let (ended, life) = watch(&signals, program, &mut family)?;
         if must_clean(ended, life) {
             clean();
         }
@@ -134,67 +135,23 @@ impl Guarded {
 }
 
 fn watched() -> SigSet {
-    FORWARDED.into_iter().chain([Signal::SIGCHLD]).collect()
+    FORWARDED.into_iter().chain([Signal::SIGUSR2, Signal::SIGCHLD]).collect()
 }
 
-/// In a process group of its own, so that Ctrl-C in a terminal reaches it once, through us.
-fn start(program: &Program) -> io::Result<(Pid, UnixStream)> {
-    let (line, theirs) = UnixStream::pair()?;
-    line.set_nonblocking(true)?;
-    let child = Command::new(&program.path)
-        .args(&program.args)
-        .stdin(OwnedFd::from(theirs))
-        .process_group(0)
-        .spawn()?;
-    let id = i32::try_from(child.id()).map_err(io::Error::other)?;
-    Ok((Pid::from_raw(id), line))
-}
-
-/// Hands signals on and reaps until `child` has ended.
-fn watch(signals: &SignalFd, child: Pid, line: UnixStream) -> io::Result<(Ended, Life)> {
-    let mut life = Life::default();
+/// Hands signals on and reaps until the child that serves has ended.
+fn watch(signals: &SignalFd, program: &Program, family: &mut Family) -> io::Result<(Ended, Life)> {
     loop {
         wait_for(signals, PollTimeout::NONE)?;
         while let Some(signal) = next_signal(signals)? {
-            if signal == Signal::SIGCHLD {
-                if let Some(ended) = reap(child)? {
-                    hear(line, &mut life);
-                    return Ok((ended, life));
+            match signal {
+                Signal::SIGCHLD => {
+                    if let Some(ended) = family.reap()? {
+                        return Ok(ended);
+                    }
                 }
-                continue;
+                Signal::SIGUSR2 => family.renew(program),
+                signal => family.tell(signal)?,
             }
-            life.stopping |= signal != Signal::SIGHUP;
-            match kill(child, signal) {
-                Ok(()) | Err(Errno::ESRCH) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-/// What the child had to say. It is dead: all of it is here, and an error says no more.
-fn hear(mut line: UnixStream, life: &mut Life) {
-    let mut words = [0; 16];
-    if let Ok(count) = line.read(&mut words) {
-        life.captures = words[..count].contains(&CAPTURES);
-        life.ready = words[..count].contains(&READY);
-    }
-}
-
-/// Reaps whatever has ended, also orphans that came to us as PID 1.
-fn reap(child: Pid) -> io::Result<Option<Ended>> {
-    let mut ended = None;
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == child => {
-                ended = Some(Ended::Exited(u8::try_from(code).unwrap_or(1)));
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
-                ended = Some(Ended::Killed(u8::try_from(signal as i32).unwrap_or(127)));
-            }
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(ended),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod guard;
+pub(crate) mod handover;
 pub mod log;
 pub mod read;
 pub mod redirect;

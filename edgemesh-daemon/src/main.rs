@@ -111,7 +111,13 @@ fn agent(args: &AgentArgs) -> anyhow::Result<ExitCode> {
         return Ok(agent::guard(&resolved.config)?.into());
     }
     let log = log::start(args.log_format, &args.log)?;
-    agent::run(resolved.config, log, args.guarded).map(|()| ExitCode::SUCCESS)
+    let (path, flags) = (&args.config.config, args.config.flags());
+    let reread = || {
+        let resolved = config::load_file(path, &Environment::of_process(), &flags);
+        resolved.map(|resolved| resolved.config)
+    };
+    let start = agent::Start { guarded: args.guarded, take_over: args.take_over };
+    agent::run(resolved.config, &reread, log, start).map(|()| ExitCode::SUCCESS)
 }
 
 fn redirect(args: &RedirectArgs) -> anyhow::Result<()> {

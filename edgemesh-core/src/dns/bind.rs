@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -45,6 +46,14 @@ impl Sockets {
         udp.set_nonblocking(true)?;
         tcp.set_nonblocking(true)?;
         Ok(Self { udp: UdpSocket::from_std(udp)?, tcp: TcpListener::from_std(tcp)? })
+    }
+
+    /// Second handles to the same sockets (UDP, TCP), for another process to serve.
+    ///
+    /// # Errors
+    /// When files have run out.
+    pub fn duplicate(&self) -> io::Result<[OwnedFd; 2]> {
+        Ok([self.udp.as_fd().try_clone_to_owned()?, self.tcp.as_fd().try_clone_to_owned()?])
     }
 
     /// The address served.

@@ -47,12 +47,23 @@ impl Traffic {
         self.ended(None)
     }
 
+    /// Counts bytes to the Backend.
+    pub fn went_up(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Counts bytes from the Backend.
+    pub fn came_down(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Relaxed);
+    }
+
     /// Whether the Backend's side has said anything.
     pub fn has_answered(&self) -> bool {
         self.down.load(Relaxed) > 0
     }
 
-    fn ended(&self, broken: Option<Side>) -> Carriage {
+    /// What was carried, and who broke it.
+    pub fn ended(&self, broken: Option<Side>) -> Carriage {
         Carriage { up: self.up.load(Relaxed), down: self.down.load(Relaxed), broken }
     }
 }

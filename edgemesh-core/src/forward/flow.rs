@@ -3,7 +3,7 @@
 //! A [`Flow`] that is dropped before its end says so itself: its client left, or the mesh cut it.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -99,7 +99,7 @@ impl Flow {
         loop {
             let purpose = if failed.is_none() { Purpose::Call } else { Purpose::Retry(&tried) };
             let destination = Destination {
-                caller: Some(self.client.ip().to_canonical()),
+                caller: self.caller(arrival),
                 ..Destination::new(to, arrival, purpose)
             };
             let snapshot = self.shared.live.load_full();
@@ -130,6 +130,25 @@ impl Flow {
             failed = Some(error.refusal());
             self.attempts += 1;
             self.shared.metrics.retries.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn caller(&self, arrival: Arrival) -> Option<IpAddr> {
+        match arrival {
+            Arrival::Captured | Arrival::Proxy => Some(self.client.ip().to_canonical()),
+            Arrival::Library => None,
+        }
+    }
+
+    /// Where it is carried to, once [`Flow::reach`] found somebody.
+    pub fn backend(&self) -> Option<SocketAddr> {
+        self.hop.as_ref().map(Hop::address)
+    }
+
+    /// Notes that the Backend answered, for connections that others carry.
+    pub fn answered(&mut self) {
+        if let Some(hop) = &mut self.hop {
+            hop.answered();
         }
     }
 

@@ -1,7 +1,8 @@
 //! Carries HTTP: every request of a connection is decided on its own, and streamed.
 //!
 //! hyper parses once on each side; bodies pass frame by frame and are never held whole.
-//! [`exchange`] is the path of one request: decide, find a connection, send, stream back.
+//! [`exchange`] is the path of one request: decide, find a connection, send, stream back. The
+//! embedding application's requests ([`send`]) take the same path.
 
 mod answer;
 mod body;
@@ -14,23 +15,27 @@ mod turn;
 mod upgrade;
 mod upstream;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::forward::{Place, Shared};
 use crate::plan::{Arrival, Target};
 
-pub use body::Body;
+pub use body::{Body, BodyError};
+pub use call::{By, Unserved};
+pub use exchange::send;
 pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
+pub use upstream::is_idempotent;
 
 /// Where the requests of one client connection come from, and where they go.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// What every flow uses.
     pub shared: Arc<Shared>,
-    /// Where its connection has room; held by whatever it became.
-    pub place: Arc<Place>,
+    /// Where its connection has room; held by whatever it became. The embedding application has
+    /// no connection.
+    pub place: Option<Arc<Place>>,
     /// Who called.
     pub client: SocketAddr,
     /// Where requests go.
@@ -44,6 +49,8 @@ pub enum Towards {
     Address(SocketAddr),
     /// To the Service that each of them names (explicit proxy).
     Named,
+    /// The same, from the embedding application.
+    Library,
 }
 
 impl Origin {
@@ -52,6 +59,15 @@ impl Origin {
         match self.towards {
             Towards::Address(_) => Arrival::Captured,
             Towards::Named => Arrival::Proxy,
+            Towards::Library => Arrival::Library,
+        }
+    }
+
+    /// Who calls; `None` = the embedding application itself.
+    pub(super) fn caller(&self) -> Option<IpAddr> {
+        match self.towards {
+            Towards::Address(_) | Towards::Named => Some(self.client.ip().to_canonical()),
+            Towards::Library => None,
         }
     }
 
@@ -59,7 +75,9 @@ impl Origin {
     pub(super) fn target<'a>(&'a self, host: &'a str, port: Option<u16>) -> Target<'a> {
         match self.towards {
             Towards::Address(address) => Target::Address(address),
-            Towards::Named => Target::Name { host, port, domain: &self.shared.domain },
+            Towards::Named | Towards::Library => {
+                Target::Name { host, port, domain: &self.shared.domain }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use edgemesh_proto::record::{Body, Record};
 
+use crate::config::Check;
 use crate::manifests::field::{Fault, Field, brief};
 use crate::manifests::machines::{self, Pod};
 use crate::manifests::tree::{Item, Tree};
@@ -13,6 +14,8 @@ use crate::manifests::{
 
 /// Where objects live when they do not say it.
 const NAMESPACE: &str = "default";
+/// Asks for a check, on a Service or a Slice.
+const CHECK: &str = "edgemesh.io/check";
 
 /// Who reads a kind.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,10 +70,10 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
             Ok(items) => items.iter().for_each(|item| read(file, before, item, parsed)),
             Err(fault) => remark(Severity::Rejected, fault),
         },
-        Ok(reader) => match records(&top, reader) {
+        Ok(reader) => match records(&top, reader).and_then(|found| Ok((found, check(&top)?))) {
             Err(fault) => remark(Severity::Rejected, fault),
-            Ok(Found::Nothing(reason)) => remark(Severity::Ignored, top.fault(reason)),
-            Ok(Found::Records(records)) => {
+            Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
+            Ok((Found::Records(records), check)) => {
                 let line = before.saturating_add(item.line);
                 let mut focus = focus(&top, reader);
                 focus.line = before.saturating_add(focus.line);
@@ -79,6 +82,7 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
                     line,
                     focus,
                     origin: origin(reader),
+                    check,
                     records,
                 });
             }
@@ -211,6 +215,13 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
         Reader::List | Reader::Later => return Ok(Found::Nothing("it holds no records")),
     };
     Ok(Found::Records(vec![Record { namespace, name, body }]))
+}
+
+/// The annotation that asks for a check of what runs on this node.
+fn check(top: &Field<'_>) -> Result<Option<Check>, Fault> {
+    let Some(metadata) = top.get("metadata")? else { return Ok(None) };
+    let Some(annotations) = metadata.get("annotations")? else { return Ok(None) };
+    annotations.maybe(CHECK, |field| Check::parse(field.text()?).map_err(|why| field.fault(why)))
 }
 
 fn namespace(metadata: &Field<'_>) -> Result<Box<str>, Fault> {

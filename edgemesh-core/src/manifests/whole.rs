@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use edgemesh_proto::record::{Body, Key, Kind, Record, Service, ServiceName, Transport};
 
+use crate::config::Check;
 use crate::manifests::{Document, Focus, Observed, Origin, Remark, Severity};
 
 /// Documents and Remarks of every file, in the order of files.
@@ -42,8 +43,9 @@ impl Whole {
         self.drop_address_rivals();
         let records = self.records();
         self.note_aimless_policies(&records);
+        let checks = self.checks();
         self.remarks.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        Observed { records, remarks: self.remarks }
+        Observed { records, checks, remarks: self.remarks }
     }
 
     /// Of two documents with one identity the first counts.
@@ -126,6 +128,24 @@ impl Whole {
             Ok(())
         });
         records
+    }
+
+    /// Checks by Service; the first that names one counts.
+    fn checks(&self) -> BTreeMap<ServiceName, Check> {
+        let mut checks = BTreeMap::new();
+        for (_, document) in &self.documents {
+            let Some(check) = &document.check else { continue };
+            for record in &document.records {
+                let name = match &record.body {
+                    Body::Slice(slice) => &slice.service,
+                    Body::Service(_) => &record.name,
+                    Body::Node(_) | Body::Workload(_) | Body::Policy(_) => continue,
+                };
+                let service = ServiceName::new(&record.namespace, name);
+                checks.entry(service).or_insert_with(|| check.clone());
+            }
+        }
+        checks
     }
 
     fn note_aimless_policies(&mut self, records: &BTreeMap<Key, Record>) {

@@ -1,4 +1,5 @@
-//! Follows the folders of manifests: reads them whole, hands them to `sync`, waits for a change.
+//! Follows the folders of manifests and what runs on this node: all of it together goes to `sync`,
+//! again after each change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::io::now;
 use crate::manifests::{Observed as Manifests, Remark, Severity, Watcher, read};
+use crate::mesh::local::{Local, Settled};
 use crate::mesh::status::{Cell, StoreHealth};
 use crate::sync::{Observed, Sync};
 
@@ -34,7 +36,10 @@ const PANICKED: &str = "reading the manifests failed: please report this";
 pub(super) struct Source {
     folders: Folders,
     sync: Sync,
+    local: Local,
     status: Arc<Cell>,
+    /// What was said of the documents when they were last read.
+    said: Vec<Remark>,
     /// `None` while the kernel gives no inotify instance.
     watcher: Option<Watcher>,
     behind: bool,
@@ -42,8 +47,17 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) const fn new(folders: Folders, sync: Sync, status: Arc<Cell>) -> Self {
-        Self { folders, sync, status, watcher: None, behind: false, copied: None }
+    pub(super) const fn new(folders: Folders, sync: Sync, local: Local, status: Arc<Cell>) -> Self {
+        Self {
+            folders,
+            sync,
+            local,
+            status,
+            said: Vec::new(),
+            watcher: None,
+            behind: false,
+            copied: None,
+        }
     }
 
     fn all(&self) -> Vec<PathBuf> {
@@ -70,6 +84,14 @@ impl Source {
                 () = stop.cancelled() => return self.sync,
                 () = changed => {}
                 () = tokio::time::sleep(RETRY_STORE), if self.behind => {}
+                () = self.local.changed() => {
+                    self.observe(None).await;
+                    continue;
+                }
+                Some(asked) = self.sync.asked() => {
+                    self.sync.tell(asked);
+                    continue;
+                }
             }
             if self.watcher.is_none() {
                 self.watch();
@@ -107,18 +129,31 @@ impl Source {
             }
         };
         match manifests {
-            Some(manifests) => self.observe(manifests).await,
+            Some(manifests) => self.observe(Some(manifests)).await,
             None => {
                 let trouble = trouble.unwrap_or_default();
                 tracing::warn!("{trouble}; the last records stay in force");
                 self.status.update(|status| status.source_trouble = Some(trouble));
+                // What runs here needs no source.
+                self.observe(None).await;
             }
         }
     }
 
-    async fn observe(&mut self, Manifests { records, remarks }: Manifests) {
+    /// Puts in force what was `read` and what runs here; without, what was read last.
+    async fn observe(&mut self, read: Option<Manifests>) {
+        let fresh = read.is_some();
+        let records = read.map(|Manifests { records, remarks, checks }| {
+            self.local.read(&records, &checks);
+            self.said = remarks;
+            records
+        });
+        let Settled { records, remarks, checked, version } = self.local.settle(&self.sync, records);
+        let remarks: Vec<Remark> = self.said.iter().cloned().chain(remarks).collect();
+        let some = !records.is_empty();
         self.report(&remarks);
         let observed = self.sync.observe(records, now()).await;
+        self.local.settled(version);
         let store = match observed {
             Observed::Same => None,
             Observed::Changed { revision, put, deleted } => {
@@ -138,10 +173,13 @@ impl Source {
         };
         let changed = store.is_some();
         self.status.update(|status| {
-            status.source_trouble = None;
-            status.read_at = Some(now());
-            status.has_records = true;
+            if fresh {
+                status.source_trouble = None;
+                status.read_at = Some(now());
+            }
+            status.has_records |= fresh || some;
             status.remarks = remarks.into();
+            status.checked = checked;
             match (&status.store, store) {
                 // Keeps the time since when.
                 (StoreHealth::ReadOnly { .. }, Some(StoreHealth::ReadOnly { .. })) | (_, None) => {}
@@ -192,7 +230,12 @@ fn unreadable(folder: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::task::TaskTracker;
+
     use super::*;
+    use crate::dial::Dial;
+    use crate::health::{Checker, Pace};
+    use crate::registrations::Registrations;
     use crate::store::Store;
 
     #[tokio::test]
@@ -200,10 +243,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, loaded, _) = Store::open(&folder.path().join("data")).unwrap();
         let node = edgemesh_proto::record::NodeName("node-1".into());
-        let sync = Sync::resume(store, loaded, node, None, &[], Arc::default(), now());
+        let sync = Sync::resume(store, loaded, node.clone(), None, &[], Arc::default(), now());
         let status = Arc::new(Cell::new(Vec::new(), false));
         let folders = Folders { source: Some(folder.path().to_owned()), services: None };
-        let mut source = Source::new(folders, sync, status.clone());
+        let checker =
+            Checker::new(Dial::default(), Pace::default(), TaskTracker::new(), Default::default());
+        let local = Local::new(node, Registrations::open(folder.path(), now()), checker);
+        let mut source = Source::new(folders, sync, local, status.clone());
         source.read_by(|_| panic!("a parser did")).await;
         assert_eq!(status.get().source_trouble.as_deref(), Some(PANICKED));
         source.read().await; // and the next time it may work

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 
 use crate::manifests::Remark;
+use crate::mesh::local::Checked;
 use crate::store::Repair;
 
 /// How store and source are at one moment.
@@ -17,6 +18,8 @@ pub struct Status {
     pub store: StoreHealth,
     /// What the source says of its documents.
     pub remarks: Arc<[Remark]>,
+    /// What is probed on this node, and how it is.
+    pub checked: Arc<[Checked]>,
     /// Why the source cannot be read at this moment.
     pub source_trouble: Option<String>,
     /// When the source was last read whole.

@@ -5,12 +5,11 @@ use std::io::ErrorKind;
 
 use iptables::IPTables;
 
+use crate::capture::chains::{PREFIX, is_ours, jumps, leads_to_ours};
 use crate::capture::command::{LOCK_WAIT, line, must, run};
 use crate::capture::error::CaptureError;
-use crate::capture::rules::{IN, OUT, jump};
+use crate::capture::rules::jump;
 
-/// Built-in chains and our chain that each jumps to.
-pub(super) const JUMPS: [(&str, &str); 2] = [("OUTPUT", OUT), ("PREROUTING", IN)];
 /// Most jumps of ours that are removed from one chain: more than a few means something is wrong.
 const MAX_JUMPS: usize = 16;
 
@@ -132,7 +131,7 @@ fn choose(nft: Weight, legacy: Weight) -> Backend {
 
 impl Weight {
     fn add(&mut self, saved: &str) {
-        for rule in saved.lines().filter(|l| l.starts_with("-A ") && !l.contains("EDGEMESH_")) {
+        for rule in saved.lines().filter(|l| l.starts_with("-A ") && !l.contains(PREFIX)) {
             self.all += 1;
             self.kube += usize::from(rule.contains("KUBE-"));
         }
@@ -178,12 +177,12 @@ impl Tables {
 
     /// Makes the jumps to our chains the first rules of theirs.
     pub(super) fn place_jumps(&self) -> Result<(), CaptureError> {
-        for (from, to) in JUMPS {
+        // The last first: each goes in front.
+        for (from, to) in jumps().rev() {
             let rules = self.chain(from)?.unwrap_or_default();
-            let ours = leading_to(&rules, to);
-            match ours.as_slice() {
+            match leading_to(&rules, to).as_slice() {
                 [] => self.insert_jump(from, to)?,
-                [0] => {}
+                [at] if rules[..*at].iter().all(|rule| leads_to_ours(rule)) => {}
                 _ => self.move_jump(from, to, &rules)?,
             }
         }
@@ -219,7 +218,7 @@ impl Tables {
     /// Deletes the jumps: from then on nothing new is captured.
     pub(super) fn delete_jumps(&self) -> Result<bool, CaptureError> {
         let mut any = false;
-        for (from, to) in JUMPS {
+        for (from, to) in jumps() {
             for _ in 0..MAX_JUMPS {
                 let rules = self.chain(from)?.unwrap_or_default();
                 let deletes = deletes(&rules, to);
@@ -233,19 +232,33 @@ impl Tables {
         Ok(any)
     }
 
-    /// Deletes our chains, whatever is left of them. The jumps must be gone.
+    /// Deletes our chains, whatever is left of them, also those of another release, and what
+    /// others made lead there. The jumps must be gone.
     pub(super) fn delete_chains(&self) -> Result<bool, CaptureError> {
-        let mut text = String::new();
-        for (_, chain) in JUMPS {
-            if self.chain(chain)?.is_some() {
-                text.push_str(&format!("-F {chain}\n-X {chain}\n"));
-            }
-        }
+        let saved = must(self.programs.save, &["-t", "nat"], "")?;
+        let text = deletion(&saved);
         if text.is_empty() {
             return Ok(false);
         }
         self.load(&format!("*nat\n{text}COMMIT\n")).map(|()| true)
     }
+}
+
+/// What deletes our chains from a table that was saved as `saved`: empty, where there are none.
+fn deletion(saved: &str) -> String {
+    let mut text = String::new();
+    for rule in saved.lines().filter(|line| leads_to_ours(line) && !is_ours(line)) {
+        text.push_str(&format!("{}\n", rule.replacen("-A ", "-D ", 1)));
+    }
+    let names = || saved.lines().filter_map(|line| line.strip_prefix(':')?.split(' ').next());
+    // All are emptied before the first goes: one may lead to another.
+    for (command, name) in ["-F", "-X"].into_iter().flat_map(|c| names().map(move |name| (c, name)))
+    {
+        if name.starts_with(PREFIX) {
+            text.push_str(&format!("{command} {name}\n"));
+        }
+    }
+    text
 }
 
 /// Positions (from 0) of the rules that lead to `chain`.

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::capture::backend::{JUMPS, leading_to};
+use crate::capture::backend::leading_to;
+use crate::capture::chains::{CHAINS, jumps, leads_to_ours};
 use crate::capture::error::CaptureError;
-use crate::capture::rules::{IN, OUT, count};
+use crate::capture::rules::count;
 use crate::capture::{Capture, outward};
 
 /// How often [`Capture::check`] should be called: it runs some twenty short child processes.
@@ -90,9 +91,9 @@ impl Capture {
                 healed.push(Healed::Routes { v4 });
             }
             let mut whole = true;
-            for chain in [OUT, IN] {
-                let rules = family.tables.chain(chain)?.map(|rules| rules.len());
-                whole &= rules == Some(count(&family.loaded, chain));
+            for chain in CHAINS {
+                let rules = family.tables.chain(chain.name)?.map(|rules| rules.len());
+                whole &= rules == Some(count(&family.loaded, chain.name));
             }
             if !whole {
                 family.tables.load(&family.loaded)?;
@@ -119,7 +120,7 @@ impl Capture {
         let rested = self.healing.moved.is_none_or(|at| now.duration_since(at) >= MOVE_EVERY);
         for family in &self.families {
             let v4 = family.tables.v4;
-            for (from, to) in JUMPS {
+            for (from, to) in jumps() {
                 let rules = family.tables.chain(from)?.unwrap_or_default();
                 let Some(at) = leading_to(&rules, to).first().copied() else {
                     family.tables.place_jumps()?;
@@ -143,7 +144,7 @@ impl Capture {
 fn takes_the_same(rule: &str) -> bool {
     let leads_on = rule.contains(" -j ") || rule.contains(" -g ");
     let harmless = [" -j LOG", " -j MARK", " -j CONNMARK", " -j NFLOG", "--dst-type LOCAL"];
-    leads_on && !harmless.iter().any(|word| rule.contains(word))
+    leads_on && !leads_to_ours(rule) && !harmless.iter().any(|word| rule.contains(word))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ const FIRST_RULE: u32 = 32768;
 /// What the kernel should hold for one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wanted {
-    rules: Vec<String>,
+    rules: BTreeSet<String>,
     captured: BTreeSet<String>,
     nameservers: BTreeSet<String>,
     /// How a route goes on after its destination.
@@ -62,7 +62,7 @@ impl Routes {
     /// Puts back what somebody removed. `true`: something was missing.
     pub(super) fn heal(&mut self) -> Result<bool, CaptureError> {
         let Some(wanted) = &self.wanted else { return Ok(false) };
-        let whole = self.rules()? == wanted.rules.len()
+        let whole = self.rules()? == wanted.rules
             && self.shown(CAPTURED)? == wanted.captured
             && self.shown(NAMESERVERS)? == wanted.nameservers;
         if !whole {
@@ -80,7 +80,7 @@ impl Routes {
                 batch.push_str(&format!("route del {route} table {table} proto {PROTOCOL}\n"));
             }
         }
-        let any_rule = self.rules()? > 0;
+        let any_rule = !self.rules()?.is_empty();
         if any_rule {
             must("ip", &[self.family(), "rule", "flush", "protocol", PROTOCOL], "")?;
         }
@@ -106,15 +106,11 @@ impl Routes {
             }
         }
         self.batch(&(batch + &old))?;
-        let same = self.wanted.as_ref().is_some_and(|before| before.rules == wanted.rules);
-        if same && self.rules()? == wanted.rules.len() {
-            return Ok(());
-        }
-        must("ip", &[self.family(), "rule", "flush", "protocol", PROTOCOL], "")?;
-        let rules = wanted.rules.iter();
-        let batch: String =
-            rules.map(|rule| format!("rule add {rule} protocol {PROTOCOL}\n")).collect();
-        self.batch(&batch)
+        let shown = self.rules()?;
+        let line = |verb: &str, rule: &String| format!("rule {verb} {rule} protocol {PROTOCOL}\n");
+        let new: String = wanted.rules.difference(&shown).map(|rule| line("add", rule)).collect();
+        let old: String = shown.difference(&wanted.rules).map(|rule| line("del", rule)).collect();
+        self.batch(&(new + &old))
     }
 
     fn batch(&self, lines: &str) -> Result<(), CaptureError> {
@@ -128,11 +124,10 @@ impl Routes {
         if self.v4 { "-4" } else { "-6" }
     }
 
-    /// How many of our rules there are.
-    fn rules(&self) -> Result<usize, CaptureError> {
+    /// Our rules, in the words in which they are added.
+    fn rules(&self) -> Result<BTreeSet<String>, CaptureError> {
         let shown = must("ip", &[self.family(), "rule", "show"], "")?;
-        let ours = format!(" proto {PROTOCOL}");
-        Ok(shown.lines().filter(|line| line.trim_end().ends_with(&ours)).count())
+        Ok(shown.lines().filter_map(rule).collect())
     }
 
     /// Our routes in `table`. A table that never held one is an error to `ip`, and empty to us.
@@ -140,6 +135,14 @@ impl Routes {
         let args = [self.family(), "route", "show", "table", table, "proto", PROTOCOL];
         Ok(run("ip", &args, "")?.stdout.lines().filter_map(destination).collect())
     }
+}
+
+/// One of our rules as `ip` shows it, in the words in which it is added.
+fn rule(shown: &str) -> Option<String> {
+    let shown = shown.trim_end().strip_suffix(&format!(" proto {PROTOCOL}"))?;
+    let (pref, rest) = shown.split_once(':')?;
+    let rest = rest.trim_start().strip_prefix("from all ")?;
+    Some(format!("pref {pref} {rest}"))
 }
 
 /// The first words of a route as `ip` shows it, with the prefix length always there.
@@ -175,7 +178,7 @@ fn wanted(input: &Input, own: Option<IpAddr>, v4: bool) -> Wanted {
         servers.map(|server| IpNet::from(server).to_string()).collect();
     let source = own.map(|own| format!(" src {own}")).unwrap_or_default();
     Wanted {
-        rules: policy(input, !captured.is_empty(), !nameservers.is_empty()),
+        rules: policy(input, !captured.is_empty(), !nameservers.is_empty()).into_iter().collect(),
         captured,
         nameservers,
         via: format!(" dev lo{source}"),

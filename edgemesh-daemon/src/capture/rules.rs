@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::capture::chains::{CHAINS, jumps};
 use crate::capture::error::CaptureError;
 use crate::capture::include::{covers, of_family};
 
@@ -104,15 +105,16 @@ pub fn render(input: &Input) -> Ruleset {
 
 fn family(input: &Input, v4: bool) -> String {
     let mut text = Text::new(if v4 { "IPv4" } else { "IPv6" });
-    from_host(&mut text, input, v4);
-    from_pods(&mut text, input, v4);
+    for chain in CHAINS {
+        (chain.write)(&mut text, input, v4);
+    }
     text.0.push_str("COMMIT\n");
     text.0
 }
 
 /// REDIRECT, since on this host it leads to loopback.
-fn from_host(text: &mut Text, input: &Input, v4: bool) {
-    text.0.push_str("\n# === From this host's own processes (OUTPUT) ===\n");
+pub(super) fn from_host(text: &mut Text, input: &Input, v4: bool) {
+    text.part("From this host's own processes (OUTPUT)");
     let mark = input.mark;
     text.why("The mesh's own sockets: never capture ourselves. Others may add bits to the mark.");
     text.rule(OUT, &format!("-m mark --mark {mark:#x}/{mark:#x}"), "RETURN");
@@ -130,10 +132,10 @@ fn from_host(text: &mut Text, input: &Input, v4: bool) {
 }
 
 /// DNAT to our own address: REDIRECT would lead to the incoming interface's, which may have none.
-fn from_pods(text: &mut Text, input: &Input, v4: bool) {
-    text.0.push_str("\n# === From pods and containers (PREROUTING) ===\n");
+pub(super) fn from_pods(text: &mut Text, input: &Input, v4: bool) {
+    text.part("From pods and containers (PREROUTING)");
     let Some(own) = input.address(v4) else {
-        text.0.push_str("# Nothing: proxy.address has no address of this family.\n");
+        text.why("Nothing: proxy.address has no address of this family.");
         return;
     };
     let to = |port: u16| match own {
@@ -188,7 +190,7 @@ fn dns(text: &mut Text, chain: &str, server: IpAddr, target: &str) {
 fn included(text: &mut Text, chain: &str, input: &Input, v4: bool, target: &str) {
     let include = of_family(&input.include, v4);
     if include.is_empty() {
-        text.0.push_str("# Nothing of this family is told to be captured.\n");
+        text.why("Nothing of this family is told to be captured.");
         return;
     }
     text.why("Told to capture (proxy.include and dns.virtualRange). Anything else goes its way.");
@@ -197,27 +199,42 @@ fn included(text: &mut Text, chain: &str, input: &Input, v4: bool, target: &str)
     }
 }
 
-struct Text(String);
+/// A ruleset under construction.
+pub(super) struct Text(String);
 
 impl Text {
     fn new(family: &str) -> Self {
-        Self(format!(
+        let mut text = Self(format!(
             "# EdgeMesh captures these connections, {family}. Only our own chains are written, whole and at once.\n\
-             # The jumps to them are apart, first in their chains, and go first when we stop:\n\
-             #   OUTPUT     {}\n#   PREROUTING {}\n\
-             *nat\n:{OUT} - [0:0]\n:{IN} - [0:0]\n",
-            jump(OUT),
-            jump(IN)
-        ))
+             # The jumps to them are apart, first in their chains, and go first when we stop:\n"
+        ));
+        for (from, to) in jumps() {
+            text.line(format_args!("#   {from:10} {}", jump(to)));
+        }
+        text.line(format_args!("*nat"));
+        for chain in CHAINS {
+            text.line(format_args!(":{} - [0:0]", chain.name));
+        }
+        text
     }
 
-    fn why(&mut self, reason: &str) {
-        writeln!(self.0, "# {reason}").expect("a String takes all that is written to it");
+    /// Opens the part of one chain: whom it is for.
+    pub(super) fn part(&mut self, title: &str) {
+        self.line(format_args!("\n# === {title} ==="));
     }
 
-    fn rule(&mut self, chain: &str, matches: &str, target: &str) {
-        writeln!(self.0, "-A {chain} {matches} {TAG} -j {target}")
-            .expect("a String takes all that is written to it");
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{line}").expect("a String takes all that is written to it");
+    }
+
+    /// The reason for the rules that follow.
+    pub(super) fn why(&mut self, reason: &str) {
+        self.line(format_args!("# {reason}"));
+    }
+
+    /// A rule of ours, tagged as such.
+    pub(super) fn rule(&mut self, chain: &str, matches: &str, target: &str) {
+        self.line(format_args!("-A {chain} {matches} {TAG} -j {target}"));
     }
 }
 

@@ -147,7 +147,8 @@ impl Agent {
         self.child.wait().ok();
     }
 
-    fn children(&self) -> Vec<Pid> {
+    /// The guard's children, oldest first.
+    pub(crate) fn children(&self) -> Vec<Pid> {
         let all = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.id()));
         all.unwrap_or_default()
             .split_whitespace()

@@ -27,5 +27,6 @@ mod limits;
 mod log;
 mod names;
 mod protocols;
+mod renew;
 mod repeats;
 mod start;

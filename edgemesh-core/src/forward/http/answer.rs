@@ -50,10 +50,19 @@ pub(super) fn refuse(
     if let Some(wait) = refusal.retry_after() {
         headers.insert(RETRY_AFTER, whole_seconds(wait).into());
     }
-    *response.status_mut() =
-        StatusCode::from_u16(row.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = refused_status(refusal, grpc);
     *response.body_mut() = Body::text(text + "\n");
     response
+}
+
+/// The status of [`refuse`]'s answer; gRPC says in its trailers that it failed.
+pub(super) fn refused_status(refusal: Refusal, grpc: bool) -> StatusCode {
+    match grpc {
+        true => StatusCode::OK,
+        false => {
+            StatusCode::from_u16(refusal.row().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
 }
 
 /// RFC 9110 §10.2.3 counts in seconds: rounded up, so that nobody comes back too early.

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 use crate::forward::http::exchange::{Ending, How};
@@ -171,11 +173,22 @@ impl Uploaded {
 
 /// The body of a request to a Backend.
 pub(super) struct Upload {
-    inner: Option<Incoming>,
+    inner: Option<Payload>,
     uploaded: Arc<Uploaded>,
     /// Holds the body back until the Backend asks for it (`Expect: 100-continue`).
     gate: Option<Gate>,
 }
+
+/// What a body of a request is read from.
+enum Payload {
+    /// A client's connection.
+    Client(Incoming),
+    /// The embedding application.
+    Application(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+/// Any error, as hyper takes it.
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Resolves when the body may be read.
 pub(super) type Gate = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -183,8 +196,24 @@ pub(super) type Gate = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl Upload {
     /// Streams `inner`, which may be empty.
     pub(super) fn new(inner: Incoming) -> (Self, Arc<Uploaded>) {
-        let uploaded = Arc::new(Uploaded::default());
         let empty = inner.is_end_stream();
+        Self::of(Payload::Client(inner), empty)
+    }
+
+    /// The same, of the embedding application.
+    pub(super) fn of_application<B>(inner: B) -> (Self, Arc<Uploaded>)
+    where
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let empty = inner.is_end_stream();
+        let inner = inner.map_err(Into::into).map_frame(|frame| {
+            frame.map_data(|mut data| data.copy_to_bytes(data.remaining())) // free for `Bytes`
+        });
+        Self::of(Payload::Application(inner.boxed_unsync()), empty)
+    }
+
+    fn of(inner: Payload, empty: bool) -> (Self, Arc<Uploaded>) {
+        let uploaded = Arc::new(Uploaded::default());
         uploaded.whole.store(empty, Ordering::Relaxed);
         let inner = (!empty).then_some(inner);
         (Self { inner, uploaded: uploaded.clone(), gate: None }, uploaded)
@@ -217,40 +246,69 @@ impl std::fmt::Debug for Upload {
     }
 }
 
+impl Payload {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, (Fault, BoxError)>>> {
+        match self {
+            Self::Client(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|error| (Fault::of(&error), BoxError::from(error))),
+            Self::Application(body) => {
+                Pin::new(body).poll_frame(cx).map_err(|error| (Fault::Gone, error))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Client(body) => body.is_end_stream(),
+            Self::Application(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Client(body) => body.size_hint(),
+            Self::Application(body) => body.size_hint(),
+        }
+    }
+}
+
 impl http_body::Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(gate) = &mut self.gate {
             ready!(gate.as_mut().poll(cx));
             self.gate = None;
         }
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(inner).poll_frame(cx));
-        match &frame {
+        let frame = match ready!(inner.poll_frame(cx)) {
+            Some(Err((fault, error))) => {
+                let _ = self.uploaded.broken.set(fault); // the first tells
+                return Poll::Ready(Some(Err(error)));
+            }
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 self.uploaded.bytes.fetch_add(length as u64, Ordering::Relaxed);
+                Some(frame)
             }
-            Some(Err(error)) => {
-                let _ = self.uploaded.broken.set(Fault::of(error)); // the first tells
-                return Poll::Ready(frame);
-            }
-            None => {}
-        }
-        let over = self.inner.as_ref().is_none_or(http_body::Body::is_end_stream);
-        if frame.is_none() || over {
+            None => None,
+        };
+        if frame.is_none() || self.is_end_stream() {
             self.uploaded.whole.store(true, Ordering::Release);
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
+        self.inner.as_ref().is_none_or(Payload::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

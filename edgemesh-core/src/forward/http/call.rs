@@ -9,7 +9,7 @@ use edgemesh_proto::record::ServiceName;
 use http::header::HOST;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 
-use crate::forward::http::answer::{is_grpc, refuse};
+use crate::forward::http::answer::{is_grpc, refuse, refused_status};
 use crate::forward::http::body::{Body, Fault, Upload, Uploaded};
 use crate::forward::http::head::{REQUEST_ID, split_host, without_userinfo};
 use crate::forward::http::{Origin, Towards};
@@ -37,6 +37,34 @@ pub(super) struct Call {
     hop: Option<(Arc<Service>, SocketAddr, Via)>,
     pub(super) uploaded: Arc<Uploaded>,
     over: bool,
+}
+
+/// A call that was refused.
+#[derive(Debug)]
+pub struct Unserved {
+    /// Why.
+    pub refusal: Refusal,
+    /// The Backend that was asked last, if one was.
+    pub by: Option<By>,
+    service: Option<ServiceName>,
+    grpc: bool,
+    version: Version,
+}
+
+/// Who answered a call, or should have.
+#[derive(Clone, Debug)]
+pub struct By {
+    /// The Service.
+    pub service: Arc<Service>,
+    /// Its Backend.
+    pub backend: SocketAddr,
+}
+
+impl Unserved {
+    /// What the client is told.
+    pub(super) fn answer(&self) -> Response<Body> {
+        refuse(self.refusal, self.service.as_ref(), self.grpc, self.version)
+    }
 }
 
 impl Call {
@@ -67,7 +95,7 @@ impl Call {
     pub(super) fn plan(&mut self, purpose: Purpose<'_>, head: Head<'_>) -> Result<Hop, Refusal> {
         let arrival = self.origin.arrival();
         let destination = Destination {
-            caller: Some(self.origin.client.ip().to_canonical()),
+            caller: self.origin.caller(),
             request: Some(head),
             ..Destination::new(self.target(), arrival, purpose)
         };
@@ -84,28 +112,38 @@ impl Call {
 
     fn target(&self) -> Target<'_> {
         let (host, port) = match (self.origin.towards, self.uri.authority(), &self.host) {
-            (Towards::Address(_), ..) | (Towards::Named, None, None) => ("", None),
-            (Towards::Named, Some(authority), _) => (authority.host(), authority.port_u16()),
-            (Towards::Named, None, Some(host)) => split_host(host),
+            (Towards::Address(_), ..) | (Towards::Named | Towards::Library, None, None) => {
+                ("", None)
+            }
+            (Towards::Named | Towards::Library, Some(authority), _) => {
+                (authority.host(), authority.port_u16())
+            }
+            (Towards::Named | Towards::Library, None, Some(host)) => split_host(host),
         };
         // A request that names no port means 80, as it does without a proxy.
         self.origin.target(host, port.or(Some(80)))
     }
 
-    /// Ends as refused, and says so to the client.
-    pub(super) fn refused(mut self, refusal: Refusal) -> Response<Body> {
+    /// The Backend that was asked last.
+    pub(super) fn by(&self) -> Option<By> {
+        let (service, backend, _) = self.hop.as_ref()?;
+        Some(By { service: service.clone(), backend: *backend })
+    }
+
+    /// Ends as refused.
+    pub(super) fn refused(mut self, refusal: Refusal) -> Unserved {
         let shared = self.origin.shared.clone();
         let found = self.hop.as_ref().map(|(service, ..)| service.name.clone());
         let found = found.or_else(|| self.service_of_target());
-        let response = refuse(refusal, found.as_ref(), self.grpc, self.version);
+        let (grpc, version, by) = (self.grpc, self.version, self.by());
         let (ended, status) = match self.uploaded.broken.get() {
             Some(Fault::Gone) => (Ended::Cancelled, None), // nobody reads the answer
             Some(Fault::Malformed) | None => {
-                (Ended::Refused(refusal), Some(response.status().as_u16()))
+                (Ended::Refused(refusal), Some(refused_status(refusal, grpc).as_u16()))
             }
         };
         self.end(&shared, ended, status, 0, found.as_ref());
-        response
+        Unserved { refusal, by, service: found, grpc, version }
     }
 
     fn service_of_target(&self) -> Option<ServiceName> {
@@ -148,7 +186,7 @@ impl Call {
             client: self.origin.client,
             destination: match self.origin.towards {
                 Towards::Address(address) => Some(address),
-                Towards::Named => None,
+                Towards::Named | Towards::Library => None,
             },
             service: service.or(hop_name),
             backend: self.hop.as_ref().map(|(_, address, via)| (*address, *via)),

@@ -1,5 +1,6 @@
 //! One request: decide, send, try again where that is safe, stream the answer back.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,8 +12,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use crate::forward::http::body::{Body, Upload};
-use crate::forward::http::call::Call;
+use crate::forward::http::body::{Body, BoxError, Upload, Uploaded};
+use crate::forward::http::call::{Call, Unserved};
 use crate::forward::http::head::{
     introduce, names_one_host, strip_hop_by_hop, upgrade, without_userinfo,
 };
@@ -56,22 +57,50 @@ pub(super) async fn exchange(
     if request.method() == Method::CONNECT && origin.towards == Towards::Named {
         return upgrade::connect(origin, request).await;
     }
-    let one_host = names_one_host(&request);
     let wanted = Wanted::of(&mut request);
     let (parts, body) = request.into_parts();
     let (upload, uploaded) = Upload::new(body);
-    let mut request = Request::from_parts(parts, upload);
+    let request = Request::from_parts(parts, upload);
+    let answered = answer(origin, (request, uploaded), wanted, Vec::new()).await;
+    answered.unwrap_or_else(|unserved| unserved.answer())
+}
+
+/// Answers one request of the embedding application, on a Backend that is none of `tried`. The
+/// answer's extensions say [`By`](crate::forward::http::By) whom. Dropped, the call is cancelled.
+///
+/// # Errors
+/// The Refusal, and who was asked last.
+pub async fn send<B>(
+    origin: Arc<Origin>,
+    request: Request<B>,
+    tried: Vec<SocketAddr>,
+) -> Result<Response<Body>, Unserved>
+where
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let (parts, body) = request.into_parts();
+    let (upload, uploaded) = Upload::of_application(body);
+    answer(origin, (Request::from_parts(parts, upload), uploaded), None, tried).await
+}
+
+async fn answer(
+    origin: Arc<Origin>,
+    (mut request, uploaded): (Request<Upload>, Arc<Uploaded>),
+    wanted: Option<Wanted>,
+    tried: Vec<SocketAddr>,
+) -> Result<Response<Body>, Unserved> {
+    let one_host = names_one_host(&request);
     let asked = upgrade(request.headers(), request.version());
     strip_hop_by_hop(request.headers_mut(), asked.filter(|_| wanted.is_some()));
-    introduce(request.headers_mut(), origin.client.ip());
+    introduce(request.headers_mut(), origin.caller());
     let mut call = Call::new(origin, &request, uploaded);
     if !one_host {
-        return call.refused(Refusal::BadRequest);
+        return Err(call.refused(Refusal::BadRequest));
     }
     towards_backend(&mut request, &call);
-    match attempt_until_answered(&mut call, request).await {
+    match attempt_until_answered(&mut call, request, tried).await {
         Ok((answer, hop)) => deliver(call, answer, hop, wanted),
-        Err(refusal) => call.refused(refusal),
+        Err(refusal) => Err(call.refused(refusal)),
     }
 }
 
@@ -118,10 +147,11 @@ fn towards_backend(request: &mut Request<Upload>, call: &Call) {
 async fn attempt_until_answered(
     call: &mut Call,
     mut request: Request<Upload>,
+    mut tried: Vec<SocketAddr>,
 ) -> Result<(Answer, Hop), Refusal> {
     let shared = call.origin.shared.clone();
-    let mut tried = Vec::new();
-    let mut hop = call.plan(Purpose::Call, Head::of(&request))?;
+    let purpose = if tried.is_empty() { Purpose::Call } else { Purpose::Retry(&tried) };
+    let mut hop = call.plan(purpose, Head::of(&request))?;
     loop {
         let policy = hop.service().policy.retries;
         let more = call.attempts <= policy.attempts;
@@ -184,7 +214,12 @@ impl Failure {
 }
 
 /// Hands the answer to the client.
-fn deliver(call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>) -> Response<Body> {
+fn deliver(
+    call: Call,
+    answer: Answer,
+    mut hop: Hop,
+    wanted: Option<Wanted>,
+) -> Result<Response<Body>, Unserved> {
     let Answer { mut response, keep, .. } = answer;
     let status = response.status().as_u16();
     if !is_unwell(status) {
@@ -197,7 +232,7 @@ fn deliver(call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>) -> 
     let became = wanted.filter(|wanted| wanted.granted(&response));
     if became.is_none() && status == StatusCode::SWITCHING_PROTOCOLS.as_u16() {
         hop.finish(Outcome::Bad, now()); // nobody asked for it
-        return call.refused(Refusal::BackendProtocol);
+        return Err(call.refused(Refusal::BackendProtocol));
     }
     let protocol =
         became.as_ref().and_then(|_| response.headers().get(http::header::UPGRADE).cloned());
@@ -205,16 +240,19 @@ fn deliver(call: Call, answer: Answer, mut hop: Hop, wanted: Option<Wanted>) -> 
         let theirs = hyper::upgrade::on(&mut response);
         call.origin.shared.clone().tasks.spawn(became.carry(theirs, call, hop, status));
         strip_hop_by_hop(response.headers_mut(), protocol);
-        return response.map(|_| Body::empty());
+        return Ok(response.map(|_| Body::empty()));
     }
     strip_hop_by_hop(response.headers_mut(), None);
     // The client's side is framed by the client's version.
     *response.version_mut() = call.version;
+    if let (Towards::Library, Some(by)) = (call.origin.towards, call.by()) {
+        response.extensions_mut().insert(by);
+    }
     let grpc_failed = call.grpc && failed_grpc(response.headers());
     let timeout = hop.service().policy.request_timeout;
     let deadline = timeout.map(|t| Box::pin(tokio::time::sleep_until(call.deadline(t))));
     let ending = Ending { call, hop, keep, status, grpc_failed, deadline };
-    response.map(|body| Body::download(body, ending))
+    Ok(response.map(|body| Body::download(body, ending)))
 }
 
 /// Statuses by which a server says that it is not well.

@@ -117,8 +117,9 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<HeaderVa
     }
 }
 
-/// Puts in who called and what the call is named, where the client did not say.
-pub(super) fn introduce(headers: &mut HeaderMap, client: IpAddr) {
+/// Puts in who called (`None`: this very process) and what the call is named, where the client did
+/// not say.
+pub(super) fn introduce(headers: &mut HeaderMap, client: Option<IpAddr>) {
     let id = unique_id();
     if let Entry::Vacant(vacant) = headers.entry(REQUEST_ID) {
         vacant.insert(text(format_args!("{id:032x}")));
@@ -128,7 +129,7 @@ pub(super) fn introduce(headers: &mut HeaderMap, client: IpAddr) {
         let parent = (id >> 64) as u64 ^ id as u64 | 1;
         vacant.insert(text(format_args!("00-{id:032x}-{parent:016x}-00")));
     }
-    let client = client.to_canonical();
+    let Some(client) = client else { return };
     // Several lines are one list (RFC 9110 §5.3).
     let before: Vec<&str> =
         headers.get_all(FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).collect();
@@ -228,12 +229,14 @@ mod tests {
     #[test]
     fn calls_are_introduced_once() {
         let mut headers = HeaderMap::new();
-        introduce(&mut headers, "::ffff:10.0.0.1".parse().unwrap());
+        introduce(&mut headers, "10.0.0.1".parse().ok());
         let (id, trace) = (headers[REQUEST_ID].clone(), headers[TRACEPARENT].clone());
         assert_eq!(trace.len(), 55);
         assert_eq!(headers[FORWARDED_FOR], "10.0.0.1");
-        introduce(&mut headers, "fd00::1".parse().unwrap());
+        introduce(&mut headers, "fd00::1".parse().ok());
         assert_eq!((&headers[REQUEST_ID], &headers[TRACEPARENT]), (&id, &trace));
+        assert_eq!(headers[FORWARDED_FOR], "10.0.0.1, fd00::1");
+        introduce(&mut headers, None);
         assert_eq!(headers[FORWARDED_FOR], "10.0.0.1, fd00::1");
     }
 }

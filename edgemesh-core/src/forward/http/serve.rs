@@ -160,7 +160,7 @@ impl Begun {
             client: self.origin.client,
             destination: match self.origin.towards {
                 Towards::Address(address) => Some(address),
-                Towards::Named => None,
+                Towards::Named | Towards::Library => None,
             },
             service: None,
             backend: None,

@@ -255,8 +255,8 @@ fn refused_by_peer(error: &hyper::Error) -> bool {
     })
 }
 
-/// RFC 9110 §9.2.2.
-fn is_idempotent(method: &Method) -> bool {
+/// Whether repeating what may have been done does no harm (RFC 9110 §9.2.2).
+pub fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE]
         .contains(method)
 }

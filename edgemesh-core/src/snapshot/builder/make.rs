@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{
-    NodeName, Policy, RateLimit, Service as ServiceRecord, ServiceName, ServicePort, Slice,
-    SlicePort, TargetPort, Workload,
+    Backend as RecordBackend, NodeName, Policy, RateLimit, Service as ServiceRecord, ServiceName,
+    ServicePort, Slice, SlicePort, TargetPort, Workload,
 };
 
 use crate::limit::Limiter;
 use crate::snapshot::builder::{Builder, selects, winner};
-use crate::snapshot::{Active, Backend, Pool, Port, Service, Source, Tier};
+use crate::snapshot::{Active, Backend, LOCAL_SLICES, Pool, Port, Service, Source, Tier};
 use crate::sniff::declared;
 
 /// Longest TCP connect where no Policy says otherwise: on a site's network a backend that needs
@@ -41,7 +41,14 @@ impl Builder {
                 s.ports.iter().find(|p| p.port == port.port.get() && p.transport == port.transport)
             });
             let (backends, app_protocol) = match (slices, workloads) {
-                (Some(slices), _) => self.sliced(record, port, slices),
+                (Some(slices), workloads) => {
+                    let (mut backends, protocol) = self.sliced(record, port, slices);
+                    // What was signed up joins the Pods; any other Slice stands in their place.
+                    if let Some(workloads) = workloads.filter(|_| slices.iter().all(is_local)) {
+                        backends.extend(self.selected(record, port, workloads));
+                    }
+                    (backends, protocol)
+                }
                 (None, Some(workloads)) => (self.selected(record, port, workloads), None),
                 (None, None) => (Vec::new(), None),
             };
@@ -86,11 +93,15 @@ impl Builder {
         slices: &'r [(Box<str>, Slice)],
     ) -> (Vec<Backend>, Option<&'r str>) {
         let (mut ready, mut leaving, mut app_protocol) = (Vec::new(), Vec::new(), None);
-        for (_, slice) in slices {
+        let signed_up = slices.iter().any(is_local);
+        for named in slices {
+            let slice = &named.1;
             let fits = |p: &&SlicePort| p.name == port.name && p.transport == port.transport;
             let Some(slice_port) = slice.ports.iter().find(fits) else { continue };
             app_protocol = app_protocol.or(slice_port.app_protocol.as_deref());
-            for backend in &slice.backends {
+            // Of what runs on this node, this node knows best.
+            let ours = |b: &&RecordBackend| signed_up && b.node.as_ref() == Some(&self.node);
+            for backend in slice.backends.iter().filter(|b| is_local(named) || !ours(b)) {
                 let into = match (backend.ready || record.publish_not_ready, backend.serving) {
                     (true, _) => &mut ready,
                     (false, true) if backend.terminating => &mut leaving,
@@ -166,6 +177,10 @@ impl Builder {
         };
         (tier, zone)
     }
+}
+
+fn is_local((name, _): &(Box<str>, Slice)) -> bool {
+    name.starts_with(LOCAL_SLICES)
 }
 
 /// One pool a family; a family without Backends borrows the other's, since the mesh, unlike a

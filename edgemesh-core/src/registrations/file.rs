@@ -1,0 +1,82 @@
+//! The table on the disk: `registrations.json`, replaced whole.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::registrations::{Listed, Name, Registration};
+
+/// Beside the metastore.
+const FILE: &str = "registrations.json";
+/// Longest file that is read: a thousand registrations have a tenth of it.
+const MAX_FILE: u64 = 4 << 20;
+
+/// The disk does not take the table.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}: after a restart of the agent this is forgotten")]
+pub struct SaveError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+#[derive(Debug)]
+pub(super) struct File {
+    path: PathBuf,
+    /// Writers wait for each other, so that the newest table is the last that is written.
+    writing: Mutex<()>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    name: Name,
+    registration: Registration,
+}
+
+impl File {
+    pub(super) fn open(folder: &Path) -> (Self, Vec<(Name, Registration)>) {
+        let path = folder.join(FILE);
+        let kept = read(&path).unwrap_or_else(|error| {
+            let path = path.display();
+            tracing::warn!(%error, "cannot read {path}: no registration is kept; renew them");
+            Vec::new()
+        });
+        let valid = kept.into_iter().filter(|kept| kept.name.is_valid());
+        let kept = valid.map(|kept| (kept.name, kept.registration)).collect();
+        (Self { path, writing: Mutex::default() }, kept)
+    }
+
+    /// Writes what `list` gives once it is this writer's turn.
+    pub(super) fn save(&self, list: impl FnOnce() -> Vec<Listed>) -> Result<(), SaveError> {
+        let _turn = self.writing.lock();
+        let kept = list()
+            .into_iter()
+            .map(|Listed { name, registration, .. }| Kept { name, registration })
+            .collect::<Vec<_>>();
+        let wrong = |source| SaveError { path: self.path.clone(), source };
+        let text = serde_json::to_vec_pretty(&kept).map_err(|error| wrong(error.into()))?;
+        replace(&self.path, &text).map_err(wrong)
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<Kept>> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+        Ok(file) if file.len() > MAX_FILE => return Err(io::Error::other("it is too long")),
+        Ok(_) => {}
+    }
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+/// Old or new, whatever happens meanwhile.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("json.next");
+    let mut file = std::fs::File::create(&next)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    std::fs::rename(&next, path)?;
+    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
+}
