@@ -6,9 +6,8 @@ use std::sync::atomic::{
 };
 
 use edgemesh_proto::record::ConnectionCaps;
-use parking_lot::Mutex;
 
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, Ejecting};
 
 /// Live state of one Backend on one Service port.
 #[derive(Debug, Default)]
@@ -33,7 +32,7 @@ pub struct PoolLive {
     /// Grows with every pick; policies derive their choice from it.
     pub turn: AtomicU64,
     /// Held while a Backend is ejected: two failures at once must not exceed the share.
-    pub ejecting: Mutex<()>,
+    pub ejecting: Ejecting,
     /// Backends in the Snapshot in force; calls that began before may know others.
     pub size: AtomicUsize,
 }

@@ -2,6 +2,7 @@
 //!
 //! Too many failures in a row, or too small a share of good calls in a window, start an ejection.
 
+mod share;
 mod window;
 
 use std::sync::OnceLock;
@@ -12,6 +13,8 @@ use edgemesh_proto::record::BreakerPolicy;
 use parking_lot::Mutex;
 
 use crate::breaker::window::Window;
+
+pub use crate::breaker::share::{Ejecting, Held};
 
 /// Guards one backend. While it admits and calls succeed, nothing but two relaxed loads happens,
 /// and one exchange where the Policy looks at the share of good calls.

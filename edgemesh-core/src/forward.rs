@@ -3,6 +3,7 @@
 pub mod bytes;
 pub mod flow;
 pub mod http;
+mod idle;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +22,8 @@ use crate::metrics::{Carried, ConnectionOpen, Ended, Metrics};
 use crate::plan::Via;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
+
+pub use crate::forward::http::Turn;
 
 /// How soon the tasks of connections that nobody keeps any more have closed them.
 const ROOM_AFTER: Duration = Duration::from_millis(10);
@@ -60,6 +63,8 @@ pub struct Place {
     pub room: OwnedSemaphorePermit,
     /// Counts the connection as open.
     pub open: ConnectionOpen,
+    /// Whether something is under way on it.
+    pub turn: Arc<Turn>,
 }
 
 /// One line of the access log.

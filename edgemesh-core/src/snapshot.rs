@@ -169,6 +169,13 @@ impl Service {
 }
 
 impl Port {
+    /// The Backends of both families, each once.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let [v4, v6] = &self.pools;
+        let other = (!Arc::ptr_eq(v4, v6)).then_some(v6);
+        v4.backends.iter().chain(other.into_iter().flat_map(|pool| &pool.backends))
+    }
+
     /// The pool for clients of addresses of `like`'s family.
     pub fn pool(&self, like: Option<IpAddr>) -> &Arc<Pool> {
         &self.pools[usize::from(like.is_some_and(|ip| ip.is_ipv6()))]

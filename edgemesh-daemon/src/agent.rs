@@ -8,6 +8,7 @@ mod admin;
 mod alone;
 mod capturing;
 mod explain;
+mod guards;
 mod leaving;
 mod limits;
 mod memory;

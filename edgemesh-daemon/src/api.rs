@@ -217,6 +217,9 @@ pub struct PolicySummary {
     pub request_timeout_ms: Option<u64>,
     /// Attempts beyond the first.
     pub retries: Option<u32>,
+    /// What else guards callers and Backends, a few words each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<String>,
 }
 
 impl Eq for PolicySummary {} // rates are finite: they were checked when the Policy was read
@@ -241,6 +244,9 @@ pub struct BackendView {
     pub tier: String,
     /// What its breaker does.
     pub state: BreakerState,
+    /// Its health check fails.
+    #[serde(default)]
+    pub ill: bool,
     /// Seconds until a breaker that rejects lets a probe through.
     pub until_seconds: Option<u64>,
     /// Calls or connections in it now.

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::dial::DialError;
 use crate::forward::bytes::{Carriage, Early, Side, Traffic, carry};
+use crate::forward::idle::Idle;
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
 use crate::listen::reset_on_close;
@@ -173,20 +174,28 @@ impl Flow {
         async move {
             let carriage = {
                 let Self { traffic, hop, .. } = &mut *self;
+                let longest = hop.as_ref().and_then(|hop| hop.service().policy.idle_timeout);
+                let mut idle = longest.map(|t| Box::new(Idle::new(t, now().into())));
                 let mut carrying = pin!(carry(client, backend, early, traffic));
                 poll_fn(|cx| {
-                    let over = carrying.as_mut().poll(cx);
+                    let over = carrying.as_mut().poll(cx).map(Some);
                     // A probe need not wait for the end of a connection that lives for hours.
                     if let Some(hop) = hop.as_mut().filter(|hop| hop.is_probe())
                         && traffic.has_answered()
                     {
                         hop.answered();
                     }
-                    over
+                    match &mut idle {
+                        Some(idle) if over.is_pending() => idle.poll(cx, traffic).map(|()| None),
+                        Some(_) | None => over,
+                    }
                 })
                 .await
             };
-            self.carried(carriage);
+            match carriage {
+                Some(carriage) => self.carried(carriage),
+                None => self.end(Ended::Refused(Refusal::IdleTimeout)),
+            }
         }
     }
 

@@ -10,6 +10,7 @@ mod call;
 mod exchange;
 mod head;
 mod pool;
+mod rest;
 mod serve;
 mod turn;
 mod upgrade;
@@ -26,6 +27,7 @@ pub use call::{By, Unserved};
 pub use exchange::send;
 pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
+pub use turn::Turn;
 pub use upstream::is_idempotent;
 
 /// Where the requests of one client connection come from, and where they go.

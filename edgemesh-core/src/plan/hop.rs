@@ -6,10 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::BreakerPolicy;
-use parking_lot::MutexGuard;
 
 use crate::backends::CappedPlace;
-use crate::breaker::Pass;
+use crate::breaker::{Held, Pass};
 use crate::plan::{Chosen, Counted};
 use crate::snapshot::{Backend, Pool, Service, Tier};
 
@@ -168,8 +167,8 @@ impl Hop {
 
 /// Whether the pool can spare one more Backend. What this gives is to be held until that one is
 /// ejected, or two at once could both be the last that may go.
-fn spare<'p>(pool: &'p Pool, policy: &BreakerPolicy) -> Option<MutexGuard<'p, ()>> {
-    let held = pool.live.ejecting.lock();
+fn spare<'p>(pool: &'p Pool, policy: &BreakerPolicy) -> Option<Held<'p>> {
+    let held = pool.live.ejecting.hold();
     (pool.ejected() < pool.ejectable(policy)).then_some(held)
 }
 

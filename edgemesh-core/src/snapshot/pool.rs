@@ -104,7 +104,7 @@ impl Pool {
     /// Takes Backends back where more are ejected than may be, since the pool became smaller:
     /// those first whose time would come first.
     pub fn hold_share(&self, breaker: &BreakerPolicy) {
-        let _nobody_ejects = self.live.ejecting.lock();
+        let _nobody_ejects = self.live.ejecting.hold();
         let until = |b: &Backend| Some((b.live.breaker.ejected_until()?, b.live.clone()));
         let mut ejected: Vec<_> = self.backends.iter().filter_map(until).collect();
         let too_many = ejected.len().saturating_sub(self.ejectable(breaker));

@@ -12,6 +12,7 @@ use edgemesh_core::snapshot::{
 use edgemesh_core::sniff::Declared;
 use edgemesh_proto::record::{Locality, PolicyOrigin, RateLimit, Transport};
 
+use crate::agent::guards;
 use crate::api;
 
 /// Every Service.
@@ -41,7 +42,9 @@ fn view(service: &Service, now: Instant) -> api::ServiceView {
 fn port(service: &Service, port: &Port, now: Instant) -> api::PortView {
     let all = all_backends(port);
     let breaker = service.policy.breaker.as_ref();
-    let admits = |b: &&&Backend| matches!(b.live.breaker.look(breaker, now), Stance::Admits);
+    let admits = |b: &&&Backend| {
+        !b.live.ill.load(Relaxed) && matches!(b.live.breaker.look(breaker, now), Stance::Admits)
+    };
     api::PortView {
         name: port.name.to_string(),
         port: port.port,
@@ -99,6 +102,7 @@ fn backend(service: &Service, port: &str, backend: &Backend, now: Instant) -> ap
         zone: backend.zone.as_deref().unwrap_or_default().into(),
         tier: backend.tier.name().into(),
         state,
+        ill: backend.live.ill.load(Relaxed),
         until_seconds: until.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
         in_flight: backend.live.in_flight.load(Relaxed).into(),
         requests: backend.live.requests.load(Relaxed),
@@ -176,6 +180,7 @@ pub(super) fn policies(snapshot: &Snapshot) -> Vec<api::PolicyView> {
                 connect_timeout_ms: policy.connect_timeout.map(millis),
                 request_timeout_ms: policy.request_timeout.map(millis),
                 retries: Some(policy.retries.attempts.into()),
+                guards: guards::written(policy),
             },
         }
     };
@@ -192,6 +197,7 @@ fn summary(active: &Active) -> api::PolicySummary {
         connect_timeout_ms: Some(millis(active.connect_timeout)),
         request_timeout_ms: active.request_timeout.map(millis),
         retries: Some(active.retries.attempts.into()),
+        guards: guards::active(active),
     }
 }
 

@@ -84,6 +84,9 @@ pub fn backends(backends: &[BackendView], width: u16) -> String {
 }
 
 fn breaker(backend: &BackendView) -> String {
+    if backend.ill {
+        return "ill".into();
+    }
     match (backend.state, backend.until_seconds) {
         (BreakerState::Admits, _) => "admits".into(),
         (BreakerState::Probes, _) => "probes".into(),
@@ -139,6 +142,7 @@ pub(crate) fn summary(policy: &PolicySummary) -> String {
         policy.retries.map(|n| format!("retries {n}")),
     ];
     says.extend(facts.into_iter().flatten());
+    says.extend(policy.guards.iter().cloned());
     if says.is_empty() { NONE.into() } else { says.join(", ") }
 }
 

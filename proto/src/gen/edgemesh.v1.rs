@@ -328,7 +328,7 @@ pub struct HealthCheck {
     /// Failures in a row that make it ill; not 0.
     #[prost(uint32, tag = "6")]
     pub unhealthy: u32,
-    #[prost(oneof = "health_check::How", tags = "1, 2")]
+    #[prost(oneof = "health_check::How", tags = "1, 2, 7")]
     pub how: ::core::option::Option<health_check::How>,
 }
 /// Nested message and enum types in `HealthCheck`.
@@ -341,6 +341,9 @@ pub mod health_check {
         /// A connection is taken.
         #[prost(bool, tag = "2")]
         Tcp(bool),
+        /// This service says SERVING by grpc.health.v1; empty = the server as a whole.
+        #[prost(string, tag = "7")]
+        Grpc(::prost::alloc::string::String),
     }
 }
 /// Calls a second, with bursts; neither is 0.

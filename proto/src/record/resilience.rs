@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::pb;
 use crate::record::policy::optional;
-use crate::record::values::{list, not_zero, required, small, span, variant};
+use crate::record::values::{bounded, list, not_zero, required, small, span, variant};
 use crate::record::{Invalid, NodeName};
 
 /// Calls (HTTP requests, TCP connections) a second, with bursts.
@@ -114,6 +114,8 @@ pub enum HealthQuestion {
     Http(Box<str>),
     /// A connection is taken.
     Tcp,
+    /// This service says SERVING by `grpc.health.v1`; empty = the server as a whole.
+    Grpc(Box<str>),
 }
 
 impl From<RateLimit> for pb::RateLimit {
@@ -246,6 +248,7 @@ impl From<&HealthCheck> for pb::HealthCheck {
             how: Some(match &check.how {
                 HealthQuestion::Http(path) => pb::health_check::How::Http(path.to_string()),
                 HealthQuestion::Tcp => pb::health_check::How::Tcp(true),
+                HealthQuestion::Grpc(service) => pb::health_check::How::Grpc(service.to_string()),
             }),
             interval: Some(span(check.interval)),
             timeout: Some(span(check.timeout)),
@@ -265,6 +268,9 @@ impl TryFrom<pb::HealthCheck> for HealthCheck {
                     HealthQuestion::Http(required("http", path)?)
                 }
                 Some(pb::health_check::How::Tcp(_)) => HealthQuestion::Tcp,
+                Some(pb::health_check::How::Grpc(service)) => {
+                    HealthQuestion::Grpc(bounded("grpc", service)?)
+                }
                 None => return Err(Invalid::new("how", "is missing")),
             },
             interval: time("interval", check.interval)?,

@@ -191,7 +191,11 @@ fn caps() -> impl Strategy<Value = Option<ConnectionCaps>> {
 }
 
 fn health() -> impl Strategy<Value = Option<HealthCheck>> {
-    let how = prop_oneof![name().prop_map(HealthQuestion::Http), Just(HealthQuestion::Tcp)];
+    let how = prop_oneof![
+        name().prop_map(HealthQuestion::Http),
+        Just(HealthQuestion::Tcp),
+        text().prop_map(HealthQuestion::Grpc),
+    ];
     let fields = (how, any::<[Duration; 2]>(), any::<[NonZeroU32; 2]>());
     option::of(fields.prop_map(|(how, [interval, timeout], [healthy, unhealthy])| HealthCheck {
         how,

@@ -17,6 +17,7 @@ use crate::forward::http::call::{Call, Unserved};
 use crate::forward::http::head::{
     introduce, names_one_host, strip_hop_by_hop, upgrade, without_userinfo,
 };
+use crate::forward::http::rest;
 use crate::forward::http::upgrade::{self, Wanted};
 use crate::forward::http::upstream::{Answer, Attempt, Failure, Keep};
 use crate::forward::http::{Origin, Towards};
@@ -158,9 +159,12 @@ async fn attempt_until_answered(
         let spare = more && (policy.on_503 || policy.on_reset);
         let deadline = hop.service().policy.request_timeout.map(|t| call.deadline(t));
         let attempt = Attempt { shared: &shared, hop: &hop, deadline, spare };
-        let (failure, kept) = match attempt.send(request).await {
+        let sent = attempt.send(request).await;
+        let answer = sent.as_ref().ok().map(|answer| &answer.response);
+        let may_repeat = rest::heed(&mut hop, answer, call.grpc);
+        let (failure, kept) = match sent {
             Ok(Answer { again: Some(again), response, keep })
-                if response.status() == 503 && policy.on_503 && more =>
+                if may_repeat && response.status() == 503 && policy.on_503 && more =>
             {
                 (Failure::unavailable(again), Some((response, keep)))
             }
@@ -276,6 +280,9 @@ impl Ending {
     /// gRPC says in its trailers how a call went.
     pub(super) fn saw_trailers(&mut self, trailers: &HeaderMap) {
         self.grpc_failed |= self.call.grpc && failed_grpc(trailers);
+        if self.call.grpc {
+            rest::heed_trailers(&mut self.hop, trailers);
+        }
     }
 
     /// Reports the outcome, keeps the connection where it can serve again, writes the line.

@@ -21,11 +21,27 @@ const CALL: u8 = 2;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Turn(AtomicU8);
+pub struct Turn(AtomicU8);
 
 impl Turn {
-    fn heard(&self) {
+    /// Something was read.
+    pub fn heard(&self) {
         let _ = self.0.compare_exchange(IDLE, HEAD, Relaxed, Relaxed); // in a call it is its body
+    }
+
+    /// It is no HTTP/1 connection: something may be under way for as long as it is open.
+    pub fn busy(&self) {
+        self.0.store(CALL, Relaxed);
+    }
+
+    /// Whether nothing was said since the last answer, or ever.
+    pub fn is_idle(&self) -> bool {
+        self.0.load(Relaxed) == IDLE
+    }
+
+    /// Whether part of a head was read.
+    pub fn is_partial(&self) -> bool {
+        self.0.load(Relaxed) == HEAD
     }
 
     /// A head is whole; the call lasts until what this gives is dropped.

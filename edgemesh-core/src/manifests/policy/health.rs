@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use edgemesh_proto::record::{HealthCheck, HealthQuestion};
 
+use crate::config::Check;
 use crate::manifests::field::{Fault, Field, boolean};
 use crate::manifests::policy::{known, positive};
 use crate::manifests::syntax;
@@ -18,21 +19,13 @@ const USUAL_HEALTHY: NonZeroU32 = NonZeroU32::MIN;
 const USUAL_UNHEALTHY: NonZeroU32 = NonZeroU32::MIN.saturating_add(2);
 /// Most of either.
 const MAX_IN_A_ROW: u32 = 100;
-/// Longest path.
-const MAX_PATH: usize = 253;
+/// Longest path or name: what a record holds.
+const MAX_TEXT: usize = edgemesh_proto::record::MAX_NAME;
 
 /// The whole section.
 pub(super) fn check(field: &Field<'_>) -> Result<HealthCheck, Fault> {
-    known(field, &["http", "tcp", "interval", "timeout", "healthy", "unhealthy"])?;
-    let how = match (field.get("http")?, field.get("tcp")?) {
-        (Some(path), None) => HealthQuestion::Http(http(&path)?),
-        (None, Some(tcp)) if boolean(&tcp)? => HealthQuestion::Tcp,
-        (None, Some(tcp)) => return Err(tcp.wrong("`true`")),
-        (Some(_), Some(tcp)) => {
-            return Err(tcp.fault("is one question too many beside `http`; remove one"));
-        }
-        (None, None) => return Err(field.fault("asks nothing; add `http: /path` or `tcp: true`")),
-    };
+    known(field, &["http", "tcp", "grpc", "interval", "timeout", "healthy", "unhealthy"])?;
+    let how = question(field)?;
     let time = |key, usual| {
         let time = field.maybe(key, |field| match syntax::duration(field)? {
             time if time < SHORTEST => Err(field.fault("is too short: 100ms or more")),
@@ -53,11 +46,28 @@ pub(super) fn check(field: &Field<'_>) -> Result<HealthCheck, Fault> {
     })
 }
 
-fn http(field: &Field<'_>) -> Result<Box<str>, Fault> {
-    let path = field.text()?;
-    let plain = path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
-    if !path.starts_with('/') || !plain || path.len() > MAX_PATH {
-        return Err(field.wrong("a path such as `/healthz`"));
+fn question(field: &Field<'_>) -> Result<HealthQuestion, Fault> {
+    let [http, tcp, grpc] = [field.get("http")?, field.get("tcp")?, field.get("grpc")?];
+    match (http, tcp, grpc) {
+        (Some(path), None, None) => Ok(HealthQuestion::Http(checked(&path, "http")?)),
+        (None, Some(tcp), None) if boolean(&tcp)? => Ok(HealthQuestion::Tcp),
+        (None, Some(tcp), None) => Err(tcp.wrong("`true`")),
+        (None, None, Some(service)) => Ok(HealthQuestion::Grpc(checked(&service, "grpc")?)),
+        (None, None, None) => {
+            Err(field.fault("asks nothing; add `http: /path`, `tcp: true` or `grpc: \"\"`"))
+        }
+        (_, Some(more), _) | (_, None, Some(more)) => {
+            Err(more.fault("is one question too many; remove all but one"))
+        }
     }
-    Ok(path.into())
+}
+
+/// A path or a gRPC service, as the checker takes it.
+fn checked(field: &Field<'_>, kind: &str) -> Result<Box<str>, Fault> {
+    let text = field.text()?;
+    if text.len() > MAX_TEXT {
+        return Err(field.fault(format!("is {} bytes long: at most {MAX_TEXT}", text.len())));
+    }
+    Check::parse(&format!("{kind}:{text}")).map_err(|why| field.fault(why))?;
+    Ok(text.into())
 }

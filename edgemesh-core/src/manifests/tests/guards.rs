@@ -94,6 +94,17 @@ fn accepted() {
             },
         ),
         (
+            "healthCheck: { grpc: shop.Cart }",
+            Policy {
+                health_check: health(
+                    HealthQuestion::Grpc("shop.Cart".into()),
+                    [5000, 1000],
+                    [1, 3],
+                ),
+                ..plain()
+            },
+        ),
+        (
             "healthCheck: { tcp: true, interval: 1s, timeout: 200ms, healthy: 2, unhealthy: 1 }",
             Policy { health_check: health(HealthQuestion::Tcp, [1000, 200], [2, 1]), ..plain() },
         ),
@@ -138,7 +149,7 @@ fn refused() {
         ("timeouts: { idle: 10ms }", "spec.timeouts.idle", "1s or more"),
         ("healthCheck: {}", "spec.healthCheck", "asks nothing"),
         ("healthCheck: { tcp: false }", "spec.healthCheck.tcp", "must be `true`"),
-        ("healthCheck: { http: healthz }", "spec.healthCheck.http", "a path such as"),
+        ("healthCheck: { http: healthz }", "spec.healthCheck.http", "wants a path"),
         ("healthCheck: { http: /, tcp: true }", "spec.healthCheck.tcp", "remove one"),
         ("healthCheck: { tcp: true, interval: 1ms }", "spec.healthCheck.interval", "100ms"),
         ("healthCheck: { tcp: true, healthy: 0 }", "spec.healthCheck.healthy", "not 0"),
