@@ -110,18 +110,19 @@ fn backend(service: &Service, port: &str, backend: &Backend, now: Instant) -> ap
     }
 }
 
-/// Backends, and those of them that are ejected.
-pub(super) fn count_backends(snapshot: &Snapshot, now: Instant) -> (u64, u64) {
-    let (mut all, mut ejected) = (0, 0);
+/// Backends, those of them that are ejected, and those whose health check fails.
+pub(super) fn count_backends(snapshot: &Snapshot, now: Instant) -> (u64, u64, u64) {
+    let (mut all, mut ejected, mut ill) = (0, 0, 0);
     for service in snapshot.services() {
         let breaker = service.policy.breaker.as_ref();
         for backend in service.ports.iter().flat_map(all_backends) {
             all += 1;
+            ill += u64::from(backend.live.ill.load(Relaxed));
             ejected +=
                 u64::from(!matches!(backend.live.breaker.look(breaker, now), Stance::Admits));
         }
     }
-    (all, ejected)
+    (all, ejected, ill)
 }
 
 /// Every Node that has a record or a Backend.
