@@ -5,7 +5,7 @@ pub mod flow;
 pub mod http;
 mod idle;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -120,6 +120,14 @@ impl Shared {
     /// Whether `address` is one of the mesh's own listeners.
     pub fn is_own(&self, address: SocketAddr) -> bool {
         self.own.get().is_some_and(|own| own.contains(&address))
+    }
+
+    /// Who calls from `peer`. The address of a listener of ours is this machine: the kernel takes
+    /// it for its own processes' where no other route leads to what is captured.
+    pub fn caller(&self, peer: SocketAddr) -> IpAddr {
+        let ip = peer.ip().to_canonical();
+        let is_ours = self.own.get().is_some_and(|own| own.iter().any(|own| own.ip() == ip));
+        if is_ours { Ipv4Addr::LOCALHOST.into() } else { ip }
     }
 
     /// Connects within `timeout`. Where files have run out, connections that are only kept for

@@ -14,6 +14,7 @@ mod follow;
 mod handover;
 mod local;
 mod ordered;
+mod serving;
 mod source;
 mod status;
 
@@ -59,6 +60,7 @@ pub use connection::Connection;
 pub use doors::Refused;
 pub use local::Checked;
 pub use ordered::{CallError, MAX_ANSWER};
+pub use serving::{ServeError, Serving};
 pub use source::Folders;
 pub use status::{Cell as StatusCell, Status, StoreHealth};
 
@@ -149,19 +151,20 @@ impl Mesh {
     pub fn open(options: Options) -> Result<Self, OpenError> {
         Dial { mark: options.mark }.check().map_err(OpenError::Mark)?;
         let opened = Store::open(&options.data_dir)?;
-        Self::assemble(options, Some(opened))
+        let registrations = Registrations::open(&options.data_dir, now());
+        Self::assemble(options, Some((opened, registrations)))
     }
 
     /// Serves what `opened` holds; `None` = somebody else's records are followed.
     fn assemble(
         options: Options,
-        opened: Option<(Store, Loaded, Vec<Repair>)>,
+        opened: Option<((Store, Loaded, Vec<Repair>), Registrations)>,
     ) -> Result<Self, OpenError> {
         let domain = Domain::new(&options.domain)?;
         let live = Arc::<ArcSwap<Snapshot>>::default();
         let (mut sync, mut keeper) = (None, None);
         let mut status = status::Cell::new(Vec::new(), false);
-        if let Some((store, loaded, repairs)) = opened {
+        if let Some(((store, loaded, repairs), registrations)) = opened {
             for repair in &repairs {
                 tracing::warn!("metastore: {repair}");
             }
@@ -169,7 +172,6 @@ impl Mesh {
             let (node, zone) = (options.node.clone(), options.zone.clone());
             let ranges = &options.virtual_range;
             let resumed = Sync::resume(store, loaded, node, zone, ranges, live.clone(), now());
-            let registrations = Registrations::open(&options.data_dir, now());
             keeper = Some(Keeper { registrations, feed: resumed.feed() });
             sync = Some(resumed);
         }

@@ -193,6 +193,8 @@ struct Chosen {
     backend: usize,
     pass: crate::breaker::Pass,
     purpose: Counted,
+    /// The first attempt of its call, which pays into the budget for retries.
+    first: bool,
     /// Held while the call is under way, where a Policy caps them.
     place: Option<CappedPlace>,
 }
@@ -218,7 +220,8 @@ fn decide<V: View>(
         Target::Name { .. } => None,
     };
     let chosen = pick(service, port, like, destination.purpose, now, view)?;
-    Ok(Chosen { place, ..chosen })
+    let first = !matches!(destination.purpose, Purpose::Retry(_));
+    Ok(Chosen { first, place, ..chosen })
 }
 
 fn pick<V: View>(
@@ -256,7 +259,16 @@ fn pick<V: View>(
                     };
                     let backend = range.start + i;
                     let (service, pool) = (service.clone(), pool.clone());
-                    return Ok(Chosen { service, port, pool, backend, pass, purpose, place: None });
+                    return Ok(Chosen {
+                        service,
+                        port,
+                        pool,
+                        backend,
+                        pass,
+                        purpose,
+                        first: true,
+                        place: None,
+                    });
                 }
                 Err(Away { why, wait: away }) => {
                     view.skipped(backend, why, Some(away));

@@ -127,6 +127,17 @@ impl Registrations {
         Self(Arc::new(Inner { table: Mutex::new(table), file, changed, settled }))
     }
 
+    /// An empty table that is kept nowhere: what an application signs up with itself ends with it.
+    pub fn nowhere() -> Self {
+        let (changed, settled) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self(Arc::new(Inner {
+            table: Mutex::default(),
+            file: file::File::nowhere(),
+            changed,
+            settled,
+        }))
+    }
+
     /// Signs something up, or renews it. Returns when the Snapshot shows it.
     ///
     /// # Errors
@@ -287,9 +298,9 @@ impl Registration {
         if address.is_loopback() {
             return Ok(());
         }
-        match nix::ifaddrs::getifaddrs() {
+        match crate::io::own_addresses() {
             Err(error) => wrong(format!("cannot list this machine's addresses: {error}")),
-            Ok(mut own) => match own.any(|interface| address_of(&interface) == Some(address)) {
+            Ok(own) => match own.contains(&address) {
                 true => Ok(()),
                 false => wrong(format!(
                     "{address} is not an address of this machine; sign it up on the machine it \
@@ -298,13 +309,6 @@ impl Registration {
             },
         }
     }
-}
-
-fn address_of(interface: &nix::ifaddrs::InterfaceAddress) -> Option<IpAddr> {
-    let address = interface.address.as_ref()?;
-    let v4 = || address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-    let v6 = || address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
-    v4().or_else(v6)
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ impl Sync {
         let given = addresses.all();
         let step = Step { epoch, revision, put: records, delete: Vec::new(), addresses: given };
         let mut builder = Builder::new(node, zone);
+        builder.own_addresses(own_addresses());
         live.store(builder.apply(step, now));
         let ((feed, outlet), behind) = (feed::feed(), false);
         Self {
@@ -125,6 +126,7 @@ impl Sync {
         if self.outlet.is_read() {
             self.outlet.publish(published(&step));
         }
+        self.builder.own_addresses(own_addresses());
         self.live.store(self.builder.apply(step, now));
         match stored {
             Ok(()) => {
@@ -202,6 +204,12 @@ impl Sync {
             addresses_delete: moved.delete.clone(),
         }
     }
+}
+
+/// Listing them costs a fraction of what a change of the records does; where it fails, the Node's
+/// record has to do.
+fn own_addresses() -> Vec<IpAddr> {
+    crate::io::own_addresses().unwrap_or_default()
 }
 
 /// A step as mirrors get it.

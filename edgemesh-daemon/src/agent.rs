@@ -8,13 +8,16 @@ mod admin;
 mod alone;
 mod capturing;
 mod explain;
+mod following;
 mod guards;
 mod leaving;
 mod limits;
 mod memory;
 mod page;
+mod registering;
 mod reload;
 mod serve;
+mod socket;
 mod sockets;
 mod views;
 
@@ -32,10 +35,11 @@ use edgemesh_proto::record::NodeName;
 use edgemesh_router::sources::{self, Named};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::agent::admin::{Admin, State};
+use crate::agent::admin::{Admin, Doors, State};
 use crate::agent::alone::Alone;
 use crate::agent::capturing::{Capturing, Wanted};
 use crate::agent::leaving::Place;
+use crate::agent::socket::Socket;
 use crate::agent::sockets::{Sockets, in_use};
 use crate::capture::Input;
 use crate::config::{AgentConfig, Source};
@@ -164,6 +168,7 @@ impl Starting {
         let mut listeners = loopback(&mut sockets, config.proxy.port)?;
         let admin = sockets.page(config.admin.listen)?;
         let page = sockets.page(config.metrics.listen)?;
+        let socket = bind_socket(&config);
         mesh.follow_source().await;
 
         let alone = match config.proxy.intercept {
@@ -187,8 +192,9 @@ impl Starting {
         }
         mesh.serve_dns(names);
         sockets.close_unclaimed();
-        let state = Arc::new(State::new(&config, &mesh, &listening, log));
-        let admin = Admin::start(state.clone(), admin, page)?;
+        let own = socket.as_ref().map(Socket::path);
+        let state = Arc::new(State::new(&config, &mesh, &listening, own, log));
+        let admin = Admin::start(state.clone(), Doors { admin, page, socket })?;
         if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
             guarded.captures().context("lost the guard")?;
         }
@@ -319,6 +325,16 @@ fn loopback(sockets: &mut Sockets, port: u16) -> anyhow::Result<Vec<Listener>> {
         }
     }
     Ok(listeners)
+}
+
+/// The socket of this machine's programs. Without it everything else works.
+fn bind_socket(config: &AgentConfig) -> Option<Socket> {
+    let bound = Socket::bind(&config.data_dir);
+    bound
+        .inspect_err(|error| {
+            tracing::warn!(error = error as &dyn std::error::Error, "no socket for programs");
+        })
+        .ok()
 }
 
 /// What is to be captured, by configuration and records.

@@ -9,6 +9,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::Serialize;
 
+mod local;
+
+pub use local::{
+    HealthState, HealthView, Heartbeat, Lookup, RecordsLine, RegistrationView, VirtualAddresses,
+};
+
 /// The body of every answer that is not 2xx.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
@@ -244,9 +250,9 @@ pub struct BackendView {
     pub tier: String,
     /// What its breaker does.
     pub state: BreakerState,
-    /// Its health check fails.
-    #[serde(default)]
-    pub ill: bool,
+    /// What the last probes say; absent where nobody asked for any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthView>,
     /// Seconds until a breaker that rejects lets a probe through.
     pub until_seconds: Option<u64>,
     /// Calls or connections in it now.

@@ -82,7 +82,7 @@ impl Flow {
     /// Takes over a dial that was made while nobody had spoken.
     pub fn adopt(&mut self, mut hop: Hop) -> Result<(), Refusal> {
         self.attempts = self.attempts.max(1);
-        let caller = Some(self.client.ip().to_canonical());
+        let caller = Some(self.shared.caller(self.client));
         let confirmed = confirm(&self.shared.live.load(), &mut hop, caller, now());
         self.is_for(hop);
         confirmed
@@ -136,7 +136,7 @@ impl Flow {
 
     fn caller(&self, arrival: Arrival) -> Option<IpAddr> {
         match arrival {
-            Arrival::Captured | Arrival::Proxy => Some(self.client.ip().to_canonical()),
+            Arrival::Captured | Arrival::Proxy => Some(self.shared.caller(self.client)),
             Arrival::Library => None,
         }
     }

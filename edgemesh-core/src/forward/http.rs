@@ -68,7 +68,7 @@ impl Origin {
     /// Who calls; `None` = the embedding application itself.
     pub(super) fn caller(&self) -> Option<IpAddr> {
         match self.towards {
-            Towards::Address(_) | Towards::Named => Some(self.client.ip().to_canonical()),
+            Towards::Address(_) | Towards::Named => Some(self.shared.caller(self.client)),
             Towards::Library => None,
         }
     }

@@ -8,6 +8,7 @@ use crate::config::{AccessLog, Dns};
 use crate::mesh::agent::Agent;
 use crate::mesh::follow::Followed;
 use crate::mesh::{Folders, Mesh, OpenError, Options};
+use crate::registrations::Registrations;
 use crate::store::{Loaded, Store};
 use crate::sync::Follower;
 
@@ -95,7 +96,7 @@ impl Builder {
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
         };
-        let mut mesh = Mesh::assemble(options, Some(opened?))?;
+        let mut mesh = Mesh::assemble(options, Some((opened?, Registrations::nowhere())))?;
         mesh.sweep_pools();
         mesh.follow_source().await;
         let status = mesh.status().get();

@@ -97,7 +97,7 @@ impl Mesh {
 }
 
 /// Host and port; what is no port number matches no port of any Service.
-fn split(name: &str) -> (&str, Option<u16>) {
+pub(super) fn split(name: &str) -> (&str, Option<u16>) {
     match name.rsplit_once(':') {
         Some((host, port)) => (host, Some(port.parse().unwrap_or(0))),
         None => (name, None),

@@ -81,7 +81,9 @@ impl Hop {
     fn count(&self) {
         self.backend().live.requests.fetch_add(1, Relaxed);
         let service = self.service();
-        service.live.called(service.policy.retries.budget_percent);
+        if self.chosen.first {
+            service.live.called(service.policy.retries.budget_percent);
+        }
     }
 
     /// The Service that the call is for.

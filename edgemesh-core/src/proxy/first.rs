@@ -140,7 +140,7 @@ impl First<'_> {
     }
 
     fn caller(&self) -> Option<IpAddr> {
-        self.stream.peer_addr().ok().map(|peer| peer.ip().to_canonical())
+        self.stream.peer_addr().ok().map(|peer| self.shared.caller(peer))
     }
 
     /// Races one Backend after the other, until one takes the connection.

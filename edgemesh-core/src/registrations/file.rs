@@ -24,7 +24,8 @@ pub struct SaveError {
 
 #[derive(Debug)]
 pub(super) struct File {
-    path: PathBuf,
+    /// `None` = nothing is kept.
+    path: Option<PathBuf>,
     /// Writers wait for each other, so that the newest table is the last that is written.
     writing: Mutex<()>,
 }
@@ -45,19 +46,24 @@ impl File {
         });
         let valid = kept.into_iter().filter(|kept| kept.name.is_valid());
         let kept = valid.map(|kept| (kept.name, kept.registration)).collect();
-        (Self { path, writing: Mutex::default() }, kept)
+        (Self { path: Some(path), writing: Mutex::default() }, kept)
+    }
+
+    pub(super) fn nowhere() -> Self {
+        Self { path: None, writing: Mutex::default() }
     }
 
     /// Writes what `list` gives once it is this writer's turn.
     pub(super) fn save(&self, list: impl FnOnce() -> Vec<Listed>) -> Result<(), SaveError> {
+        let Some(path) = &self.path else { return Ok(()) };
         let _turn = self.writing.lock();
         let kept = list()
             .into_iter()
             .map(|Listed { name, registration, .. }| Kept { name, registration })
             .collect::<Vec<_>>();
-        let wrong = |source| SaveError { path: self.path.clone(), source };
+        let wrong = |source| SaveError { path: path.clone(), source };
         let text = serde_json::to_vec_pretty(&kept).map_err(|error| wrong(error.into()))?;
-        replace(&self.path, &text).map_err(wrong)
+        replace(path, &text).map_err(wrong)
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Builder {
     policies: BTreeMap<ServiceName, BTreeMap<Box<str>, Policy>>,
     policy_owner: HashMap<ServiceName, ServiceName>,
     addresses: HashMap<ServiceName, Vec<IpAddr>>,
+    /// Addresses of this machine's own interfaces.
+    own: Vec<IpAddr>,
     current: Arc<Snapshot>,
 }
 
@@ -88,6 +90,7 @@ impl Builder {
             policies: BTreeMap::new(),
             policy_owner: HashMap::new(),
             addresses: HashMap::new(),
+            own: Vec::new(),
             current: Arc::default(),
         }
     }

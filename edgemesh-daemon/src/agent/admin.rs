@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,14 +20,19 @@ use edgemesh_core::io::now;
 use edgemesh_core::manifests::Severity;
 use edgemesh_core::mesh::{Mesh, StatusCell, StoreHealth};
 use edgemesh_core::metrics::Metrics;
+use edgemesh_core::registrations::Registrations;
 use edgemesh_core::snapshot::Snapshot;
+use edgemesh_core::sync::Feed;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::agent::explain::explained;
 use crate::agent::serve::serve_page;
-use crate::agent::{page, views};
+use crate::agent::socket::Socket;
+use crate::agent::{following, page, registering, views};
 use crate::api;
 use crate::config::AgentConfig;
 use crate::log::Log;
@@ -34,16 +40,25 @@ use crate::log::Log;
 /// Requests at once; more wait, so that a scraper gone wild cannot take the machine.
 const AT_ONCE: usize = 16;
 
+/// Why an agent's mesh has registrations and a feed.
+const OWN: &str = "an agent follows nobody: it keeps its records itself";
+
 /// What the pages are made from.
 pub(super) struct State {
-    node: String,
-    domain: String,
+    pub(super) node: String,
+    pub(super) zone: Option<String>,
+    pub(super) domain: String,
     listeners: Vec<String>,
     pub(super) live: Arc<ArcSwap<Snapshot>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) dns: Option<Arc<Counters>>,
     pub(super) status: Arc<StatusCell>,
     pub(super) log: Log,
+    pub(super) registrations: Registrations,
+    pub(super) feed: Feed,
+    /// Places of streams, and the tasks that write them.
+    pub(super) followers: Arc<Semaphore>,
+    pub(super) streams: TaskTracker,
     capture: ArcSwap<Option<api::Capture>>,
     stopping: AtomicBool,
 }
@@ -53,6 +68,7 @@ impl State {
         config: &AgentConfig,
         mesh: &Mesh,
         listening: &[SocketAddr],
+        socket: Option<&Path>,
         log: Log,
     ) -> Self {
         let mut listeners: Vec<String> =
@@ -60,8 +76,10 @@ impl State {
         listeners.extend(config.dns.listen.iter().map(|address| format!("dns {address}")));
         listeners.push(format!("admin {}", config.admin.listen));
         listeners.push(format!("metrics {}", config.metrics.listen));
+        listeners.extend(socket.map(|path| format!("socket {}", path.display())));
         Self {
             node: config.node.clone(),
+            zone: config.zone.clone(),
             domain: config.dns.domain.clone(),
             listeners,
             live: mesh.live(),
@@ -69,6 +87,10 @@ impl State {
             dns: mesh.dns_counters(),
             status: mesh.status(),
             log,
+            registrations: mesh.registrations().expect(OWN),
+            feed: mesh.feed().expect(OWN),
+            followers: Arc::new(Semaphore::new(following::FOLLOWERS)),
+            streams: TaskTracker::new(),
             capture: ArcSwap::default(),
             stopping: AtomicBool::new(false),
         }
@@ -182,23 +204,29 @@ impl State {
     }
 }
 
-/// The thread that serves both pages.
+/// Where it is asked.
+pub(super) struct Doors {
+    /// The admin API.
+    pub(super) admin: TcpListener,
+    /// The page for scrapers.
+    pub(super) page: TcpListener,
+    /// The admin API and its streams.
+    pub(super) socket: Option<Socket>,
+}
+
+/// The thread that serves all of them.
 pub(super) struct Admin {
     stop: CancellationToken,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Admin {
-    /// Serves the admin API on `admin` and the page for scrapers on `page`.
-    pub(super) fn start(
-        state: Arc<State>,
-        admin: TcpListener,
-        page: TcpListener,
-    ) -> anyhow::Result<Self> {
+    /// Serves until it is stopped.
+    pub(super) fn start(state: Arc<State>, doors: Doors) -> anyhow::Result<Self> {
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.clone();
-        let serve = move || runtime.block_on(serve(state, admin, page, stopped));
+        let serve = move || runtime.block_on(serve(state, doors, stopped));
         let thread = std::thread::Builder::new()
             .name("edgemesh-admin".into())
             .spawn(serve)
@@ -214,15 +242,44 @@ impl Admin {
     }
 }
 
-async fn serve(state: Arc<State>, admin: TcpListener, page: TcpListener, stop: CancellationToken) {
+async fn serve(state: Arc<State>, doors: Doors, stop: CancellationToken) {
+    let Doors { admin, page, socket } = doors;
+    let failed = |error| tracing::error!(%error, "cannot serve the admin API");
     let run = async |listener: TcpListener, router: Router| {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "cannot serve the admin API"),
+            Err(error) => return failed(error),
         };
-        stop.run_until_cancelled(serve_page(listener, router)).await;
+        let accept = async || Ok(listener.accept().await?.0);
+        stop.run_until_cancelled(serve_page(accept, router)).await;
     };
-    tokio::join!(run(admin, api_routes(state.clone())), run(page, probes(state)));
+    let local = async |socket: Option<Socket>, router: Router| {
+        let Some((listener, _file)) = socket.map(Socket::into_parts) else { return };
+        let listener = match tokio::net::UnixListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return failed(error),
+        };
+        let accept = async || Ok(listener.accept().await?.0);
+        stop.run_until_cancelled(serve_page(accept, router)).await;
+    };
+    tokio::join!(
+        run(admin, api_routes(state.clone(), over_tcp())),
+        run(page, probes(state.clone())),
+        local(socket, api_routes(state, over_socket())),
+    );
+}
+
+/// What whoever can reach loopback may ask: nothing that lasts.
+fn over_tcp() -> Router<Arc<State>> {
+    let elsewhere = async || fail(StatusCode::FORBIDDEN, "records are served on dataDir/mesh.sock");
+    Router::new().route("/v1/lookup", get(following::lookup)).route("/v1/records", get(elsewhere))
+}
+
+/// What whoever may open the socket may ask too.
+fn over_socket() -> Router<Arc<State>> {
+    Router::new()
+        .route("/v1/lookup", get(following::lookup_or_follow))
+        .route("/v1/records", get(following::records))
 }
 
 /// `/metrics`, `/healthz` and `/readyz` only: this one may be reached from elsewhere.
@@ -235,7 +292,7 @@ fn probes(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
-fn api_routes(state: Arc<State>) -> Router {
+fn api_routes(state: Arc<State>, more: Router<Arc<State>>) -> Router {
     type Shared = Extract<Arc<State>>;
     Router::new()
         .route("/v1/status", get(async |Extract(s): Shared| Json(s.status())))
@@ -245,7 +302,9 @@ fn api_routes(state: Arc<State>) -> Router {
         )
         .route(
             "/v1/backends",
-            get(async |Extract(s): Shared| Json(views::backends(&s.live.load(), now()))),
+            get(async |Extract(s): Shared| {
+                Json(views::backends(&s.live.load(), &s.status.get().checked, now()))
+            }),
         )
         .route(
             "/v1/nodes",
@@ -257,6 +316,8 @@ fn api_routes(state: Arc<State>) -> Router {
         )
         .route("/v1/explain", get(explain))
         .route("/v1/log", put(set_log))
+        .merge(registering::routes())
+        .merge(more)
         .fallback(async || fail(StatusCode::NOT_FOUND, "no such page; see docs/admin-api.md"))
         .layer(GlobalConcurrencyLimitLayer::new(AT_ONCE))
         .with_state(state.clone())
@@ -313,7 +374,7 @@ async fn set_log(Extract(state): Extract<Arc<State>>, Query(new): Query<Filter>)
     }
 }
 
-fn fail(status: StatusCode, error: &str) -> Response {
+pub(super) fn fail(status: StatusCode, error: &str) -> Response {
     (status, Json(api::ApiError { error: error.into() })).into_response()
 }
 

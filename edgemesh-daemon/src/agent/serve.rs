@@ -1,13 +1,14 @@
 //! Serves a page to whoever connects, with bounds: this process's files are those of every flow.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{AbortHandle, JoinSet};
 use tower::ServiceExt;
 
@@ -22,12 +23,15 @@ const MAX_BUFFER: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepts for as long as it is polled; dropped, it closes every connection.
-pub(super) async fn serve_page(listener: TcpListener, router: Router) {
+pub(super) async fn serve_page<S>(mut accept: impl AsyncFnMut() -> io::Result<S>, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut all = JoinSet::new();
     let mut by_age = VecDeque::<AbortHandle>::new();
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let stream = match accept().await {
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections to the admin API");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -45,7 +49,10 @@ pub(super) async fn serve_page(listener: TcpListener, router: Router) {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router) {
+async fn connection<S>(stream: S, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| router.clone().oneshot(request));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

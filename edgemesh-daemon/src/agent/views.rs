@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use edgemesh_core::balance;
 use edgemesh_core::breaker::Stance;
+use edgemesh_core::health::Health;
+use edgemesh_core::mesh::Checked;
 use edgemesh_core::snapshot::{
-    Active, Backend, ListedPolicy, Pool, Port, Service, Snapshot, Source,
+    Active, Backend, ListedPolicy, Pool, Port, Service, Snapshot, Source, Tier,
 };
 use edgemesh_core::sniff::Declared;
 use edgemesh_proto::record::{Locality, PolicyOrigin, RateLimit, Transport};
 
 use crate::agent::guards;
+use crate::agent::registering;
 use crate::api;
 
 /// Every Service.
@@ -74,17 +77,102 @@ fn all_backends(port: &Port) -> Vec<&Backend> {
     v4.backends.iter().chain(v6.backends.iter().filter(|_| !same)).collect()
 }
 
-/// Every Backend.
-pub(super) fn backends(snapshot: &Snapshot, now: Instant) -> Vec<api::BackendView> {
+/// Every Backend; those that a check keeps from calls too.
+pub(super) fn backends(
+    snapshot: &Snapshot,
+    checked: &[Checked],
+    now: Instant,
+) -> Vec<api::BackendView> {
     let mut views = Vec::new();
     for service in snapshot.services() {
         for port in &service.ports {
-            let named =
-                if port.name.is_empty() { port.port.to_string() } else { port.name.to_string() };
-            views.extend(all_backends(port).into_iter().map(|b| backend(service, &named, b, now)));
+            views.extend(of_port(service, port, now));
         }
     }
+    for Checked { service, address, health, .. } in checked {
+        let (namespace, name, address) = (&*service.namespace, &*service.name, address.to_string());
+        let health = Some(registering::health(health));
+        let mut known = false;
+        for view in views.iter_mut().filter(|view| {
+            view.namespace == namespace && view.service == name && view.address == address
+        }) {
+            view.health.clone_from(&health);
+            known = true;
+        }
+        if !known {
+            views.push(waiting(namespace, name, address, health));
+        }
+    }
+    views.sort_by(|a, b| (&a.namespace, &a.service).cmp(&(&b.namespace, &b.service)));
     views
+}
+
+fn of_port(service: &Service, port: &Port, now: Instant) -> Vec<api::BackendView> {
+    let named = if port.name.is_empty() { port.port.to_string() } else { port.name.to_string() };
+    all_backends(port).into_iter().map(|b| backend(service, &named, b, now)).collect()
+}
+
+/// What the check of the Policy says of a Backend, where it asks for one.
+fn check_says(service: &Service, backend: &Backend) -> Option<api::HealthView> {
+    service.policy.health_check.as_ref()?;
+    Some(registering::health(&match backend.live.ill.load(Relaxed) {
+        true => Health::Unhealthy("its health check fails".into()),
+        false => Health::Healthy,
+    }))
+}
+
+/// A Backend of this node that gets no calls as long as its check fails.
+fn waiting(
+    namespace: &str,
+    service: &str,
+    address: String,
+    health: Option<api::HealthView>,
+) -> api::BackendView {
+    api::BackendView {
+        namespace: namespace.into(),
+        service: service.into(),
+        port: String::new(),
+        address,
+        node: String::new(),
+        zone: String::new(),
+        tier: Tier::Node.name().into(),
+        state: api::BreakerState::Admits,
+        health,
+        until_seconds: None,
+        in_flight: 0,
+        requests: 0,
+        failures: 0,
+    }
+}
+
+/// A Service by name, all of it or one port.
+pub(super) fn lookup(
+    service: Option<&Service>,
+    (namespace, name): (&str, &str),
+    port: Option<u16>,
+    now: Instant,
+) -> api::Lookup {
+    let ports = service.into_iter().flat_map(|service| &service.ports);
+    let ports: Vec<&Port> = ports.filter(|p| port.is_none_or(|number| p.port == number)).collect();
+    let of = |service: &Service| -> (Vec<_>, Vec<_>) {
+        let backends = ports.iter().flat_map(|port| of_port(service, port, now)).map(still);
+        (ports.iter().map(|p| self::port(service, p, now)).collect(), backends.collect())
+    };
+    let (views, backends) = service.map(of).unwrap_or_default();
+    let addresses = service.map(|s| s.addresses.iter().map(IpAddr::to_string).collect());
+    api::Lookup {
+        found: service.is_some() && (port.is_none() || !views.is_empty()),
+        namespace: namespace.into(),
+        name: name.into(),
+        addresses: addresses.unwrap_or_default(),
+        ports: views,
+        backends,
+    }
+}
+
+/// Without what moves with every call, which is no news to whoever follows.
+fn still(view: api::BackendView) -> api::BackendView {
+    api::BackendView { in_flight: 0, requests: 0, failures: 0, until_seconds: None, ..view }
 }
 
 fn backend(service: &Service, port: &str, backend: &Backend, now: Instant) -> api::BackendView {
@@ -102,7 +190,7 @@ fn backend(service: &Service, port: &str, backend: &Backend, now: Instant) -> ap
         zone: backend.zone.as_deref().unwrap_or_default().into(),
         tier: backend.tier.name().into(),
         state,
-        ill: backend.live.ill.load(Relaxed),
+        health: check_says(service, backend),
         until_seconds: until.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
         in_flight: backend.live.in_flight.load(Relaxed).into(),
         requests: backend.live.requests.load(Relaxed),

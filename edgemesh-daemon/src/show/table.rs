@@ -10,6 +10,8 @@ use comfy_table::presets::NOTHING;
 use crate::api::BackendSource;
 use crate::api::BackendView;
 use crate::api::BreakerState;
+use crate::api::HealthState;
+use crate::api::HealthView;
 use crate::api::NodeView;
 use crate::api::PolicySummary;
 use crate::api::PolicyView;
@@ -69,24 +71,32 @@ const fn backend_source(source: BackendSource) -> &'static str {
 pub fn backends(backends: &[BackendView], width: u16) -> String {
     let rows = backends.iter().map(|backend| {
         vec![
-            format!("{}/{}:{}", backend.namespace, backend.service, backend.port),
+            format!("{}/{}:{}", backend.namespace, backend.service, or_none(&backend.port)),
             backend.address.clone(),
             or_none(&backend.node),
             backend.tier.clone(),
-            breaker(backend),
+            state(backend),
             backend.in_flight.to_string(),
             backend.requests.to_string(),
             backend.failures.to_string(),
         ]
     });
-    let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "BREAKER", "NOW", "CALLS", "FAILED"];
+    let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "STATE", "NOW", "CALLS", "FAILED"];
     draw(&head, &[5, 6, 7], rows, width)
 }
 
-fn breaker(backend: &BackendView) -> String {
-    if backend.ill {
-        return "ill".into();
+/// What keeps calls away, and why.
+fn state(backend: &BackendView) -> String {
+    match &backend.health {
+        Some(HealthView { state: HealthState::Unhealthy, reason }) => {
+            format!("unhealthy: {}", reason.as_deref().unwrap_or(NONE))
+        }
+        Some(HealthView { state: HealthState::Unknown, .. }) => "unchecked".into(),
+        Some(HealthView { state: HealthState::Healthy, .. }) | None => breaker(backend),
     }
+}
+
+fn breaker(backend: &BackendView) -> String {
     match (backend.state, backend.until_seconds) {
         (BreakerState::Admits, _) => "admits".into(),
         (BreakerState::Probes, _) => "probes".into(),

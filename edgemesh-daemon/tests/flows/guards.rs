@@ -215,7 +215,7 @@ fn ill_backends_are_not_asked() {
                 let pair = all.as_array()?.iter().filter(|b| b["service"] == "pair");
                 let v4 =
                     pair.filter(|b| b["address"].as_str().is_some_and(|a| a.starts_with("10.")));
-                (v4.filter(|b| b["ill"] == true).count() == want).then_some(())
+                (v4.filter(|b| b["health"]["state"] == "unhealthy").count() == want).then_some(())
             });
         };
         let mut raw = Raw::connect("", "10.96.0.51:80");

@@ -63,11 +63,11 @@ fn fifty_swaps_a_second_harm_nobody() {
                 })
             })
             .collect();
-        let mut granted = 0;
+        let (mut granted, mut admin) = (0, Raw::connect("", "127.0.0.1:15000"));
         let (rounds, took) = timed(|| {
             let rounds = LOAD.as_secs() as u32 * SWAPS_A_SECOND;
             for round in 0..rounds {
-                swap(&world, round);
+                swap(&world, &mut admin, round);
                 granted += usize::from(round % 5 == 0 && limited.get("/").status == 200);
                 pause(Duration::from_secs(1) / SWAPS_A_SECOND);
             }
@@ -80,7 +80,7 @@ fn fifty_swaps_a_second_harm_nobody() {
         let swaps = self::revision(&agent) - revision;
         let served = served.load(SeqCst);
         eprintln!("{rounds} changes in {took:?}: {swaps} revisions, {served} calls served");
-        assert!(swaps >= u64::from(rounds) / 4, "only {swaps} Snapshots of {rounds} changes");
+        assert!(swaps >= u64::from(rounds) / 2, "only {swaps} Snapshots of {rounds} changes");
         assert!(served > 500, "{served} calls are no load");
         assert_eq!(state(), "rejects", "the ejection holds");
         assert_eq!(two.counts().1, calls_before, "and nobody was sent there");
@@ -102,8 +102,9 @@ fn revision(agent: &Agent) -> u64 {
 }
 
 /// Changes the Service under load: a third Backend that nobody may choose comes and goes, since
-/// it is not ready, and the Services around it change.
-fn swap(world: &World, round: u32) {
+/// it is not ready. Files that change so often are read together, as many as come at once; what
+/// is signed up on this machine changes the records each time.
+fn swap(world: &World, admin: &mut Raw, round: u32) {
     let third = ["10.4.0.3", "fd04::3"];
     let with = [ONE, TWO, third];
     let backends = if round % 2 == 0 { &with[..] } else { &with[..2] };
@@ -113,8 +114,11 @@ fn swap(world: &World, round: u32) {
         "addresses: [\"10.4.0.3\"], conditions: { ready: false }",
     );
     world.manifest("load", &text);
-    let port = 1000 + round % 50;
-    world.service("other", &["10.96.0.55"], &[&format!(":{port}:8080")], &[ONE]);
+    let body = format!("{{\"address\":\"127.0.0.1\",\"port\":{}}}", 9000 + round % 2);
+    let head = "PUT /v1/registrations/default/own/one HTTP/1.1\r\nHost: 127.0.0.1:15000";
+    admin.send(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    let answer = admin.answer("PUT");
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 /// Spaces the changes out: the load is what is tested, not the clock.

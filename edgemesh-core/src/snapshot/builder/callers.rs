@@ -4,12 +4,18 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use edgemesh_proto::record::{LimitBy, Policy, RateLimit, ServiceName, Workload};
+use edgemesh_proto::record::{LimitBy, NodeName, Policy, RateLimit, ServiceName, Workload};
 
 use crate::snapshot::builder::{Builder, selects};
 use crate::snapshot::callers::Callers;
 
 impl Builder {
+    /// Addresses of this machine, from the next change on: what calls from there is a process of
+    /// this node, whether the Node's record says so or not.
+    pub fn own_addresses(&mut self, own: Vec<IpAddr>) {
+        self.own = own;
+    }
+
     /// The index after a change, `touched` by records or not. Without a Policy that asks who
     /// calls there is none, and it costs nothing.
     pub(super) fn callers(&self, touched: bool) -> Arc<Callers> {
@@ -58,11 +64,14 @@ impl Builder {
 
     /// Notes the machines, and returns their addresses.
     fn machines(&self, callers: &mut Callers) -> HashSet<IpAddr> {
-        let mut machines = HashSet::new();
+        let mut machines: HashSet<_> = self.own.iter().copied().collect();
+        for own in &self.own {
+            callers.entry(*own).node = Some(self.node.clone());
+        }
         for (name, node) in &self.nodes {
             for address in &node.addresses {
                 machines.insert(*address);
-                callers.entry(*address).node = Some(edgemesh_proto::record::NodeName(name.clone()));
+                callers.entry(*address).node = Some(NodeName(name.clone()));
             }
         }
         machines
