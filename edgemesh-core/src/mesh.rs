@@ -13,12 +13,13 @@ mod doors;
 mod follow;
 mod handover;
 mod local;
+mod names;
 mod ordered;
 mod serving;
 mod source;
 mod status;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use arc_swap::ArcSwap;
 use edgemesh_proto::record::NodeName;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use tokio::net::{TcpSocket, UdpSocket};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -35,10 +36,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::Dial;
 use crate::dns::answer::{BadDomain, Domain};
-use crate::dns::bind::Sockets;
-use crate::dns::resolv::{ResolvConf, Upstreams};
-use crate::dns::server::{Counters, Server};
-use crate::dns::upstream::{Connect, Forwarder};
+use crate::dns::server::Counters;
 use crate::forward::Shared;
 use crate::forward::http::{Pools, SWEEP_EVERY};
 use crate::health::{Checker, Pace};
@@ -211,7 +209,8 @@ impl Mesh {
     }
 
     /// Reads the source once, so that what follows knows the records, then follows it. A source
-    /// that cannot be read leaves what the store held.
+    /// that cannot be read leaves what the store held. Where the store held something, a source
+    /// that takes long is not waited for.
     pub async fn follow_source(&mut self) {
         let Some(sync) = self.sync.get_mut().take() else { return };
         let Some(Keeper { registrations, .. }) = &self.keeper else { return };
@@ -221,8 +220,18 @@ impl Mesh {
         let local = local::Local::new(self.options.node.clone(), registrations.clone(), checker);
         let (folders, status) = (self.options.folders.clone(), self.status.clone());
         let source = source::Source::new(folders, sync, local, status);
-        let source = source.begin().await;
-        *self.source.get_mut() = Some(self.tasks.spawn(source.follow(self.following.clone())));
+        let following = self.following.clone();
+        let (read, first) = oneshot::channel();
+        *self.source.get_mut() = Some(self.tasks.spawn(async move {
+            let source = source.begin().await;
+            let _ = read.send(()); // nobody waits any more
+            source.follow(following).await
+        }));
+        // An error of either says that there is nothing to wait for.
+        let _ = match self.status.get().has_records {
+            true => tokio::time::timeout(FIRST_READING, first).await.is_ok(),
+            false => first.await.is_ok(),
+        };
     }
 
     /// Serves the proxy on `listeners`; once a mesh. Returns where they listen.
@@ -248,43 +257,6 @@ impl Mesh {
                 shared.pools.sweep(now());
             }
         }));
-    }
-
-    /// From here on names are answered from the Snapshot that was announced last. To be called
-    /// before [`Mesh::serve_dns`] where addresses have to be captured first: a connection to an
-    /// address that is named but not captured yet is lost for minutes, since the kernel tracks it
-    /// as one that is not redirected.
-    pub fn hold_names(&mut self) {
-        self.announced = Some(Arc::new(ArcSwap::new(self.snapshot())));
-    }
-
-    /// Names the Services of `snapshot`, whose addresses are captured now.
-    pub fn announce(&self, snapshot: Arc<Snapshot>) {
-        if let Some(announced) = &self.announced {
-            announced.store(snapshot);
-        }
-    }
-
-    /// Serves names on `sockets`; once a mesh.
-    pub fn serve_dns(&mut self, sockets: Vec<Sockets>) {
-        let Some(domain) = self.domain.take() else { return };
-        let addresses = sockets.iter().filter_map(|sockets| sockets.address().ok());
-        let own: Vec<IpAddr> = addresses.filter(|a| a.port() == 53).map(|a| a.ip()).collect();
-        let conf = ResolvConf::host(own);
-        let upstreams = Arc::new(Upstreams::new(conf.load()));
-        self.tasks
-            .spawn(self.stop.clone().run_until_cancelled_owned(conf.follow(upstreams.clone())));
-        let live = self.announced.as_ref().unwrap_or(&self.live).clone();
-        let names = move |namespace: &str, name: &str| {
-            let snapshot = live.load();
-            snapshot.by_name(namespace, name).map(|service| service.addresses.clone())
-        };
-        let dial = Arc::new(Dial { mark: self.options.mark });
-        let server = Server::new(domain, Arc::new(names), Forwarder::new(upstreams, dial));
-        for sockets in sockets {
-            server.serve(sockets, &self.tasks, &self.accepting);
-        }
-        self.dns_counters = Some(server.counters());
     }
 
     /// From now on `choice` says which flows are logged.
@@ -378,17 +350,9 @@ impl Mesh {
     }
 }
 
+/// How long a start that could serve already waits for the source.
+const FIRST_READING: Duration = Duration::from_millis(100);
 /// How often a drain closes the connections to Backends that became idle.
 const SWEEP_IN_DRAIN: Duration = Duration::from_millis(100);
 /// Longest wait for the lines of flows that were cut.
 const LAST_LINES: Duration = Duration::from_secs(1);
-
-impl Connect for Dial {
-    fn udp(&self, upstream: SocketAddr) -> std::io::Result<UdpSocket> {
-        self.udp_socket(upstream)
-    }
-
-    fn tcp(&self, upstream: SocketAddr) -> std::io::Result<TcpSocket> {
-        self.tcp_socket(upstream)
-    }
-}

@@ -6,6 +6,7 @@
 
 mod hop;
 mod limits;
+mod route;
 mod view;
 
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,7 @@ use crate::refusal::Refusal;
 use crate::snapshot::{Found, Pool, Service, Snapshot, Tier, split_name};
 
 pub use hop::{Hop, Outcome, Via};
+pub use route::{Redirection, Routed, redirection};
 use view::{Away, Commit, Look, View};
 pub use view::{Explanation, Step};
 
@@ -38,6 +40,8 @@ pub struct Destination<'a> {
     pub caller: Option<IpAddr>,
     /// What is asked for; `None` for a connection of bytes.
     pub request: Option<Head<'a>>,
+    /// What the first attempt at the same call fitted.
+    pub routed: Option<&'a Routed>,
 }
 
 /// The head of a request, as the client sent it.
@@ -93,7 +97,7 @@ pub enum Purpose<'a> {
 impl<'a> Destination<'a> {
     /// A connection of bytes, by nobody in particular.
     pub const fn new(to: Target<'a>, arrival: Arrival, purpose: Purpose<'a>) -> Self {
-        Self { to, arrival, purpose, caller: None, request: None }
+        Self { to, arrival, purpose, caller: None, request: None, routed: None }
     }
 }
 
@@ -193,6 +197,7 @@ struct Chosen {
     backend: usize,
     pass: crate::breaker::Pass,
     purpose: Counted,
+    route: Option<Routed>,
     /// The first attempt of its call, which pays into the budget for retries.
     first: bool,
     /// Held while the call is under way, where a Policy caps them.
@@ -212,16 +217,18 @@ fn decide<V: View>(
     now: Instant,
     view: &mut V,
 ) -> Result<Chosen, Refusal> {
-    let Found { service, port } = resolve(snapshot, destination.to)?;
-    view.resolved(destination, service, port);
-    let place = limits::admit(snapshot, service, destination, now, view)?;
+    let called = resolve(snapshot, destination.to)?;
+    view.resolved(destination, called.service, called.port);
+    limits::allowed(snapshot, called.service, destination.caller, view)?;
+    let (Found { service, port }, route) = route::route(snapshot, called, destination, view)?;
+    let place = limits::admit(snapshot, [called.service, service], destination, now, view)?;
     let like = match destination.to {
         Target::Address(address) => Some(address.ip().to_canonical()),
         Target::Name { .. } => None,
     };
     let chosen = pick(service, port, like, destination.purpose, now, view)?;
     let first = !matches!(destination.purpose, Purpose::Retry(_));
-    Ok(Chosen { first, place, ..chosen })
+    Ok(Chosen { route, first, place, ..chosen })
 }
 
 fn pick<V: View>(
@@ -266,6 +273,8 @@ fn pick<V: View>(
                         backend,
                         pass,
                         purpose,
+                        // The rest is said by whoever knows.
+                        route: None,
                         first: true,
                         place: None,
                     });

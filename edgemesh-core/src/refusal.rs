@@ -21,6 +21,12 @@ pub enum Refusal {
     NoService,
     /// The Service has no such port.
     NoPort,
+    /// The Service has Routes, and no rule of theirs fits the request.
+    NoRoute,
+    /// The rule that fits cannot be served: it names nobody, or asks for what this version cannot do.
+    RouteFault,
+    /// The rule that fits sends the client elsewhere.
+    Redirected,
     /// The Service has no backend at all.
     NoBackend,
     /// Locality `onlyNode`, or a request from a Link, and no backend on this node.
@@ -76,7 +82,7 @@ pub struct Row {
 
 impl Refusal {
     /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 17] = [
+    pub const LABELS: [&'static str; 20] = [
         "noService",
         "noPort",
         "noBackend",
@@ -92,6 +98,9 @@ impl Refusal {
         "loop",
         "overloaded",
         "draining",
+        "noRoute",
+        "routeFault",
+        "redirected",
         "notAllowed",
         "idleTimeout",
     ];
@@ -114,8 +123,11 @@ impl Refusal {
             Self::Loop => 12,
             Self::Overloaded => 13,
             Self::Draining => 14,
-            Self::NotAllowed => 15,
-            Self::IdleTimeout => 16,
+            Self::NoRoute => 15,
+            Self::RouteFault => 16,
+            Self::Redirected => 17,
+            Self::NotAllowed => 18,
+            Self::IdleTimeout => 19,
         }
     }
 
@@ -163,6 +175,19 @@ impl Refusal {
             Self::Loop => {
                 row(508, 9, "loop", Client, "the connection would come back to the mesh itself")
             }
+            Self::NoRoute => {
+                row(404, 12, "noRoute", Client, "no rule of the Routes fits the request")
+            }
+            Self::RouteFault => {
+                row(500, 13, "routeFault", Mesh, "the rule of the Route cannot be served")
+            }
+            Self::Redirected => row(
+                302,
+                12,
+                "redirected",
+                Client,
+                "the rule of the Route sends the client elsewhere",
+            ),
             Self::Overloaded => row(503, 8, "overloaded", Mesh, "there is no room for more calls"),
             Self::NotAllowed => {
                 row(403, 7, "notAllowed", Client, "this caller is not on the allow list")
@@ -193,6 +218,9 @@ impl Refusal {
             | Self::Loop
             | Self::Overloaded
             | Self::Draining
+            | Self::NoRoute
+            | Self::RouteFault
+            | Self::Redirected
             | Self::NotAllowed
             | Self::IdleTimeout => None,
         }
@@ -228,13 +256,16 @@ mod tests {
             Refusal::Loop,
             Refusal::Overloaded,
             Refusal::Draining,
+            Refusal::NoRoute,
+            Refusal::RouteFault,
+            Refusal::Redirected,
             Refusal::NotAllowed,
             Refusal::IdleTimeout,
         ];
         assert_eq!(all.map(|r| r.row().label), Refusal::LABELS);
         for (i, refusal) in all.into_iter().enumerate() {
             assert_eq!(refusal.index(), i);
-            assert!((400..600).contains(&refusal.row().http), "{refusal:?}");
+            assert!((300..600).contains(&refusal.row().http), "{refusal:?}");
             assert!((1..=16).contains(&refusal.row().grpc), "{refusal:?}");
         }
     }

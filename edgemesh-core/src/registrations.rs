@@ -113,6 +113,7 @@ impl Registrations {
     /// read is reported in the log and the table begins empty. Blocks, briefly.
     pub fn open(folder: &Path, now: Instant) -> Self {
         let (file, kept) = file::File::open(folder);
+        let this = Self::new(file);
         let mut table = Table::new();
         for (name, registration) in kept.into_iter().take(MAX_REGISTRATIONS) {
             match registration.on_this_machine() {
@@ -123,19 +124,18 @@ impl Registrations {
                 Err(error) => tracing::warn!(%name, %error, "a registration is no longer valid"),
             }
         }
-        let (changed, settled) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self(Arc::new(Inner { table: Mutex::new(table), file, changed, settled }))
+        *this.0.table.lock() = table;
+        this
     }
 
     /// An empty table that is kept nowhere: what an application signs up with itself ends with it.
     pub fn nowhere() -> Self {
+        Self::new(file::File::nowhere())
+    }
+
+    fn new(file: file::File) -> Self {
         let (changed, settled) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self(Arc::new(Inner {
-            table: Mutex::default(),
-            file: file::File::nowhere(),
-            changed,
-            settled,
-        }))
+        Self(Arc::new(Inner { table: Mutex::default(), file, changed, settled }))
     }
 
     /// Signs something up, or renews it. Returns when the Snapshot shows it.

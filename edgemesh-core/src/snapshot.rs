@@ -8,6 +8,7 @@ mod callers;
 mod describe;
 mod index;
 mod pool;
+mod routes;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,6 +28,9 @@ use crate::sniff::Declared;
 pub use builder::{Builder, Change, ListedPolicy};
 pub use callers::{Callers, Who};
 pub use pool::{Backend, Pool, Tier};
+pub use routes::{
+    Candidate, Edits, Entry as RouteEntry, Fields, Match, PortRoutes, Rule, Share, Split, pattern,
+};
 
 /// Name of every Slice that was made on this node, from what runs here, begins so.
 pub const LOCAL_SLICES: &str = "edgemesh-local.";
@@ -42,6 +46,8 @@ pub struct Snapshot {
     pub policies: Arc<[ListedPolicy]>,
     /// The Node records, for whoever lists them.
     pub nodes: Arc<BTreeMap<Box<str>, Node>>,
+    /// Every Route, by name.
+    pub routes: Arc<[Arc<RouteEntry>]>,
     /// Who is behind an address.
     pub callers: Arc<Callers>,
     index: Arc<Index>,
@@ -93,6 +99,8 @@ pub struct Port {
     /// Backends for clients of IPv4 and of IPv6 addresses; the same pool where one family has
     /// none of its own.
     pub pools: [Arc<Pool>; 2],
+    /// What becomes of its requests; `None` = the Service takes them all.
+    pub routes: Option<Arc<PortRoutes>>,
     /// Live state of the port.
     pub live: Arc<PortLive>,
 }
@@ -153,6 +161,11 @@ impl Snapshot {
     pub fn by_name(&self, namespace: &str, name: &str) -> Option<&Arc<Service>> {
         let slot = self.index.by_name.get(namespace)?.get(name)?;
         Some(&self.services[*slot as usize])
+    }
+
+    /// Namespace of whoever calls from `address`; only where a Route asks for it.
+    pub fn namespace_of(&self, address: IpAddr) -> Option<&str> {
+        self.callers.who(Some(address))?.namespace.as_deref()
     }
 
     /// All Services, sorted by name.

@@ -297,6 +297,7 @@ impl Signals {
 fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Options> {
     let (word, folder) = match &config.source {
         Source::Manifests(folder) => ("manifests", Some(folder.clone())),
+        Source::None => ("none", None),
         Source::Cloud => ("cloud", None),
         Source::Kubernetes { .. } => ("kubernetes", None),
     };

@@ -1,19 +1,21 @@
 //! What the admin API says, as JSON objects in camelCase: written by the agent, read by the commands.
 //!
-//! Lists (`/v1/services`, `/v1/backends`, `/v1/nodes`, `/v1/policies`) are JSON arrays sorted by
+//! Lists (`/v1/services`, `/v1/backends`, `/v1/nodes`, `/v1/policies`, `/v1/routes`) are JSON arrays sorted by
 //! namespace and name. An error is an [`ApiError`] beside its status. Fields may be added; none
 //! changes its meaning.
+
+mod local;
+mod routes;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::Serialize;
 
-mod local;
-
 pub use local::{
     HealthState, HealthView, Heartbeat, Lookup, RecordsLine, RegistrationView, VirtualAddresses,
 };
+pub use routes::{RouteBackendView, RouteParentView, RouteRuleView, RouteState, RouteView};
 
 /// The body of every answer that is not 2xx.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

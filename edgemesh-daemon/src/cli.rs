@@ -1,5 +1,7 @@
 //! The command line: what can be typed, and what it means.
 
+mod local;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -12,6 +14,9 @@ use crate::config::Flags;
 use crate::log::DEFAULT_FILTER;
 use crate::log::Format;
 use crate::log::checked_filter;
+
+pub use local::ExposeArgs;
+pub use local::ServeArgs;
 
 /// Where the admin API is unless `--admin` says otherwise.
 pub const DEFAULT_ADMIN: &str = "http://127.0.0.1:15000";
@@ -44,6 +49,10 @@ pub enum Command {
     Agent(AgentArgs),
     /// List what the agent knows
     Get(GetArgs),
+    /// Sign up something that runs on this machine, or list what is
+    Expose(ExposeArgs),
+    /// Run a command, and sign it up while it is healthy
+    Serve(ServeArgs),
     /// Show one routing decision, step by step; nothing is sent
     Explain(ExplainArgs),
     /// Show revision, data age, capture, refusals and faulty records
@@ -72,9 +81,9 @@ pub struct AdminArgs {
 /// Where the configuration is.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// The agent's configuration (agent.yaml)
+    /// The agent's configuration [default: /etc/edgemesh/agent.yaml, else none]
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
     /// Name of this node; wins over $NODE_NAME and the file
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
@@ -174,9 +183,9 @@ pub struct ExplainArgs {
 pub struct RedirectArgs {
     /// What to do with the rules
     pub action: RedirectAction,
-    /// The agent's configuration (agent.yaml)
+    /// The agent's configuration [default: /etc/edgemesh/agent.yaml, else none]
     #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    pub config: Option<PathBuf>,
 }
 
 /// `demo`
@@ -252,6 +261,8 @@ pub enum Kind {
     Nodes,
     /// How Services are balanced, limited and broken
     Policies,
+    /// Which requests of a Service go where (HTTPRoute)
+    Routes,
 }
 
 /// How an answer is printed.

@@ -1,15 +1,18 @@
-//! The commands' side of the admin API: one bounded GET, and errors that name the next step.
+//! The commands' side of the admin API: one bounded exchange, and errors that name the next step.
 
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Method;
 use http::Request;
 use http::StatusCode;
 use http::Uri;
 use http_body_util::BodyExt;
-use http_body_util::Empty;
+use http_body_util::Full;
 use http_body_util::Limited;
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
@@ -42,7 +45,7 @@ pub enum ClientError {
     Url(String),
     /// Nobody listens there.
     #[error(
-        "no agent answers at {0}: start one with `edgemesh agent --config FILE`, \
+        "no agent answers at {0}: start one with `sudo edgemesh agent`, \
          or name another with --admin"
     )]
     NoAgent(String),
@@ -106,15 +109,52 @@ impl Admin {
     /// # Errors
     /// Every [`ClientError`] but `Url`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let exchange = tokio::time::timeout(self.timeout, self.exchange(path));
-        let (status, body) = exchange
-            .await
-            .map_err(|_| ClientError::Timeout { url: self.url.clone(), after: self.timeout })??;
+        let (status, body) = self.within(Method::GET, path, Bytes::new()).await?;
+        self.read(status, &body)
+    }
+
+    /// Puts `what` at `path` and reads the answer.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but `Url`.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        what: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(what).map_err(|error| self.transport(&error))?;
+        let (status, body) = self.within(Method::PUT, path, body.into()).await?;
+        self.read(status, &body)
+    }
+
+    /// Deletes what is at `path`. That it is not there is no error.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but `Url`.
+    pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        let (status, body) = self.within(Method::DELETE, path, Bytes::new()).await?;
+        match status {
+            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
+            _ => self.read::<serde_json::Value>(status, &body).map(|_| ()),
+        }
+    }
+
+    async fn within(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Vec<u8>), ClientError> {
+        let late = |_| ClientError::Timeout { url: self.url.clone(), after: self.timeout };
+        tokio::time::timeout(self.timeout, self.exchange(method, path, body)).await.map_err(late)?
+    }
+
+    fn read<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, ClientError> {
         let strange = |body: String| ClientError::Strange { url: self.url.clone(), status, body };
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| strange(error.to_string()));
+            return serde_json::from_slice(body).map_err(|error| strange(error.to_string()));
         }
-        match serde_json::from_slice::<ApiError>(&body) {
+        match serde_json::from_slice::<ApiError>(body) {
             Ok(said) => Err(ClientError::Refused(said.error)),
             Err(_) => {
                 let shown = &body[..body.len().min(MAX_SHOWN)];
@@ -123,7 +163,12 @@ impl Admin {
         }
     }
 
-    async fn exchange(&self, path: &str) -> Result<(StatusCode, Vec<u8>), ClientError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Vec<u8>), ClientError> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
         let stream = stream.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => ClientError::NoAgent(self.url.clone()),
@@ -131,10 +176,13 @@ impl Admin {
         })?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.transport(&error))?;
-        let request = Request::get(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(http::header::HOST, &self.authority)
             .header(http::header::ACCEPT, "application/json")
-            .body(Empty::<bytes::Bytes>::new())
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
             .map_err(|error| self.transport(&error))?;
         let answer = async {
             let response =

@@ -64,6 +64,8 @@ pub struct Cloud {
 /// Where records come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
+    /// From nowhere but this node itself: its `services:` and what is signed up.
+    None,
     /// From the cloud; this version refuses it.
     Cloud,
     /// From a watched folder of Kubernetes YAML.
@@ -207,6 +209,30 @@ pub fn load_file(
     let text = read_text(path)
         .map_err(|text| vec![Problem { place: name.clone(), key: String::new(), text }])?;
     load(&text, &name, environment, flags)
+}
+
+/// The file that counts where nobody names one.
+pub const DEFAULT_FILE: &str = "/etc/edgemesh/agent.yaml";
+
+/// `path`, else [`DEFAULT_FILE`] where there is one.
+pub fn file_or_default(path: Option<&Path>) -> Option<&Path> {
+    let default = Path::new(DEFAULT_FILE);
+    path.or_else(|| default.exists().then_some(default))
+}
+
+/// Reads [`file_or_default`], or goes on with the defaults alone.
+///
+/// # Errors
+/// As [`load_file`].
+pub fn load_or_default(
+    path: Option<&Path>,
+    environment: &Environment,
+    flags: &Flags,
+) -> Result<Resolved, Vec<Problem>> {
+    match file_or_default(path) {
+        Some(path) => load_file(path, environment, flags),
+        None => load("", "no file", environment, flags),
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, String> {

@@ -1,6 +1,8 @@
 //! The binary `edgemesh`: arguments become library calls, their outcome an exit code.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::CommandFactory;
@@ -17,6 +19,7 @@ use edgemesh_daemon::cli::DEFAULT_ADMIN;
 use edgemesh_daemon::cli::GetArgs;
 use edgemesh_daemon::cli::Kind;
 use edgemesh_daemon::cli::RedirectArgs;
+use edgemesh_daemon::cli::ServeArgs;
 use edgemesh_daemon::cli::Shell;
 use edgemesh_daemon::client::Admin;
 use edgemesh_daemon::config;
@@ -24,10 +27,15 @@ use edgemesh_daemon::config::Environment;
 use edgemesh_daemon::config::Flags;
 use edgemesh_daemon::config::Resolved;
 use edgemesh_daemon::demo;
+use edgemesh_daemon::expose;
 use edgemesh_daemon::log;
 use edgemesh_daemon::read;
 use edgemesh_daemon::redirect;
 use edgemesh_daemon::say;
+use edgemesh_daemon::serve_command;
+
+/// Longest wait for a change that the agent makes.
+const CHANGE_WITHIN: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -59,6 +67,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => Ok(say::answer(&load(&args)?.to_yaml())?),
         Command::Completions { shell } => completions(shell),
         Command::Get(args) => ask(&at(&args.admin), async |admin| read::get(admin, &args).await),
+        Command::Expose(args) => {
+            ask(&at(&args.admin), async |admin| expose::expose(&patient(admin), &args).await)
+        }
+        Command::Serve(args) => return serve(&at(&args.admin), &args),
         Command::Explain(args) => {
             ask(&at(&args.admin), async |admin| read::explain(admin, &args).await)
         }
@@ -69,31 +81,45 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Runs one reading command and prints its answer.
+/// Runs one command that asks the agent and prints its answer.
 fn ask(
     url: &str,
     question: impl AsyncFnOnce(&Admin) -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {
     let admin = Admin::new(url)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    Ok(say::answer(&runtime.block_on(question(&admin))?)?)
+    Ok(say::answer(&runtime()?.block_on(question(&admin))?)?)
+}
+
+/// Runs a command to its end, signed up.
+fn serve(url: &str, args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    let admin = patient(&Admin::new(url)?);
+    Ok(runtime()?.block_on(serve_command::serve(&admin, args))?.into())
+}
+
+/// A change is answered once it is in force.
+fn patient(admin: &Admin) -> Admin {
+    admin.clone().with_timeout(CHANGE_WITHIN)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")
 }
 
 fn load(args: &ConfigArgs) -> anyhow::Result<Resolved> {
-    load_file(&args.config, &args.flags())
+    load_file(args.config.as_deref(), &args.flags())
 }
 
 /// The configuration, or all its problems on stderr.
-fn load_file(path: &std::path::Path, flags: &Flags) -> anyhow::Result<Resolved> {
-    config::load_file(path, &Environment::of_process(), flags).map_err(|problems| {
+fn load_file(path: Option<&Path>, flags: &Flags) -> anyhow::Result<Resolved> {
+    config::load_or_default(path, &Environment::of_process(), flags).map_err(|problems| {
         for problem in &problems {
             say::complain(problem);
         }
         let s = if problems.len() == 1 { "" } else { "s" };
-        anyhow::anyhow!("{}: {} problem{s}", path.display(), problems.len())
+        let name = config::file_or_default(path);
+        let name = name.map_or_else(|| "the defaults".into(), |path| path.display().to_string());
+        anyhow::anyhow!("{name}: {} problem{s}", problems.len())
     })
 }
 
@@ -106,14 +132,20 @@ fn completions(shell: Shell) -> anyhow::Result<()> {
 
 fn agent(args: &AgentArgs) -> anyhow::Result<ExitCode> {
     let resolved = load(&args.config)?;
+    if !args.guarded && config::file_or_default(args.config.config.as_deref()).is_none() {
+        let file = config::DEFAULT_FILE;
+        say::progress(format_args!(
+            "edgemesh: no --config and no {file}: defaults (`edgemesh check` shows them)"
+        ));
+    }
     if agent::needs_guard(&resolved.config) && !args.guarded {
         log::start_plain(args.log_format, &args.log)?;
         return Ok(agent::guard(&resolved.config)?.into());
     }
     let log = log::start(args.log_format, &args.log)?;
-    let (path, flags) = (&args.config.config, args.config.flags());
+    let (path, flags) = (args.config.config.as_deref(), args.config.flags());
     let reread = || {
-        let resolved = config::load_file(path, &Environment::of_process(), &flags);
+        let resolved = config::load_or_default(path, &Environment::of_process(), &flags);
         resolved.map(|resolved| resolved.config)
     };
     let start = agent::Start { guarded: args.guarded, take_over: args.take_over };
@@ -121,6 +153,6 @@ fn agent(args: &AgentArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn redirect(args: &RedirectArgs) -> anyhow::Result<()> {
-    let resolved = load_file(&args.config, &Flags::default())?;
+    let resolved = load_file(args.config.as_deref(), &Flags::default())?;
     redirect::run(&resolved.config, args.action)
 }

@@ -8,6 +8,7 @@ use crate::api::BackendView;
 use crate::api::Explanation;
 use crate::api::NodeView;
 use crate::api::PolicyView;
+use crate::api::RouteView;
 use crate::api::ServiceView;
 use crate::api::Status;
 use crate::cli::ExplainArgs;
@@ -28,6 +29,7 @@ pub async fn get(admin: &Admin, args: &GetArgs) -> anyhow::Result<String> {
         Kind::Services => list::<ServiceView>(admin, args, show::services).await,
         Kind::Backends => list::<BackendView>(admin, args, show::backends).await,
         Kind::Nodes => list::<NodeView>(admin, args, show::nodes).await,
+        Kind::Routes => list::<RouteView>(admin, args, show::routes).await,
         Kind::Policies => list::<PolicyView>(admin, args, show::policies).await,
     }
 }
@@ -136,6 +138,19 @@ impl Listed for NodeView {
 impl Listed for PolicyView {
     const PATH: &'static str = "/v1/policies";
     const NOUN: &'static str = "Policy";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
+    }
+}
+
+impl Listed for RouteView {
+    const PATH: &'static str = "/v1/routes";
+    const NOUN: &'static str = "Route";
 
     fn name(&self) -> &str {
         &self.name

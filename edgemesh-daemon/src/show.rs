@@ -5,14 +5,17 @@ use serde::Serialize;
 use crate::cli::Output;
 
 pub mod page;
+mod routes;
 pub mod table;
 mod wrap;
 
 pub use page::explanation;
 pub use page::status;
+pub use routes::routes;
 pub use table::backends;
 pub use table::nodes;
 pub use table::policies;
+pub use table::registrations;
 pub use table::services;
 
 /// `value` in the form that was asked for; `table` draws it.

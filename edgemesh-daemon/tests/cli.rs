@@ -28,8 +28,18 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn help_is_what_it_was() {
-    let commands =
-        ["agent", "get", "explain", "status", "check", "redirect", "demo", "completions"];
+    let commands = [
+        "agent",
+        "get",
+        "expose",
+        "serve",
+        "explain",
+        "status",
+        "check",
+        "redirect",
+        "demo",
+        "completions",
+    ];
     let top = edgemesh(&["--help"]);
     assert_eq!(top.status.code(), Some(0));
     common::golden::check("help", &stdout(&top));
@@ -47,7 +57,7 @@ fn help_is_what_it_was() {
 
 #[test]
 fn help_is_at_most_80_wide_names_admin_where_it_counts_and_is_a_command_too() {
-    let reading = ["get", "explain", "status"];
+    let reading = ["get", "expose", "serve", "explain", "status"];
     let others = ["agent", "check", "redirect", "demo", "completions"];
     for command in reading.into_iter().chain(others) {
         let long = stdout(&edgemesh(&[command, "--help"]));
@@ -77,7 +87,8 @@ fn exit_codes_are_0_fine_1_failed_2_usage() {
         (&["completions", "fish"], 0, ""),
         (&[], 2, "Usage:"),
         (&["fly"], 2, "unrecognized subcommand"),
-        (&["check"], 2, "--config"),
+        (&["expose", "hello"], 2, "--to"),
+        (&["serve", "hello", "--port", "0", "--", "true"], 2, "--port"),
         (&["get", "pods"], 2, "services"),
         (&["get", "nodes", "-n", "default"], 2, "nodes have no namespace"),
         (&["explain", "hello"], 2, "HOST:PORT"),
@@ -290,7 +301,7 @@ fn without_an_agent_the_next_step_is_named() {
     let output = edgemesh(&["status", "--admin", &url]);
     assert_eq!(output.status.code(), Some(1));
     let want = format!(
-        "edgemesh: no agent answers at {url}: start one with `edgemesh agent --config FILE`, \
+        "edgemesh: no agent answers at {url}: start one with `sudo edgemesh agent`, \
          or name another with --admin\n"
     );
     assert_eq!(stderr(&output), want);

@@ -176,12 +176,14 @@ fn a_mistake_is_named_with_file_line_key_and_what_would_be_right() {
 
 #[test]
 fn a_source_is_a_folder_and_nothing_else_is_advised() {
-    const MISSING: &str = "source: is missing; name a folder: source: { manifests: DIR }";
     const KUBERNETES: &str = "agent.yaml:1: source: this version does not serve kubernetes; name a folder: source: { manifests: DIR }";
     const CLOUD: &str = "agent.yaml:1: source: this version does not serve cloud; name a folder: source: { manifests: DIR }";
     let cases = [
-        ("", format!("agent.yaml: {MISSING}")),
-        ("source: ~", format!("agent.yaml: {MISSING}")),
+        (
+            "cloud: { servers: [cloud.example:10000] }",
+            "agent.yaml: source: is missing; name a folder: …\nagent.yaml:1: cloud: this version …"
+                .into(),
+        ),
         ("source: cloud", CLOUD.into()),
         (
             "source: cloud\ncloud: { servers: [cloud.example:10000] }",

@@ -6,6 +6,7 @@ use edgemesh_daemon::api::BackendView;
 use edgemesh_daemon::api::Explanation;
 use edgemesh_daemon::api::NodeView;
 use edgemesh_daemon::api::PolicyView;
+use edgemesh_daemon::api::RouteView;
 use edgemesh_daemon::api::ServiceView;
 use edgemesh_daemon::api::Status;
 use edgemesh_daemon::cli::Output;
@@ -52,6 +53,21 @@ const POLICIES: &str = r#"[
   {"namespace":"default","name":"hello-istio","service":"hello","origin":"DestinationRule",
    "active":false,"conflicted":"TrafficPolicy default/hello wins"}]"#;
 
+const ROUTES: &str = r#"[
+  {"namespace":"default","name":"hello","parents":[{"service":"default/hello","port":"","found":true}],
+   "rules":[{"name":"canary","matches":["prefix /, header x-canary: yes"],"redirect":null,"edits":[],
+       "backends":[{"service":"default/hello-2","port":80,"weight":1}],
+       "requestTimeoutMs":null,"backendTimeoutMs":null},
+     {"name":"","matches":["prefix /"],"redirect":null,"edits":["request headers","path"],
+       "backends":[{"service":"default/hello-1","port":80,"weight":90},{"service":"","port":0,"weight":10}],
+       "requestTimeoutMs":500,"backendTimeoutMs":100}],
+   "state":"partly","conditions":["rules[1].backendRefs[1]: is no Service; its share gets 500"]},
+  {"namespace":"shop","name":"moved","parents":[{"service":"shop/web","port":"80","found":true},
+     {"service":"shop/web","port":"alt","found":true}],
+   "rules":[{"name":"","matches":["path /a","path ~ /b[0-9]+"],"redirect":"301 host example.org",
+       "edits":[],"backends":[],"requestTimeoutMs":null,"backendTimeoutMs":null}],
+   "state":"accepted","conditions":[]}]"#;
+
 const STATUS: &str = r#"{"node":"edge-1","version":"0.1.0","ready":false,
   "notReady":["capture rules: iptables is not installed",
     "no records yet: neither from the store nor from the source"],"revision":42,"epoch":"7f3a91c2-5b0d-4e86-9a4f-0c1d2e3f4a5b",
@@ -95,6 +111,7 @@ fn pages(width: u16) -> Vec<(&'static str, String)> {
         ("get-backends", show::backends(&from_json::<Vec<BackendView>>(BACKENDS), width)),
         ("get-nodes", show::nodes(&from_json::<Vec<NodeView>>(NODES), width)),
         ("get-policies", show::policies(&from_json::<Vec<PolicyView>>(POLICIES), width)),
+        ("get-routes", show::routes(&from_json::<Vec<RouteView>>(ROUTES), width)),
         ("status", show::status(&from_json::<Status>(STATUS), width)),
         ("status-quiet", show::status(&from_json::<Status>(QUIET), width)),
         ("explain-hop", show::explanation(&from_json::<Explanation>(HOP), width)),
@@ -195,6 +212,7 @@ fn json_and_yaml_are_the_objects_of_the_api() {
     check_objects::<Vec<BackendView>>(BACKENDS);
     check_objects::<Vec<NodeView>>(NODES);
     check_objects::<Vec<PolicyView>>(POLICIES);
+    check_objects::<Vec<RouteView>>(ROUTES);
     check_objects::<Status>(STATUS);
     check_objects::<Explanation>(HOP);
     check_objects::<Explanation>(REFUSED);

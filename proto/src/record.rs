@@ -10,6 +10,7 @@ mod names;
 mod nodes;
 mod policy;
 mod resilience;
+mod route;
 mod service;
 mod values;
 
@@ -23,6 +24,10 @@ pub use crate::record::invalid::Invalid;
 pub use crate::record::resilience::{
     AllowedCaller, BreakerPolicy, ConnectionCaps, HealthCheck, HealthQuestion, LimitBy, RateLimit,
     SuccessRate,
+};
+pub use crate::record::route::{
+    FieldEdits, PathEdit, Route, RouteBackend, RouteEdits, RouteField, RouteMatch, RouteParent,
+    RoutePath, RouteRedirect, RouteRule, RouteTarget, RouteText,
 };
 pub use crate::record::values::MAX_NAME;
 
@@ -84,7 +89,7 @@ pub struct Record {
     pub body: Body,
 }
 
-/// The body of a record. Route, Endpoint, Rule and Revocation get their variants with the
+/// The body of a record. Endpoint, Rule and Revocation get their variants with the
 /// parts of the mesh that serve them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -98,6 +103,8 @@ pub enum Body {
     Workload(Workload),
     /// See [`Policy`].
     Policy(Policy),
+    /// See [`Route`].
+    Route(Route),
 }
 
 /// A name with virtual addresses and ports.

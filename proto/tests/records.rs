@@ -56,6 +56,27 @@ fn retries(change: impl Fn(&mut pb::RetryPolicy)) -> Vec<u8> {
     policy(|p| p.retries = Some(retries))
 }
 
+fn route(change: impl Fn(&mut pb::HttpRoute)) -> Vec<u8> {
+    let (namespace, service) = ("ns".to_owned(), "s".to_owned());
+    let parent = pb::RouteParent {
+        namespace: namespace.clone(),
+        service: service.clone(),
+        ..Default::default()
+    };
+    let header = pb::RouteField { name: "x".into(), ..Default::default() };
+    let mut route = pb::HttpRoute {
+        parents: vec![parent],
+        rules: vec![pb::RouteRule {
+            matches: vec![pb::RouteMatch { headers: vec![header], ..Default::default() }],
+            backends: vec![pb::RouteBackend { namespace, service, port: 1, ..Default::default() }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    change(&mut route);
+    route.encode_to_vec()
+}
+
 fn target(target: pb::service_port::Target) -> Vec<u8> {
     service(vec![pb::ServicePort { target: Some(target), ..port(1) }])
 }
@@ -161,7 +182,50 @@ fn bodies_are_checked_field_by_field() {
             "retries.attempts: 256 is too much: 0 to 255",
         ),
         (Kind::Policy, retries(|r| r.budget_percent = 256), "retries.budget_percent: 256"),
-        (Kind::Route, vec![], "kind: this version does not read records of kind route"),
+        (Kind::Route, vec![], ""),
+        (Kind::Route, route(|_| {}), ""),
+        (Kind::Route, route(|r| r.parents[0].service.clear()), "parents[0].service: is empty"),
+        (Kind::Route, route(|r| r.parents[0].port = 65536), "parents[0].port: 65536 is no port"),
+        (
+            Kind::Route,
+            route(|r| r.rules[0].backends[0].port = 0),
+            "rules[0].backends[0].port: 0 is no port",
+        ),
+        (
+            Kind::Route,
+            route(|r| r.rules[0].backends[0].service.clear()),
+            "rules[0].backends[0].service: is empty",
+        ),
+        (
+            Kind::Route,
+            route(|r| {
+                r.rules[0].backends[0] =
+                    pb::RouteBackend { fault: Some("no such kind".into()), ..Default::default() };
+            }),
+            "",
+        ),
+        (
+            Kind::Route,
+            route(|r| r.rules[0].redirect = Some(pb::RouteRedirect::default())),
+            "rules[0].redirect.status: 0: 300 to 399",
+        ),
+        (
+            Kind::Route,
+            route(|r| r.rules[0].request_timeout = long_time),
+            "rules[0].request_timeout.nanos: a whole second or more",
+        ),
+        (
+            Kind::Route,
+            route(|r| r.rules[0].matches[0].headers[0].kind = 1),
+            "rules[0].matches[0].headers[0].kind: a prefix is for paths only",
+        ),
+        (
+            Kind::Route,
+            route(|r| {
+                r.rules[0].matches[0].path = Some(pb::RoutePath { kind: 3, value: "/".into() })
+            }),
+            "rules[0].matches[0].path.kind: 3 is no value that this version knows",
+        ),
         (Kind::Endpoint, vec![], "kind: this version does not read records of kind endpoint"),
         (Kind::Rule, vec![], "kind: this version does not read records of kind rule"),
         (Kind::Revocation, vec![], "kind: this version does not read records of kind revocation"),

@@ -11,6 +11,7 @@ mod exchange;
 mod head;
 mod pool;
 mod rest;
+mod route;
 mod serve;
 mod turn;
 mod upgrade;

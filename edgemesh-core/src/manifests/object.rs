@@ -6,6 +6,7 @@ use edgemesh_proto::record::{Body, Record};
 
 use crate::config::Check;
 use crate::manifests::field::{Fault, Field, brief};
+use crate::manifests::http_route::{self, Notes};
 use crate::manifests::machines::{self, Pod};
 use crate::manifests::tree::{Item, Tree};
 use crate::manifests::{
@@ -27,6 +28,7 @@ enum Reader {
     Pod,
     Node,
     TrafficPolicy,
+    HttpRoute,
     /// A kind of the design that this version does not serve.
     Later,
 }
@@ -40,7 +42,8 @@ const KINDS: &[(&str, &str, &str, Reader)] = &[
     ("Pod", "", "v1", Reader::Pod),
     ("Node", "", "v1", Reader::Node),
     ("TrafficPolicy", "edgemesh.io", "v1alpha1", Reader::TrafficPolicy),
-    ("HTTPRoute", "gateway.networking.k8s.io", "", Reader::Later),
+    ("HTTPRoute", "gateway.networking.k8s.io", "v1", Reader::HttpRoute),
+    ("HTTPRoute", "gateway.networking.k8s.io", "v1beta1", Reader::HttpRoute),
     ("DestinationRule", "networking.istio.io", "", Reader::Later),
     ("Rule", "rules.kubeedge.io", "", Reader::Later),
     ("RuleEndpoint", "rules.kubeedge.io", "", Reader::Later),
@@ -73,7 +76,8 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
         Ok(reader) => match records(&top, reader).and_then(|found| Ok((found, check(&top)?))) {
             Err(fault) => remark(Severity::Rejected, fault),
             Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
-            Ok((Found::Records(records), check)) => {
+            Ok((Found::Records(records, notes), check)) => {
+                notes.into_iter().for_each(|(severity, fault)| remark(severity, fault));
                 let line = before.saturating_add(item.line);
                 let mut focus = focus(&top, reader);
                 focus.line = before.saturating_add(focus.line);
@@ -92,7 +96,8 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
 
 /// What an object says.
 enum Found {
-    Records(Vec<Record>),
+    /// And what is to be said beside them.
+    Records(Vec<Record>, Notes),
     /// Not a fault, but nothing either.
     Nothing(&'static str),
 }
@@ -125,6 +130,7 @@ fn origin(reader: Reader) -> Origin {
         | Reader::Pod
         | Reader::Node
         | Reader::TrafficPolicy
+        | Reader::HttpRoute
         | Reader::Later => Origin::Itself,
     }
 }
@@ -134,6 +140,7 @@ fn focus(top: &Field<'_>, reader: Reader) -> Focus {
     let keys: &[&str] = match reader {
         Reader::Service => &["clusterIP", "clusterIPs"],
         Reader::TrafficPolicy => &["targetRef"],
+        Reader::HttpRoute => &["parentRefs"],
         Reader::List
         | Reader::EndpointSlice
         | Reader::Endpoints
@@ -158,8 +165,9 @@ fn reader(top: &Field<'_>) -> Result<Reader, (Severity, Fault)> {
     let api_version = version_field.text().map_err(rejected)?;
     let kind = kind_field.text().map_err(rejected)?;
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let Some((.., wanted, reader)) = KINDS.iter().find(|row| (row.0, row.1) == (kind, group))
-    else {
+    let rows = || KINDS.iter().filter(|row| (row.0, row.1) == (kind, group));
+    let exact = rows().find(|row| row.2 == version);
+    let Some((.., wanted, reader)) = exact.or_else(|| rows().next()) else {
         let reason = "the mesh does not read objects of this kind";
         return Err((Severity::Ignored, Fault { field: String::new(), ..top.fault(reason) }));
     };
@@ -199,9 +207,11 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
         | Reader::Endpoints
         | Reader::Pod
         | Reader::TrafficPolicy
+        | Reader::HttpRoute
         | Reader::Later => namespace(&metadata)?,
     };
     let created = syntax::created(&metadata)?;
+    let mut notes = Notes::new();
     let body = match reader {
         Reader::Service => Body::Service(service::read(top, created)?),
         Reader::EndpointSlice => Body::Slice(slices::slice(top, &metadata)?),
@@ -212,9 +222,18 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
         },
         Reader::Node => Body::Node(machines::node(top, &metadata)?),
         Reader::TrafficPolicy => Body::Policy(policy::read(top, created)?),
+        Reader::HttpRoute => match http_route::read(top, &namespace, created)? {
+            Some((route, told)) => {
+                notes = told;
+                Body::Route(route)
+            }
+            None => {
+                return Ok(Found::Nothing("no parent is a Service, and the mesh has no others"));
+            }
+        },
         Reader::List | Reader::Later => return Ok(Found::Nothing("it holds no records")),
     };
-    Ok(Found::Records(vec![Record { namespace, name, body }]))
+    Ok(Found::Records(vec![Record { namespace, name, body }], notes))
 }
 
 /// The annotation that asks for a check of what runs on this node.
@@ -240,5 +259,5 @@ fn endpoints(top: &Field<'_>, namespace: &str, name: &str) -> Result<Found, Faul
         name: if several { format!("{name}-{index}").into() } else { name.into() },
         body: Body::Slice(slice),
     });
-    Ok(Found::Records(records.collect()))
+    Ok(Found::Records(records.collect(), Notes::new()))
 }

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use edgemesh_proto::record::{BalancePolicy, Locality, Policy, PolicyOrigin, RetryPolicy};
 
-use crate::manifests::field::{Fault, Field, brief};
+use crate::manifests::field::{Fault, Field};
 use crate::manifests::{field, syntax};
 
 /// Most further attempts after the first.
@@ -67,22 +67,14 @@ pub(super) fn read(top: &Field<'_>, created: i64) -> Result<Policy, Fault> {
     })
 }
 
-/// Rejects a key that nobody reads, with the one that was probably meant.
+/// Rejects a key that nobody reads: one of later versions by its reason.
 fn known(map: &Field<'_>, keys: &[&str]) -> Result<(), Fault> {
-    for (key, field) in map.entries()? {
-        if keys.contains(&key) {
-            continue;
-        }
+    for (key, field) in map.entries()?.filter(|(key, _)| !keys.contains(key)) {
         if let Some(reason) = later(key) {
             return Err(field.fault(reason));
         }
-        let hint = match syntax::nearest(key, keys.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known here: {}", keys.join(", ")),
-        };
-        return Err(field.fault(format!("unknown key `{}`; {hint}", brief(key))));
     }
-    Ok(())
+    syntax::known(map, keys)
 }
 
 fn later(word: &str) -> Option<String> {

@@ -83,6 +83,21 @@ pub(super) fn created(metadata: &Field<'_>) -> Result<i64, Fault> {
     Ok(seconds.unwrap_or(0))
 }
 
+/// Rejects a key that nobody reads, with the one that was probably meant.
+pub(super) fn known(map: &Field<'_>, keys: &[&str]) -> Result<(), Fault> {
+    for (key, field) in map.entries()? {
+        if keys.contains(&key) {
+            continue;
+        }
+        let hint = match nearest(key, keys.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known here: {}", keys.join(", ")),
+        };
+        return Err(field.fault(format!("unknown key `{}`; {hint}", brief(key))));
+    }
+    Ok(())
+}
+
 /// The known word that was probably meant.
 pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     const NEAR: usize = 2;

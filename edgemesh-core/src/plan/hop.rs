@@ -9,7 +9,7 @@ use edgemesh_proto::record::BreakerPolicy;
 
 use crate::backends::CappedPlace;
 use crate::breaker::{Held, Pass};
-use crate::plan::{Chosen, Counted};
+use crate::plan::{Chosen, Counted, Routed};
 use crate::snapshot::{Backend, Pool, Service, Tier};
 
 /// Where a call goes. Ends with [`Hop::finish`]; dropped without, it counts as cancelled.
@@ -104,6 +104,22 @@ impl Hop {
     /// Where to dial.
     pub fn address(&self) -> SocketAddr {
         self.backend().address
+    }
+
+    /// What the request fitted, where its Service has Routes.
+    pub const fn route(&self) -> Option<&Routed> {
+        self.chosen.route.as_ref()
+    }
+
+    /// Longest time for the call with all its attempts: the Route's, else the Policy's.
+    pub fn request_timeout(&self) -> Option<Duration> {
+        let said = self.route().and_then(Routed::request_timeout);
+        said.unwrap_or(self.service().policy.request_timeout)
+    }
+
+    /// Longest time for this attempt.
+    pub fn attempt_timeout(&self) -> Option<Duration> {
+        self.route()?.rule().backend_timeout
     }
 
     /// How it is reached.

@@ -2,6 +2,7 @@
 //! and how often.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use edgemesh_proto::record::LimitBy;
@@ -13,23 +14,42 @@ use crate::plan::{Destination, Purpose};
 use crate::refusal::Refusal;
 use crate::snapshot::{Callers, Service, Snapshot};
 
-/// Admits a call to `service`, or says why not. A refused caller takes neither place nor token;
-/// a call for which there is no place takes no token; and none of them uses up a breaker's probe.
-pub(super) fn admit<V: View>(
+/// Whether the caller may call `service` at all: asked before anything else, so that who may not
+/// takes neither place nor token, and no turn of a Route.
+pub(super) fn allowed<V: View>(
     snapshot: &Snapshot,
     service: &Service,
+    caller: Option<IpAddr>,
+    view: &mut V,
+) -> Result<(), Refusal> {
+    let Some(allow) = &service.policy.allow else { return Ok(()) };
+    let who = snapshot.callers.who(caller);
+    let meant = who.and_then(|who| {
+        allow.iter().position(|entry| who.is_meant(entry, &service.name.namespace))
+    });
+    view.allowed(caller, who, meant);
+    meant.map(|_| ()).ok_or(Refusal::NotAllowed)
+}
+
+/// Admits a call of the Service that was called to the one that takes it, or says why not. A call
+/// for which there is no place takes no token, and neither of them uses up a breaker's probe.
+pub(super) fn admit<V: View>(
+    snapshot: &Snapshot,
+    [called, service]: [&Arc<Service>; 2],
     destination: &Destination<'_>,
     now: Instant,
     view: &mut V,
 ) -> Result<Option<CappedPlace>, Refusal> {
     let who = (&*snapshot.callers, destination.caller);
-    allowed(service, who, view)?;
+    if !Arc::ptr_eq(called, service) {
+        allowed(snapshot, service, destination.caller, view)?;
+    }
     if let Purpose::Race(_) = destination.purpose {
         return Ok(None);
     }
     let what = destination.request.map_or(Capped::Connection, |_| Capped::Request);
     let place = place(service, what, destination.purpose, view)?;
-    tokens(service, who, destination.purpose, now, view)?;
+    tokens([called, service], who, destination.purpose, now, view)?;
     Ok(place)
 }
 
@@ -41,22 +61,8 @@ pub(super) fn confirmed<V: View>(
     view: &mut V,
 ) -> Result<Option<CappedPlace>, Refusal> {
     let place = place(service, Capped::Connection, Purpose::Call, view)?;
-    tokens(service, who, Purpose::Call, now, view)?;
+    tokens([service, service], who, Purpose::Call, now, view)?;
     Ok(place)
-}
-
-fn allowed<V: View>(
-    service: &Service,
-    (callers, address): (&Callers, Option<IpAddr>),
-    view: &mut V,
-) -> Result<(), Refusal> {
-    let Some(allow) = &service.policy.allow else { return Ok(()) };
-    let who = callers.who(address);
-    let meant = who.and_then(|who| {
-        allow.iter().position(|entry| who.is_meant(entry, &service.name.namespace))
-    });
-    view.allowed(address, who, meant);
-    meant.map(|_| ()).ok_or(Refusal::NotAllowed)
 }
 
 fn place<V: View>(
@@ -72,17 +78,18 @@ fn place<V: View>(
     view.place(service, what, most).map_err(|()| Refusal::Overloaded)
 }
 
+/// The client side is that of the Service that was called, the server side that of the one that
+/// takes the call.
 fn tokens<V: View>(
-    service: &Service,
+    [called, service]: [&Service; 2],
     who: (&Callers, Option<IpAddr>),
     purpose: Purpose<'_>,
     now: Instant,
     view: &mut V,
 ) -> Result<(), Refusal> {
-    let policy = &service.policy;
     // Every Backend is this agent's to guard: it runs on this node, or on one without an agent.
-    let client = policy.client.as_ref().filter(|_| matches!(purpose, Purpose::Call));
-    for (side, limiter) in [("client", client), ("server", policy.server.as_ref())] {
+    let client = called.policy.client.as_ref().filter(|_| matches!(purpose, Purpose::Call));
+    for (side, limiter) in [("client", client), ("server", service.policy.server.as_ref())] {
         let Some(limiter) = limiter else { continue };
         let caller = caller(limiter, who);
         view.take(side, limiter, &caller, now)
@@ -94,7 +101,7 @@ fn tokens<V: View>(
 /// Whose token it is: that of the Workload or namespace, and where none is known, of the address.
 fn caller(limiter: &Limiter, (callers, address): (&Callers, Option<IpAddr>)) -> Caller {
     let Some(address) = address else { return Caller::Everyone };
-    let name = |of: fn(&crate::snapshot::Who) -> Option<&std::sync::Arc<str>>| {
+    let name = |of: fn(&crate::snapshot::Who) -> Option<&Arc<str>>| {
         callers.who(Some(address)).and_then(of).cloned()
     };
     let name = match limiter.limit().by {

@@ -12,7 +12,7 @@ use crate::breaker::{Pass, Stance};
 use crate::limit::{Caller, Limiter};
 use crate::plan::{Arrival, Chosen, Destination, Purpose, Target, Via};
 use crate::refusal::Refusal;
-use crate::snapshot::{Backend, Pool, Service, Source, Who};
+use crate::snapshot::{Backend, Pool, Rule, Service, Source, Who};
 
 /// The live state as a decision sees it.
 pub(super) trait View {
@@ -32,6 +32,9 @@ pub(super) trait View {
         now: Instant,
     ) -> Result<(), Duration>;
     fn turn(&mut self, pool: &Pool) -> u64;
+    fn rule_turn(&mut self, rule: &Rule) -> u64;
+    /// Says why; only where somebody reads it.
+    fn note(&mut self, what: &'static str, why: impl FnOnce() -> String);
     fn admit(
         &mut self,
         pool: &Pool,
@@ -98,6 +101,12 @@ impl View for Commit {
         pool.live.turn.fetch_add(1, Relaxed)
     }
 
+    fn rule_turn(&mut self, rule: &Rule) -> u64 {
+        rule.turn.fetch_add(1, Relaxed)
+    }
+
+    fn note(&mut self, _: &'static str, _: impl FnOnce() -> String) {}
+
     fn admit(
         &mut self,
         pool: &Pool,
@@ -130,7 +139,8 @@ fn ordinary(stance: Stance) -> Result<Pass, Away> {
 /// One step of an explained decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What was looked at: `resolve`, `policy`, `allow`, `cap`, `limit`, `skip`, `pick`, `via`.
+    /// What was looked at: `resolve`, `policy`, `allow`, `route`, `weights`, `cap`, `limit`, `skip`,
+    /// `pick`, `via`.
     pub what: &'static str,
     /// What it said.
     pub why: String,
@@ -272,6 +282,14 @@ impl View for Look {
 
     fn turn(&mut self, pool: &Pool) -> u64 {
         pool.live.turn.load(Relaxed)
+    }
+
+    fn rule_turn(&mut self, rule: &Rule) -> u64 {
+        rule.turn.load(Relaxed)
+    }
+
+    fn note(&mut self, what: &'static str, why: impl FnOnce() -> String) {
+        self.step(what, why());
     }
 
     fn admit(

@@ -38,6 +38,9 @@ struct Kept {
 
 impl File {
     pub(super) fn open(folder: &Path) -> (Self, Vec<(Name, Registration)>) {
+        if folder.as_os_str().is_empty() {
+            return (Self::nowhere(), Vec::new()); // a mesh that keeps nothing
+        }
         let path = folder.join(FILE);
         let kept = read(&path).unwrap_or_else(|error| {
             let path = path.display();

@@ -1,10 +1,13 @@
 //! The table, its file, and the records it becomes.
 
-use edgemesh_proto::record::{Body, Key, Kind, NodeName, Record, Service, ServicePort};
-use edgemesh_proto::record::{TargetPort, Transport};
+use edgemesh_proto::record::{
+    Backend, Body, Key, Kind, NodeName, Record, Service, ServicePort, Slice, SlicePort, TargetPort,
+    Transport, Workload,
+};
 
 use super::*;
 use crate::io::now;
+use crate::snapshot::{Builder, Change};
 
 fn port(number: u16) -> NonZeroU16 {
     NonZeroU16::new(number).unwrap()
@@ -116,11 +119,88 @@ fn registrations_become_backends() {
         ),
     ] {
         let (have, said) = merged(&others, &registered);
-        assert_eq!(
-            (have, said.join("\n")),
-            (want.iter().map(ToString::to_string).collect(), says.to_owned())
-        );
+        assert_eq!((have, said.join("\n")), (strings(&want), says.to_owned()));
     }
+}
+
+/// A Pod that the selector finds stays when a process joins; what a Slice says of this node goes.
+#[test]
+fn processes_join_pods_and_stand_for_their_node() {
+    let node = NodeName("edge-1".into());
+    let pod = |address: &str| Workload {
+        addresses: vec![address.parse().unwrap()],
+        node: Some(node.clone()),
+        labels: [("app".into(), "web".into())].into(),
+        ready: true,
+        ..Workload::default()
+    };
+    let mut web = service("web", &[("", 80)]);
+    let Body::Service(body) = &mut web.body else { panic!("a Service") };
+    body.selector = [("app".into(), "web".into())].into();
+    let pod = Record {
+        namespace: "default".into(),
+        name: "web-1".into(),
+        body: Body::Workload(pod("10.1.0.1")),
+    };
+    let slice = Record {
+        namespace: "default".into(),
+        name: "fixed-1".into(),
+        body: Body::Slice(Slice {
+            service: "fixed".into(),
+            ports: vec![SlicePort {
+                name: "".into(),
+                port: port(80),
+                transport: Transport::Tcp,
+                app_protocol: None,
+            }],
+            backends: [
+                ("10.4.0.1", Some("edge-1")),
+                ("10.4.0.2", Some("edge-2")),
+                ("10.4.0.3", None),
+            ]
+            .map(|(address, node)| Backend {
+                addresses: vec![address.parse().unwrap()],
+                ready: true,
+                serving: true,
+                terminating: false,
+                hostname: None,
+                node: node.map(|node| NodeName(node.into())),
+                zone: None,
+                workload: None,
+            })
+            .into(),
+        }),
+    };
+    let others = [web, pod, service("fixed", &[("", 80)]), slice];
+    for (registered, web, fixed) in [
+        (vec![], vec!["10.1.0.1:80"], vec!["10.4.0.1:80", "10.4.0.2:80", "10.4.0.3:80"]),
+        (
+            vec![
+                listed("web", "a", r#"{"port": 8000}"#),
+                listed("fixed", "a", r#"{"port": 8001}"#),
+            ],
+            vec!["10.1.0.1:80", "127.0.0.1:8000"],
+            vec!["10.4.0.2:80", "10.4.0.3:80", "127.0.0.1:8001"],
+        ),
+    ] {
+        let mut records = others.iter().map(|r| (r.key(), r.clone())).collect();
+        merge(&mut records, &registered, &node, |_| true);
+        let put = records.into_values().collect();
+        let mut builder = Builder::new(node.clone(), None);
+        let snapshot = builder.apply(Change { put, ..Change::default() }, now());
+        let of = |name: &str| {
+            let service = snapshot.by_name("default", name).unwrap();
+            let backends = &service.ports[0].pools[0].backends;
+            let mut all: Vec<_> = backends.iter().map(|b| b.address.to_string()).collect();
+            all.sort();
+            all
+        };
+        assert_eq!((of("web"), of("fixed")), (strings(&web), strings(&fixed)));
+    }
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
 }
 
 #[test]

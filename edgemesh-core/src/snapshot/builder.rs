@@ -2,6 +2,7 @@
 
 mod callers;
 mod make;
+mod routing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use edgemesh_proto::record::{
     Workload,
 };
 
+use crate::snapshot::builder::routing::Routing;
 use crate::snapshot::index::Index;
 use crate::snapshot::{Service, Snapshot};
 
@@ -46,6 +48,7 @@ pub struct Builder {
     nodes: BTreeMap<Box<str>, Node>,
     policies: BTreeMap<ServiceName, BTreeMap<Box<str>, Policy>>,
     policy_owner: HashMap<ServiceName, ServiceName>,
+    routing: Routing,
     addresses: HashMap<ServiceName, Vec<IpAddr>>,
     /// Addresses of this machine's own interfaces.
     own: Vec<IpAddr>,
@@ -73,6 +76,7 @@ struct Dirty {
     index: bool,
     policies: bool,
     nodes: bool,
+    routes: bool,
     all: bool,
 }
 
@@ -89,6 +93,7 @@ impl Builder {
             nodes: BTreeMap::new(),
             policies: BTreeMap::new(),
             policy_owner: HashMap::new(),
+            routing: Routing::default(),
             addresses: HashMap::new(),
             own: Vec::new(),
             current: Arc::default(),
@@ -127,9 +132,13 @@ impl Builder {
             true => Arc::new(self.nodes.clone()),
             false => self.current.nodes.clone(),
         };
+        let routes = match dirty.routes {
+            true => self.routing.all(),
+            false => self.current.routes.clone(),
+        };
         let (epoch, revision) = (change.epoch, change.revision);
         let callers = self.callers(touched);
-        let next = Snapshot { epoch, revision, policies, nodes, callers, index, services };
+        let next = Snapshot { epoch, revision, policies, nodes, routes, callers, index, services };
         self.current = Arc::new(next);
         self.current.clone()
     }
@@ -201,6 +210,7 @@ impl Builder {
                 self.policies.entry(owner.clone()).or_default().insert(own.name.clone(), policy);
                 self.policy_owner.insert(own, owner);
             }
+            Body::Route(route) => self.routing.put(own, route, dirty),
             Body::Workload(workload) => {
                 self.selecting(&own.namespace, &workload, dirty);
                 let of_namespace = self.workloads.entry(own.namespace.clone()).or_default();
@@ -236,8 +246,9 @@ impl Builder {
                 dirty.nodes = true;
                 dirty.all |= self.nodes.remove(&key.name).is_some();
             }
+            Kind::Route => drop(self.routing.forget(&own, dirty)),
             // Nothing in here is made from these yet.
-            Kind::Route | Kind::Endpoint | Kind::Rule | Kind::Revocation => {}
+            Kind::Endpoint | Kind::Rule | Kind::Revocation => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::snapshot::{Active, Port, Service, Snapshot};
+use crate::snapshot::{Active, Candidate, Port, Service, Snapshot};
 
 impl fmt::Display for Snapshot {
     /// Everything that decisions read, in a fixed order, except revision and live state: one line
@@ -14,8 +14,8 @@ impl fmt::Display for Snapshot {
         for policy in self.policies.iter() {
             writeln!(f, "{policy:?}")?;
         }
-        for (name, node) in self.nodes.iter() {
-            writeln!(f, "node {name} {node:?}")?;
+        for route in self.routes.iter() {
+            writeln!(f, "route {} {:?}", route.name, route.record)?;
         }
         for (address, who) in self.callers.listed() {
             writeln!(f, "caller {address} {who:?}")?;
@@ -59,6 +59,15 @@ impl fmt::Display for Port {
             "  port {} {:?} {:?} {:?}",
             self.port, self.name, self.transport, self.declared
         )?;
+        if let Some(routes) = &self.routes {
+            let consumers = routes.consumers.iter().map(|(name, table)| (&**name, table));
+            for (caller, table) in [("*", &routes.producer)].into_iter().chain(consumers) {
+                for Candidate { matched, rule } in table {
+                    let (text, route, index) = (&matched.text, &rule.route, rule.index);
+                    writeln!(f, "    caller {caller}: {text} -> {route} rule {index}")?;
+                }
+            }
+        }
         for (pool, family) in self.pools.iter().zip(["IPv4", "IPv6"]) {
             for backend in &pool.backends {
                 let node = backend.node.as_ref().map_or("-", |node| &node.0);

@@ -86,8 +86,12 @@ impl Records<'_> {
 /// What else a record writes: the tables `endpoint` and `rule`, once records have these kinds.
 const fn project(record: &Record) {
     match record.body {
-        Body::Service(_) | Body::Slice(_) | Body::Node(_) | Body::Workload(_) | Body::Policy(_) => {
-        }
+        Body::Service(_)
+        | Body::Slice(_)
+        | Body::Node(_)
+        | Body::Workload(_)
+        | Body::Policy(_)
+        | Body::Route(_) => {}
     }
 }
 

@@ -167,7 +167,7 @@ impl State {
         }
     }
 
-    /// What the source says, what cannot be read of it, and Policies that are overruled.
+    /// What the source says, what cannot be read of it, and Policies and Routes that do not count.
     fn remarks(&self, snapshot: &Snapshot) -> Vec<api::Remark> {
         let status = self.status.get();
         let trouble = status.source_trouble.iter().map(|reason| api::Remark {
@@ -200,7 +200,18 @@ impl State {
                 reason: policy.conflicted?,
             })
         });
-        trouble.chain(said).chain(overruled).collect()
+        let unrouted = views::routes(snapshot).into_iter().flat_map(|route| {
+            let object = format!("HTTPRoute {}/{}", route.namespace, route.name);
+            route.conditions.into_iter().map(move |reason| api::Remark {
+                severity: api::Severity::Warning,
+                file: String::new(),
+                line: 0,
+                object: object.clone(),
+                field: String::new(),
+                reason,
+            })
+        });
+        trouble.chain(said).chain(overruled).chain(unrouted).collect()
     }
 }
 
@@ -314,6 +325,7 @@ fn api_routes(state: Arc<State>, more: Router<Arc<State>>) -> Router {
             "/v1/policies",
             get(async |Extract(s): Shared| Json(views::policies(&s.live.load()))),
         )
+        .route("/v1/routes", get(async |Extract(s): Shared| Json(views::routes(&s.live.load()))))
         .route("/v1/explain", get(explain))
         .route("/v1/log", put(set_log))
         .merge(registering::routes())

@@ -1,5 +1,7 @@
 //! The Snapshot and its live state as the objects of the admin API.
 
+mod routes;
+
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -17,6 +19,8 @@ use edgemesh_proto::record::{Locality, PolicyOrigin, RateLimit, Transport};
 use crate::agent::guards;
 use crate::agent::registering;
 use crate::api;
+
+pub(super) use routes::routes;
 
 /// Every Service.
 pub(super) fn services(snapshot: &Snapshot, now: Instant) -> Vec<api::ServiceView> {

@@ -46,7 +46,7 @@ pub(crate) fn across(reader: &mut Reader, config: &AgentConfig) {
 /// agree.
 fn unserved(reader: &mut Reader, config: &AgentConfig) {
     let word = match config.source {
-        Source::Manifests(_) => None,
+        Source::Manifests(_) | Source::None => None,
         Source::Cloud => Some("cloud"),
         Source::Kubernetes { .. } => Some("kubernetes"),
     };

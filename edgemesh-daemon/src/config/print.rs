@@ -83,6 +83,7 @@ fn rows(resolved: &Resolved) -> Vec<Row> {
 
 fn source(source: &Source) -> String {
     match source {
+        Source::None => "none".into(),
         Source::Cloud => "cloud".into(),
         Source::Manifests(folder) => format!("{{ manifests: {} }}", quote(folder.display())),
         Source::Kubernetes { server: None } => "{ kubernetes: {} }".into(),

@@ -47,7 +47,7 @@ pub(crate) fn agent(
     let zone = reader.value(&mut top, "zone", parse::label_value);
     let data_dir = reader.value(&mut top, "dataDir", parse::path);
     let cloud = cloud(reader, &mut top);
-    let source = source(reader, &mut top, flags);
+    let source = source(reader, &mut top, cloud.is_some(), flags);
     let services = reader.value(&mut top, "services", parse::path);
     let proxy = proxy(reader, &mut top);
     let dns = dns(reader, &mut top);
@@ -121,9 +121,11 @@ fn cloud(reader: &mut Reader, top: &mut Section) -> Option<Cloud> {
 /// The source that this version serves, for messages.
 pub(crate) const MANIFESTS: &str = "source: { manifests: DIR }";
 
-fn source(reader: &mut Reader, top: &mut Section, flags: &Flags) -> Option<Source> {
+fn source(reader: &mut Reader, top: &mut Section, cloud: bool, flags: &Flags) -> Option<Source> {
     let in_file = match top.take("source") {
-        None | Some((_, Node { value: Value::Null, .. })) => Some(Source::Cloud),
+        // With a cloud, the records are there; without, there is this node alone.
+        None | Some((_, Node { value: Value::Null, .. })) if cloud => Some(Source::Cloud),
+        None | Some((_, Node { value: Value::Null, .. })) => Some(Source::None),
         Some((line, node)) => {
             reader.came_from("source", Origin::File(line));
             source_value(reader, line, node)
@@ -139,6 +141,7 @@ fn source(reader: &mut Reader, top: &mut Section, flags: &Flags) -> Option<Sourc
 fn source_value(reader: &mut Reader, line: usize, node: Node) -> Option<Source> {
     match node.value {
         Value::Scalar(word) if word == "cloud" => Some(Source::Cloud),
+        Value::Scalar(word) if word == "none" => Some(Source::None),
         Value::Map(entries) if entries.len() == 1 => {
             let before = reader.problems.len();
             let mut section =

@@ -16,6 +16,7 @@ use crate::api::NodeView;
 use crate::api::PolicySummary;
 use crate::api::PolicyView;
 use crate::api::PortView;
+use crate::api::RegistrationView;
 use crate::api::ServiceView;
 
 /// Stands where there is nothing to say.
@@ -81,7 +82,7 @@ pub fn backends(backends: &[BackendView], width: u16) -> String {
             backend.failures.to_string(),
         ]
     });
-    let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "STATE", "NOW", "CALLS", "FAILED"];
+    let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "VERDICT", "NOW", "CALLS", "FAILED"];
     draw(&head, &[5, 6, 7], rows, width)
 }
 
@@ -117,6 +118,29 @@ pub fn nodes(nodes: &[NodeView], width: u16) -> String {
         ]
     });
     draw(&["NODE", "ZONE", "ADDRESSES", "BACKENDS"], &[3], rows, width)
+}
+
+/// What was signed up on the node.
+pub fn registrations(registrations: &[RegistrationView], width: u16) -> String {
+    let rows = registrations.iter().map(|one| {
+        let state = match (&one.note, &one.health) {
+            (Some(note), _) => note.clone(),
+            (None, Some(HealthView { state: HealthState::Unhealthy, reason })) => {
+                format!("unhealthy: {}", reason.as_deref().unwrap_or(NONE))
+            }
+            (None, Some(HealthView { state: HealthState::Unknown, .. })) => "unchecked".into(),
+            (None, Some(HealthView { state: HealthState::Healthy, .. })) => "healthy".into(),
+            (None, None) => "no check".into(),
+        };
+        vec![
+            format!("{}/{}", one.namespace, one.service),
+            one.id.clone(),
+            one.address.clone(),
+            one.left_seconds.map_or_else(|| "stays".into(), |left| format!("{left}s")),
+            state,
+        ]
+    });
+    draw(&["SERVICE", "ID", "ADDRESS", "LEFT", "STATE"], &[], rows, width)
 }
 
 /// Policies, in force or not.

@@ -396,6 +396,159 @@ pub struct RetryPolicy {
     #[prost(bool, tag = "6")]
     pub non_idempotent: bool,
 }
+/// How requests to Services are matched, edited and split (Gateway API HTTPRoute).
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HttpRoute {
+    /// Seconds since 1970.
+    #[prost(int64, tag = "1")]
+    pub created: i64,
+    #[prost(message, repeated, tag = "2")]
+    pub parents: ::prost::alloc::vec::Vec<RouteParent>,
+    #[prost(message, repeated, tag = "3")]
+    pub rules: ::prost::alloc::vec::Vec<RouteRule>,
+}
+/// A Service whose requests a Route is for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouteParent {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    /// 0 = every port.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// Name of the port; empty = every port.
+    #[prost(string, tag = "4")]
+    pub section: ::prost::alloc::string::String,
+}
+/// What happens to the requests that one of the matches fits.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteRule {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// None = every request.
+    #[prost(message, repeated, tag = "2")]
+    pub matches: ::prost::alloc::vec::Vec<RouteMatch>,
+    #[prost(message, optional, tag = "3")]
+    pub edits: ::core::option::Option<RouteEdits>,
+    #[prost(message, optional, tag = "4")]
+    pub redirect: ::core::option::Option<RouteRedirect>,
+    #[prost(message, repeated, tag = "5")]
+    pub backends: ::prost::alloc::vec::Vec<RouteBackend>,
+    /// Absent = not said; zero = no bound.
+    #[prost(message, optional, tag = "6")]
+    pub request_timeout: ::core::option::Option<Span>,
+    /// As request_timeout, for one attempt.
+    #[prost(message, optional, tag = "7")]
+    pub backend_timeout: ::core::option::Option<Span>,
+    /// Why this rule cannot be served: its requests are refused.
+    #[prost(string, optional, tag = "8")]
+    pub fault: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Everything that is named must fit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteMatch {
+    /// Absent = prefix "/".
+    #[prost(message, optional, tag = "1")]
+    pub path: ::core::option::Option<RoutePath>,
+    #[prost(message, repeated, tag = "2")]
+    pub headers: ::prost::alloc::vec::Vec<RouteField>,
+    #[prost(message, repeated, tag = "3")]
+    pub query: ::prost::alloc::vec::Vec<RouteField>,
+    #[prost(string, optional, tag = "4")]
+    pub method: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// A path as it must be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RoutePath {
+    #[prost(enumeration = "RouteText", tag = "1")]
+    pub kind: i32,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// A header or query parameter as it must be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouteField {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "RouteText", tag = "2")]
+    pub kind: i32,
+    #[prost(string, tag = "3")]
+    pub value: ::prost::alloc::string::String,
+}
+/// What is changed on the way to a Backend and back.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteEdits {
+    #[prost(message, optional, tag = "1")]
+    pub request: ::core::option::Option<FieldEdits>,
+    #[prost(message, optional, tag = "2")]
+    pub response: ::core::option::Option<FieldEdits>,
+    #[prost(string, optional, tag = "3")]
+    pub hostname: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "4")]
+    pub path: ::core::option::Option<PathEdit>,
+}
+/// Headers that are changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FieldEdits {
+    #[prost(message, repeated, tag = "1")]
+    pub set: ::prost::alloc::vec::Vec<Field>,
+    #[prost(message, repeated, tag = "2")]
+    pub add: ::prost::alloc::vec::Vec<Field>,
+    #[prost(string, repeated, tag = "3")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A header.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Field {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// What a path becomes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathEdit {
+    /// The whole path; else the prefix that matched.
+    #[prost(bool, tag = "1")]
+    pub whole: bool,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// Where a client is sent instead.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RouteRedirect {
+    #[prost(string, optional, tag = "1")]
+    pub scheme: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub hostname: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "3")]
+    pub path: ::core::option::Option<PathEdit>,
+    /// 0 = not said.
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+    /// 300 to 399.
+    #[prost(uint32, tag = "5")]
+    pub status: u32,
+}
+/// A Service that takes a share of the requests.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteBackend {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// Of the sum of all weights.
+    #[prost(uint32, tag = "4")]
+    pub weight: u32,
+    #[prost(message, optional, tag = "5")]
+    pub edits: ::core::option::Option<RouteEdits>,
+    /// Why nothing can be sent there: its share is refused. The fields before weight mean nothing then.
+    #[prost(string, optional, tag = "6")]
+    pub fault: ::core::option::Option<::prost::alloc::string::String>,
+}
 /// What a record is about, and so which message its body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -411,13 +564,13 @@ pub enum Kind {
     Workload = 4,
     /// The body is a Policy.
     Policy = 5,
-    /// The number is taken; the body comes with the part of the mesh that serves it.
+    /// The body is an HttpRoute.
     Route = 6,
-    /// As KIND_ROUTE.
+    /// The number is taken; the body comes with the part of the mesh that serves it.
     Endpoint = 7,
-    /// As KIND_ROUTE.
+    /// As KIND_ENDPOINT.
     Rule = 8,
-    /// As KIND_ROUTE.
+    /// As KIND_ENDPOINT.
     Revocation = 9,
 }
 impl Kind {
@@ -602,6 +755,38 @@ impl LimitBy {
             "LIMIT_BY_WORKLOAD" => Some(Self::Workload),
             "LIMIT_BY_NAMESPACE" => Some(Self::Namespace),
             "LIMIT_BY_IP" => Some(Self::Ip),
+            _ => None,
+        }
+    }
+}
+/// How a text is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RouteText {
+    Exact = 0,
+    /// Paths only: by whole elements.
+    Prefix = 1,
+    /// The whole text.
+    Regex = 2,
+}
+impl RouteText {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Exact => "ROUTE_TEXT_EXACT",
+            Self::Prefix => "ROUTE_TEXT_PREFIX",
+            Self::Regex => "ROUTE_TEXT_REGEX",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ROUTE_TEXT_EXACT" => Some(Self::Exact),
+            "ROUTE_TEXT_PREFIX" => Some(Self::Prefix),
+            "ROUTE_TEXT_REGEX" => Some(Self::Regex),
             _ => None,
         }
     }

@@ -5,7 +5,9 @@ use prost::Message as _;
 
 use crate::pb;
 use crate::record::values::{bounded, required, variant};
-use crate::record::{Body, Invalid, Key, Kind, Node, Policy, Record, Service, Slice, Workload};
+use crate::record::{
+    Body, Invalid, Key, Kind, Node, Policy, Record, Route, Service, Slice, Workload,
+};
 
 /// Largest body, in bytes: what the Kubernetes API server takes (1.5 MiB), and room.
 pub const MAX_BODY: usize = 2 * 1024 * 1024;
@@ -20,6 +22,7 @@ impl Record {
             Body::Node(node) => pb::Node::from(node).encode_to_vec(),
             Body::Workload(workload) => pb::Workload::from(workload).encode_to_vec(),
             Body::Policy(policy) => pb::Policy::from(policy).encode_to_vec(),
+            Body::Route(route) => pb::HttpRoute::from(route).encode_to_vec(),
         }
     }
 
@@ -40,7 +43,8 @@ impl Record {
             Kind::Node => Body::Node(Node::try_from(message::<pb::Node>(body)?)?),
             Kind::Workload => Body::Workload(Workload::try_from(message::<pb::Workload>(body)?)?),
             Kind::Policy => Body::Policy(Policy::try_from(message::<pb::Policy>(body)?)?),
-            Kind::Route | Kind::Endpoint | Kind::Rule | Kind::Revocation => {
+            Kind::Route => Body::Route(Route::try_from(message::<pb::HttpRoute>(body)?)?),
+            Kind::Endpoint | Kind::Rule | Kind::Revocation => {
                 let reason = format!("this version does not read records of kind {}", kind.name());
                 return Err(Invalid::new("kind", reason));
             }

@@ -53,6 +53,7 @@ impl Record {
             Body::Node(_) => Kind::Node,
             Body::Workload(_) => Kind::Workload,
             Body::Policy(_) => Kind::Policy,
+            Body::Route(_) => Kind::Route,
         }
     }
 }

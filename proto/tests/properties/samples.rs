@@ -1,5 +1,7 @@
 //! Any record and any Message that is valid, for property tests.
 
+mod routes;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -248,6 +250,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         node().prop_map(Body::Node),
         workload().prop_map(Body::Workload),
         policy().prop_map(Body::Policy),
+        routes::route().prop_map(Body::Route),
     ];
     (text(), name(), body).prop_map(|(namespace, name, body)| Record { namespace, name, body })
 }

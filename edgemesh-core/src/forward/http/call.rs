@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use crate::forward::http::answer::{is_grpc, refuse, refused_status};
 use crate::forward::http::body::{Body, Fault, Upload, Uploaded};
 use crate::forward::http::head::{REQUEST_ID, split_host, without_userinfo};
+use crate::forward::http::route::Routing;
 use crate::forward::http::{Origin, Towards};
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
@@ -35,6 +36,10 @@ pub(super) struct Call {
     pub(super) grpc: bool,
     pub(super) attempts: u8,
     hop: Option<(Arc<Service>, SocketAddr, Via)>,
+    /// What the Routes of its Service say.
+    pub(super) routing: Routing,
+    /// When the attempt under way is over.
+    pub(super) until: Option<tokio::time::Instant>,
     pub(super) uploaded: Arc<Uploaded>,
     over: bool,
 }
@@ -87,6 +92,8 @@ impl Call {
             grpc: is_grpc(request.headers()),
             attempts: 0,
             hop: None,
+            routing: Routing::default(),
+            until: None,
             uploaded,
             over: false,
         }
@@ -97,9 +104,13 @@ impl Call {
         let destination = Destination {
             caller: self.origin.caller(),
             request: Some(head),
+            routed: self.routing.routed(),
             ..Destination::new(self.target(), arrival, purpose)
         };
-        let hop = plan(&self.origin.shared.live.load(), &destination, now())?;
+        let snapshot = self.origin.shared.live.load();
+        let planned = plan(&snapshot, &destination, now());
+        self.routing = Routing::after(&snapshot, &destination, &planned);
+        let hop = planned?;
         self.attempts = self.attempts.saturating_add(1);
         self.hop = Some((hop.service().clone(), hop.address(), hop.via()));
         Ok(hop)
@@ -146,7 +157,7 @@ impl Call {
         Unserved { refusal, by, service: found, grpc, version }
     }
 
-    fn service_of_target(&self) -> Option<ServiceName> {
+    pub(super) fn service_of_target(&self) -> Option<ServiceName> {
         let snapshot = self.origin.shared.live.load();
         let found = resolve(&snapshot, self.target()).ok()?;
         Some(found.service.name.clone())

@@ -18,6 +18,7 @@ use crate::forward::http::head::{
     introduce, names_one_host, strip_hop_by_hop, upgrade, without_userinfo,
 };
 use crate::forward::http::rest;
+use crate::forward::http::route;
 use crate::forward::http::upgrade::{self, Wanted};
 use crate::forward::http::upstream::{Answer, Attempt, Failure, Keep};
 use crate::forward::http::{Origin, Towards};
@@ -101,7 +102,7 @@ async fn answer(
     towards_backend(&mut request, &call);
     match attempt_until_answered(&mut call, request, tried).await {
         Ok((answer, hop)) => deliver(call, answer, hop, wanted),
-        Err(refusal) => Err(call.refused(refusal)),
+        Err(refusal) => call.unanswered(refusal),
     }
 }
 
@@ -152,12 +153,13 @@ async fn attempt_until_answered(
 ) -> Result<(Answer, Hop), Refusal> {
     let shared = call.origin.shared.clone();
     let purpose = if tried.is_empty() { Purpose::Call } else { Purpose::Retry(&tried) };
-    let mut hop = call.plan(purpose, Head::of(&request))?;
+    let mut hop = route::edit(call.plan(purpose, Head::of(&request))?, &mut request)?;
     loop {
         let policy = hop.service().policy.retries;
         let more = call.attempts <= policy.attempts;
         let spare = more && (policy.on_503 || policy.on_reset);
-        let deadline = hop.service().policy.request_timeout.map(|t| call.deadline(t));
+        call.until = call.attempt_ends(&hop);
+        let deadline = call.until;
         let attempt = Attempt { shared: &shared, hop: &hop, deadline, spare };
         let sent = attempt.send(request).await;
         let answer = sent.as_ref().ok().map(|answer| &answer.response);
@@ -253,8 +255,10 @@ fn deliver(
         response.extensions_mut().insert(by);
     }
     let grpc_failed = call.grpc && failed_grpc(response.headers());
-    let timeout = hop.service().policy.request_timeout;
-    let deadline = timeout.map(|t| Box::pin(tokio::time::sleep_until(call.deadline(t))));
+    if let Some(routed) = hop.route() {
+        routed.edit_response(response.headers_mut());
+    }
+    let deadline = call.until.map(|until| Box::pin(tokio::time::sleep_until(until)));
     let ending = Ending { call, hop, keep, status, grpc_failed, deadline };
     Ok(response.map(|body| Body::download(body, ending)))
 }

@@ -280,9 +280,9 @@ fn other_kinds_are_ignored() {
         ("apiVersion: v1\nkind: ConfigMap", "ConfigMap default/a", "of this kind"),
         ("apiVersion: serving.knative.dev/v1\nkind: Service", "Service default/a", "of this kind"),
         (
-            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute",
-            "HTTPRoute default/a",
-            "not served by this version yet",
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute",
+            "GRPCRoute default/a",
+            "of this kind",
         ),
         (
             "apiVersion: networking.istio.io/v1alpha3\nkind: DestinationRule",

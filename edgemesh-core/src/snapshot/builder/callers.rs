@@ -19,7 +19,8 @@ impl Builder {
     /// The index after a change, `touched` by records or not. Without a Policy that asks who
     /// calls there is none, and it costs nothing.
     pub(super) fn callers(&self, touched: bool) -> Arc<Callers> {
-        let asked = self.policies.values().flat_map(|policies| policies.values()).any(asks);
+        let asked = self.policies.values().flat_map(|policies| policies.values()).any(asks)
+            || self.routing.asks_who_calls();
         match (asked, touched) {
             (false, _) => Arc::new(Callers::new(self.node.clone())),
             (true, false) => self.current.callers.clone(),
@@ -33,12 +34,17 @@ impl Builder {
         // A Pod with its host's network cannot be told from the host: its address says no more
         // than which node it is.
         let own = |address: &&IpAddr| !machines.contains(*address);
+        // One that Workloads of two namespaces have is a machine's too, and nobody's.
+        let mut shared = HashSet::new();
         for (namespace, workloads) in &self.workloads {
             let namespace: Arc<str> = (&**namespace).into();
             for (name, workload) in workloads {
                 let full = full_name(&namespace, name, workload);
                 for address in workload.addresses.iter().filter(own) {
                     let who = callers.entry(*address);
+                    if who.namespace.as_ref().is_some_and(|other| *other != namespace) {
+                        shared.insert(*address);
+                    }
                     who.namespace = Some(namespace.clone());
                     who.workload = Some(full.clone());
                     who.node.clone_from(&workload.node);
@@ -57,6 +63,10 @@ impl Builder {
                     }
                 }
             }
+        }
+        for address in shared {
+            let who = callers.entry(address);
+            (who.namespace, who.workload) = (None, None);
         }
         self.members(&mut callers);
         callers

@@ -61,6 +61,7 @@ impl Builder {
                 port: port.port.get(),
                 transport: port.transport,
                 declared,
+                routes: self.routing.of_port(name, (port.port.get(), &port.name)),
                 pools: pools(backends, before),
                 live: live.unwrap_or_default(),
             });

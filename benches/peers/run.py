@@ -1,0 +1,140 @@
+"""`make bench-peers`: EdgeMesh beside its peers, on the same work, in one run.
+
+Runs in network namespaces of its own. Every contender is up all the time; in each round each load visits each of
+them in turn, so that what disturbs the machine disturbs all alike. CPU is user and system time of the contender's processes.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import contenders
+import loads
+import report
+import world
+
+IDLE = 5000
+# (seconds a load, rounds): about 12 minutes, and about two.
+FULL, QUICK = (1, 5), (1, 1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--only", default="", help="loads to run, by name, joined by commas")
+    parser.add_argument("--write", default=f"{contenders.ROOT}/benches", help="folder for RESULTS.md, results.json, results.svg")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not options.inside:
+        command = ["unshare", "-rnm", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, *sys.argv, "--inside"]
+        os.execvp(command[0], command)
+    folder = tempfile.mkdtemp(prefix="peers")
+    processes = world.Processes(folder)
+    try:
+        run(options, folder, processes)
+    finally:
+        processes.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(options, folder, processes):
+    began = time.monotonic()
+    machine = world.machine()
+    world.make()
+    os.chmod(folder, 0o755)
+    load = f"{contenders.ROOT}/target/release/edgemesh-load"
+    world.backends(processes, load)
+    field, missing = contenders.all_of_them()
+    for contender in field:
+        contender.start(processes)
+        say(f"up: {contender.name}")
+    seconds, rounds = QUICK if options.quick else FULL
+    rounds = options.rounds or rounds
+    tools = loads.Tools(folder, load, seconds)
+    wanted = [one for one in loads.all_of_them() if not options.only or one.name in options.only.split(",")]
+    cells = {}
+    for number in range(1, rounds + 1):
+        for one in wanted:
+            for contender in field:
+                if one.fits(contender):
+                    cells.setdefault((one.name, contender.name), []).append(measure(tools, one, contender))
+            say(f"round {number} of {rounds}: {one.title} ({time.monotonic() - began:.0f} s)")
+        if number == 1:
+            halved = fixed_rate(cells)
+        for contender in field:
+            if halved and loads.Load("rate", "http", "", None).fits(contender):
+                seen = lambda: loads.rate(tools, contender.address("http"), halved)
+                cells.setdefault(("rate", contender.name), []).append(accounted(contender, seen))
+    summary = {f"{load_name}/{name}": median(rounds_seen) for (load_name, name), rounds_seen in cells.items()}
+    idle = {} if options.only else {c.name: idle_memory(load, c) for c in field if c.process and c.speaks == "http" or c.name == "haproxy-tcp"}
+    result = {"machine": machine, "command": " ".join(["make bench-peers"] + (["QUICK=1"] if options.quick else [])), "rounds": rounds,
+              "seconds_a_load": seconds, "took_seconds": round(time.monotonic() - began), "fixed_rate": halved, "missing": missing,
+              "when": time.strftime("%Y-%m-%d"), "commit": commit(),
+              "versions": {c.name: c.version for c in field}, "loads": {one.name: one.title for one in wanted}, "cells": summary, "idle": idle}
+    report.write(result, options.write)
+
+
+def measure(tools, one, contender):
+    seen = accounted(contender, lambda: one.run(tools, contender.address(one.kind)))
+    if contender.process:
+        seen["rss"] = world.resident_mib(contender.process.pid)
+    if one.gib and seen["calls"]:
+        seen["gib_a_second"] = seen["bytes"] / seen["seconds"] / (1 << 30)
+        seen["cpu_a_gib"] = seen["cpu"] / (seen["bytes"] / (1 << 30))
+    return seen
+
+
+def accounted(contender, act):
+    """Runs a load; adds calls a second and the contender's CPU a call."""
+    pid = contender.process.pid if contender.process else None
+    before = world.cpu_seconds(pid) if pid else 0
+    seen = act()
+    seen["cpu"] = world.cpu_seconds(pid) - before if pid else 0
+    seen["calls_a_second"] = seen["calls"] / seen["seconds"]
+    seen["cpu_micros"] = seen["cpu"] / seen["calls"] * 1e6 if seen["calls"] else None
+    if seen["errors"]:
+        say(f"  {contender.name}: {seen['errors']} errors {seen.get('said', '')}")
+    return seen
+
+
+def fixed_rate(cells):
+    """Half of what the slowest contender can do with 32 connections."""
+    speeds = [seen[0]["calls_a_second"] for (name, _), seen in cells.items() if name == "h1-32"]
+    return round(min(speeds) / 2) if speeds else None
+
+
+def median(rounds_seen):
+    keys = {key for seen in rounds_seen for key in seen if isinstance(seen[key], (int, float))}
+    values = {key: [seen[key] for seen in rounds_seen if seen.get(key) is not None] for key in keys}
+    out = {key: statistics.median(known) for key, known in values.items() if known}
+    out["errors"] = sum(seen["errors"] for seen in rounds_seen)
+    return out
+
+
+def idle_memory(load, contender):
+    before = world.resident_mib(contender.process.pid)
+    idle = loads.Idle(load, contender.address("http"), IDLE)
+    time.sleep(1)
+    after = world.resident_mib(contender.process.pid)
+    idle.end()
+    say(f"idle: {contender.name}")
+    return {"before": before, "with": after, "held": idle.held, "kib_each": (after - before) * 1024 / max(1, idle.held)}
+
+
+def commit():
+    done = subprocess.run(["git", "-C", contenders.ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
