@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 # What the tests and the demo talk to: real clients and servers from the distribution.
-PACKAGES := iptables iproute2 procps util-linux curl bind9-dnsutils redis-server redis-tools \
+PACKAGES := iptables nftables iproute2 procps util-linux curl bind9-dnsutils redis-server redis-tools \
   mariadb-server mariadb-client openssh-server openssh-client nginx-light openssl \
   python3-grpcio nghttp2-client wrk netcat-openbsd gcc libc6-dev
 

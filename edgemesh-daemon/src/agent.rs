@@ -7,6 +7,7 @@
 mod admin;
 mod alone;
 mod capturing;
+mod checks;
 mod explain;
 mod following;
 mod guards;
@@ -37,7 +38,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::admin::{Admin, Doors, State};
 use crate::agent::alone::Alone;
+pub(crate) use crate::agent::alone::captures_here;
 use crate::agent::capturing::{Capturing, Wanted};
+use crate::agent::checks::Checks;
 use crate::agent::leaving::Place;
 use crate::agent::socket::Socket;
 use crate::agent::sockets::{Sockets, in_use};
@@ -218,11 +221,10 @@ impl Running {
     async fn attend(&mut self, reread: &Reread<'_>) -> anyhow::Result<Left> {
         let mut signals = Signals::new()?;
         let mut changes = self.mesh.status().changes();
-        let mut check = tokio::time::interval(crate::capture::CHECK_EVERY);
+        let mut checks = Checks::new(self.capturing.is_on());
         let mut tidy =
             tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
         let mut littered = true;
-        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => return Ok(Left::Stopped),
@@ -253,10 +255,10 @@ impl Running {
                     memory::give_back();
                     littered = false;
                 }
-                _ = check.tick(), if self.capturing.is_on() => {
+                () = checks.due(), if self.capturing.is_on() => {
                     // resolv.conf may name other servers by now.
                     self.follow().await;
-                    self.capturing.check().await;
+                    checks.looked(self.capturing.check().await);
                     self.state.captured(self.capturing.view());
                 }
             }

@@ -20,8 +20,13 @@ mod error;
 mod family;
 mod heal;
 mod include;
+pub mod lock;
+mod nft_table;
+pub mod rivals;
 mod routes;
 pub mod rules;
+pub mod survey;
+mod watch;
 
 use std::net::IpAddr;
 
@@ -30,11 +35,13 @@ use crate::capture::device::Device;
 pub use crate::capture::device::DeviceKind;
 pub use crate::capture::error::CaptureError;
 use crate::capture::family::{Family, both, has_ipv6, ipv6, note};
-pub use crate::capture::heal::{CHECK_EVERY, Healed};
+pub use crate::capture::heal::{CHECK_EVERY, Healed, MOVE_EVERY};
 pub use crate::capture::include::{AUTO_PREFIXES, auto_include, covers};
+pub use crate::capture::rivals::Rival;
 use crate::capture::routes::Routes;
 pub use crate::capture::routes::outward;
 pub use crate::capture::rules::{DnsCapture, Input, Ruleset, render};
+pub use crate::capture::watch::Watch;
 
 /// The rules, the device and the routes that bring connections to us.
 ///

@@ -57,6 +57,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Show revision, data age, capture, refusals and faulty records
     Status(StatusArgs),
+    /// Find what is wrong with this node, and print the fix
+    Doctor(DoctorArgs),
     /// Validate a configuration file and print what it amounts to
     Check(ConfigArgs),
     /// The iptables rules: as reviewed text, or applied
@@ -141,6 +143,26 @@ pub struct GetArgs {
 /// `status`
 #[derive(Debug, Args)]
 pub struct StatusArgs {
+    /// Whom it asks.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// How it is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Works with the agent down, too. Exit codes: 0 nothing is bad, 1 something is."
+)]
+pub struct DoctorArgs {
+    /// The agent's configuration [default: the running agent's, else /etc/edgemesh/agent.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Write what others need to help, without secrets; never over another file
+    #[arg(long, value_name = "OUT.tar.gz")]
+    pub bundle: Option<PathBuf>,
     /// Whom it asks.
     #[command(flatten)]
     pub admin: AdminArgs,

@@ -113,6 +113,18 @@ impl Admin {
         self.read(status, &body)
     }
 
+    /// Fetches `path` as text.
+    ///
+    /// # Errors
+    /// Every [`ClientError`] but `Url`.
+    pub async fn text(&self, path: &str) -> Result<String, ClientError> {
+        let (status, body) = self.within(Method::GET, path, Bytes::new()).await?;
+        match status.is_success() {
+            true => Ok(String::from_utf8_lossy(&body).into_owned()),
+            false => self.read(status, &body),
+        }
+    }
+
     /// Puts `what` at `path` and reads the answer.
     ///
     /// # Errors

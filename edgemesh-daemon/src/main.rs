@@ -27,6 +27,7 @@ use edgemesh_daemon::config::Environment;
 use edgemesh_daemon::config::Flags;
 use edgemesh_daemon::config::Resolved;
 use edgemesh_daemon::demo;
+use edgemesh_daemon::doctor;
 use edgemesh_daemon::expose;
 use edgemesh_daemon::log;
 use edgemesh_daemon::read;
@@ -58,10 +59,15 @@ fn reject_useless(cli: &Cli) {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let before = cli.admin_before.unwrap_or_else(|| DEFAULT_ADMIN.into());
+    let named = cli.admin_before;
+    let before = named.clone().unwrap_or_else(|| DEFAULT_ADMIN.into());
     let at = |admin: &AdminArgs| admin.url.clone().unwrap_or_else(|| before.clone());
     let done = match cli.command {
         Command::Agent(args) => return agent(&args),
+        Command::Doctor(args) => {
+            let well = doctor::run(&args, args.admin.url.as_deref().or(named.as_deref()))?;
+            return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Redirect(args) => redirect(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => Ok(say::answer(&load(&args)?.to_yaml())?),

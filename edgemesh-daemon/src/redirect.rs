@@ -8,7 +8,7 @@ use edgemesh_core::manifests;
 use edgemesh_core::snapshot::{Builder, Change, Snapshot};
 use edgemesh_proto::record::NodeName;
 
-use crate::agent::capture_input;
+use crate::agent::{capture_input, captures_here};
 use crate::capture::{self, Capture, Input, render};
 use crate::cli::RedirectAction;
 use crate::config::{AgentConfig, Source};
@@ -19,13 +19,9 @@ use crate::say;
 /// # Errors
 /// What this node lacks for capture, with the remedy.
 pub fn run(config: &AgentConfig, action: RedirectAction) -> anyhow::Result<()> {
-    let input = || -> Input {
-        let outward = capture::outward().unwrap_or_default();
-        Input { outward, ..capture_input(config, &snapshot(config)) }
-    };
     match action {
         RedirectAction::Print => {
-            let rules = render(&input());
+            let rules = render(&input(config));
             say::answer(&format!(
                 "{}{}",
                 headed("iptables", &rules.v4),
@@ -33,18 +29,30 @@ pub fn run(config: &AgentConfig, action: RedirectAction) -> anyhow::Result<()> {
             ))?;
         }
         RedirectAction::Install => {
-            let capture = Capture::install(input())?;
+            let capture = Capture::install(input(config))?;
             for note in &capture.report().notes {
                 say::complain(note);
             }
             say::answer("installed; `edgemesh redirect remove` takes everything away again\n")?;
         }
         RedirectAction::Remove => {
+            // It would put everything back within seconds.
+            if let Some(pid) = captures_here() {
+                anyhow::bail!(
+                    "an agent (pid {pid}) captures here: stop it, and it takes its rules along"
+                );
+            }
             let found = capture::remove_leftovers(&config.proxy.address)?;
             say::answer(if found { "removed\n" } else { "nothing of EdgeMesh was there\n" })?;
         }
     }
     Ok(())
+}
+
+/// What an agent would capture for the manifests as they are now.
+pub(crate) fn input(config: &AgentConfig) -> Input {
+    let outward = capture::outward().unwrap_or_default();
+    Input { outward, ..capture_input(config, &snapshot(config)) }
 }
 
 fn headed(program: &str, rules: &str) -> String {

@@ -7,7 +7,7 @@ use crate::cli::Output;
 pub mod page;
 mod routes;
 pub mod table;
-mod wrap;
+pub(crate) mod wrap;
 
 pub use page::explanation;
 pub use page::status;

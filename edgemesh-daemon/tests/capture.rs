@@ -39,6 +39,13 @@ fn input() -> Input {
 /// It may wait on a thread of its own.
 const _: fn(Capture) = |capture| drop(std::thread::spawn(move || drop(capture)));
 
+/// Looks once; what was healed.
+fn look(capture: &mut Capture, now: Instant) -> Vec<Healed> {
+    let mut healed = Vec::new();
+    capture.check(now, &mut healed).unwrap();
+    healed
+}
+
 fn start() -> Capture {
     let mut capture = Capture::prepare(input()).unwrap();
     world::agent();
@@ -144,7 +151,7 @@ fn no_default_route_is_no_hindrance() {
         assert_eq!(ask("", "192.0.2.1:53"), "unreachable");
         // The uplink appears: what passes takes it, and nobody there is taken for a pod.
         world::uplink();
-        let healed = capture.check(Instant::now()).unwrap();
+        let healed = look(&mut capture, Instant::now());
         assert_eq!(healed, [Healed::Outward(vec!["up0".into()])]);
         check(LEFT_ALONE);
         check(CAPTURED);
@@ -320,7 +327,7 @@ fn damage_is_healed() {
         ];
         for (damage, want, afterwards) in damages {
             sh(damage);
-            assert_eq!(capture.check(now).unwrap(), want, "{damage}");
+            assert_eq!(look(&mut capture, now), want, "{damage}");
             check(&[("", "10.96.0.5:80", false, "proxy 10.96.0.5:80")]);
             check(&[("pod", "10.96.0.5:80", false, "proxy 10.96.0.5:80")]);
             sh(afterwards);
@@ -328,12 +335,12 @@ fn damage_is_healed() {
         }
         // A rival that insists is met at most once in five seconds.
         sh(&add_rival);
-        assert_eq!(capture.check(now).unwrap(), []);
+        assert_eq!(look(&mut capture, now), []);
         now += Duration::from_secs(5);
-        assert_eq!(capture.check(now).unwrap().len(), 1);
+        assert_eq!(look(&mut capture, now).len(), 1);
         // Once stopped, it stays so.
         capture.stop_new().unwrap();
-        assert_eq!(capture.check(now).unwrap(), []);
+        assert_eq!(look(&mut capture, now), []);
         assert!(!sh("iptables-save").contains("-A OUTPUT -m comment --comment edgemesh"));
     });
 }
@@ -371,7 +378,7 @@ fn lack_of_ipv6_is_a_note() {
             assert_eq!(report.ipv6, ipv6, "{lacking}: {report:?}");
             assert!(report.notes[0].contains("IPv6"), "{lacking}: {report:?}");
             assert!(sh("iptables-save").contains("--comment edgemesh -j EDGEMESH_OUT"));
-            assert_eq!(capture.check(Instant::now()).unwrap(), [], "{lacking}");
+            assert_eq!(look(&mut capture, Instant::now()), [], "{lacking}");
             capture.remove().unwrap();
             sh("rm -f /run/first/*");
             assert!(!sh("ip6tables-save").contains("EDGEMESH"), "{lacking}");

@@ -8,7 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 use anyhow::Context;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
 
 /// The socket's name; capture's own chains and device have fixed names too.
@@ -35,12 +35,27 @@ impl Alone {
     }
 }
 
+/// The process that captures in this network namespace, if one does.
+pub(crate) fn captures_here() -> Option<i32> {
+    let address = SocketAddr::from_abstract_name(NAME).ok()?;
+    let holder = holder(&address).ok()?;
+    may_capture(&holder).then(|| holder.pid())
+}
+
+fn holder(address: &SocketAddr) -> io::Result<UnixCredentials> {
+    let stream = UnixStream::connect_addr(address)?;
+    getsockopt(&stream, PeerCredentials).map_err(io::Error::from)
+}
+
 /// Anybody may take a name. Only somebody who could capture counts as an agent.
+fn may_capture(holder: &UnixCredentials) -> bool {
+    holder.uid() == geteuid().as_raw() || holder.uid() == 0
+}
+
 fn occupied(address: &SocketAddr) -> anyhow::Result<Alone> {
-    let holder = UnixStream::connect_addr(address)
-        .and_then(|stream| getsockopt(&stream, PeerCredentials).map_err(io::Error::from))
-        .context("another agent is starting or ending here; start again")?;
-    if holder.uid() == geteuid().as_raw() || holder.uid() == 0 {
+    let holder =
+        holder(address).context("another agent is starting or ending here; start again")?;
+    if may_capture(&holder) {
         anyhow::bail!(
             "another agent (pid {}) captures in this network namespace already: stop it, or set \
              proxy.intercept: none for this one",

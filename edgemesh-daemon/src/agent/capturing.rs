@@ -1,15 +1,23 @@
 //! Capture beside a running agent: its blocking calls on threads of their own, its state for
 //! `status`.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use edgemesh_core::config::Include;
+use edgemesh_core::io::now;
 use edgemesh_core::snapshot::Snapshot;
 use ipnet::IpNet;
 
 use crate::api;
-use crate::capture::{Capture, CaptureError, DnsCapture, Input, auto_include, covers};
+use crate::capture::{CHECK_EVERY, Capture, CaptureError, DnsCapture, Input, auto_include, covers};
 use crate::config::AgentConfig;
+
+/// Repairs that `status` remembers.
+const REPAIRS: usize = 8;
+/// How long it does.
+const REMEMBER: Duration = Duration::from_secs(600);
 
 /// What is to be captured, and which Services that leaves out.
 #[derive(Clone, Debug)]
@@ -24,6 +32,8 @@ pub(super) struct Capturing {
     capture: Option<Capture>,
     wanted: Option<Wanted>,
     trouble: Option<String>,
+    /// What was put back, and when.
+    repairs: VecDeque<(Instant, String)>,
 }
 
 impl Wanted {
@@ -78,7 +88,7 @@ fn outside(snapshot: &Snapshot, include: &[IpNet]) -> Vec<api::Outside> {
 
 impl Capturing {
     pub(super) const fn off() -> Self {
-        Self { capture: None, wanted: None, trouble: None }
+        Self { capture: None, wanted: None, trouble: None, repairs: VecDeque::new() }
     }
 
     /// Makes device and addresses; captures nothing yet.
@@ -88,7 +98,7 @@ impl Capturing {
         for note in &capture.report().notes {
             tracing::warn!("{note}");
         }
-        Ok(Self { capture: Some(capture), wanted: Some(wanted), trouble: None })
+        Ok(Self { capture: Some(capture), wanted: Some(wanted), ..Self::off() })
     }
 
     pub(super) const fn is_on(&self) -> bool {
@@ -130,18 +140,22 @@ impl Capturing {
         self.trouble.is_none()
     }
 
-    /// Heals what others removed.
-    pub(super) async fn check(&mut self) {
-        let checked = self
-            .with(|capture| {
-                let healed = capture.check(edgemesh_core::io::now())?;
-                for healed in healed {
-                    tracing::warn!(?healed, "capture was changed by others, and is put back");
-                }
-                Ok(())
-            })
-            .await;
-        self.note(checked.err());
+    /// Heals what others removed. Gives the time until it is to be looked at again.
+    pub(super) async fn check(&mut self) -> Duration {
+        let checked = self.with(|capture| {
+            let mut repairs = Vec::new();
+            // What was put back is told also when something else could not be.
+            let error = capture.check(now(), &mut repairs).err();
+            Ok((repairs, error))
+        });
+        let (repairs, error) = checked.await.unwrap_or_else(|error| (Vec::new(), Some(error)));
+        for repair in repairs {
+            tracing::warn!("capture was changed by others: {repair}");
+            self.repairs.truncate(REPAIRS - 1);
+            self.repairs.push_front((now(), repair.to_string()));
+        }
+        self.note(error);
+        self.capture.as_ref().map_or(CHECK_EVERY, |capture| capture.check_after(now()))
     }
 
     pub(super) async fn stop_new(&mut self) {
@@ -166,14 +180,23 @@ impl Capturing {
             None => api::CaptureState::Installed,
             Some(_) => api::CaptureState::Failed,
         };
+        let rivals = capture.rivals(now()).map(ToString::to_string);
+        let notes = report.notes.iter().chain(&self.trouble).cloned();
         api::Capture {
             state,
             backend: report.backend.clone(),
             device: format!("edgemesh0 ({:?})", report.device).to_lowercase(),
             include: wanted.input.include.iter().map(IpNet::to_string).collect(),
             outside: wanted.outside.clone(),
-            notes: report.notes.iter().chain(&self.trouble).cloned().collect(),
+            notes: notes.chain(rivals).chain(self.repaired()).collect(),
         }
+    }
+
+    fn repaired(&self) -> impl Iterator<Item = String> {
+        self.repairs.iter().filter_map(|(at, what)| {
+            let ago = now().saturating_duration_since(*at);
+            (ago < REMEMBER).then(|| format!("{} s ago: {what}", ago.as_secs()))
+        })
     }
 
     fn note(&mut self, error: Option<CaptureError>) {
@@ -183,11 +206,11 @@ impl Capturing {
         self.trouble = error.map(|error| error.to_string());
     }
 
-    async fn with(
+    async fn with<T: Default + Send + 'static>(
         &mut self,
-        act: impl FnOnce(&mut Capture) -> Result<(), CaptureError> + Send + 'static,
-    ) -> Result<(), CaptureError> {
-        let Some(mut capture) = self.capture.take() else { return Ok(()) };
+        act: impl FnOnce(&mut Capture) -> Result<T, CaptureError> + Send + 'static,
+    ) -> Result<T, CaptureError> {
+        let Some(mut capture) = self.capture.take() else { return Ok(T::default()) };
         let (capture, done) = blocking(move || {
             let done = act(&mut capture);
             (capture, done)

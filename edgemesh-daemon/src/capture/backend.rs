@@ -5,9 +5,10 @@ use std::io::ErrorKind;
 
 use iptables::IPTables;
 
-use crate::capture::chains::{PREFIX, is_ours, jumps, leads_to_ours};
+use crate::capture::chains::{CHAINS, MADE, is_ours, is_own, jumps, leads_to_ours};
 use crate::capture::command::{LOCK_WAIT, line, must, run};
 use crate::capture::error::CaptureError;
+use crate::capture::nft_table;
 use crate::capture::rules::jump;
 
 /// Most jumps of ours that are removed from one chain: more than a few means something is wrong.
@@ -31,6 +32,7 @@ struct Programs {
 /// The nat table of one family through one backend.
 pub(super) struct Tables {
     pub(super) v4: bool,
+    is_nft: bool,
     programs: Programs,
     crate_tables: IPTables,
 }
@@ -53,8 +55,12 @@ impl Backend {
 
     /// Backends that may hold leftovers of ours.
     pub(super) fn in_use() -> Vec<Self> {
-        let all = [Self::System, Self::Nft, Self::Legacy];
-        all.into_iter().filter(|backend| backend.is_there() && backend.is_loaded()).collect()
+        Self::installed().filter(|backend| backend.is_loaded()).collect()
+    }
+
+    /// Backends whose programs are on the PATH.
+    pub(super) fn installed() -> impl Iterator<Item = Self> {
+        [Self::System, Self::Nft, Self::Legacy].into_iter().filter(|backend| backend.is_there())
     }
 
     fn is_there(self) -> bool {
@@ -131,7 +137,8 @@ fn choose(nft: Weight, legacy: Weight) -> Backend {
 
 impl Weight {
     fn add(&mut self, saved: &str) {
-        for rule in saved.lines().filter(|l| l.starts_with("-A ") && !l.contains(PREFIX)) {
+        let foreign = |rule: &&str| !is_ours(rule) && !leads_to_ours(rule);
+        for rule in saved.lines().filter(|line| line.starts_with("-A ")).filter(foreign) {
             self.all += 1;
             self.kube += usize::from(rule.contains("KUBE-"));
         }
@@ -150,7 +157,8 @@ impl Tables {
         // that we give it ends with a wait of our own.
         let crate_tables =
             IPTables { cmd: programs.tables, has_check: true, has_wait: false, is_numeric: true };
-        Self { v4, programs, crate_tables }
+        let is_nft = Self::name_of(&backend.version()) == "nft";
+        Self { v4, is_nft, programs, crate_tables }
     }
 
     /// The rules of a chain of the nat table, each as `-A CHAIN …`. `None`: there is no such chain.
@@ -170,8 +178,28 @@ impl Tables {
         }
     }
 
+    /// The whole table.
+    pub(super) fn saved(&self) -> Result<String, CaptureError> {
+        must(self.programs.save, &["-t", "nat"], "")
+    }
+
+    /// Whether nft has the table: told to save it, iptables invents one that is not there.
+    fn has_table(&self) -> Result<bool, CaptureError> {
+        Ok(must(self.programs.save, &[], "")?.lines().any(|line| line == "*nat"))
+    }
+
+    /// Loads our chains, as [`crate::capture::render`] writes them, and leaves a mark where there
+    /// was no table before.
+    pub(super) fn load_chains(&self, text: &str) -> Result<(), CaptureError> {
+        let first = self.chain(CHAINS[0].name)?.is_none();
+        if first && self.is_nft && !self.has_table()? {
+            return self.load(&text.replacen("*nat\n", &format!("*nat\n:{MADE} - [0:0]\n"), 1));
+        }
+        self.load(text)
+    }
+
     /// Loads `text` in one step: all of it, or nothing.
-    pub(super) fn load(&self, text: &str) -> Result<(), CaptureError> {
+    fn load(&self, text: &str) -> Result<(), CaptureError> {
         must(self.programs.restore, &["-w", LOCK_WAIT, "--noflush"], text).map(drop)
     }
 
@@ -232,15 +260,28 @@ impl Tables {
         Ok(any)
     }
 
-    /// Deletes our chains, whatever is left of them, also those of another release, and what
-    /// others made lead there. The jumps must be gone.
+    /// Deletes our chains, whatever is left of them, and what others made lead there. The jumps
+    /// must be gone.
     pub(super) fn delete_chains(&self) -> Result<bool, CaptureError> {
-        let saved = must(self.programs.save, &["-t", "nat"], "")?;
+        let saved = self.saved()?;
         let text = deletion(&saved);
         if text.is_empty() {
             return Ok(false);
         }
-        self.load(&format!("*nat\n{text}COMMIT\n")).map(|()| true)
+        self.load(&format!("*nat\n{text}COMMIT\n"))?;
+        if saved.lines().any(|line| line.starts_with(&format!(":{MADE} "))) {
+            self.delete_table();
+        }
+        Ok(true)
+    }
+
+    /// Deletes what nft made for us, as far as nobody else uses it: what cannot be deleted is in
+    /// use, or too old an iptables made it; both are fine.
+    fn delete_table(&self) {
+        for (from, _) in jumps() {
+            let _ = run(self.programs.tables, &["-t", "nat", "-X", from], "");
+        }
+        let _ = nft_table::delete_if_empty(self.v4);
     }
 }
 
@@ -254,7 +295,7 @@ fn deletion(saved: &str) -> String {
     // All are emptied before the first goes: one may lead to another.
     for (command, name) in ["-F", "-X"].into_iter().flat_map(|c| names().map(move |name| (c, name)))
     {
-        if name.starts_with(PREFIX) {
+        if is_own(name) {
             text.push_str(&format!("{command} {name}\n"));
         }
     }

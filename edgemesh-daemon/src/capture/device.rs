@@ -112,6 +112,26 @@ pub(super) fn remove(addresses: &[IpAddr]) -> Result<bool, CaptureError> {
     Ok(any)
 }
 
+/// What is missing of device and `addresses`, a line each; where the kernel has no devices to
+/// make, they sit on `lo`.
+pub(super) fn lacks(addresses: &[IpAddr]) -> Result<Vec<String>, CaptureError> {
+    let shown = run("ip", &["-o", "addr", "show", "up"], "")?.stdout;
+    let carried = |address: &IpAddr| {
+        let on = |line: &str| {
+            [format!(" {NAME} "), " lo ".into()].iter().any(|name| line.contains(name))
+        };
+        let words = [format!(" inet {address}/"), format!(" inet6 {address}/")];
+        shown.lines().any(|line| on(line) && words.iter().any(|word| line.contains(word)))
+    };
+    let lacking = addresses.iter().filter(|address| !carried(address));
+    let mut lacks: Vec<_> =
+        lacking.map(|address| format!("{NAME} does not carry {address}")).collect();
+    if !lacks.is_empty() && existing()?.is_none() {
+        lacks.insert(0, format!("there is no device {NAME}"));
+    }
+    Ok(lacks)
+}
+
 /// What `edgemesh0` is, if there is one.
 fn existing() -> Result<Option<DeviceKind>, CaptureError> {
     let shown = run("ip", &["-d", "link", "show", "dev", NAME], "")?;

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use crate::capture::lock;
+
 /// What went wrong, where, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
@@ -107,7 +109,8 @@ impl CaptureError {
         if says(&["can't open lock file", "Fatal: can't open lock"]) {
             Self::LockFile { command, detail }
         } else if says(&["xtables lock"]) {
-            Self::Locked { command, detail }
+            let held = lock::holder().map(|holder| format!("; held by {holder}"));
+            Self::Locked { command, detail: detail + &held.unwrap_or_default() }
         } else if says(&["Permission denied", "Operation not permitted"]) {
             Self::Permission { command, detail }
         } else if says(&["can't initialize", "Table does not exist", "table `nat'", "Protocol not"])

@@ -1,12 +1,14 @@
 //! One family's rules and routes: loaded, followed and taken away together.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use crate::capture::backend::{Backend, Tables};
+use crate::capture::chains::CHAINS;
 use crate::capture::error::CaptureError;
 use crate::capture::first_error;
 use crate::capture::routes::Routes;
-use crate::capture::rules::{Input, Ruleset};
+use crate::capture::rules::{Input, Ruleset, count};
 
 /// One family's rules and routes.
 pub(super) struct Family {
@@ -14,12 +16,14 @@ pub(super) struct Family {
     pub(super) routes: Routes,
     /// What our chains hold. Empty: nothing yet.
     pub(super) loaded: String,
+    /// How iptables listed that right after it was loaded.
+    listed: Option<u64>,
 }
 
 impl Family {
     pub(super) fn new(tables: Tables) -> Self {
         let routes = Routes::new(tables.v4);
-        Self { tables, routes, loaded: String::new() }
+        Self { tables, routes, loaded: String::new(), listed: None }
     }
 
     /// What changed; rules before routes: what can be reached is captured, not lost.
@@ -38,10 +42,36 @@ impl Family {
     pub(super) fn load(&mut self, rules: &Ruleset) -> Result<(), CaptureError> {
         let text = if self.tables.v4 { &rules.v4 } else { &rules.v6 };
         if *text != self.loaded {
-            self.tables.load(text)?;
+            self.tables.load_chains(text)?;
             self.loaded.clone_from(text);
+            self.listed = self.listing()?;
         }
         Ok(())
+    }
+
+    /// Loads the chains again where they are not as they were loaded. `true`: they were not.
+    pub(super) fn reload_if_changed(&mut self) -> Result<bool, CaptureError> {
+        let listed = self.listing()?;
+        if listed.is_some() && listed == self.listed {
+            return Ok(false);
+        }
+        self.tables.load_chains(&self.loaded)?;
+        self.listed = self.listing()?;
+        Ok(true)
+    }
+
+    /// What iptables says of our chains, as a hash. `None`: they do not even hold as many rules as
+    /// were loaded.
+    fn listing(&self) -> Result<Option<u64>, CaptureError> {
+        let mut hasher = DefaultHasher::new();
+        for chain in CHAINS {
+            let rules = self.tables.chain(chain.name)?;
+            let Some(rules) = rules.filter(|r| r.len() == count(&self.loaded, chain.name)) else {
+                return Ok(None);
+            };
+            rules.hash(&mut hasher);
+        }
+        Ok(Some(hasher.finish()))
     }
 
     /// The routes of last resort; without them, what has a default route is captured still.
@@ -61,6 +91,7 @@ impl Family {
     /// Deletes the chains and routes. The jumps must be gone.
     pub(super) fn clear(&mut self) -> Result<(), CaptureError> {
         self.loaded.clear();
+        self.listed = None;
         let chains = self.tables.delete_chains().map(drop);
         first_error([chains, self.routes.remove().map(drop)])
     }

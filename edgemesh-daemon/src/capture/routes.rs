@@ -32,8 +32,8 @@ struct Wanted {
     rules: BTreeSet<String>,
     captured: BTreeSet<String>,
     nameservers: BTreeSet<String>,
-    /// How a route goes on after its destination.
-    via: String,
+    /// How a route ends: the source of connections that take it (` src ADDRESS`), or nothing.
+    source: String,
 }
 
 /// The routes of last resort of one family.
@@ -63,12 +63,36 @@ impl Routes {
     pub(super) fn heal(&mut self) -> Result<bool, CaptureError> {
         let Some(wanted) = &self.wanted else { return Ok(false) };
         let whole = self.rules()? == wanted.rules
-            && self.shown(CAPTURED)? == wanted.captured
-            && self.shown(NAMESERVERS)? == wanted.nameservers;
+            && self.lines(CAPTURED, exact)? == wanted.exact(&wanted.captured)
+            && self.lines(NAMESERVERS, exact)? == wanted.exact(&wanted.nameservers);
         if !whole {
             self.write(wanted)?;
         }
         Ok(!whole)
+    }
+
+    /// What the kernel does not hold of what `input` asks for, a line each.
+    pub(super) fn lacks(
+        &self,
+        input: &Input,
+        own: Option<IpAddr>,
+    ) -> Result<Vec<String>, CaptureError> {
+        let wanted = wanted(input, own, self.v4);
+        let mut lacks = Vec::new();
+        let (have, want) = (wanted.rules.intersection(&self.rules()?).count(), wanted.rules.len());
+        if have < want {
+            let family = self.family();
+            lacks.push(format!("ip {family} rule: {have} of {want} rules of protocol {PROTOCOL}"));
+        }
+        for (table, routes) in [(CAPTURED, &wanted.captured), (NAMESERVERS, &wanted.nameservers)] {
+            let (routes, held) = (wanted.exact(routes), self.lines(table, exact)?);
+            let missing: Vec<_> = routes.difference(&held).map(String::as_str).collect();
+            if !missing.is_empty() {
+                let family = self.family();
+                lacks.push(format!("ip {family} route, table {table}: no {}", missing.join(", ")));
+            }
+        }
+        Ok(lacks)
     }
 
     /// Removes all of ours, also of an earlier process.
@@ -100,7 +124,10 @@ impl Routes {
                 old.push_str(&format!("route del {gone} table {table} proto {PROTOCOL}\n"));
             }
             for route in routes {
-                let via = if route.starts_with("throw") { "" } else { &wanted.via };
+                let via = match route.starts_with("throw") {
+                    true => String::new(),
+                    false => format!(" dev lo{}", wanted.source),
+                };
                 let line = format!("route replace {route}{via} table {table} proto {PROTOCOL}\n");
                 batch.push_str(&line);
             }
@@ -130,11 +157,38 @@ impl Routes {
         Ok(shown.lines().filter_map(rule).collect())
     }
 
-    /// Our routes in `table`. A table that never held one is an error to `ip`, and empty to us.
+    /// Destinations of our routes in `table`.
     fn shown(&self, table: &str) -> Result<BTreeSet<String>, CaptureError> {
-        let args = [self.family(), "route", "show", "table", table, "proto", PROTOCOL];
-        Ok(run("ip", &args, "")?.stdout.lines().filter_map(destination).collect())
+        self.lines(table, destination)
     }
+
+    /// What `read` makes of our routes in `table`. A table that never held one is an error to
+    /// `ip`, and empty to us.
+    fn lines(
+        &self,
+        table: &str,
+        read: fn(&str) -> Option<String>,
+    ) -> Result<BTreeSet<String>, CaptureError> {
+        let args = [self.family(), "route", "show", "table", table, "proto", PROTOCOL];
+        Ok(run("ip", &args, "")?.stdout.lines().filter_map(read).collect())
+    }
+}
+
+impl Wanted {
+    /// Destinations as [`exact`] reads them.
+    fn exact(&self, routes: &BTreeSet<String>) -> BTreeSet<String> {
+        let source = |route: &str| if route.starts_with("throw") { "" } else { &self.source };
+        routes.iter().map(|route| format!("{route}{}", source(route))).collect()
+    }
+}
+
+/// Destination and source of a route as `ip` shows it. Of an IPv6 route, the kernel takes the
+/// source away with the address.
+fn exact(shown: &str) -> Option<String> {
+    let mut words = shown.split_whitespace();
+    let source = words.find(|word| *word == "src").and_then(|_| words.next());
+    let source = source.map(|source| format!(" src {source}")).unwrap_or_default();
+    Some(destination(shown)? + &source)
 }
 
 /// One of our rules as `ip` shows it, in the words in which it is added.
@@ -181,7 +235,7 @@ fn wanted(input: &Input, own: Option<IpAddr>, v4: bool) -> Wanted {
         rules: policy(input, !captured.is_empty(), !nameservers.is_empty()).into_iter().collect(),
         captured,
         nameservers,
-        via: format!(" dev lo{source}"),
+        source,
     }
 }
 

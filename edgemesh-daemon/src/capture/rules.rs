@@ -82,7 +82,7 @@ impl Input {
     }
 
     /// The name servers of one family whose port 53 comes to us, and our port.
-    pub(super) fn nameservers(&self, v4: bool) -> Option<(u16, Vec<IpAddr>)> {
+    pub fn nameservers(&self, v4: bool) -> Option<(u16, Vec<IpAddr>)> {
         let dns = self.dns.as_ref().filter(|_| !self.exclude_ports.contains(&53))?;
         let ours = |server: &IpAddr| {
             // Our own address is served without any rule.

@@ -15,6 +15,8 @@ const SAID_LAST: usize = 2000;
 const PACKAGES: &[(&str, &str)] = &[
     ("iptables", "iptables"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("flock", "util-linux"),
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("redis-server", "redis-server"),

@@ -20,8 +20,10 @@ mod world;
 
 mod accounts;
 mod bad;
+mod doctor;
 mod explain;
 mod guards;
+mod heal;
 mod http;
 mod life;
 mod limits;
@@ -29,6 +31,7 @@ mod log;
 mod names;
 mod protocols;
 mod readme;
+mod remove;
 mod renew;
 mod repeats;
 mod routes;

@@ -88,13 +88,15 @@ fn starts_that_fail_name_the_fix() {
         // A second one, by mistake, on the same data and on its own: it fails, the first serves on.
         let before = rules();
         let (code, said) = Agent::spawn(&world, &good, &[]).ended();
-        assert!(code == Some(1) && said.contains("another"), "{code:?} {said}");
+        let first = format!("another agent (pid {})", agent.worker());
+        assert!(code == Some(1) && said.contains(&first), "{code:?} {said}");
         let own = format!(
             "{}proxy: {{ port: 16001 }}\nadmin: {{ listen: 127.0.0.1:16000 }}\nmetrics: {{ listen: 127.0.0.1:16020 }}\ndns: {{ listen: [127.0.0.1:16053] }}\n",
             elsewhere(&world.path("data2").display().to_string())
         );
         let (code, said) = Agent::spawn(&world, &own, &[]).ended();
-        assert!(code == Some(1) && said.contains("another"), "{code:?} {said}");
+        let first = format!("another agent (pid {}) captures", agent.worker());
+        assert!(code == Some(1) && said.contains(&first), "{code:?} {said}");
         assert_eq!(rules(), before);
         for place in ["", "pod"] {
             assert_eq!(run(place, "curl -sS http://one.default/").out, "one");
@@ -109,6 +111,26 @@ fn bare_path(world: &World) -> String {
     std::fs::create_dir(&folder).unwrap();
     sh(&format!("for p in sh ip; do ln -s $(command -v $p) {}/$p; done", folder.display()));
     folder.display().to_string()
+}
+
+/// What the unit in `deploy/systemd` leaves the agent of the rights of root.
+#[test]
+fn the_unit_leaves_rights_enough_to_capture() {
+    in_namespace("start::the_unit_leaves_rights_enough_to_capture", || {
+        let world = World::new();
+        let _one = Backend::start("", "one", ONE, 8080);
+        world.service("one", &["10.96.0.80"], &[":80:8080"], &[ONE]);
+        let bounds = "-all,+net_admin,+net_raw,+net_bind_service";
+        let wrapper = ["setpriv", "--bounding-set", bounds, "--inh-caps", "-all", "--no-new-privs"];
+        let mut agent = Agent::spawn(&world, &config(&world), &wrapper);
+        agent.wait_ready();
+        for place in ["", "pod"] {
+            assert_eq!(run(place, "curl -sS http://one.default/").out, "one");
+        }
+        let before = rules();
+        sh("iptables -t nat -F");
+        eventually("it heals, too", PATIENCE, || (rules() == before).then_some(()));
+    });
 }
 
 #[test]
