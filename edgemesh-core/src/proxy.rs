@@ -40,7 +40,7 @@ pub struct Proxy {
 }
 
 /// How soon the task of a connection that was shed has given its room back.
-const SHED_WITHIN: Duration = Duration::from_millis(10);
+const SHED_WITHIN: Duration = Duration::from_millis(100);
 
 impl Proxy {
     /// Loops that share `room` for connections, until `accepting` ends them.
