@@ -3,14 +3,15 @@
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use edgemesh_benches::{PORT, address, slice, world};
+use edgemesh_benches::{PORT, address, route, slice, world};
 use edgemesh_core::limit::{Caller, Limiter};
-use edgemesh_core::plan::{Arrival, Destination, Outcome, Purpose, Target, explain, plan};
+use edgemesh_core::plan::{Arrival, Destination, Head, Outcome, Purpose, Target, explain, plan};
 use edgemesh_core::snapshot::{Builder, Change, Snapshot};
-use edgemesh_proto::record::{BalancePolicy, LimitBy, NodeName, RateLimit};
+use edgemesh_proto::record::{BalancePolicy, Body, LimitBy, NodeName, RateLimit};
+use http::Request;
 
 const SERVICES: u32 = 10_000;
 const BACKENDS: u32 = 8;
@@ -21,12 +22,18 @@ const BILLION: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999_999);
 /// A step that visits every Service and is too long for the processor to foresee.
 const STRIDE: u32 = 7919;
 
+/// What a call takes, where time goes on.
+const TICK: Duration = Duration::from_micros(50);
+
 fn plans(c: &mut Criterion) {
     let now = start();
     let mut group = c.benchmark_group("plan, 10,000 Services, 8 Backends");
-    for (name, balance) in
-        [("roundRobin", BalancePolicy::RoundRobin), ("leastRequest", BalancePolicy::LeastRequest)]
-    {
+    for (name, balance) in [
+        ("roundRobin", BalancePolicy::RoundRobin),
+        ("leastRequest", BalancePolicy::LeastRequest),
+        ("peakEwma", BalancePolicy::PeakEwma),
+        ("consistentHash", BalancePolicy::ConsistentHash),
+    ] {
         let snapshot = snapshot(balance, now);
         group.bench_function(format!("{name}, one Service"), |b| {
             b.iter(|| decide(&snapshot, black_box(4711), now));
@@ -48,10 +55,73 @@ fn plans(c: &mut Criterion) {
             plan(&snapshot, &call, now).expect("it is there").finish(Outcome::Good, now);
         });
     });
+    let routed = routed(now);
+    for (name, path) in [("first", "/rule-0/x"), ("last", "/other")] {
+        let request = Request::get(path).body(()).expect("a request");
+        group.bench_function(format!("a Route of 16 rules, the {name} fits"), |b| {
+            let call = Destination {
+                request: Some(Head::of(black_box(&request))),
+                ..destination(black_box(4711))
+            };
+            b.iter(|| {
+                plan(&routed, &call, now).expect("it is there").finish(Outcome::Good, now);
+            });
+        });
+    }
     group.bench_function("explain, one Service", |b| {
         b.iter(|| explain(&snapshot, &destination(black_box(4711)), now));
     });
     group.finish();
+}
+
+/// One Service of a hundred Backends, alike and weighted; time goes on, so that averages decay.
+fn hundreds(c: &mut Criterion) {
+    let mut group = c.benchmark_group("plan, 100 Backends");
+    for (name, balance) in [
+        ("roundRobin", BalancePolicy::RoundRobin),
+        ("leastRequest", BalancePolicy::LeastRequest),
+        ("peakEwma", BalancePolicy::PeakEwma),
+        ("consistentHash", BalancePolicy::ConsistentHash),
+    ] {
+        for (weighted, more) in [(false, ""), (true, ", weighted")] {
+            let mut now = start();
+            let mut world = world(1, 100, balance);
+            if weighted {
+                weigh(&mut world);
+            }
+            let snapshot = builder().apply(world, now);
+            let mut caller = 0;
+            group.bench_function(format!("{name}{more}"), |b| {
+                b.iter(|| {
+                    caller += 1;
+                    let call = Destination { caller: Some(address(caller)), ..destination(0) };
+                    let hop = plan(&snapshot, &call, now).expect("it is there");
+                    now += TICK;
+                    hop.finish(Outcome::Good, now);
+                });
+            });
+        }
+    }
+    // A Backend with more calls than go unlooked at: the bound is counted over all.
+    let now = start();
+    let snapshot = builder().apply(world(1, 100, BalancePolicy::ConsistentHash), now);
+    let call = Destination { caller: Some(address(1)), ..destination(0) };
+    let open: Vec<_> = (0..50).map(|_| plan(&snapshot, &call, now)).collect();
+    group.bench_function("consistentHash, one key overloaded", |b| {
+        b.iter(|| plan(&snapshot, &call, now).expect("it is there").finish(Outcome::Good, now));
+    });
+    drop(open);
+    group.finish();
+}
+
+fn weigh(world: &mut Change) {
+    for record in &mut world.put {
+        if let Body::Slice(slice) = &mut record.body {
+            for (backend, weight) in slice.backends.iter_mut().zip(1..) {
+                backend.weight = Some(weight);
+            }
+        }
+    }
 }
 
 fn limits(c: &mut Criterion) {
@@ -105,11 +175,19 @@ fn decide(snapshot: &Snapshot, index: u32, now: Instant) {
 
 fn destination(index: u32) -> Destination<'static> {
     let to = Target::Address((address(index), PORT).into());
-    Destination::new(to, Arrival::Captured, Purpose::Call)
+    let caller = Some(address(9));
+    Destination { caller, ..Destination::new(to, Arrival::Captured, Purpose::Call) }
 }
 
 fn snapshot(balance: BalancePolicy, now: Instant) -> Arc<Snapshot> {
     builder().apply(world(SERVICES, BACKENDS, balance), now)
+}
+
+/// As [`snapshot`], and one Service has a Route of 16 rules, each split in two.
+fn routed(now: Instant) -> Arc<Snapshot> {
+    let mut all = world(SERVICES, BACKENDS, BalancePolicy::RoundRobin);
+    all.put.push(route(4711, 16));
+    builder().apply(all, now)
 }
 
 fn builder() -> Builder {
@@ -121,5 +199,5 @@ fn start() -> Instant {
     Instant::now()
 }
 
-criterion_group!(benches, plans, limits, snapshots);
+criterion_group!(benches, plans, hundreds, limits, snapshots);
 criterion_main!(benches);

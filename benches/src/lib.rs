@@ -5,8 +5,9 @@ use std::num::NonZeroU16;
 
 use edgemesh_core::snapshot::Change;
 use edgemesh_proto::record::{
-    Backend, BalancePolicy, Body, NodeName, Policy, Record, Service, ServicePort, Slice, SlicePort,
-    TargetPort, Transport,
+    Backend, BalancePolicy, Body, NodeName, Policy, Record, Route, RouteBackend, RouteEdits,
+    RouteMatch, RouteParent, RoutePath, RouteRule, RouteTarget, Service, ServicePort, Slice,
+    SlicePort, TargetPort, Transport,
 };
 
 /// The port of every Service.
@@ -42,6 +43,7 @@ pub fn slice(index: u32, backends: u32) -> Record {
         node: Some(NodeName(format!("edge-{n}").into())),
         zone: None,
         workload: Some(format!("pod-{index}-{n}").into()),
+        weight: None,
     };
     let port = SlicePort {
         name: "http".into(),
@@ -51,6 +53,40 @@ pub fn slice(index: u32, backends: u32) -> Record {
     };
     let backends = (0..backends).map(backend).collect();
     record(index, Body::Slice(Slice { service: name(index), ports: vec![port], backends }))
+}
+
+/// An HTTPRoute of the `index`-th Service: `rules - 1` rules by path, and one
+/// for the rest, all back to it and the next one.
+pub fn route(index: u32, rules: usize) -> Record {
+    let namespace = format!("team-{:03}", index / 100);
+    let parent = RouteParent {
+        namespace: namespace.as_str().into(),
+        service: name(index),
+        port: None,
+        section: "".into(),
+    };
+    let backend = |index: u32, weight: u32| RouteBackend {
+        target: Ok(RouteTarget {
+            namespace: namespace.as_str().into(),
+            service: name(index),
+            port: NonZeroU16::new(PORT).expect("it is not 0"),
+        }),
+        weight,
+        edits: RouteEdits::default(),
+    };
+    let rule = |n: usize| RouteRule {
+        matches: match n + 1 == rules {
+            true => Vec::new(),
+            false => vec![RouteMatch {
+                path: RoutePath::Prefix(format!("/rule-{n}").into()),
+                ..RouteMatch::default()
+            }],
+        },
+        backends: vec![backend(index, 90), backend(index + 1, 10)],
+        ..RouteRule::default()
+    };
+    let rules = (0..rules).map(rule).collect();
+    record(index, Body::Route(Route { created: 0, parents: vec![parent], rules }))
 }
 
 fn service(index: u32) -> Service {

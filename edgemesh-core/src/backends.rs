@@ -1,13 +1,22 @@
 //! Live state of Services and Backends: what calls leave behind and Snapshot swaps must not lose.
 
-use std::sync::Arc;
+mod latency;
+mod sessions;
+
+use std::net::IpAddr;
 use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
 };
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::ConnectionCaps;
 
 use crate::breaker::{Breaker, Ejecting};
+use crate::hash;
+
+pub use crate::backends::latency::Latency;
+pub use crate::backends::sessions::{MAX_SESSIONS, Sessions};
 
 /// Live state of one Backend on one Service port.
 #[derive(Debug, Default)]
@@ -22,12 +31,14 @@ pub struct BackendLive {
     pub failures: AtomicU64,
     /// Its health check says that it does not answer.
     pub ill: AtomicBool,
+    /// How long it takes to answer; measured only where the Policy balances by it.
+    pub latency: Latency,
     /// Dials that wait for a server to speak first, while their client is silent too.
     raced: AtomicU32,
 }
 
 /// Live state of one pool of Backends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PoolLive {
     /// Grows with every pick; policies derive their choice from it.
     pub turn: AtomicU64,
@@ -35,6 +46,10 @@ pub struct PoolLive {
     pub ejecting: Ejecting,
     /// Backends in the Snapshot in force; calls that began before may know others.
     pub size: AtomicUsize,
+    /// When it began: latencies and sessions count their time from here.
+    since: Instant,
+    /// Made with the first session.
+    sessions: OnceLock<Box<Sessions>>,
 }
 
 /// Live state of one Service.
@@ -129,6 +144,41 @@ impl Drop for CappedPlace {
     fn drop(&mut self) {
         self.0.under_way[self.1 as usize].fetch_sub(1, Relaxed);
     }
+}
+
+impl PoolLive {
+    /// A pool that nobody called yet.
+    pub const fn new(now: Instant) -> Self {
+        Self {
+            turn: AtomicU64::new(0),
+            ejecting: Ejecting::new(),
+            size: AtomicUsize::new(0),
+            since: now,
+            sessions: OnceLock::new(),
+        }
+    }
+
+    /// Time since it began.
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// The tag of the Backend that `caller` has a session with.
+    pub fn session(&self, caller: IpAddr, timeout: Duration, now: Instant) -> Option<u32> {
+        let sessions = self.sessions.get()?;
+        sessions.get(hash::ip(caller), seconds(self.age(now)), seconds(timeout))
+    }
+
+    /// Begins or renews the session of `caller` with the Backend of that tag.
+    pub fn remember(&self, caller: IpAddr, tag: u32, timeout: Duration, now: Instant) {
+        let sessions = self.sessions.get_or_init(Box::default);
+        sessions.put(hash::ip(caller), tag, seconds(self.age(now)), seconds(timeout));
+    }
+}
+
+/// Whole seconds; 136 years are all.
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 impl PortLive {

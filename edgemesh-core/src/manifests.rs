@@ -6,6 +6,7 @@
 //!
 //! A new kind of object is one file here and one line in the table of `object`.
 
+mod destination_rule;
 mod field;
 mod folder;
 mod http_route;
@@ -19,6 +20,7 @@ mod split;
 mod syntax;
 mod tree;
 mod watch;
+mod weight;
 mod whole;
 
 #[cfg(test)]

@@ -143,6 +143,9 @@ struct Keeper {
     feed: Feed,
 }
 
+/// What [`Store::open`] gives.
+type Opened = (Store, Loaded, Vec<Repair>);
+
 impl Mesh {
     /// Opens the store and serves what it holds. Blocks for as long as that takes (tens of
     /// milliseconds for 20,000 records).
@@ -156,7 +159,7 @@ impl Mesh {
     /// Serves what `opened` holds; `None` = somebody else's records are followed.
     fn assemble(
         options: Options,
-        opened: Option<((Store, Loaded, Vec<Repair>), Registrations)>,
+        opened: Option<(Opened, Registrations)>,
     ) -> Result<Self, OpenError> {
         let domain = Domain::new(&options.domain)?;
         let live = Arc::<ArcSwap<Snapshot>>::default();

@@ -4,27 +4,29 @@
 //! Service it is about. Once a connection for bytes, once a request for HTTP. [`explain`] runs
 //! the same code on a view that changes nothing.
 
+mod away;
 mod hop;
+mod key;
 mod limits;
+mod pick;
 mod route;
 mod view;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use edgemesh_proto::record::Transport;
 use http::{HeaderMap, Method, Request, Uri};
 
 use crate::backends::CappedPlace;
-use crate::balance;
 use crate::refusal::Refusal;
-use crate::snapshot::{Found, Pool, Service, Snapshot, Tier, split_name};
+use crate::snapshot::{Found, Pool, Service, Snapshot, split_name};
 
 pub use hop::{Hop, Outcome, Via};
+use pick::pick;
 pub use route::{Redirection, Routed, redirection};
-use view::{Away, Commit, Look, View};
+use view::{Commit, Look, View};
 pub use view::{Explanation, Step};
 
 /// Where a client wants to go.
@@ -220,86 +222,9 @@ fn decide<V: View>(
     let called = resolve(snapshot, destination.to)?;
     view.resolved(destination, called.service, called.port);
     limits::allowed(snapshot, called.service, destination.caller, view)?;
-    let (Found { service, port }, route) = route::route(snapshot, called, destination, view)?;
-    let place = limits::admit(snapshot, [called.service, service], destination, now, view)?;
-    let like = match destination.to {
-        Target::Address(address) => Some(address.ip().to_canonical()),
-        Target::Name { .. } => None,
-    };
-    let chosen = pick(service, port, like, destination.purpose, now, view)?;
+    let (found, route) = route::route(snapshot, called, destination, view)?;
+    let place = limits::admit(snapshot, [called.service, found.service], destination, now, view)?;
+    let chosen = pick(found, destination, now, view)?;
     let first = !matches!(destination.purpose, Purpose::Retry(_));
     Ok(Chosen { route, first, place, ..chosen })
-}
-
-fn pick<V: View>(
-    service: &Arc<Service>,
-    port: usize,
-    like: Option<IpAddr>,
-    purpose: Purpose<'_>,
-    now: Instant,
-    view: &mut V,
-) -> Result<Chosen, Refusal> {
-    let pool = service.ports[port].pool(like);
-    let policy = &service.policy;
-    let tried: &[SocketAddr] = match purpose {
-        Purpose::Retry(tried) | Purpose::Race(tried) => tried,
-        Purpose::Call => &[],
-    };
-    // A second attempt takes no turn: of two Backends, one of them dead, every next call would
-    // else meet the dead one first.
-    let turn = if tried.is_empty() { view.turn(pool) } else { pool.live.turn.load(Relaxed) };
-    let mut wait = None::<Duration>;
-    for range in pool.tiers(policy.locality) {
-        let tier = &pool.backends[range.clone()];
-        let start = balance::choose(policy.balance)(tier, turn);
-        for i in (start..tier.len()).chain(0..start) {
-            let backend = &tier[i];
-            if tried.contains(&backend.address) {
-                view.skipped(backend, "tried already", None);
-                continue;
-            }
-            match view.admit(pool, backend, policy.breaker.as_ref(), purpose, now) {
-                Ok(pass) => {
-                    let purpose = match purpose {
-                        Purpose::Race(_) => Counted::Race,
-                        Purpose::Call | Purpose::Retry(_) => Counted::Call,
-                    };
-                    let backend = range.start + i;
-                    let (service, pool) = (service.clone(), pool.clone());
-                    return Ok(Chosen {
-                        service,
-                        port,
-                        pool,
-                        backend,
-                        pass,
-                        purpose,
-                        // The rest is said by whoever knows.
-                        route: None,
-                        first: true,
-                        place: None,
-                    });
-                }
-                Err(Away { why, wait: away }) => {
-                    view.skipped(backend, why, Some(away));
-                    wait = Some(wait.map_or(away, |wait| wait.min(away)));
-                }
-            }
-        }
-    }
-    Err(nobody(pool, policy.locality, wait))
-}
-
-fn nobody(
-    pool: &Pool,
-    locality: edgemesh_proto::record::Locality,
-    wait: Option<Duration>,
-) -> Refusal {
-    use edgemesh_proto::record::Locality;
-    let local = || pool.backends.first().is_some_and(|b| b.tier == Tier::Node);
-    match wait {
-        Some(retry_after) => Refusal::Unhealthy { retry_after },
-        None if pool.backends.is_empty() => Refusal::NoBackend,
-        None if locality == Locality::OnlyNode && !local() => Refusal::NoLocalBackend,
-        None => Refusal::NoBackend,
-    }
 }

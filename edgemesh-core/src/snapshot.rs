@@ -6,6 +6,7 @@
 mod builder;
 mod callers;
 mod describe;
+mod group;
 mod index;
 mod pool;
 mod routes;
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_proto::record::{
-    AllowedCaller, BalancePolicy, BreakerPolicy, ConnectionCaps, HealthCheck, Locality, Node,
-    RetryPolicy, ServiceName, Transport,
+    AllowedCaller, BalancePolicy, BreakerPolicy, ConnectionCaps, HashKey, HealthCheck, Locality,
+    Node, PolicyOrigin, RetryPolicy, ServiceName, Transport,
 };
 
 use crate::backends::{PortLive, ServiceLive};
@@ -27,6 +28,7 @@ use crate::sniff::Declared;
 
 pub use builder::{Builder, Change, ListedPolicy};
 pub use callers::{Callers, Who};
+pub use group::Group;
 pub use pool::{Backend, Pool, Tier};
 pub use routes::{
     Candidate, Edits, Entry as RouteEntry, Fields, Match, PortRoutes, Rule, Share, Split, pattern,
@@ -70,6 +72,8 @@ pub struct Service {
     pub source: Source,
     /// How calls are treated.
     pub policy: Active,
+    /// Session affinity by the caller's address: how long after its last call.
+    pub affinity: Option<Duration>,
     /// Live state of the Service.
     pub live: Arc<ServiceLive>,
 }
@@ -110,8 +114,12 @@ pub struct Port {
 pub struct Active {
     /// Name of the Policy record; `None` = defaults.
     pub name: Option<Box<str>>,
+    /// The kind of object it was made from.
+    pub origin: PolicyOrigin,
     /// Load-balancing policy.
     pub balance: BalancePolicy,
+    /// What is hashed, where it balances by hash.
+    pub hash_key: HashKey,
     /// Which Backends come first.
     pub locality: Locality,
     /// Limit on the caller's side.

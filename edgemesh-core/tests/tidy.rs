@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The layers of `edgemesh-core`, lowest first. A module uses lower layers only: no neighbour in
 /// its own layer, nothing above. Modules that other parts of the project add belong here.
 const LAYERS: &[&[&str]] = &[
-    &["breaker", "config", "io", "limit", "refusal", "sniff"],
+    &["breaker", "config", "hash", "io", "limit", "refusal", "sniff"],
     &["backends", "metrics"],
     &["snapshot"],
     &["balance"],
@@ -76,8 +76,9 @@ fn every_module_uses_lower_layers_only() {
 /// moment of it) and those of the table of a limit by caller, for those who use one.
 #[test]
 fn invariant_1_the_decision_never_waits_and_knows_no_clock() {
-    const HEART: &[&str] =
-        &["backends", "balance", "breaker", "limit", "plan", "refusal", "sniff", "snapshot"];
+    const HEART: &[&str] = &[
+        "backends", "balance", "breaker", "hash", "limit", "plan", "refusal", "sniff", "snapshot",
+    ];
     const BANNED: &[&str] = &[
         "async ",
         ".await",

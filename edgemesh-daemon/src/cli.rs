@@ -189,7 +189,7 @@ pub struct ExplainArgs {
     /// A header of the call; may be repeated
     #[arg(long = "header", value_name = "K:V", value_parser = header)]
     pub headers: Vec<String>,
-    /// Who calls; this machine without
+    /// Who calls; nobody in particular without
     #[arg(long, value_name = "IP")]
     pub from: Option<IpAddr>,
     /// Whom it asks.

@@ -133,7 +133,7 @@ fn commands_of_later_versions_are_not_offered() {
         ["serve", "x"],
         ["token", "create"],
         ["node", "remove"],
-        ["get", "routes"],
+        ["get", "rules"],
         ["get", "queue"],
     ] {
         assert_eq!(edgemesh(&args).status.code(), Some(2), "{args:?}");

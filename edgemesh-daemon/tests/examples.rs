@@ -60,5 +60,5 @@ fn systemd_accepts_the_unit() {
 fn the_example_manifests_are_accepted() {
     let observed = read(&[root().join("examples/manifests")]);
     assert!(observed.remarks.is_empty(), "{:?}", observed.remarks);
-    assert_eq!(observed.records.len(), 3);
+    assert_eq!(observed.records.len(), 9);
 }

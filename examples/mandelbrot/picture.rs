@@ -8,7 +8,7 @@ const SIDE: usize = 16;
 /// Tiles of the picture.
 pub(crate) const TILES: usize = SIDE * SIDE;
 /// Pixels on one side of a tile.
-const TILE: usize = 40;
+const TILE: usize = 32;
 /// Pixels on one side of the picture.
 const PIXELS: usize = SIDE * TILE;
 /// Bytes of a tile: red, green and blue of each pixel, line by line.

@@ -30,7 +30,9 @@ impl Progress {
         if self.terminal {
             let full = count * BAR / TILES;
             let (done, left) = ("█".repeat(full), "░".repeat(BAR - full));
-            eprint!("\r{done}{left} {count:3} of {TILES} tiles, {} workers", self.workers.len());
+            let processes = self.workers.len();
+            let s = if processes == 1 { "" } else { "es" };
+            eprint!("\r{done}{left} {count:3} of {TILES} tiles, {processes} process{s}");
         } else if count.is_multiple_of(LINE_EVERY) {
             eprintln!("{count} of {TILES} tiles");
         }

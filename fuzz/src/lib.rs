@@ -1,5 +1,7 @@
 //! What must hold for any bytes from outside: one check a parser, for the fuzzer and for the corpus tests.
 
+mod routes;
+
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -25,6 +27,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("record", records),
     ("dns", dns),
     ("manifests", manifest),
+    ("routes", routes::check),
 ];
 
 /// Cuts that are tried of long inputs; more would make the fuzzer slow and find no more.

@@ -29,7 +29,7 @@ pub use crate::record::route::{
     FieldEdits, PathEdit, Route, RouteBackend, RouteEdits, RouteField, RouteMatch, RouteParent,
     RoutePath, RouteRedirect, RouteRule, RouteTarget, RouteText,
 };
-pub use crate::record::values::MAX_NAME;
+pub use crate::record::values::{MAX_NAME, MAX_WEIGHT, WEIGHT_LABEL};
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -214,6 +214,9 @@ pub struct Backend {
     pub zone: Option<Box<str>>,
     /// Pod or process behind the address.
     pub workload: Option<Box<str>>,
+    /// Share of the calls, up to [`MAX_WEIGHT`], against 1 of those that say nothing; 0 = only
+    /// when nobody else is left.
+    pub weight: Option<u16>,
 }
 
 /// A machine.
@@ -266,6 +269,8 @@ pub struct Policy {
     pub created: i64,
     /// Load-balancing policy.
     pub balance: BalancePolicy,
+    /// What is hashed; read where `balance` is [`BalancePolicy::ConsistentHash`].
+    pub hash_key: HashKey,
     /// Which Backends come first.
     pub locality: Locality,
     /// Limit on the caller's side.
@@ -290,6 +295,10 @@ pub struct Policy {
     pub health_check: Option<HealthCheck>,
 }
 
+/// Begins the names of Policy records that were made from DestinationRules, so that these never
+/// meet those of TrafficPolicies; no Kubernetes object can be called so.
+pub const DESTINATION_RULE: &str = "istio:";
+
 /// The kind of object a Policy was made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PolicyOrigin {
@@ -310,6 +319,24 @@ pub enum BalancePolicy {
     Random,
     /// The less busy of two drawn by chance.
     LeastRequest,
+    /// The quicker of two drawn by chance: latency, peaks kept, times calls in flight.
+    PeakEwma,
+    /// Calls with the same [`HashKey`] to the same Backend.
+    ConsistentHash,
+}
+
+/// The part of a call that calls which belong together have in common.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HashKey {
+    /// The caller's address.
+    #[default]
+    SourceIp,
+    /// A header field, lower case.
+    Header(Box<str>),
+    /// A cookie.
+    Cookie(Box<str>),
+    /// A name in the query of the URL.
+    Query(Box<str>),
 }
 
 /// Which Backends come first.

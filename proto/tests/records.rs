@@ -130,6 +130,12 @@ fn bodies_are_checked_field_by_field() {
             slice(|s| s.backends[1].addresses.push(Bytes::new())),
             "backends[1].addresses[1]: an address of 0 bytes: 4 or 16",
         ),
+        (Kind::Slice, slice(|s| s.backends[1].weight = Some(1000)), ""),
+        (
+            Kind::Slice,
+            slice(|s| s.backends[1].weight = Some(1001)),
+            "backends[1].weight: 1001 is too much: 0 to 1000",
+        ),
         (
             Kind::Slice,
             slice(|s| s.backends[1].node = Some(String::new())),
@@ -151,7 +157,16 @@ fn bodies_are_checked_field_by_field() {
         ),
         (Kind::Policy, policy(|_| {}), ""),
         (Kind::Policy, policy(|p| p.service.clear()), "service: is empty"),
-        (Kind::Policy, policy(|p| p.balance = 3), "balance: 3 is no value"),
+        (Kind::Policy, policy(|p| p.balance = 5), "balance: 5 is no value"),
+        (Kind::Policy, policy(|p| p.hash_key = Some(pb::HashKey { of: None })), ""),
+        (
+            Kind::Policy,
+            policy(|p| {
+                let of = Some(pb::hash_key::Of::Header(String::new()));
+                p.hash_key = Some(pb::HashKey { of });
+            }),
+            "hash_key.header: is empty",
+        ),
         (Kind::Policy, policy(|p| p.locality = 3), "locality: 3 is no value"),
         (Kind::Policy, policy(|p| p.origin = 2), "origin: 2 is no value"),
         (Kind::Policy, policy(|p| p.client_limit = limit(1, 1)), ""),

@@ -12,6 +12,11 @@ pub struct Ejecting(Mutex<()>);
 pub struct Held<'p>(#[expect(dead_code, reason = "is held, not read")] MutexGuard<'p, ()>);
 
 impl Ejecting {
+    /// Nobody ejects.
+    pub const fn new() -> Self {
+        Self(Mutex::new(()))
+    }
+
     /// Waits until nobody else ejects in this pool: for as long as it takes to count it.
     pub fn hold(&self) -> Held<'_> {
         Held(self.0.lock())

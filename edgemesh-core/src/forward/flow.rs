@@ -120,7 +120,12 @@ impl Flow {
                 return Err(Refusal::Loop);
             }
             let error = match self.shared.connect(address, timeout).await {
-                Ok(backend) => return Ok(backend),
+                Ok(backend) => {
+                    if let Some(hop) = &self.hop {
+                        hop.connected(now());
+                    }
+                    return Ok(backend);
+                }
                 Err(error) => error,
             };
             self.blame(&error);
@@ -149,7 +154,7 @@ impl Flow {
     /// Notes that the Backend answered, for connections that others carry.
     pub fn answered(&mut self) {
         if let Some(hop) = &mut self.hop {
-            hop.answered();
+            hop.answered(now());
         }
     }
 
@@ -183,7 +188,7 @@ impl Flow {
                     if let Some(hop) = hop.as_mut().filter(|hop| hop.is_probe())
                         && traffic.has_answered()
                     {
-                        hop.answered();
+                        hop.answered(now());
                     }
                     match &mut idle {
                         Some(idle) if over.is_pending() => idle.poll(cx, traffic).map(|()| None),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use edgemesh_proto::record::{Body, Record};
+use edgemesh_proto::record::{Body, DESTINATION_RULE, Record};
 
 use crate::config::Check;
 use crate::manifests::field::{Fault, Field, brief};
@@ -10,7 +10,8 @@ use crate::manifests::http_route::{self, Notes};
 use crate::manifests::machines::{self, Pod};
 use crate::manifests::tree::{Item, Tree};
 use crate::manifests::{
-    Document, Focus, Origin, Parsed, Remark, Severity, policy, service, slices, syntax,
+    Document, Focus, Origin, Parsed, Remark, Severity, destination_rule, policy, service, slices,
+    syntax, weight,
 };
 
 /// Where objects live when they do not say it.
@@ -29,6 +30,7 @@ enum Reader {
     Node,
     TrafficPolicy,
     HttpRoute,
+    DestinationRule,
     /// A kind of the design that this version does not serve.
     Later,
 }
@@ -44,7 +46,7 @@ const KINDS: &[(&str, &str, &str, Reader)] = &[
     ("TrafficPolicy", "edgemesh.io", "v1alpha1", Reader::TrafficPolicy),
     ("HTTPRoute", "gateway.networking.k8s.io", "v1", Reader::HttpRoute),
     ("HTTPRoute", "gateway.networking.k8s.io", "v1beta1", Reader::HttpRoute),
-    ("DestinationRule", "networking.istio.io", "", Reader::Later),
+    ("DestinationRule", "networking.istio.io", "", Reader::DestinationRule),
     ("Rule", "rules.kubeedge.io", "", Reader::Later),
     ("RuleEndpoint", "rules.kubeedge.io", "", Reader::Later),
 ];
@@ -57,6 +59,7 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
     }
     let top = Field::top(item);
     let object = title(&top);
+    let mut notes = Vec::new();
     let mut remark = |severity, fault: Fault| {
         parsed.remarks.push(Remark {
             severity,
@@ -73,24 +76,27 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
             Ok(items) => items.iter().for_each(|item| read(file, before, item, parsed)),
             Err(fault) => remark(Severity::Rejected, fault),
         },
-        Ok(reader) => match records(&top, reader).and_then(|found| Ok((found, check(&top)?))) {
-            Err(fault) => remark(Severity::Rejected, fault),
-            Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
-            Ok((Found::Records(records, notes), check)) => {
-                notes.into_iter().for_each(|(severity, fault)| remark(severity, fault));
-                let line = before.saturating_add(item.line);
-                let mut focus = focus(&top, reader);
-                focus.line = before.saturating_add(focus.line);
-                parsed.documents.push(Document {
-                    object,
-                    line,
-                    focus,
-                    origin: origin(reader),
-                    check,
-                    records,
-                });
+        Ok(reader) => {
+            match records(&top, reader, &mut notes).and_then(|found| Ok((found, check(&top)?))) {
+                Err(fault) => remark(Severity::Rejected, fault),
+                Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
+                Ok((Found::Records(records, told), check)) => {
+                    notes.into_iter().for_each(|note| remark(Severity::Note, note));
+                    told.into_iter().for_each(|(severity, fault)| remark(severity, fault));
+                    let line = before.saturating_add(item.line);
+                    let mut focus = focus(&top, reader);
+                    focus.line = before.saturating_add(focus.line);
+                    parsed.documents.push(Document {
+                        object,
+                        line,
+                        focus,
+                        origin: origin(reader),
+                        check,
+                        records,
+                    });
+                }
             }
-        },
+        }
     }
 }
 
@@ -131,6 +137,7 @@ fn origin(reader: Reader) -> Origin {
         | Reader::Node
         | Reader::TrafficPolicy
         | Reader::HttpRoute
+        | Reader::DestinationRule
         | Reader::Later => Origin::Itself,
     }
 }
@@ -141,6 +148,7 @@ fn focus(top: &Field<'_>, reader: Reader) -> Focus {
         Reader::Service => &["clusterIP", "clusterIPs"],
         Reader::TrafficPolicy => &["targetRef"],
         Reader::HttpRoute => &["parentRefs"],
+        Reader::DestinationRule => &["host"],
         Reader::List
         | Reader::EndpointSlice
         | Reader::Endpoints
@@ -174,7 +182,7 @@ fn reader(top: &Field<'_>) -> Result<Reader, (Severity, Fault)> {
     if *reader == Reader::Later {
         return Err((Severity::Ignored, top.fault("not served by this version yet")));
     }
-    if *wanted != version {
+    if !wanted.is_empty() && *wanted != version {
         let slash = if group.is_empty() { "" } else { "/" };
         let reason = format!("`{}` is not read; write {group}{slash}{wanted}", brief(api_version));
         return Err(rejected(version_field.fault(reason)));
@@ -195,11 +203,12 @@ fn list(item: &Item) -> Result<&[Item], Fault> {
     }
 }
 
-fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
+fn records(top: &Field<'_>, reader: Reader, notes: &mut Vec<Fault>) -> Result<Found, Fault> {
     let metadata = top.need("metadata")?;
     let field = metadata.need("name")?;
-    let name = if reader == Reader::Service { syntax::label } else { syntax::subdomain }(&field)?;
-    let namespace: Box<str> = match reader {
+    let mut name =
+        if reader == Reader::Service { syntax::label } else { syntax::subdomain }(&field)?;
+    let mut namespace: Box<str> = match reader {
         Reader::Node => "".into(),
         Reader::List
         | Reader::Service
@@ -208,32 +217,50 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
         | Reader::Pod
         | Reader::TrafficPolicy
         | Reader::HttpRoute
+        | Reader::DestinationRule
         | Reader::Later => namespace(&metadata)?,
     };
     let created = syntax::created(&metadata)?;
-    let mut notes = Notes::new();
+    let mut told = Notes::new();
     let body = match reader {
         Reader::Service => Body::Service(service::read(top, created)?),
-        Reader::EndpointSlice => Body::Slice(slices::slice(top, &metadata)?),
+        Reader::EndpointSlice => {
+            let mut slice = slices::slice(top, &metadata)?;
+            weight::weigh(&mut slice, weight::of(&metadata, notes)?);
+            Body::Slice(slice)
+        }
         Reader::Endpoints => return endpoints(top, &namespace, &name),
         Reader::Pod => match machines::pod(top, &metadata)? {
-            Pod::Runs(workload) => Body::Workload(workload),
+            Pod::Runs(workload) => {
+                weight::of(&metadata, notes)?; // kept among its labels
+                Body::Workload(workload)
+            }
             Pod::Absent(reason) => return Ok(Found::Nothing(reason)),
         },
         Reader::Node => Body::Node(machines::node(top, &metadata)?),
         Reader::TrafficPolicy => Body::Policy(policy::read(top, created)?),
         Reader::HttpRoute => match http_route::read(top, &namespace, created)? {
-            Some((route, told)) => {
-                notes = told;
+            Some((route, said)) => {
+                told = said;
                 Body::Route(route)
             }
             None => {
                 return Ok(Found::Nothing("no parent is a Service, and the mesh has no others"));
             }
         },
+        Reader::DestinationRule => {
+            let (of_service, policy) = destination_rule::read(top, (&namespace, created), notes)?;
+            // A TrafficPolicy may have the same name, and a rule of another namespace, too.
+            name = match of_service == namespace {
+                true => format!("{DESTINATION_RULE}{name}").into(),
+                false => format!("{DESTINATION_RULE}{namespace}/{name}").into(),
+            };
+            namespace = of_service;
+            Body::Policy(policy)
+        }
         Reader::List | Reader::Later => return Ok(Found::Nothing("it holds no records")),
     };
-    Ok(Found::Records(vec![Record { namespace, name, body }], notes))
+    Ok(Found::Records(vec![Record { namespace, name, body }], told))
 }
 
 /// The annotation that asks for a check of what runs on this node.

@@ -1,6 +1,7 @@
 //! `edgemesh.io/v1alpha1 TrafficPolicy` as a Policy record: our own object, so no key is let pass unknown.
 
 mod allow;
+pub(super) mod balance;
 mod breaker;
 mod health;
 mod limits;
@@ -8,23 +9,15 @@ mod limits;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use edgemesh_proto::record::{BalancePolicy, Locality, Policy, PolicyOrigin, RetryPolicy};
+use edgemesh_proto::record::{Policy, PolicyOrigin, RetryPolicy};
 
 use crate::manifests::field::{Fault, Field};
+use crate::manifests::policy::balance::LoadBalancer;
+use crate::manifests::syntax::known;
 use crate::manifests::{field, syntax};
 
 /// Most further attempts after the first.
 const MAX_ATTEMPTS: u32 = 10;
-
-/// Keys and words of the design that this version cannot honour; they are refused, since a
-/// Policy that does less than it says is worse than none.
-const LATER: &[(&str, &str)] = &[
-    (
-        "consistentHash",
-        "this version cannot balance by hash; use roundRobin, random or leastRequest",
-    ),
-    ("peakEwma", "this version cannot balance by latency; use leastRequest"),
-];
 
 /// Reads the whole object.
 pub(super) fn read(top: &Field<'_>, created: i64) -> Result<Policy, Fault> {
@@ -44,7 +37,8 @@ pub(super) fn read(top: &Field<'_>, created: i64) -> Result<Policy, Fault> {
             "healthCheck",
         ],
     )?;
-    let (balance, locality) = spec.maybe("loadBalancer", balance)?.unwrap_or_default();
+    let LoadBalancer { balance, hash_key, locality } =
+        spec.maybe("loadBalancer", balance::read)?.unwrap_or_default();
     let [client_limit, server_limit] = spec.maybe("rateLimit", limits::limits)?.unwrap_or_default();
     let [connect_timeout, request_timeout, idle_timeout] =
         spec.maybe("timeouts", limits::timeouts)?.unwrap_or_default();
@@ -53,6 +47,7 @@ pub(super) fn read(top: &Field<'_>, created: i64) -> Result<Policy, Fault> {
         origin: PolicyOrigin::TrafficPolicy,
         created,
         balance,
+        hash_key,
         locality,
         client_limit,
         server_limit,
@@ -67,27 +62,9 @@ pub(super) fn read(top: &Field<'_>, created: i64) -> Result<Policy, Fault> {
     })
 }
 
-/// Rejects a key that nobody reads: one of later versions by its reason.
-fn known(map: &Field<'_>, keys: &[&str]) -> Result<(), Fault> {
-    for (key, field) in map.entries()?.filter(|(key, _)| !keys.contains(key)) {
-        if let Some(reason) = later(key) {
-            return Err(field.fault(reason));
-        }
-    }
-    syntax::known(map, keys)
-}
-
-fn later(word: &str) -> Option<String> {
-    let (_, why) = LATER.iter().find(|(known, _)| *known == word)?;
-    Some(format!("`{word}` is not served by this version yet: {why}"))
-}
-
-/// Text out of a table of words, with a hint for those of later versions and for slips.
+/// Text out of a table of words, with a hint for slips.
 fn word<T: Copy>(field: &Field<'_>, table: &[(&str, T)]) -> Result<T, Fault> {
     let text = field.text()?;
-    if let Some(reason) = later(text) {
-        return Err(field.fault(reason));
-    }
     let near = syntax::nearest(text, table.iter().map(|(word, _)| *word));
     field.word(table).map_err(|fault| match near {
         Some(near) => {
@@ -109,23 +86,6 @@ fn target(field: &Field<'_>) -> Result<Box<str>, Fault> {
         return Err(kind.wrong("`Service`, which is all that a TrafficPolicy applies to"));
     }
     syntax::label(&field.need("name")?)
-}
-
-fn balance(field: &Field<'_>) -> Result<(BalancePolicy, Locality), Fault> {
-    const POLICIES: &[(&str, BalancePolicy)] = &[
-        ("roundRobin", BalancePolicy::RoundRobin),
-        ("random", BalancePolicy::Random),
-        ("leastRequest", BalancePolicy::LeastRequest),
-    ];
-    const LOCALITIES: &[(&str, Locality)] = &[
-        ("none", Locality::None),
-        ("preferNode", Locality::PreferNode),
-        ("onlyNode", Locality::OnlyNode),
-    ];
-    known(field, &["policy", "locality"])?;
-    let policy = field.maybe("policy", |field| word(field, POLICIES))?.unwrap_or_default();
-    let locality = field.maybe("locality", |field| word(field, LOCALITIES))?.unwrap_or_default();
-    Ok((policy, locality))
 }
 
 fn retries(field: &Field<'_>) -> Result<RetryPolicy, Fault> {

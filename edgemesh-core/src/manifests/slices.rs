@@ -95,6 +95,7 @@ fn backend(field: &Field<'_>, family: Family) -> Result<Backend, Fault> {
         node: node(field)?,
         zone: field.maybe("zone", field::boxed)?,
         workload: workload(field)?,
+        weight: None,
     })
 }
 
@@ -154,5 +155,6 @@ fn endpoint(field: &Field<'_>, ready: bool) -> Result<Backend, Fault> {
         node: node(field)?,
         zone: None,
         workload: workload(field)?,
+        weight: None,
     })
 }

@@ -1,11 +1,14 @@
 //! What documents become: tables of text in, records or remarks out.
 
+mod destination_rules;
 mod guards;
 mod policies;
 mod records;
 mod remarks;
+mod routes;
 mod sets;
 mod watching;
+mod weights;
 
 use std::path::Path;
 

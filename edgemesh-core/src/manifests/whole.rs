@@ -1,11 +1,13 @@
 //! Rules over all documents of a set of folders: who keeps a name, an address, a Service.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
-use edgemesh_proto::record::{Body, Key, Kind, Record, Service, ServiceName, Transport};
+use edgemesh_proto::record::{
+    Body, DESTINATION_RULE, Key, Kind, Record, Service, ServiceName, Transport,
+};
 
 use crate::config::Check;
 use crate::manifests::{Document, Focus, Observed, Origin, Remark, Severity};
@@ -41,6 +43,7 @@ impl Whole {
         self.drop_duplicates();
         self.drop_outdated_endpoints();
         self.drop_address_rivals();
+        self.aim_rules_by_name();
         let records = self.records();
         self.note_aimless_policies(&records);
         let checks = self.checks();
@@ -113,6 +116,37 @@ impl Whole {
             );
             Err((Severity::Rejected, document.focus.clone(), reason))
         });
+    }
+
+    /// A DestinationRule whose host is no Service, but which is called like one: KubeEdge's EdgeMesh
+    /// goes by the rule's name and never looked at the host, so that such files are about.
+    fn aim_rules_by_name(&mut self) {
+        let all = self.documents.iter().flat_map(|(_, document)| &document.records);
+        let services: HashSet<_> = all
+            .filter(|record| record.kind() == Kind::Service)
+            .map(|record| ServiceName::new(&record.namespace, &record.name))
+            .collect();
+        for (file, document) in &mut self.documents {
+            let [Record { namespace, name, body: Body::Policy(policy) }] =
+                &mut document.records[..]
+            else {
+                continue;
+            };
+            // A rule for another namespace has that in its name, which no Service has.
+            let Some(own) = name.strip_prefix(DESTINATION_RULE) else { continue };
+            let aimed = |name: &str| services.contains(&ServiceName::new(namespace, name));
+            if aimed(&policy.service) || !aimed(own) {
+                continue;
+            }
+            let reason = format!(
+                "`{}` is no Service, so that the rule is taken for the Service of its own name, \
+                 as KubeEdge's EdgeMesh does; write `host: {own}`",
+                policy.service
+            );
+            policy.service = own.into();
+            let verdict = (Severity::Note, document.focus.clone(), reason);
+            self.remarks.push(about(file, document, verdict));
+        }
     }
 
     /// The records by identity. Only numbered Slices of Endpoints can still collide.

@@ -101,10 +101,8 @@ fn prepare<B: HttpBody>(request: &mut Request<B>) -> Result<(), Refused> {
     if uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP) {
         return Err(refused("only `http:`; TLS is carried as bytes, by `Mesh::connect`"));
     }
-    let host = match uri.authority().map(|authority| HeaderValue::from_str(authority.as_str())) {
-        Some(Ok(host)) => host,
-        Some(Err(_)) | None => return Err(refused("name a Service: `http://svc.ns/path`")),
-    };
+    let host = uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    let host = host.ok_or_else(|| refused("name a Service: `http://svc.ns/path`"))?;
     if request.version() != Version::HTTP_2 {
         *request.version_mut() = Version::HTTP_11;
     }

@@ -72,10 +72,13 @@ async fn whole(http: Http, request: Request<Bytes>) -> Result<Response<Bytes>, C
     loop {
         let copy = request.clone().map(Full::new);
         let (error, by) = match http.attempt(copy, tried.clone()).await {
-            Ok(response) => match collect(response).await {
-                Ok(response) => return Ok(response),
-                Err(error) => error,
-            },
+            Ok(response) => {
+                let by = by(&response);
+                match collect(response, by.backend).await {
+                    Ok(response) => return Ok(response),
+                    Err(error) => (error, Some(by)),
+                }
+            }
             Err((refused, unserved)) => (refused.into(), unserved.and_then(|u| u.by)),
         };
         // Nobody was asked: what the Backend before did says more.
@@ -120,17 +123,23 @@ fn verdict(error: &CallError) -> Verdict {
     }
 }
 
-async fn collect(response: Response<Body>) -> Result<Response<Bytes>, (CallError, Option<By>)> {
+/// Who answered.
+fn by(response: &Response<Body>) -> By {
+    let by = response.extensions().get::<By>();
+    by.expect("every answer to the application says whom it is from").clone()
+}
+
+async fn collect(
+    response: Response<Body>,
+    backend: SocketAddr,
+) -> Result<Response<Bytes>, CallError> {
     let (parts, mut body) = response.into_parts();
-    let by = parts.extensions.get::<By>().cloned();
-    // Every answer of the mesh's own doors says whom it is from.
-    let backend = by.as_ref().map_or(([0, 0, 0, 0], 0).into(), |by| by.backend);
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|source| (CallError::Broken { backend, source }, by.clone()))?;
+        let frame = frame.map_err(|source| CallError::Broken { backend, source })?;
         let Ok(data) = frame.into_data() else { continue };
         if all.len() + data.len() > MAX_ANSWER {
-            return Err((CallError::TooLong { backend }, by));
+            return Err(CallError::TooLong { backend });
         }
         all.extend_from_slice(&data);
     }

@@ -15,11 +15,15 @@ use crate::manifests::is_label;
 use crate::mesh::agent::{Agent, AgentError};
 use crate::mesh::doors::split;
 use crate::mesh::{Keeper, Mesh};
+use crate::plan::{Target, resolve};
+use crate::refusal::Refusal;
 use crate::registrations::{Name, Registration, Rejected};
 use crate::snapshot::split_name;
 
 /// An agent forgets an application that has not said for this long that it is there, in seconds.
 const TTL: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
+/// The port of a Service that is made for a name without one.
+const HTTP_PORT: u16 = 80;
 /// How often it says so: two may be lost.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 
@@ -66,7 +70,8 @@ impl Mesh {
             return Err(wrong());
         }
         let address = listener.local_addr().map_err(ServeError::Listener)?;
-        let mut registration = registration(address, port).ok_or_else(wrong)?;
+        let backed = self.backed_port(host, port);
+        let mut registration = registration(address, backed).ok_or_else(wrong)?;
         registration.ttl = self.agent.is_some().then_some(TTL);
         let process = std::process::id();
         let id = format!("app-{process}-{}-{:08x}", address.port(), unique_id() as u32);
@@ -90,6 +95,19 @@ impl Mesh {
             });
         }
         Ok(Serving { _off: off.drop_guard() })
+    }
+}
+
+impl Mesh {
+    /// Which port of its Service a listener backs: never the listener's own by chance, which the
+    /// kernel may have chosen. `None` = the Service has several, and none was named.
+    fn backed_port(&self, host: &str, port: Option<u16>) -> Option<u16> {
+        let to = Target::Name { host, port: None, domain: &self.shared.domain };
+        port.or_else(|| match resolve(&self.shared.live.load(), to) {
+            Ok(found) => Some(found.service.ports[found.port].port),
+            Err(Refusal::NoService) => Some(HTTP_PORT),
+            Err(_) => None,
+        })
     }
 }
 

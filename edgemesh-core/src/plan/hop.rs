@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use edgemesh_proto::record::BreakerPolicy;
+use edgemesh_proto::record::{BalancePolicy, BreakerPolicy};
 
 use crate::backends::CappedPlace;
+use crate::balance::FAILED;
 use crate::breaker::{Held, Pass};
 use crate::plan::{Chosen, Counted, Routed};
 use crate::snapshot::{Backend, Pool, Service, Tier};
@@ -18,6 +19,8 @@ use crate::snapshot::{Backend, Pool, Service, Tier};
 pub struct Hop {
     chosen: Chosen,
     began: Instant,
+    /// Whether its latency was reported.
+    measured: AtomicBool,
     finished: bool,
 }
 
@@ -63,7 +66,7 @@ impl Hop {
     pub(super) fn begin(chosen: Chosen, now: Instant) -> Self {
         let live = &chosen.pool.backends[chosen.backend].live;
         live.in_flight.fetch_add(1, Relaxed);
-        let hop = Self { chosen, began: now, finished: false };
+        let hop = Self { chosen, began: now, measured: AtomicBool::new(false), finished: false };
         if hop.chosen.purpose == Counted::Call {
             hop.count();
         }
@@ -127,9 +130,17 @@ impl Hop {
         Via::to(self.backend())
     }
 
-    /// Reports that the Backend answered, long before the call may end: a probe has done its duty
-    /// then, and an ejected Backend need not wait for a connection that lives for hours.
-    pub fn answered(&mut self) {
+    /// Reports that the connection stands that the call is: what latency means where nobody knows
+    /// which bytes answer which.
+    pub fn connected(&self, now: Instant) {
+        self.measure(now);
+    }
+
+    /// Reports that the Backend answered, long before the call may end: its latency is known, a
+    /// probe has done its duty, and an ejected Backend need not wait for a connection that lives
+    /// for hours.
+    pub fn answered(&mut self, now: Instant) {
+        self.measure(now);
         if self.is_probe() {
             self.backend().live.breaker.answered(self.chosen.pass);
             self.chosen.pass = Pass::Ordinary;
@@ -157,9 +168,37 @@ impl Hop {
         self.settle(outcome, now);
     }
 
+    /// Tells the Backend's latency, once.
+    fn measure(&self, now: Instant) {
+        if self.is_timed() && !self.measured.swap(true, Relaxed) {
+            self.took(now.saturating_duration_since(self.began), now);
+        }
+    }
+
+    /// Whether the Policy wants to know latencies.
+    fn is_timed(&self) -> bool {
+        self.service().policy.balance == BalancePolicy::PeakEwma
+    }
+
+    fn took(&self, latency: Duration, now: Instant) {
+        self.backend().live.latency.observe(latency, self.chosen.pool.live.age(now));
+    }
+
     fn settle(&mut self, outcome: Outcome, now: Instant) {
         if std::mem::replace(&mut self.finished, true) {
             return;
+        }
+        match outcome {
+            Outcome::Good => self.measure(now),
+            Outcome::Bad if self.is_timed() => {
+                // Once it answered, what comes after is no latency: a connection may live for days.
+                let silent = match self.measured.load(Relaxed) {
+                    true => Duration::ZERO,
+                    false => now.saturating_duration_since(self.began),
+                };
+                self.took(silent.max(FAILED), now);
+            }
+            Outcome::Bad | Outcome::Neutral => {}
         }
         let Chosen { service, pool, backend, pass, purpose, .. } = &self.chosen;
         let live = &pool.backends[*backend].live;

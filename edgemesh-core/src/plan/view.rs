@@ -4,12 +4,14 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use edgemesh_proto::record::{BreakerPolicy, ServiceName};
+use edgemesh_proto::record::{BreakerPolicy, HashKey, Locality, PolicyOrigin, ServiceName};
 
 use crate::backends::{Capped, CappedPlace};
 use crate::balance;
 use crate::breaker::{Pass, Stance};
 use crate::limit::{Caller, Limiter};
+use crate::plan::away::{Away, ordinary, rejected, well};
+use crate::plan::pick::Session;
 use crate::plan::{Arrival, Chosen, Destination, Purpose, Target, Via};
 use crate::refusal::Refusal;
 use crate::snapshot::{Backend, Pool, Rule, Service, Source, Who};
@@ -31,6 +33,13 @@ pub(super) trait View {
         caller: &Caller,
         now: Instant,
     ) -> Result<(), Duration>;
+    fn tiers(&mut self, pool: &Pool, locality: Locality);
+    /// Whether the caller has a `session`, and with which Backend, if that is there.
+    fn session(&mut self, session: &Session<'_>, known: bool, backend: Option<usize>);
+    fn remember(&mut self, session: &Session<'_>, backend: usize, now: Instant);
+    /// Sessions are kept, but nobody knows who calls.
+    fn anonymous(&mut self);
+    fn key(&mut self, by: &HashKey, key: Option<u64>);
     fn turn(&mut self, pool: &Pool) -> u64;
     fn rule_turn(&mut self, rule: &Rule) -> u64;
     /// Says why; only where somebody reads it.
@@ -44,30 +53,6 @@ pub(super) trait View {
         now: Instant,
     ) -> Result<Pass, Away>;
     fn skipped(&mut self, backend: &Backend, why: &'static str, wait: Option<Duration>);
-}
-
-/// Why a Backend gets no call, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Away {
-    pub(super) why: &'static str,
-    pub(super) wait: Duration,
-}
-
-/// A Backend that is ill is asked again by its health check within about so long.
-const ILL_FOR: Duration = Duration::from_secs(1);
-
-/// Whether a Backend's health check keeps calls away. Where all are ill, none of the checks is
-/// believed: a call that may fail is better than one that must.
-fn well(pool: &Pool, backend: &Backend) -> Result<(), Away> {
-    let is_ill = |backend: &Backend| backend.live.ill.load(Relaxed);
-    match is_ill(backend) && !pool.backends.iter().all(is_ill) {
-        true => Err(Away { why: "its health check fails", wait: ILL_FOR }),
-        false => Ok(()),
-    }
-}
-
-const fn rejected(wait: Duration) -> Away {
-    Away { why: "its breaker rejects", wait }
 }
 
 /// Decides for real.
@@ -96,6 +81,21 @@ impl View for Commit {
     ) -> Result<(), Duration> {
         limiter.take(caller, now)
     }
+
+    fn tiers(&mut self, _: &Pool, _: Locality) {}
+
+    fn session(&mut self, _: &Session<'_>, _: bool, _: Option<usize>) {}
+
+    fn remember(&mut self, session: &Session<'_>, backend: usize, now: Instant) {
+        let Session { pool, caller, timeout } = *session;
+        if let Some(tag) = pool.tag(backend) {
+            pool.live.remember(caller, tag, timeout, now);
+        }
+    }
+
+    fn anonymous(&mut self) {}
+
+    fn key(&mut self, _: &HashKey, _: Option<u64>) {}
 
     fn turn(&mut self, pool: &Pool) -> u64 {
         pool.live.turn.fetch_add(1, Relaxed)
@@ -127,20 +127,11 @@ impl View for Commit {
     fn skipped(&mut self, _: &Backend, _: &'static str, _: Option<Duration>) {}
 }
 
-/// A race takes no probe: it goes only where everyone may go.
-fn ordinary(stance: Stance) -> Result<Pass, Away> {
-    match stance {
-        Stance::Admits => Ok(Pass::Ordinary),
-        Stance::WouldProbe => Err(rejected(Duration::ZERO)),
-        Stance::Rejects { wait } => Err(rejected(wait)),
-    }
-}
-
 /// One step of an explained decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What was looked at: `resolve`, `policy`, `allow`, `route`, `weights`, `cap`, `limit`, `skip`,
-    /// `pick`, `via`.
+    /// What was looked at: `resolve`, `policy`, `allow`, `route`, `weights`, `cap`, `limit`, `tier`,
+    /// `session`, `key`, `skip`, `pick`, `via`.
     pub what: &'static str,
     /// What it said.
     pub why: String,
@@ -163,6 +154,8 @@ pub(super) struct Look {
     steps: Vec<Step>,
     service: Option<ServiceName>,
     captured_address: bool,
+    /// The Backend that a session asks for.
+    by_session: Option<usize>,
 }
 
 impl Look {
@@ -178,12 +171,20 @@ impl Look {
             } else {
                 ""
             };
-            let policy = balance::name(chosen.service.policy.balance);
+            let policy = match self.by_session == Some(chosen.backend) {
+                true => "session",
+                false => balance::name(chosen.service.policy.balance),
+            };
             let of = chosen.pool.backends.len();
             let tier = backend.tier.name();
+            let weight = match backend.weight {
+                1 => String::new(),
+                weight => format!(", weight {weight}"),
+            };
+            let address = backend.address;
             self.step(
                 "pick",
-                format!("{} by {policy} from tier {tier}, {of} in all{probe}", backend.address),
+                format!("{address} by {policy} from tier {tier}, {of} in all{weight}{probe}"),
             );
             let via = Via::to(backend);
             let how = match via {
@@ -223,7 +224,13 @@ impl View for Look {
         };
         self.step("backends", format!("from {from}"));
         let policy = match &service.policy.name {
-            Some(name) => format!("TrafficPolicy {}/{name}", service.name.namespace),
+            Some(name) => {
+                let kind = match service.policy.origin {
+                    PolicyOrigin::TrafficPolicy => "TrafficPolicy",
+                    PolicyOrigin::DestinationRule => "DestinationRule",
+                };
+                format!("{kind} {}/{name}", service.name.namespace)
+            }
             None => "defaults: no TrafficPolicy names this Service".into(),
         };
         self.step("policy", policy);
@@ -278,6 +285,57 @@ impl View for Look {
             format!("{side} side{of}, {} a second, bursts of {}: {says}", limit.qps, limit.burst),
         );
         looked
+    }
+
+    fn tiers(&mut self, pool: &Pool, locality: Locality) {
+        let ([node, zone, anywhere], idle) = pool.counts();
+        let order = match locality {
+            Locality::None => format!("none: {} alike, wherever they are", node + zone + anywhere),
+            Locality::PreferNode => {
+                format!("preferNode: {node} on this node, {zone} in its zone, {anywhere} elsewhere")
+            }
+            Locality::OnlyNode => {
+                format!("onlyNode: {node} on this node, {} not asked", zone + anywhere)
+            }
+        };
+        let idle = match idle {
+            0 => String::new(),
+            idle => format!("; {idle} of weight 0, for when nobody else is left"),
+        };
+        self.step("tier", order + &idle);
+    }
+
+    fn session(&mut self, session: &Session<'_>, known: bool, backend: Option<usize>) {
+        let Session { pool, caller, timeout } = *session;
+        self.by_session = backend;
+        let with = match (known, backend) {
+            (false, _) => "none yet, the policy chooses".into(),
+            (true, None) => "its backend is gone, the policy chooses".into(),
+            (true, Some(backend)) => format!("with {}", pool.backends[backend].address),
+        };
+        self.step("session", format!("of {caller}, {} s: {with}", timeout.as_secs()));
+    }
+
+    fn remember(&mut self, _: &Session<'_>, _: usize, _: Instant) {}
+
+    fn anonymous(&mut self) {
+        self.step("session", "none: nobody in particular calls".into());
+    }
+
+    fn key(&mut self, by: &HashKey, key: Option<u64>) {
+        let (what, name): (_, &str) = match by {
+            HashKey::SourceIp => ("the caller's address", ""),
+            HashKey::Header(name) => ("header ", name),
+            HashKey::Cookie(name) => ("cookie ", name),
+            HashKey::Query(name) => ("query parameter ", name),
+        };
+        self.step(
+            "key",
+            match key {
+                Some(hash) => format!("{what}{name}, hash {hash:016x}"),
+                None => format!("{what}{name} is not known of this call: chosen by chance"),
+            },
+        );
     }
 
     fn turn(&mut self, pool: &Pool) -> u64 {

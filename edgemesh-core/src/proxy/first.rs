@@ -283,6 +283,7 @@ async fn greeting(shared: &Shared, hop: &Hop) -> Result<Greeted, Unreached> {
         .connect(hop.address(), timeout)
         .await
         .map_err(|error| Unreached { refusal: error.refusal(), bad: error.blames_backend() })?;
+    hop.connected(now());
     let reset = |_| Unreached { refusal: Refusal::BackendReset, bad: true };
     let mut down = Vec::new();
     loop {

@@ -159,6 +159,7 @@ fn slice(one: &Listed, ports: Vec<&ServicePort>, node: &NodeName, ready: bool) -
         node: Some(node.clone()),
         zone: registration.zone.clone(),
         workload: Some(name.id().into()),
+        weight: None,
     };
     let service = name.service().name;
     let ports = ports.into_iter().map(port).collect();

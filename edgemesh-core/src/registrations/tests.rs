@@ -167,6 +167,7 @@ fn processes_join_pods_and_stand_for_their_node() {
                 node: node.map(|node| NodeName(node.into())),
                 zone: None,
                 workload: None,
+                weight: None,
             })
             .into(),
         }),

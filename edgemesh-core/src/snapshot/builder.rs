@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use edgemesh_proto::record::{
-    Body, Key, Kind, Node, NodeName, Policy, Record, Service as ServiceRecord, ServiceName, Slice,
-    Workload,
+    Body, DESTINATION_RULE, Key, Kind, Node, NodeName, Policy, Record, Service as ServiceRecord,
+    ServiceName, Slice, Workload,
 };
 
 use crate::snapshot::builder::routing::Routing;
@@ -176,10 +176,11 @@ impl Builder {
         for (service, policies) in &self.policies {
             let winner = winner(policies).map(|(name, _)| name);
             out.extend(policies.iter().map(|(name, policy)| ListedPolicy {
-                name: name.clone(),
+                name: title(name).into(),
                 service: service.clone(),
                 policy: policy.clone(),
-                overruled_by: winner.filter(|winner| *winner != &**name).map(Into::into),
+                overruled_by:
+                    winner.filter(|winner| *winner != &**name).map(|winner| title(winner).into()),
             }));
         }
         out
@@ -324,4 +325,9 @@ fn winner(policies: &BTreeMap<Box<str>, Policy>) -> Option<(&str, &Policy)> {
     let age = |policy: &Policy| (policy.created == 0, policy.created);
     let named = policies.iter().map(|(name, policy)| (&**name, policy));
     named.min_by_key(|(name, policy)| (policy.origin, age(policy), *name))
+}
+
+/// The name of the object that a Policy record was made from.
+fn title(name: &str) -> &str {
+    name.strip_prefix(DESTINATION_RULE).unwrap_or(name)
 }

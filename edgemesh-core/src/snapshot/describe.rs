@@ -47,7 +47,7 @@ impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.is_virtual { " virtual" } else { "" };
         writeln!(f, "service {}{kind} {:?} from {:?}", self.name, self.addresses, self.source)?;
-        writeln!(f, "  policy {}", self.policy)?;
+        writeln!(f, "  policy {} affinity {:?}", self.policy, self.affinity)?;
         self.ports.iter().try_for_each(|port| write!(f, "{port}"))
     }
 }
@@ -73,8 +73,9 @@ impl fmt::Display for Port {
                 let node = backend.node.as_ref().map_or("-", |node| &node.0);
                 let zone = backend.zone.as_deref().unwrap_or("-");
                 let workload = backend.workload.as_deref().unwrap_or("-");
-                let (address, tier) = (backend.address, backend.tier.name());
-                writeln!(f, "    {family} {address} {tier} {node} {zone} {workload}")?;
+                let (address, tier, weight) =
+                    (backend.address, backend.tier.name(), backend.weight);
+                writeln!(f, "    {family} {address} {tier} {node} {zone} {workload} {weight}")?;
             }
         }
         Ok(())
@@ -84,7 +85,8 @@ impl fmt::Display for Port {
 impl fmt::Display for Active {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name.as_deref().unwrap_or("(defaults)");
-        write!(f, "{name} {:?} {:?}", self.balance, self.locality)?;
+        write!(f, "{:?} {name} {:?} {:?}", self.origin, self.balance, self.locality)?;
+        write!(f, " by {:?}", self.hash_key)?;
         write!(f, " client {:?} server {:?}", self.client, self.server)?;
         write!(f, " breaker {:?} connect {:?}", self.breaker, self.connect_timeout)?;
         write!(f, " request {:?} retries {:?}", self.request_timeout, self.retries)?;

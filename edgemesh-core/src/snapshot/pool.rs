@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use edgemesh_proto::record::{BreakerPolicy, Locality, NodeName};
 
 use crate::backends::{BackendLive, PoolLive};
+use crate::hash;
+use crate::snapshot::group::{Group, Shares, stride};
 
 /// How far away a Backend is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,20 +36,38 @@ pub struct Backend {
     pub tier: Tier,
     /// Pod or process behind it.
     pub workload: Option<Box<str>>,
+    /// Share of the calls against the others of its tier; 0 = only when nobody else is left.
+    pub weight: u16,
     /// What calls leave behind.
     pub live: Arc<BackendLive>,
 }
 
 /// The Backends of one Service port for one address family.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
-    /// Sorted by tier, then by address.
+    /// Those of weight 0 last, then sorted by tier, then by address.
     pub backends: Vec<Backend>,
-    /// Ends of the tiers in `backends`, nearest first.
-    ends: [usize; 3],
+    /// Ends of the tiers in `backends`, nearest first, then of the same without weight.
+    ends: [u32; 2 * TIERS],
+    /// What only some policies need.
+    extras: Option<Box<Extras>>,
     /// Live state of the pool.
     pub live: Arc<PoolLive>,
 }
+
+/// What an agent with ten thousand plain Services should not have to keep.
+#[derive(Debug, Default)]
+struct Extras {
+    /// Sum of the weights before each Backend, and after the last; empty where all are equal.
+    sums: Box<[u64]>,
+    /// See [`stride`]: for each tier, and for all of them together.
+    strides: [u64; TIERS + 1],
+    /// Hash of each address; empty where nobody asks for it.
+    hashes: Box<[u64]>,
+}
+
+/// Variants of [`Tier`].
+const TIERS: usize = 3;
 
 impl Tier {
     /// `node`, `zone` or `anywhere`.
@@ -62,20 +83,27 @@ impl Tier {
 impl Backend {
     /// A Backend of which nothing else is known.
     pub fn new(address: SocketAddr, tier: Tier) -> Self {
-        Self { address, node: None, zone: None, tier, workload: None, live: Arc::default() }
+        Self {
+            address,
+            node: None,
+            zone: None,
+            tier,
+            workload: None,
+            weight: 1,
+            live: Arc::default(),
+        }
     }
 }
 
 impl Pool {
     /// Sorts `backends`, drops repeated addresses, and takes the live state of those that
-    /// `previous` knew.
-    pub fn new(mut backends: Vec<Backend>, previous: Option<&Self>) -> Self {
-        backends.sort_by_key(|b| (b.tier, b.address));
+    /// `previous` knew; a pool without one begins at `now`.
+    pub fn new(mut backends: Vec<Backend>, previous: Option<&Self>, now: Instant) -> Self {
+        let rank = |b: &Backend| (b.weight == 0, b.tier, b.address);
+        backends.sort_by_key(rank);
         let mut seen = std::collections::HashSet::new();
         backends.retain(|backend| seen.insert(backend.address));
-        let mut live = Arc::default();
         if let Some(previous) = previous {
-            live = previous.live.clone();
             for backend in &mut backends {
                 // The tier may have changed, so that the order of `previous` is of no help.
                 if let Some(known) = previous.find(backend.address) {
@@ -83,10 +111,46 @@ impl Pool {
                 }
             }
         }
-        let end = |tier| backends.partition_point(|b| b.tier <= tier);
-        let ends = [end(Tier::Node), end(Tier::Zone), backends.len()];
+        let live = previous.map(|previous| previous.live.clone());
+        let end = |idle, tier| {
+            let end = backends.partition_point(|b| (b.weight == 0, b.tier) <= (idle, tier));
+            u32::try_from(end).expect("a Snapshot of 2^32 Backends does not fit into memory")
+        };
+        let tiers = [Tier::Node, Tier::Zone, Tier::Anywhere];
+        let [node, zone, anywhere] = tiers.map(|tier| end(false, tier));
+        let [idle_node, idle_zone, idle] = tiers.map(|tier| end(true, tier));
+        let ends = [node, zone, anywhere, idle_node, idle_zone, idle];
+        let live = live.unwrap_or_else(|| Arc::new(PoolLive::new(now)));
         live.size.store(backends.len(), Relaxed);
-        Self { backends, ends, live }
+        Self { backends, ends, extras: None, live }.weighed()
+    }
+
+    /// The same pool for policies that hash: it knows the hash of every address.
+    pub fn hashed(mut self) -> Self {
+        let hashes = self.backends.iter().map(|b| hash::address(b.address)).collect();
+        self.extras.get_or_insert_default().hashes = hashes;
+        self
+    }
+
+    fn weighed(mut self) -> Self {
+        let working = &self.backends[..self.end(TIERS - 1)];
+        let first = working.first().map_or(1, |b| b.weight);
+        if working.iter().all(|b| b.weight == first) {
+            return self;
+        }
+        let mut sum = 0;
+        let sums: Box<[u64]> = [0]
+            .into_iter()
+            .chain(working.iter().map(|b| {
+                sum += u64::from(b.weight);
+                sum
+            }))
+            .collect();
+        let of = |range: Range<usize>| stride((sums[range.end] - sums[range.start]).max(1));
+        let [node, zone, anywhere] = [0, 1, 2].map(|tier| of(self.range(tier)));
+        let strides = [node, zone, anywhere, of(0..working.len())];
+        self.extras = Some(Box::new(Extras { sums, strides, hashes: [].into() }));
+        self
     }
 
     /// Backends that are ejected, or wait for their probe.
@@ -113,26 +177,67 @@ impl Pool {
     }
 
     fn find(&self, address: SocketAddr) -> Option<&Backend> {
-        (0..3).find_map(|tier| {
+        (0..self.ends.len()).find_map(|tier| {
             let tier = &self.backends[self.range(tier)];
             tier.binary_search_by_key(&address, |b| b.address).ok().map(|i| &tier[i])
         })
     }
 
-    /// Non-empty ranges of `backends` to look through, in order.
-    pub fn tiers(&self, locality: Locality) -> impl Iterator<Item = Range<usize>> + use<> {
-        let [node, _, all] = self.ends;
+    /// Non-empty groups to look through, in order: tier by tier, and after them all those that
+    /// take calls only when nobody else does.
+    pub fn groups(&self, locality: Locality) -> impl Iterator<Item = Group<'_>> {
+        let nothing = || (0..0, TIERS);
+        let one = |tier| (self.range(tier), tier);
+        let working = self.end(TIERS - 1);
         let ranges = match locality {
-            Locality::None => [0..all, 0..0, 0..0],
-            Locality::PreferNode => [self.range(0), self.range(1), self.range(2)],
-            Locality::OnlyNode => [0..node, 0..0, 0..0],
+            Locality::None => {
+                let idle = (working..self.backends.len(), TIERS);
+                [(0..working, TIERS), idle, nothing(), nothing(), nothing(), nothing()]
+            }
+            Locality::PreferNode => [one(0), one(1), one(2), one(3), one(4), one(5)],
+            Locality::OnlyNode => [one(0), one(3), nothing(), nothing(), nothing(), nothing()],
         };
-        ranges.into_iter().filter(|range| !range.is_empty())
+        let filled = ranges.into_iter().filter(|(range, _)| !range.is_empty());
+        filled.map(|(range, tier)| self.group(range, tier))
+    }
+
+    /// The Backend whose address has a hash that begins with `tag`, in a hashed pool.
+    pub fn tagged(&self, tag: u32) -> Option<usize> {
+        self.extras.as_ref()?.hashes.iter().position(|hash| (hash >> 32) as u32 == tag)
+    }
+
+    /// The tag of a Backend, in a hashed pool.
+    pub fn tag(&self, backend: usize) -> Option<u32> {
+        Some((self.extras.as_ref()?.hashes.get(backend)? >> 32) as u32)
+    }
+
+    /// Backends of each tier, nearest first, and of all tiers those of weight 0.
+    pub fn counts(&self) -> ([usize; 3], usize) {
+        let working = self.end(TIERS - 1);
+        ([0, 1, 2].map(|tier| self.range(tier).len()), self.backends.len() - working)
+    }
+
+    fn group(&self, range: Range<usize>, tier: usize) -> Group<'_> {
+        let start = range.start;
+        let backends = &self.backends[range.clone()];
+        let Some(extras) = &self.extras else {
+            return Group { start, backends, shares: None, hashes: &[] };
+        };
+        // Sums end where weight 0 begins: there, all count alike.
+        let shares = extras
+            .sums
+            .get(start..=range.end)
+            .map(|sums| Shares { sums, stride: extras.strides[tier.min(TIERS)] });
+        Group { start, backends, shares, hashes: extras.hashes.get(range).unwrap_or_default() }
     }
 
     fn range(&self, tier: usize) -> Range<usize> {
-        let start = if tier == 0 { 0 } else { self.ends[tier - 1] };
-        start..self.ends[tier]
+        let start = if tier == 0 { 0 } else { self.end(tier - 1) };
+        start..self.end(tier)
+    }
+
+    const fn end(&self, tier: usize) -> usize {
+        self.ends[tier] as usize
     }
 }
 
@@ -140,27 +245,74 @@ impl Pool {
 mod tests {
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of time")]
+    fn pool(backends: Vec<Backend>, previous: Option<&Pool>) -> Pool {
+        Pool::new(backends, previous, Instant::now())
+    }
+
+    fn backend(i: u8, tier: Tier, weight: u16) -> Backend {
+        Backend { weight, ..Backend::new(([10, 0, 0, i], 80).into(), tier) }
+    }
+
+    fn ranges(pool: &Pool, locality: Locality) -> Vec<Range<usize>> {
+        pool.groups(locality).map(|g| g.start..g.start + g.backends.len()).collect()
+    }
+
     #[test]
     fn tiers_and_live_state() {
-        let backend = |i: u8, tier| Backend::new(([10, 0, 0, i], 80).into(), tier);
-        let first = Pool::new(
+        let first = pool(
             vec![
-                backend(3, Tier::Anywhere),
-                backend(2, Tier::Node),
-                backend(1, Tier::Zone),
-                backend(2, Tier::Node),
+                backend(3, Tier::Anywhere, 1),
+                backend(2, Tier::Node, 1),
+                backend(1, Tier::Zone, 1),
+                backend(2, Tier::Node, 1),
             ],
             None,
         );
-        let all = |locality| first.tiers(locality).collect::<Vec<_>>();
-        assert_eq!(all(Locality::PreferNode), [0..1, 1..2, 2..3]);
-        assert_eq!(all(Locality::None), vec![0..3]);
-        assert_eq!(all(Locality::OnlyNode), vec![0..1]);
+        assert_eq!(ranges(&first, Locality::PreferNode), [0..1, 1..2, 2..3]);
+        assert_eq!(ranges(&first, Locality::None), vec![0..3]);
+        assert_eq!(ranges(&first, Locality::OnlyNode), vec![0..1]);
 
         let second =
-            Pool::new(vec![backend(2, Tier::Anywhere), backend(9, Tier::Node)], Some(&first));
+            pool(vec![backend(2, Tier::Anywhere, 0), backend(9, Tier::Node, 1)], Some(&first));
         assert!(Arc::ptr_eq(&second.backends[1].live, &first.backends[0].live));
         assert!(Arc::ptr_eq(&second.live, &first.live));
-        assert_eq!(second.tiers(Locality::PreferNode).collect::<Vec<_>>(), [0..1, 1..2]);
+        let third = pool(vec![backend(2, Tier::Zone, 1)], Some(&second));
+        assert!(Arc::ptr_eq(&third.backends[0].live, &first.backends[0].live));
+        assert_eq!(ranges(&second, Locality::PreferNode), [0..1, 1..2]);
+    }
+
+    #[test]
+    fn weights_share_and_weight_0_comes_last() {
+        let pool = pool(
+            vec![
+                backend(1, Tier::Node, 0),
+                backend(2, Tier::Node, 5),
+                backend(3, Tier::Node, 1),
+                backend(4, Tier::Zone, 2),
+                backend(5, Tier::Zone, 0),
+            ],
+            None,
+        );
+        assert_eq!(ranges(&pool, Locality::PreferNode), [0..2, 2..3, 3..4, 4..5]);
+        assert_eq!(ranges(&pool, Locality::None), [0..3, 3..5]);
+        assert_eq!(ranges(&pool, Locality::OnlyNode), [0..2, 3..4]);
+        assert_eq!(pool.counts(), ([2, 1, 0], 2));
+        let groups: Vec<_> = pool.groups(Locality::PreferNode).collect();
+        assert_eq!(groups.iter().map(Group::total).collect::<Vec<_>>(), [6, 2, 1, 1]);
+        let owners: Vec<_> = (0..6).map(|point| groups[0].at(point)).collect();
+        assert_eq!(owners, [0, 0, 0, 0, 0, 1]);
+        assert_eq!([groups[0].points(0), groups[0].points(1)], [(0, 5), (5, 1)]);
+        assert_eq!(groups[1].points(0), (0, 2));
+    }
+
+    #[test]
+    fn tags_name_backends_of_hashed_pools_only() {
+        let backends = || (1..200).map(|i| backend(i, Tier::Zone, 1)).collect::<Vec<_>>();
+        let (plain, hashed) = (pool(backends(), None), pool(backends(), None).hashed());
+        assert_eq!(plain.tag(0), None);
+        for i in 0..hashed.backends.len() {
+            assert_eq!(hashed.tag(i).and_then(|tag| hashed.tagged(tag)), Some(i));
+        }
     }
 }

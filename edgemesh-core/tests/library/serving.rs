@@ -47,6 +47,25 @@ async fn who_signs_up_is_called_until_it_signs_off() {
     }
 }
 
+/// The kernel's choice of a port is nobody's business: the Service has port 80, once.
+#[tokio::test]
+async fn a_name_without_a_port_is_port_80() {
+    let mesh = Mesh::builder().open().await.unwrap();
+    let mut signed_up = Vec::new();
+    for _ in 0..2 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let serving = mesh.serve("new.default", &listener).await.unwrap();
+        signed_up.push((serving, Backend::on(listener, Act::Answer, Arc::new(|_, _| true))));
+    }
+    for _ in 0..2 {
+        assert_eq!(call(&mesh, "http://new.default/").await, Ok(200));
+    }
+    assert!(signed_up.iter().all(|(_, backend)| backend.requests() == 1), "both are called");
+    let snapshot = mesh.snapshot();
+    let ports = &snapshot.by_name("default", "new").unwrap().ports;
+    assert_eq!(ports.iter().map(|port| port.port).collect::<Vec<_>>(), [80]);
+}
+
 #[tokio::test]
 async fn a_service_of_the_manifests_gets_another_backend() {
     let (near, far) = (Backend::start(Act::Answer).await, Backend::start(Act::Answer).await);

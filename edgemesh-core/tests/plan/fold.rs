@@ -115,7 +115,12 @@ fn line() -> impl Strategy<Value = String> {
         service_name(),
         select(vec!["-", "10.96.0.1", "10.96.0.2", "10.96.0.1,fd00::1"]),
         select(vec!["80", "a:80,b:81", "a:81>http", "a:80/udp,b:80>8080"]),
-        select(vec!["", " selector=app:x", " selector=app:y publishNotReady"]),
+        select(vec![
+            "",
+            " selector=app:x",
+            " selector=app:y publishNotReady",
+            " selector=app:x affinity=9s",
+        ]),
     );
     let slice = (
         small.clone(),
@@ -126,14 +131,27 @@ fn line() -> impl Strategy<Value = String> {
     let workload = (
         small.clone(),
         backend(),
-        select(vec!["app:x", "app:y", "app:x,more:z"]),
+        select(vec!["app:x", "app:y", "app:x,more:z", "app:x,edgemesh.io/weight:5"]),
         select(vec!["", " ports=http:8000"]),
     );
     let policy = (
         small.clone(),
         service_name(),
         0..3u8,
-        select(vec!["", " origin=DestinationRule", " client=5/5", " balance=random locality=none"]),
+        select(vec![
+            "",
+            " origin=DestinationRule",
+            " client=5/5",
+            " balance=random locality=none",
+            " balance=consistentHash by=cookie:sid",
+        ]),
+    );
+    let route = (
+        select(vec!["ns/route-1", "ns/route-2", "other/route-1"]),
+        service_name(),
+        service_name(),
+        0..3u8,
+        select(vec!["", " path=/a", " path=/a/b"]),
     );
     let node = (select(vec!["edge-1", "edge-2", "far"]), select(vec!["", " zone=a", " zone=b"]));
     prop_oneof![
@@ -147,6 +165,9 @@ fn line() -> impl Strategy<Value = String> {
         2 => policy.prop_map(|(n, s, created, more)| {
             format!("policy ns/policy-{n} for={s} created={created}{more}")
         }),
+        3 => route.prop_map(|(name, s, to, created, more)| {
+            format!("route {name} for=ns/{s} to=ns/{to} created={created}{more}")
+        }),
         3 => node.prop_map(|(name, zone)| format!("node {name}{zone}")),
     ]
 }
@@ -156,7 +177,7 @@ fn service_name() -> impl Strategy<Value = &'static str> {
 }
 
 fn backend() -> impl Strategy<Value = String> {
-    let state = select(vec!["", "", "!notReady", "!leaving", "!gone"]);
+    let state = select(vec!["", "", "*0", "=pod-1", "=pod-2*7", "!notReady", "!leaving", "!gone"]);
     let place = select(vec!["", "@edge-1", "@edge-2", "@far", "@far/a", "/b"]);
     let address = select(vec!["10.1.0.1", "10.1.0.2", "fd01::1", "10.1.0.3+fd01::3"]);
     (address, place, state).prop_map(|(address, place, state)| format!("{address}{place}{state}"))

@@ -7,8 +7,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use edgemesh_proto::record::{
-    AllowedCaller, Backend, BalancePolicy, Body, BreakerPolicy, ConnectionCaps, Kind, LimitBy,
-    Locality, NamedPort, Node, NodeName, Policy, PolicyOrigin, RateLimit, Record, Service,
+    AllowedCaller, Backend, BalancePolicy, Body, BreakerPolicy, ConnectionCaps, HashKey, Kind,
+    LimitBy, Locality, NamedPort, Node, NodeName, Policy, PolicyOrigin, RateLimit, Record, Route,
+    RouteBackend, RouteEdits, RouteMatch, RouteParent, RoutePath, RouteRule, RouteTarget, Service,
     ServiceName, ServicePort, Slice, SlicePort, SuccessRate, TargetPort, Transport, Workload,
 };
 
@@ -65,6 +66,7 @@ pub(crate) fn record(verb: &str, mut words: Words<'_>) -> Read<Record> {
         "slice" => Body::Slice(slice(&mut words)?),
         "workload" => Body::Workload(workload(&mut words)?),
         "policy" => Body::Policy(policy(&mut words)?),
+        "route" => Body::Route(route(&mut words)?),
         _ => return Err(format!("no such line: {verb}")),
     };
     words.end()?;
@@ -87,7 +89,7 @@ pub(crate) fn addresses(word: &str) -> Read<Vec<IpAddr>> {
     if word == "-" { Ok(Vec::new()) } else { word.split(',').map(address).collect() }
 }
 
-/// An IP address.
+/// One address.
 pub(crate) fn address(word: &str) -> Read<IpAddr> {
     parse(word)
 }
@@ -110,6 +112,7 @@ fn service(words: &mut Words<'_>) -> Read<Service> {
         cluster_ips,
         selector: words.option("selector").map_or_else(|| Ok(BTreeMap::new()), labels)?,
         publish_not_ready: words.flag("publishNotReady"),
+        affinity: words.option("affinity").map(time).transpose()?,
         ..Service::default()
     })
 }
@@ -141,8 +144,9 @@ fn slice(words: &mut Words<'_>) -> Read<Slice> {
 }
 
 fn backend(word: &str) -> Read<Backend> {
-    let (word, pod) = split_off(word, '=');
     let (word, state) = word.split_once('!').unwrap_or((word, "ready"));
+    let (word, weight) = split_off(word, '*');
+    let (word, workload) = split_off(word, '=');
     let (ready, serving, terminating) = match state {
         "ready" => (true, true, false),
         "notReady" => (false, false, false),
@@ -160,7 +164,8 @@ fn backend(word: &str) -> Read<Backend> {
         hostname: None,
         node: node.map(|node| NodeName(node.into())),
         zone: zone.map(Into::into),
-        workload: pod.map(Into::into),
+        workload: workload.map(Into::into),
+        weight: weight.map(parse).transpose()?,
     })
 }
 
@@ -186,7 +191,16 @@ fn policy(words: &mut Words<'_>) -> Read<Policy> {
         None | Some("roundRobin") => BalancePolicy::RoundRobin,
         Some("random") => BalancePolicy::Random,
         Some("leastRequest") => BalancePolicy::LeastRequest,
+        Some("peakEwma") => BalancePolicy::PeakEwma,
+        Some("consistentHash") => BalancePolicy::ConsistentHash,
         Some(other) => return Err(format!("balance={other}")),
+    };
+    policy.hash_key = match words.option("by").map(|by| by.split_once(':').unwrap_or((by, ""))) {
+        None | Some(("sourceIp", "")) => HashKey::SourceIp,
+        Some(("header", name)) => HashKey::Header(name.into()),
+        Some(("cookie", name)) => HashKey::Cookie(name.into()),
+        Some(("query", name)) => HashKey::Query(name.into()),
+        Some((other, _)) => return Err(format!("by={other}")),
     };
     policy.locality = match words.option("locality") {
         None | Some("preferNode") => Locality::PreferNode,
@@ -209,6 +223,28 @@ fn policy(words: &mut Words<'_>) -> Read<Policy> {
     policy.connections =
         max.or(max_requests).map(|_: NonZeroU32| ConnectionCaps { max, max_requests });
     Ok(policy)
+}
+
+/// One rule for every request, or for those of `path=`.
+fn route(words: &mut Words<'_>) -> Read<Route> {
+    let parent = name(words.option("for").ok_or("for=NS/SERVICE is missing")?)?;
+    let target = name(words.option("to").ok_or("to=NS/SERVICE is missing")?)?;
+    let path = words.option("path").map(|path| RoutePath::Prefix(path.into()));
+    let ServiceName { namespace, name: service } = parent;
+    let parent = RouteParent { namespace, service, port: None, section: "".into() };
+    let ServiceName { namespace, name: service } = target;
+    let target = Ok(RouteTarget { namespace, service, port: parse("80")? });
+    let backend = RouteBackend { target, weight: 1, edits: RouteEdits::default() };
+    let matched = RouteMatch { path: path.unwrap_or_default(), ..RouteMatch::default() };
+    Ok(Route {
+        created: words.option("created").map_or(Ok(0), parse)?,
+        parents: vec![parent],
+        rules: vec![RouteRule {
+            matches: vec![matched],
+            backends: vec![backend],
+            ..RouteRule::default()
+        }],
+    })
 }
 
 fn limit(word: &str) -> Read<RateLimit> {

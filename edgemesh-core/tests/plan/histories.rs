@@ -62,8 +62,10 @@ fn run(world: &mut World, line: &str) -> Result<(), TestCaseError> {
 /// Every Service with its Slice and perhaps a Policy.
 fn topology() -> impl Strategy<Value = Vec<String>> {
     let of_service = |i| {
-        let service = format!("service default/s{i} 10.96.0.{i},fd00::{i} 80");
-        (Just(service), slice(i), option::weighted(0.8, policy(i)))
+        let affinity = select(vec!["", "", " affinity=1s"]);
+        let service = affinity
+            .prop_map(move |more| format!("service default/s{i} 10.96.0.{i},fd00::{i} 80{more}"));
+        (service, slice(i), option::weighted(0.8, policy(i)))
     };
     let all: Vec<_> = (1..=SERVICES).map(of_service).collect();
     all.prop_map(|rows| {
@@ -79,7 +81,7 @@ fn slice(i: u8) -> impl Strategy<Value = String> {
         select(vec!["10.1.0.", "fd01::"]),
         1..6u8,
         select(vec!["", "@edge-1", "@edge-2", "@cloud-1", "@cloud-1/a"]),
-        select(vec!["", "", "", "!notReady", "!leaving"]),
+        select(vec!["", "", "", "*0", "*3", "*7", "!notReady", "!leaving"]),
     );
     vec(backend, 0..6).prop_map(move |backends| {
         let words = backends.iter().map(|(net, n, node, state)| format!(" {net}{n}{node}{state}"));
@@ -90,7 +92,14 @@ fn slice(i: u8) -> impl Strategy<Value = String> {
 fn policy(i: u8) -> impl Strategy<Value = String> {
     let limit = || option::of((1..20u32, 1..6u32));
     let breaker = option::weighted(0.8, (1..3u32, 1..10u32, 1..5u32, select(vec![0, 34, 50, 100])));
-    let balance = select(vec!["roundRobin", "random", "leastRequest"]);
+    let balance = select(vec![
+        "roundRobin",
+        "random",
+        "leastRequest",
+        "peakEwma",
+        "consistentHash",
+        "consistentHash by=header:x-user",
+    ]);
     let locality = select(vec!["none", "preferNode", "onlyNode"]);
     (balance, locality, limit(), limit(), breaker).prop_map(
         move |(balance, locality, client, server, breaker)| {
@@ -121,6 +130,10 @@ fn action() -> impl Strategy<Value = String> {
             1 => i.prop_map(|i| format!("s{i}.default")),
             1 => Just("10.96.0.99:80".to_owned()),
         ]
+    };
+    let to = || {
+        let caller = select(vec!["", " from=10.5.0.1", " from=10.5.0.2", " header=x-user:ann"]);
+        (to(), caller).prop_map(|(to, more)| format!("{to}{more}"))
     };
     let end = || select(vec!["good", "bad", "neutral"]);
     let held = || 0..4u8;

@@ -119,6 +119,11 @@ impl World {
                 let got = confirmed.map_or_else(say_refusal, |()| "ok".into());
                 return expect(&got, &wants.join(" "));
             }
+            "answer" => {
+                let hop = self.open.get_mut(words.next("a name")?).ok_or("nothing of that name")?;
+                hop.answered(self.now);
+            }
+            "explain" => return self.explains(words, &wants),
             "close" => {
                 let hop = self.open.remove(words.next("a name")?).ok_or("nothing of that name")?;
                 hop.finish(outcome(words.next("an outcome")?)?, self.now);
@@ -171,8 +176,7 @@ impl World {
         let to = words.next("where to")?;
         let tried = words.option("tried").map_or(Ok(Vec::new()), socket_addresses)?;
         let caller = words.option("from").map(grammar::address).transpose()?;
-        let request = Request::new(());
-        let request = words.flag("http").then(|| Head::of(&request));
+        let head = request(&mut words)?;
         words.end()?;
         let purpose = match verb {
             "retry" => Purpose::Retry(&tried),
@@ -181,7 +185,7 @@ impl World {
         };
         let destination = Destination {
             caller,
-            request,
+            request: head.as_ref().map(Head::of),
             ..Destination::new(target(to)?, Arrival::Captured, purpose)
         };
         if wants.is_empty() {
@@ -201,6 +205,24 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether the steps of one kind say what they should.
+    fn explains(&mut self, mut words: Words<'_>, wants: &[&str]) -> Result<(), String> {
+        let to = words.next("where to")?;
+        let caller = words.option("from").map(grammar::address).transpose()?;
+        let head = request(&mut words)?;
+        let step = words.next("a step")?;
+        words.end()?;
+        let destination = Destination {
+            caller,
+            request: head.as_ref().map(Head::of),
+            ..Destination::new(target(to)?, Arrival::Captured, Purpose::Call)
+        };
+        let now = self.now;
+        let explained = explain(self.snapshot(), &destination, now);
+        let said = explained.steps.iter().filter(|s| s.what == step).map(|s| s.why.as_str());
+        expect(&said.collect::<Vec<_>>().join("; "), &wants.join(" "))
     }
 
     /// Plans, after many explains that must agree and change nothing.
@@ -248,7 +270,7 @@ pub(crate) fn live_state(snapshot: &Snapshot, now: Instant) -> String {
         for port in &service.ports {
             say(format_args!("  {} {:?}", port.port, port.live));
             for pool in &port.pools {
-                say(format_args!("    turn {}", pool.live.turn.load(Relaxed)));
+                say(format_args!("    {:?}", pool.live));
                 for backend in &pool.backends {
                     let stance = backend.live.breaker.look(policy.breaker.as_ref(), now);
                     say(format_args!("    {} {stance:?} {:?}", backend.address, backend.live));
@@ -290,6 +312,19 @@ fn target(to: &str) -> Result<Target<'_>, String> {
         return Err(format!("{to}: an address needs its port"));
     }
     Ok(Target::Name { host, port, domain: "cluster.local" })
+}
+
+/// A GET with the header fields of `header=K:V`, and the query of `query=`; `None` without either.
+fn request(words: &mut Words<'_>) -> Result<Option<Request<()>>, String> {
+    let (header, query) = (words.option("header"), words.option("query"));
+    if header.or(query).is_none() && !words.flag("http") {
+        return Ok(None);
+    }
+    let mut request = Request::get(format!("/?{}", query.unwrap_or_default()));
+    if let Some((name, value)) = header.and_then(|header| header.split_once(':')) {
+        request = request.header(name, value);
+    }
+    request.body(()).map(Some).map_err(|error| error.to_string())
 }
 
 fn socket_addresses(word: &str) -> Result<Vec<SocketAddr>, String> {

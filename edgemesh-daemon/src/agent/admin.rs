@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use axum::extract::{Query, RawQuery, Request, State as Extract};
+use axum::extract::{Query, Request, State as Extract};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -353,22 +353,11 @@ async fn ready(Extract(state): Extract<Arc<State>>) -> Response {
     }
 }
 
-/// The query of `/v1/explain`; `header` may be repeated.
-#[derive(Deserialize)]
-struct Asked {
-    url: String,
-}
-
 async fn explain(
     Extract(state): Extract<Arc<State>>,
-    RawQuery(query): RawQuery,
-    asked: Query<Asked>,
+    Query(asked): Query<Vec<(String, String)>>,
 ) -> Response {
-    let given = |name: &str| {
-        query.iter().flat_map(|query| query.split('&')).any(|pair| pair.starts_with(name))
-    };
-    let unused = given("header=") || given("from=");
-    match explained(&state.live.load(), &state.domain, &asked.url, unused) {
+    match explained(&state.live.load(), &state.domain, &asked) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(error) => fail(StatusCode::BAD_REQUEST, &error),
     }

@@ -2,60 +2,102 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use edgemesh_core::plan::{Arrival, Destination, Explanation, Purpose, Target, Via, explain};
+use edgemesh_core::plan::{Arrival, Destination, Explanation, Head, Purpose, Target, Via, explain};
 use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::Snapshot;
-use http::Uri;
+use http::{HeaderName, HeaderValue, Request, Uri};
 
 use crate::api;
 
-/// Explains a call of `url`, which is a URL or `HOST:PORT`. `unused_input`: headers or a caller
-/// were given too.
+/// Explains the call that the query describes: `url`, which is a URL or `HOST:PORT`; `header`, as
+/// `K:V` and as often as needed; `from`, the caller's address. A URL of HTTP and headers make it
+/// a request, else it is a connection of bytes.
 pub(super) fn explained(
     snapshot: &Snapshot,
     domain: &str,
-    url: &str,
-    unused_input: bool,
+    query: &[(String, String)],
 ) -> Result<api::Explanation, String> {
-    let (host, port) = read(url)?;
+    let asked = Asked::read(query)?;
+    let (host, port) = (&*asked.host, asked.port);
     let to = match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(ip) => Target::Address(SocketAddr::new(ip, port.unwrap_or(80))),
-        Err(_) => Target::Name { host: &host, port, domain },
+        Err(_) => Target::Name { host, port, domain },
     };
-    let destination = Destination::new(to, Arrival::Captured, Purpose::Call);
+    let destination = Destination {
+        caller: asked.from,
+        request: asked.request.as_ref().map(Head::of),
+        ..Destination::new(to, Arrival::Captured, Purpose::Call)
+    };
     let explanation = explain(snapshot, &destination, edgemesh_core::io::now());
-    let mut view = view(url, to, snapshot, explanation);
-    if unused_input {
-        view.steps.insert(
-            0,
-            api::Step {
-                step: "input".into(),
-                what: "headers and caller matter to no decision of this version".into(),
-                why: String::new(),
-            },
-        );
-    }
-    Ok(view)
+    Ok(view(&asked.url, to, snapshot, explanation))
 }
 
-fn read(url: &str) -> Result<(String, Option<u16>), String> {
-    let wrong = || {
-        format!(
-            "`{url}` is neither a URL nor HOST:PORT, such as http://hello.default/ or redis.default:6379"
-        )
-    };
+/// What was asked, understood.
+struct Asked {
+    url: String,
+    host: String,
+    port: Option<u16>,
+    from: Option<IpAddr>,
+    request: Option<Request<()>>,
+}
+
+impl Asked {
+    fn read(query: &[(String, String)]) -> Result<Self, String> {
+        let (mut url, mut from, mut headers) = (None, None, Vec::new());
+        for (key, value) in query {
+            match key.as_str() {
+                "url" => url = Some(value),
+                "from" => from = Some(address(value)?),
+                "header" => headers.push(header(value)?),
+                _ => return Err(format!("unknown key `{key}`; known are url, header, from")),
+            }
+        }
+        let url = url.ok_or("`url` is missing: a URL or HOST:PORT")?.clone();
+        let (uri, is_http) = uri(&url)?;
+        let authority = uri.authority().ok_or_else(|| no_url(&url))?;
+        let usual = match uri.scheme_str() {
+            Some("http" | "ws" | "grpc") => Some(80),
+            Some("https" | "wss" | "grpcs") => Some(443),
+            _ => None,
+        };
+        let (host, port) = (authority.host().to_owned(), authority.port_u16().or(usual));
+        let request = (is_http || !headers.is_empty()).then(|| {
+            let mut request = Request::new(());
+            request.headers_mut().extend(headers);
+            *request.uri_mut() = uri;
+            request
+        });
+        Ok(Self { url, host, port, from, request })
+    }
+}
+
+/// The URL, and whether the mesh sees the requests of its scheme.
+fn uri(url: &str) -> Result<(Uri, bool), String> {
     let uri: Uri = match url.contains("://") {
         true => url.parse(),
         false => format!("tcp://{url}/").parse(),
     }
-    .map_err(|_| wrong())?;
-    let authority = uri.authority().ok_or_else(wrong)?;
-    let usual = match uri.scheme_str() {
-        Some("http" | "ws" | "grpc") => Some(80),
-        Some("https" | "wss" | "grpcs") => Some(443),
-        _ => None,
-    };
-    Ok((authority.host().to_owned(), authority.port_u16().or(usual)))
+    .map_err(|_| no_url(url))?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "ws" | "grpc"));
+    Ok((uri, is_http))
+}
+
+fn no_url(url: &str) -> String {
+    format!(
+        "`{url}` is neither a URL nor HOST:PORT, such as http://hello.default/ or redis.default:6379"
+    )
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    let address = text.parse::<IpAddr>().map(|ip| ip.to_canonical());
+    address.map_err(|_| format!("from: `{text}` is no address; write one such as 10.0.0.7"))
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let pair = text.split_once(':').and_then(|(name, value)| {
+        Some((name.trim().parse().ok()?, HeaderValue::from_str(value.trim()).ok()?))
+    });
+    pair.ok_or_else(|| format!("header: `{text}` is no header; write NAME:VALUE"))
 }
 
 fn view(

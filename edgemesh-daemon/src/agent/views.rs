@@ -248,11 +248,17 @@ pub(super) fn policies(snapshot: &Snapshot) -> Vec<api::PolicyView> {
     let view = |listed: &ListedPolicy| {
         let found = snapshot.by_name(&listed.service.namespace, &listed.service.name);
         let in_force = listed.overruled_by.is_none();
-        let conflicted = listed
-            .overruled_by
-            .as_ref()
-            .map(|winner| format!("{winner} counts in its place: it is older, or first by name"));
         let policy = &listed.policy;
+        let of_service = |other: &&ListedPolicy| other.service == listed.service;
+        let conflicted = listed.overruled_by.as_ref().map(|winner| {
+            let mut rivals = snapshot.policies.iter().filter(of_service);
+            match rivals.find(|rival| rival.overruled_by.is_none()).map(|r| r.policy.origin) {
+                Some(origin) if origin != policy.origin => {
+                    format!("TrafficPolicy {winner} counts in its place: it wins over any rule")
+                }
+                _ => format!("{winner} counts in its place: it is older, or first by name"),
+            }
+        });
         api::PolicyView {
             namespace: listed.service.namespace.to_string(),
             name: listed.name.to_string(),

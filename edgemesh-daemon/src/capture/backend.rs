@@ -32,7 +32,7 @@ struct Programs {
 /// The nat table of one family through one backend.
 pub(super) struct Tables {
     pub(super) v4: bool,
-    is_nft: bool,
+    backend: Backend,
     programs: Programs,
     crate_tables: IPTables,
 }
@@ -157,8 +157,7 @@ impl Tables {
         // that we give it ends with a wait of our own.
         let crate_tables =
             IPTables { cmd: programs.tables, has_check: true, has_wait: false, is_numeric: true };
-        let is_nft = Self::name_of(&backend.version()) == "nft";
-        Self { v4, is_nft, programs, crate_tables }
+        Self { v4, backend, programs, crate_tables }
     }
 
     /// The rules of a chain of the nat table, each as `-A CHAIN …`. `None`: there is no such chain.
@@ -192,7 +191,8 @@ impl Tables {
     /// was no table before.
     pub(super) fn load_chains(&self, text: &str) -> Result<(), CaptureError> {
         let first = self.chain(CHAINS[0].name)?.is_none();
-        if first && self.is_nft && !self.has_table()? {
+        let is_nft = || Self::name_of(&self.backend.version()) == "nft";
+        if first && is_nft() && !self.has_table()? {
             return self.load(&text.replacen("*nat\n", &format!("*nat\n:{MADE} - [0:0]\n"), 1));
         }
         self.load(text)

@@ -10,6 +10,8 @@ use crate::doctor::report::{Finding, bad, ok, or_ok, warn};
 
 /// Said where nothing is meant to be captured.
 const OFF: &str = "proxy.intercept is none: not needed";
+/// Said where the rules cannot be read.
+const UNREAD: &str = "not looked at: iptables cannot be asked, see above";
 /// Said where there is nothing that could be broken.
 const IDLE: &str = "not in place, since no agent runs";
 /// What puts back what is missing.
@@ -35,6 +37,9 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
 
 /// Whether rules stand in both backends at once.
 pub(super) fn both_backends(facts: &Facts) -> Vec<Finding> {
+    if facts.kernel.tables.is_err() {
+        return ok(UNREAD);
+    }
     let count = |backend: &str, of: fn(&Table) -> usize| -> usize {
         tables(facts).filter(|table| table.backend == backend).map(of).sum()
     };
@@ -86,6 +91,9 @@ pub(super) fn chains(facts: &Facts) -> Vec<Finding> {
     if facts.is_idle() {
         return ok(IDLE);
     }
+    if facts.kernel.tables.is_err() {
+        return ok(UNREAD);
+    }
     let findings = expected(facts).filter_map(|table| {
         let lacks = table.lacks(facts.kernel.rules.as_ref());
         let found = || format!("{}: {}", table.name(), lacks.join("; "));
@@ -98,6 +106,9 @@ pub(super) fn chains(facts: &Facts) -> Vec<Finding> {
 pub(super) fn order(facts: &Facts) -> Vec<Finding> {
     if !facts.captures() {
         return ok(OFF);
+    }
+    if facts.kernel.tables.is_err() {
+        return ok(UNREAD);
     }
     let findings = expected(facts).flat_map(|table| {
         table.rivals().into_iter().map(|(from, rule)| {

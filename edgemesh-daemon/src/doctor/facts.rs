@@ -98,8 +98,9 @@ impl Facts {
 
     /// Whether no agent runs here, and nothing of one is in place.
     pub(super) fn is_idle(&self) -> bool {
-        let mut tables = self.kernel.tables.iter().flatten();
-        self.agent.is_err() && self.agents.is_empty() && !tables.any(Table::has_ours)
+        let empty = |tables: &Vec<Table>| !tables.iter().any(Table::has_ours);
+        let nothing = self.kernel.tables.as_ref().is_ok_and(empty);
+        self.agent.is_err() && self.agents.is_empty() && nothing
     }
 
     /// Addresses of the agent's own.

@@ -144,7 +144,10 @@ pub(super) fn rights(facts: &Facts) -> Vec<Finding> {
 
 /// Whether the kernel can track more connections.
 pub(super) fn conntrack(facts: &Facts) -> Vec<Finding> {
-    let Some((count, most)) = facts.machine.conntrack else { return ok("no table is kept here") };
+    facts.machine.conntrack.map_or_else(|| ok("no table is kept here"), tracked)
+}
+
+fn tracked((count, most): (u64, u64)) -> Vec<Finding> {
     let found = format!("{count} of {most} connections tracked");
     let fix = format!("`sysctl -w net.netfilter.nf_conntrack_max={}`", most.saturating_mul(2));
     match share(count, most) {
@@ -156,9 +159,11 @@ pub(super) fn conntrack(facts: &Facts) -> Vec<Finding> {
 
 /// Whether the agent can open more files.
 pub(super) fn open_files(facts: &Facts) -> Vec<Finding> {
-    let Some((open, most)) = facts.machine.files else {
-        return ok("not looked at: no agent that may be looked into");
-    };
+    let unseen = || ok("not looked at: no agent that may be looked into");
+    facts.machine.files.map_or_else(unseen, opened)
+}
+
+fn opened((open, most): (u64, u64)) -> Vec<Finding> {
     let found = format!("{open} of {most} files open");
     let fix = "LimitNOFILE=1048576 in the unit, then restart the agent";
     match share(open, most) {
@@ -171,10 +176,13 @@ pub(super) fn open_files(facts: &Facts) -> Vec<Finding> {
 
 /// Whether the clock was ever set.
 pub(super) fn clock(facts: &Facts) -> Vec<Finding> {
-    let since = facts.now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    set(facts.now.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn set(since: Duration) -> Vec<Finding> {
     if since < CLOCK_LEAST {
-        let found =
-            format!("the clock was never set: it is {} days after 1970", since.as_secs() / 86_400);
+        let days = since.as_secs() / 86_400;
+        let found = format!("the clock was never set: it is {days} days after 1970");
         return vec![warn(found, "`timedatectl set-ntp true`, or a battery for the clock")];
     }
     ok(format!("was set: it is {}", 1970 + since.as_secs() / YEAR))
@@ -193,4 +201,31 @@ fn files(pid: &str) -> Option<(u64, u64)> {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
     let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     Some((open as u64, soft.split_whitespace().next()?.parse().unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::report::Level;
+
+    #[test]
+    fn what_runs_out_is_told_before_it_has() {
+        let cases = [
+            (tracked((69, 100)), Level::Ok, "69 of 100"),
+            (tracked((70, 100)), Level::Warn, "nf_conntrack_max=200"),
+            (tracked((90, 100)), Level::Bad, "about to be dropped"),
+            (tracked((0, 0)), Level::Ok, "0 of 0"),
+            (opened((10, 1024)), Level::Warn, "a connection needs two"),
+            (opened((10, 4096)), Level::Ok, "10 of 4096"),
+            (opened((3000, 4096)), Level::Warn, "LimitNOFILE"),
+            (opened((1000, 1024)), Level::Bad, "about to be refused"),
+            (set(Duration::from_secs(3 * 86_400)), Level::Warn, "it is 3 days after 1970"),
+            (set(Duration::from_secs(1_795_000_000)), Level::Ok, "it is 2026"),
+        ];
+        for (findings, level, words) in cases {
+            let [finding] = findings.as_slice() else { panic!("{findings:?}") };
+            assert_eq!(finding.level, level, "{finding:?}");
+            assert!(format!("{} {}", finding.found, finding.fix).contains(words), "{finding:?}");
+        }
+    }
 }

@@ -20,6 +20,7 @@ mod world;
 
 mod accounts;
 mod bad;
+mod balance;
 mod doctor;
 mod explain;
 mod guards;

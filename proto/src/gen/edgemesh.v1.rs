@@ -207,6 +207,9 @@ pub struct Backend {
     pub zone: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "8")]
     pub workload: ::core::option::Option<::prost::alloc::string::String>,
+    /// Share of the calls, against 1 of the others, up to 1000; 0 = only when nobody else is left.
+    #[prost(uint32, optional, tag = "9")]
+    pub weight: ::core::option::Option<u32>,
 }
 /// A machine.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -277,6 +280,9 @@ pub struct Policy {
     /// Absent = the defaults of the reader.
     #[prost(message, optional, tag = "11")]
     pub retries: ::core::option::Option<RetryPolicy>,
+    /// What calls that belong together have in common; read where balance is CONSISTENT_HASH.
+    #[prost(message, optional, tag = "12")]
+    pub hash_key: ::core::option::Option<HashKey>,
     /// Absent = everyone may call.
     #[prost(message, optional, tag = "15")]
     pub allow: ::core::option::Option<Allow>,
@@ -344,6 +350,26 @@ pub mod health_check {
         /// This service says SERVING by grpc.health.v1; empty = the server as a whole.
         #[prost(string, tag = "7")]
         Grpc(::prost::alloc::string::String),
+    }
+}
+/// The part of a call that is hashed; none of these = the caller's address.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashKey {
+    #[prost(oneof = "hash_key::Of", tags = "1, 2, 3")]
+    pub of: ::core::option::Option<hash_key::Of>,
+}
+/// Nested message and enum types in `HashKey`.
+pub mod hash_key {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Of {
+        /// Field name, lower case.
+        #[prost(string, tag = "1")]
+        Header(::prost::alloc::string::String),
+        #[prost(string, tag = "2")]
+        Cookie(::prost::alloc::string::String),
+        /// Name in the query of the URL.
+        #[prost(string, tag = "3")]
+        Query(::prost::alloc::string::String),
     }
 }
 /// Calls a second, with bursts; neither is 0.
@@ -673,6 +699,8 @@ pub enum BalancePolicy {
     RoundRobin = 0,
     Random = 1,
     LeastRequest = 2,
+    PeakEwma = 3,
+    ConsistentHash = 4,
 }
 impl BalancePolicy {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -684,6 +712,8 @@ impl BalancePolicy {
             Self::RoundRobin => "BALANCE_POLICY_ROUND_ROBIN",
             Self::Random => "BALANCE_POLICY_RANDOM",
             Self::LeastRequest => "BALANCE_POLICY_LEAST_REQUEST",
+            Self::PeakEwma => "BALANCE_POLICY_PEAK_EWMA",
+            Self::ConsistentHash => "BALANCE_POLICY_CONSISTENT_HASH",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -692,6 +722,8 @@ impl BalancePolicy {
             "BALANCE_POLICY_ROUND_ROBIN" => Some(Self::RoundRobin),
             "BALANCE_POLICY_RANDOM" => Some(Self::Random),
             "BALANCE_POLICY_LEAST_REQUEST" => Some(Self::LeastRequest),
+            "BALANCE_POLICY_PEAK_EWMA" => Some(Self::PeakEwma),
+            "BALANCE_POLICY_CONSISTENT_HASH" => Some(Self::ConsistentHash),
             _ => None,
         }
     }

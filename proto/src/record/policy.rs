@@ -6,8 +6,8 @@ use crate::pb;
 use crate::record::resilience::allowed;
 use crate::record::values::{duration, required, small, span, variant};
 use crate::record::{
-    BalancePolicy, BreakerPolicy, HealthCheck, Invalid, Locality, Policy, PolicyOrigin, RateLimit,
-    RetryPolicy,
+    BalancePolicy, BreakerPolicy, HashKey, HealthCheck, Invalid, Locality, Policy, PolicyOrigin,
+    RateLimit, RetryPolicy,
 };
 
 impl From<&Policy> for pb::Policy {
@@ -28,6 +28,7 @@ impl From<&Policy> for pb::Policy {
             connections: policy.connections.map(Into::into),
             idle_timeout: policy.idle_timeout.map(span),
             health_check: policy.health_check.as_ref().map(Into::into),
+            hash_key: hash_key(&policy.hash_key),
         }
     }
 }
@@ -47,6 +48,10 @@ impl TryFrom<pb::Policy> for Policy {
             origin: variant::<pb::PolicyOrigin>("origin", policy.origin)?.into(),
             created: policy.created,
             balance: variant::<pb::BalancePolicy>("balance", policy.balance)?.into(),
+            hash_key: policy
+                .hash_key
+                .map_or_else(|| Ok(HashKey::default()), HashKey::try_from)
+                .map_err(|e| e.under("hash_key"))?,
             locality: variant::<pb::Locality>("locality", policy.locality)?.into(),
             client_limit: limit("client_limit", policy.client_limit)?,
             server_limit: limit("server_limit", policy.server_limit)?,
@@ -64,6 +69,30 @@ impl TryFrom<pb::Policy> for Policy {
 
 pub(super) fn optional(field: &str, time: Option<pb::Span>) -> Result<Option<Duration>, Invalid> {
     time.map(|span| duration(field, span)).transpose()
+}
+
+/// Absent for the default, so that equal policies give equal bytes.
+fn hash_key(key: &HashKey) -> Option<pb::HashKey> {
+    let of = match key {
+        HashKey::SourceIp => return None,
+        HashKey::Header(name) => pb::hash_key::Of::Header((&**name).into()),
+        HashKey::Cookie(name) => pb::hash_key::Of::Cookie((&**name).into()),
+        HashKey::Query(name) => pb::hash_key::Of::Query((&**name).into()),
+    };
+    Some(pb::HashKey { of: Some(of) })
+}
+
+impl TryFrom<pb::HashKey> for HashKey {
+    type Error = Invalid;
+
+    fn try_from(key: pb::HashKey) -> Result<Self, Invalid> {
+        Ok(match key.of {
+            None => Self::SourceIp,
+            Some(pb::hash_key::Of::Header(name)) => Self::Header(required("header", name)?),
+            Some(pb::hash_key::Of::Cookie(name)) => Self::Cookie(required("cookie", name)?),
+            Some(pb::hash_key::Of::Query(name)) => Self::Query(required("query", name)?),
+        })
+    }
 }
 
 impl From<RetryPolicy> for pb::RetryPolicy {
@@ -118,6 +147,8 @@ impl From<BalancePolicy> for pb::BalancePolicy {
             BalancePolicy::RoundRobin => Self::RoundRobin,
             BalancePolicy::Random => Self::Random,
             BalancePolicy::LeastRequest => Self::LeastRequest,
+            BalancePolicy::PeakEwma => Self::PeakEwma,
+            BalancePolicy::ConsistentHash => Self::ConsistentHash,
         }
     }
 }
@@ -128,6 +159,8 @@ impl From<pb::BalancePolicy> for BalancePolicy {
             pb::BalancePolicy::RoundRobin => Self::RoundRobin,
             pb::BalancePolicy::Random => Self::Random,
             pb::BalancePolicy::LeastRequest => Self::LeastRequest,
+            pb::BalancePolicy::PeakEwma => Self::PeakEwma,
+            pb::BalancePolicy::ConsistentHash => Self::ConsistentHash,
         }
     }
 }

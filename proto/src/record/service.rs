@@ -3,7 +3,7 @@
 use crate::pb;
 use crate::record::values::{
     address_bytes, addresses, duration, label_strings, labels, list, port, required, span, text,
-    variant,
+    variant, weight,
 };
 use crate::record::{
     Backend, Invalid, NodeName, Service, ServicePort, Slice, SlicePort, TargetPort, Transport,
@@ -142,6 +142,7 @@ impl From<&Backend> for pb::Backend {
             node: text(backend.node.as_ref().map(|n| &*n.0)),
             zone: text(backend.zone.as_deref()),
             workload: text(backend.workload.as_deref()),
+            weight: backend.weight.map(Into::into),
         }
     }
 }
@@ -159,6 +160,7 @@ impl TryFrom<pb::Backend> for Backend {
             node: backend.node.map(|name| required("node", name).map(NodeName)).transpose()?,
             zone: backend.zone.map(Into::into),
             workload: backend.workload.map(Into::into),
+            weight: weight("weight", backend.weight)?,
         })
     }
 }

@@ -12,6 +12,10 @@ use crate::record::Invalid;
 
 /// Longest namespace or name, in bytes: the length of a DNS name, which Kubernetes uses.
 pub const MAX_NAME: usize = 253;
+/// Largest weight of a Backend.
+pub const MAX_WEIGHT: u16 = 1000;
+/// Label of a Pod, or of an EndpointSlice, that says the weight of its Backends.
+pub const WEIGHT_LABEL: &str = "edgemesh.io/weight";
 
 /// Checks each entry of a list, and names the one that does not fit.
 pub(super) fn list<P, T>(
@@ -35,6 +39,14 @@ pub(super) fn not_zero(field: &str, number: u32) -> Result<NonZeroU32, Invalid> 
 pub(super) fn small(field: &str, number: u32, most: u8) -> Result<u8, Invalid> {
     let fits = u8::try_from(number).ok().filter(|n| *n <= most);
     fits.ok_or_else(|| Invalid::new(field, format!("{number} is too much: 0 to {most}")))
+}
+
+/// A weight, if there is one.
+pub(super) fn weight(field: &str, number: Option<u32>) -> Result<Option<u16>, Invalid> {
+    let Some(number) = number else { return Ok(None) };
+    let fits = u16::try_from(number).ok().filter(|n| *n <= MAX_WEIGHT);
+    let wrong = || Invalid::new(field, format!("{number} is too much: 0 to {MAX_WEIGHT}"));
+    fits.map(Some).ok_or_else(wrong)
 }
 
 pub(super) fn required(field: &str, text: String) -> Result<Box<str>, Invalid> {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use edgemesh_proto::message::{Content, Header, Message, Route};
 use edgemesh_proto::record::{
-    AllowedCaller, Backend, BalancePolicy, Body, BreakerPolicy, ConnectionCaps, HealthCheck,
-    HealthQuestion, LimitBy, Locality, NamedPort, Node, NodeName, Policy, PolicyOrigin, RateLimit,
-    Record, RetryPolicy, Service, ServicePort, Slice, SlicePort, SuccessRate, TargetPort,
-    Transport, Workload,
+    AllowedCaller, Backend, BalancePolicy, Body, BreakerPolicy, ConnectionCaps, HashKey,
+    HealthCheck, HealthQuestion, LimitBy, Locality, MAX_WEIGHT, NamedPort, Node, NodeName, Policy,
+    PolicyOrigin, RateLimit, Record, RetryPolicy, Service, ServicePort, Slice, SlicePort,
+    SuccessRate, TargetPort, Transport, Workload,
 };
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -116,10 +116,23 @@ fn slice() -> impl Strategy<Value = Slice> {
 
 fn backend() -> impl Strategy<Value = Backend> {
     let names = (option::of(text()), node_name(), option::of(text()), option::of(text()));
-    (addresses(), any::<[bool; 3]>(), names).prop_map(|(addresses, states, names)| {
-        let ([ready, serving, terminating], (hostname, node, zone, workload)) = (states, names);
-        Backend { addresses, ready, serving, terminating, hostname, node, zone, workload }
-    })
+    let weight = option::of(0..=MAX_WEIGHT);
+    (addresses(), any::<[bool; 3]>(), names, weight).prop_map(
+        |(addresses, states, names, weight)| {
+            let ([ready, serving, terminating], (hostname, node, zone, workload)) = (states, names);
+            Backend {
+                addresses,
+                ready,
+                serving,
+                terminating,
+                hostname,
+                node,
+                zone,
+                workload,
+                weight,
+            }
+        },
+    )
 }
 
 fn node() -> impl Strategy<Value = Node> {
@@ -210,15 +223,26 @@ fn health() -> impl Strategy<Value = Option<HealthCheck>> {
 
 fn policy() -> impl Strategy<Value = Policy> {
     let origin = select(vec![PolicyOrigin::TrafficPolicy, PolicyOrigin::DestinationRule]);
-    let balance =
-        select(vec![BalancePolicy::RoundRobin, BalancePolicy::Random, BalancePolicy::LeastRequest]);
+    let balance = select(vec![
+        BalancePolicy::RoundRobin,
+        BalancePolicy::Random,
+        BalancePolicy::LeastRequest,
+        BalancePolicy::PeakEwma,
+        BalancePolicy::ConsistentHash,
+    ]);
+    let hash_key = prop_oneof![
+        Just(HashKey::SourceIp),
+        name().prop_map(HashKey::Header),
+        name().prop_map(HashKey::Cookie),
+        name().prop_map(HashKey::Query),
+    ];
     let locality = select(vec![Locality::None, Locality::PreferNode, Locality::OnlyNode]);
-    let choices = (name(), origin, any::<i64>(), balance, locality);
+    let choices = (name(), origin, any::<i64>(), balance, hash_key, locality);
     let times = (time(), time(), time());
     let guards = (option::of(list(caller())), caps(), health());
     (choices, limit(), limit(), breaker(), times, retries(), guards).prop_map(
         |(choices, client_limit, server_limit, breaker, times, retries, guards)| {
-            let (service, origin, created, balance, locality) = choices;
+            let (service, origin, created, balance, hash_key, locality) = choices;
             let (connect_timeout, request_timeout, idle_timeout) = times;
             let (allow, connections, health_check) = guards;
             Policy {
@@ -226,6 +250,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 origin,
                 created,
                 balance,
+                hash_key,
                 locality,
                 client_limit,
                 server_limit,

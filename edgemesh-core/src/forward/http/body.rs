@@ -187,6 +187,9 @@ enum Payload {
     Application(UnsyncBoxBody<Bytes, BoxError>),
 }
 
+/// The next piece of a payload, or whose fault it is that there is none.
+type Piece = Result<Frame<Bytes>, (Fault, BoxError)>;
+
 /// Any error, as hyper takes it.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -247,10 +250,7 @@ impl std::fmt::Debug for Upload {
 }
 
 impl Payload {
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, (Fault, BoxError)>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match self {
             Self::Client(body) => Pin::new(body)
                 .poll_frame(cx)

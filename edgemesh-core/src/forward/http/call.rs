@@ -65,6 +65,13 @@ pub struct By {
     pub backend: SocketAddr,
 }
 
+impl By {
+    /// The Backend of `hop`.
+    pub(super) fn of(hop: &Hop) -> Self {
+        Self { service: hop.service().clone(), backend: hop.address() }
+    }
+}
+
 impl Unserved {
     /// What the client is told.
     pub(super) fn answer(&self) -> Response<Body> {

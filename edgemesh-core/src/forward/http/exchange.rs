@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::forward::http::body::{Body, BoxError, Upload, Uploaded};
-use crate::forward::http::call::{Call, Unserved};
+use crate::forward::http::call::{By, Call, Unserved};
 use crate::forward::http::head::{
     introduce, names_one_host, strip_hop_by_hop, upgrade, without_userinfo,
 };
@@ -68,7 +68,7 @@ pub(super) async fn exchange(
 }
 
 /// Answers one request of the embedding application, on a Backend that is none of `tried`. The
-/// answer's extensions say [`By`](crate::forward::http::By) whom. Dropped, the call is cancelled.
+/// answer's extensions say [`By`] whom. Dropped, the call is cancelled.
 ///
 /// # Errors
 /// The Refusal, and who was asked last.
@@ -229,7 +229,7 @@ fn deliver(
     let Answer { mut response, keep, .. } = answer;
     let status = response.status().as_u16();
     if !is_unwell(status) {
-        hop.answered();
+        hop.answered(now());
     }
     // RFC 9112 §6.3: chunked overrules a length; hyper read it so, and only one framing may leave.
     if response.headers().contains_key(TRANSFER_ENCODING) {
@@ -251,8 +251,8 @@ fn deliver(
     strip_hop_by_hop(response.headers_mut(), None);
     // The client's side is framed by the client's version.
     *response.version_mut() = call.version;
-    if let (Towards::Library, Some(by)) = (call.origin.towards, call.by()) {
-        response.extensions_mut().insert(by);
+    if call.origin.towards == Towards::Library {
+        response.extensions_mut().insert(By::of(&hop));
     }
     let grpc_failed = call.grpc && failed_grpc(response.headers());
     if let Some(routed) = hop.route() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use edgemesh_proto::record::{
-    BalancePolicy, Body, BreakerPolicy, LimitBy, Locality, Policy, RateLimit, RetryPolicy,
+    BalancePolicy, Body, BreakerPolicy, HashKey, LimitBy, Locality, Policy, RateLimit, RetryPolicy,
 };
 
 use crate::manifests::tests::{body, yaml};
@@ -30,6 +30,7 @@ fn limit(qps: u32, burst: u32) -> Option<RateLimit> {
 #[test]
 fn accepted() {
     let plain = || Policy { service: "hello".into(), ..Policy::default() };
+    let hashed = |hash_key| Policy { balance: BalancePolicy::ConsistentHash, hash_key, ..plain() };
     let retries = RetryPolicy::default();
     let rows = [
         (
@@ -54,6 +55,23 @@ fn accepted() {
         (
             "  loadBalancer: {policy: random, locality: none}",
             Policy { balance: BalancePolicy::Random, locality: Locality::None, ..plain() },
+        ),
+        (
+            "  loadBalancer: {policy: peakEwma}",
+            Policy { balance: BalancePolicy::PeakEwma, ..plain() },
+        ),
+        (
+            "  loadBalancer: {consistentHash: {header: X-User}}",
+            hashed(HashKey::Header("x-user".into())),
+        ),
+        ("  loadBalancer: {consistentHash: {cookie: SID}}", hashed(HashKey::Cookie("SID".into()))),
+        (
+            "  loadBalancer: {consistentHash: {query: 'u[1]'}}",
+            hashed(HashKey::Query("u[1]".into())),
+        ),
+        (
+            "  loadBalancer: {policy: consistentHash, consistentHash: {sourceIp: true}}",
+            hashed(HashKey::SourceIp),
         ),
         (
             "  loadBalancer: {locality: onlyNode}",
@@ -109,22 +127,58 @@ fn refused() {
         ),
         ("extra: 1", 6, "extra", "known here: apiVersion"),
         (
-            "  loadBalancer:\n    consistentHash: { header: x }",
+            "  loadBalancer:\n    consistentHash: {}",
             7,
             "spec.loadBalancer.consistentHash",
-            "not served by this version yet",
+            "exactly one of header, cookie, query, sourceIp",
+        ),
+        (
+            "  loadBalancer: {consistentHash: {header: x, sourceIp: true}}",
+            6,
+            "spec.loadBalancer.consistentHash",
+            "exactly one of",
+        ),
+        (
+            "  loadBalancer: {consistentHash: {headers: x}}",
+            6,
+            "spec.loadBalancer.consistentHash.headers",
+            "did you mean `header`?",
+        ),
+        (
+            "  loadBalancer: {consistentHash: {header: 'x y'}}",
+            6,
+            "spec.loadBalancer.consistentHash.header",
+            "must be the name of a header field",
+        ),
+        (
+            "  loadBalancer: {consistentHash: {cookie: 'a=b'}}",
+            6,
+            "spec.loadBalancer.consistentHash.cookie",
+            "must be the name of a cookie",
+        ),
+        (
+            "  loadBalancer: {consistentHash: {query: 'a&b'}}",
+            6,
+            "spec.loadBalancer.consistentHash.query",
+            "as it is written in a URL",
+        ),
+        (
+            "  loadBalancer: {consistentHash: {sourceIp: false}}",
+            6,
+            "spec.loadBalancer.consistentHash.sourceIp",
+            "not chosen by false",
         ),
         (
             "  loadBalancer: {policy: consistentHash}",
             6,
-            "spec.loadBalancer.policy",
-            "not served by this version yet",
+            "spec.loadBalancer.consistentHash",
+            "says what is hashed",
         ),
         (
-            "  loadBalancer: {policy: peakEwma}",
-            6,
+            "  loadBalancer:\n    policy: random\n    consistentHash: {header: x}",
+            7,
             "spec.loadBalancer.policy",
-            "not served by this version yet",
+            "is at odds with `consistentHash`",
         ),
         (
             "  loadBalancer: {policy: roundrobin}",
@@ -136,7 +190,7 @@ fn refused() {
             "  loadBalancer: {policy: best}",
             6,
             "spec.loadBalancer.policy",
-            "not one of roundRobin, random, leastRequest",
+            "not one of roundRobin, random, leastRequest, peakEwma, consistentHash",
         ),
         (
             "  loadBalancer: {locality: near}",

@@ -136,6 +136,7 @@ fn backend(address: &str) -> Backend {
         node: None,
         zone: None,
         workload: None,
+        weight: None,
     }
 }
 

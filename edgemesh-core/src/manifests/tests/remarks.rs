@@ -285,11 +285,6 @@ fn other_kinds_are_ignored() {
             "of this kind",
         ),
         (
-            "apiVersion: networking.istio.io/v1alpha3\nkind: DestinationRule",
-            "DestinationRule default/a",
-            "not served by this version yet",
-        ),
-        (
             "apiVersion: rules.kubeedge.io/v1\nkind: Rule",
             "Rule default/a",
             "not served by this version yet",

@@ -236,3 +236,46 @@ fn files_and_remarks_are_bounded() {
     let first = format!("b{}.yaml: rejected 0  [] it and all after it", MAX_FILES - 2);
     assert!(remarks.len() == 1 && remarks[0].starts_with(&first), "{remarks:?}");
 }
+
+fn rule(name: &str, host: &str) -> String {
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: {name}}}\n\
+         spec:\n  host: {host}\n"
+    )
+}
+
+#[test]
+fn a_rule_and_a_policy_of_one_name_are_two() {
+    let policy = "apiVersion: edgemesh.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: a}\n\
+                  spec: {targetRef: {kind: Service, name: a}}\n";
+    check(
+        &[("a.yaml", &service("a", "")), ("b.yaml", policy), ("c.yaml", &rule("a", "a"))],
+        &["service default/a", "policy default/a", "policy default/istio:a"],
+        &[],
+    );
+}
+
+/// KubeEdge's EdgeMesh goes by the rule's name, and its own examples have hosts that no Service has.
+#[test]
+fn a_rule_whose_host_is_no_service_is_taken_by_its_name() {
+    let (svc, other) = (service("svc", ""), service("other", ""));
+    let taken = "`edge` is no Service, so that the rule is taken for the Service of its own name";
+    for (rule, service, said) in [
+        (rule("svc", "edge"), "svc", taken),
+        (rule("svc", "other"), "other", ""),
+        (rule("lost", "edge"), "edge", "has no effect until service default/edge is there"),
+    ] {
+        let folder = folder(&[("a.yaml", &svc), ("b.yaml", &other), ("c.yaml", &rule)]);
+        let observed = observe(&folder);
+        let target = observed.records.values().find_map(|record| match &record.body {
+            edgemesh_proto::record::Body::Policy(policy) => Some(&*policy.service),
+            _ => None,
+        });
+        assert_eq!(target, Some(service));
+        match &observed.remarks[..] {
+            [] => assert!(said.is_empty(), "{rule}"),
+            [remark] => assert!(!said.is_empty() && remark.reason.contains(said), "{remark:?}"),
+            more => panic!("{more:?}"),
+        }
+    }
+}

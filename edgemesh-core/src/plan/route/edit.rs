@@ -3,7 +3,7 @@
 use edgemesh_proto::record::PathEdit;
 use http::header::{Entry, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
 use crate::plan::Routed;
 use crate::refusal::Refusal;
@@ -21,7 +21,8 @@ impl Routed {
         fields(request.headers_mut(), &share.edits.request);
         let hostname = share.edits.hostname.as_ref().or(rule.edits.hostname.as_ref());
         let path = share.edits.path.as_ref().or(rule.edits.path.as_ref());
-        if hostname.is_none() && path.is_none() {
+        // CONNECT has a place to go to and no path.
+        if (hostname.is_none() && path.is_none()) || request.method() == Method::CONNECT {
             return Ok(());
         }
         rewrite(rule, hostname.map(AsRef::as_ref), path, request).ok_or(Refusal::RouteFault)

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{
-    Backend as RecordBackend, NodeName, Policy, RateLimit, Service as ServiceRecord, ServiceName,
-    ServicePort, Slice, SlicePort, TargetPort, Workload,
+    Backend as RecordBackend, BalancePolicy, MAX_WEIGHT, NodeName, Policy, RateLimit,
+    Service as ServiceRecord, ServiceName, ServicePort, Slice, SlicePort, TargetPort, WEIGHT_LABEL,
+    Workload,
 };
 
 use crate::limit::Limiter;
-use crate::snapshot::builder::{Builder, selects, winner};
+use crate::snapshot::builder::{Builder, selects, title, winner};
 use crate::snapshot::{Active, Backend, LOCAL_SLICES, Pool, Port, Service, Source, Tier};
 use crate::sniff::declared;
 
@@ -35,6 +36,12 @@ impl Builder {
         };
         let slices = self.slices.get(name);
         let workloads = self.workloads.get(&name.namespace);
+        let policy = active(
+            self.policies.get(name).and_then(winner),
+            before.map(|before| &before.policy),
+            now,
+        );
+        let hashed = record.affinity.is_some() || policy.balance == BalancePolicy::ConsistentHash;
         let (mut ports, mut found) = (Vec::with_capacity(record.ports.len()), false);
         for port in &record.ports {
             let before = before.and_then(|s| {
@@ -42,7 +49,7 @@ impl Builder {
             });
             let (backends, app_protocol) = match (slices, workloads) {
                 (Some(slices), workloads) => {
-                    let (mut backends, protocol) = self.sliced(record, port, slices);
+                    let (mut backends, protocol) = self.sliced(record, port, slices, workloads);
                     // What was signed up joins the Pods; any other Slice stands in their place.
                     if let Some(workloads) = workloads.filter(|_| slices.iter().all(is_local)) {
                         backends.extend(self.selected(record, port, workloads));
@@ -62,7 +69,7 @@ impl Builder {
                 transport: port.transport,
                 declared,
                 routes: self.routing.of_port(name, (port.port.get(), &port.name)),
-                pools: pools(backends, before),
+                pools: pools(backends, before, hashed, now),
                 live: live.unwrap_or_default(),
             });
         }
@@ -71,8 +78,6 @@ impl Builder {
             (false, true) => Source::Workloads,
             (false, false) => Source::Nothing,
         };
-        let policy = self.policies.get(name).and_then(winner);
-        let policy = active(policy, before.map(|b| &b.policy), now);
         if let Some(breaker) = &policy.breaker {
             ports.iter().flat_map(|port| &port.pools).for_each(|pool| pool.hold_share(breaker));
         }
@@ -83,6 +88,7 @@ impl Builder {
             ports,
             source,
             policy,
+            affinity: record.affinity,
             live: before.map(|b| b.live.clone()).unwrap_or_default(),
         }
     }
@@ -92,6 +98,7 @@ impl Builder {
         record: &ServiceRecord,
         port: &ServicePort,
         slices: &'r [(Box<str>, Slice)],
+        workloads: Option<&BTreeMap<Box<str>, Workload>>,
     ) -> (Vec<Backend>, Option<&'r str>) {
         let (mut ready, mut leaving, mut app_protocol) = (Vec::new(), Vec::new(), None);
         let signed_up = slices.iter().any(is_local);
@@ -108,6 +115,10 @@ impl Builder {
                     (false, true) if backend.terminating => &mut leaving,
                     (false, _) => continue,
                 };
+                // A selector makes this Service new whenever such a Pod changes.
+                let pod = backend.workload.as_ref().and_then(|name| workloads?.get(name));
+                let pod = pod.filter(|pod| selects(record, pod));
+                let weight = pod.and_then(weight).or(backend.weight).unwrap_or(1);
                 for address in &backend.addresses {
                     let (tier, zone) =
                         self.place(*address, backend.node.as_ref(), backend.zone.as_deref());
@@ -115,6 +126,7 @@ impl Builder {
                         node: backend.node.clone(),
                         zone: zone.map(Into::into),
                         workload: backend.workload.clone(),
+                        weight,
                         ..Backend::new((*address, slice_port.port.get()).into(), tier)
                     });
                 }
@@ -150,6 +162,7 @@ impl Builder {
                     node: workload.node.clone(),
                     zone: zone.map(Into::into),
                     workload: Some(name.clone()),
+                    weight: weight(workload).unwrap_or(1),
                     ..Backend::new((*address, target.get()).into(), tier)
                 }
             }));
@@ -186,7 +199,12 @@ fn is_local((name, _): &(Box<str>, Slice)) -> bool {
 
 /// One pool a family; a family without Backends borrows the other's, since the mesh, unlike a
 /// packet filter, can answer an IPv6 client from an IPv4 Backend.
-fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
+fn pools(
+    backends: Vec<Backend>,
+    before: Option<&Port>,
+    hashed: bool,
+    now: Instant,
+) -> [Arc<Pool>; 2] {
     let (v6, v4): (Vec<_>, Vec<_>) = backends.into_iter().partition(|b| b.address.is_ipv6());
     let (no_v4, no_v6) = (v4.is_empty(), v6.is_empty());
     // A borrowed pool is no predecessor: two pools that count their turns together would each
@@ -196,8 +214,11 @@ fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
         let first = pool.backends.first()?;
         (usize::from(first.address.is_ipv6()) == family).then_some(pool)
     };
-    let v4 = Arc::new(Pool::new(v4, own(0)));
-    let v6 = Arc::new(Pool::new(v6, own(1)));
+    let pool = |backends, family| {
+        let pool = Pool::new(backends, own(family), now);
+        Arc::new(if hashed { pool.hashed() } else { pool })
+    };
+    let (v4, v6) = (pool(v4, 0), pool(v6, 1));
     match (no_v4, no_v6) {
         (_, true) => [v4.clone(), v4],
         (true, false) => [v6.clone(), v6],
@@ -205,10 +226,15 @@ fn pools(backends: Vec<Backend>, before: Option<&Port>) -> [Arc<Pool>; 2] {
     }
 }
 
+/// What a Pod's label says; a label that says nothing sensible counts as none.
+fn weight(workload: &Workload) -> Option<u16> {
+    workload.labels.get(WEIGHT_LABEL)?.parse().ok().filter(|weight| *weight <= MAX_WEIGHT)
+}
+
 fn active(policy: Option<(&str, &Policy)>, before: Option<&Active>, now: Instant) -> Active {
     let default = Policy::default();
     let (name, policy) = match policy {
-        Some((name, policy)) => (Some(name.into()), policy),
+        Some((name, policy)) => (Some(title(name).into()), policy),
         None => (None, &default),
     };
     // A limiter whose numbers did not change keeps its fill.
@@ -219,7 +245,9 @@ fn active(policy: Option<(&str, &Policy)>, before: Option<&Active>, now: Instant
     };
     Active {
         name,
+        origin: policy.origin,
         balance: policy.balance,
+        hash_key: policy.hash_key.clone(),
         locality: policy.locality,
         client: limiter(policy.client_limit, before.and_then(|b| b.client.as_ref())),
         server: limiter(policy.server_limit, before.and_then(|b| b.server.as_ref())),

@@ -111,3 +111,52 @@ fn fields(said: &FieldEdits, fault: &mut Option<Box<str>>) -> Fields {
     let (set, add) = (pairs(&said.set), pairs(&said.add));
     Fields { set, add, remove: said.remove.iter().filter_map(|name| name.parse().ok()).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgemesh_proto::record::RouteText;
+
+    use super::*;
+
+    #[test]
+    fn turns_survive_a_change_of_the_route() {
+        let name = ServiceName::new("default", "a");
+        let route = Route { rules: vec![RouteRule::default()], ..Route::default() };
+        let entry = Entry::new(name.clone(), route.clone(), None);
+        let changed = Route { created: 1, rules: vec![RouteRule::default(); 2], ..route };
+        let next = Entry::new(name, changed, Some(&entry));
+        assert!(Arc::ptr_eq(&next.rules[0].turn, &entry.rules[0].turn));
+        assert!(!Arc::ptr_eq(&next.rules[1].turn, &entry.rules[0].turn));
+    }
+
+    /// What a reader of manifests would have refused may come from elsewhere.
+    #[test]
+    fn what_cannot_be_matched_or_sent_is_a_fault_of_its_rule() {
+        let field = |name: &str, value: &str| edgemesh_proto::record::RouteField {
+            name: name.into(),
+            value: RouteText::Regex(value.into()),
+        };
+        let matching = |headers| RouteRule {
+            matches: vec![RouteMatch { headers, ..RouteMatch::default() }, RouteMatch::default()],
+            ..RouteRule::default()
+        };
+        let setting = |name: &str, value: &str| {
+            let request =
+                FieldEdits { set: vec![(name.into(), value.into())], ..FieldEdits::default() };
+            let edits = RouteEdits { request, ..RouteEdits::default() };
+            RouteRule { edits, ..RouteRule::default() }
+        };
+        for (rule, matches, sound) in [
+            (matching(vec![field("a", "[0-9]")]), 2, true),
+            (matching(vec![field("a", "[0-9")]), 1, false),
+            (matching(vec![field("a b", "x")]), 1, false),
+            (setting("a", "b"), 1, true),
+            (setting("a", "b\n"), 1, false),
+        ] {
+            let route = Route { rules: vec![rule.clone()], ..Route::default() };
+            let entry = Entry::new(ServiceName::new("default", "a"), route, None);
+            let got = (entry.matches[0].len(), entry.rules[0].fault.is_none());
+            assert_eq!(got, (matches, sound), "{rule:?}");
+        }
+    }
+}

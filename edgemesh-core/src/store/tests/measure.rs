@@ -20,6 +20,7 @@ fn slice(index: u32, last: u8) -> Record {
         node: None,
         zone: None,
         workload: Some(format!("web-{index}-{n}").into()),
+        weight: None,
     };
     let port = SlicePort {
         name: "http".into(),
