@@ -150,7 +150,7 @@ fn refused() {
         ("healthCheck: {}", "spec.healthCheck", "asks nothing"),
         ("healthCheck: { tcp: false }", "spec.healthCheck.tcp", "must be `true`"),
         ("healthCheck: { http: healthz }", "spec.healthCheck.http", "wants a path"),
-        ("healthCheck: { http: /, tcp: true }", "spec.healthCheck.tcp", "remove one"),
+        ("healthCheck: { http: /, tcp: true }", "spec.healthCheck.tcp", "one question too many"),
         ("healthCheck: { tcp: true, interval: 1ms }", "spec.healthCheck.interval", "100ms"),
         ("healthCheck: { tcp: true, healthy: 0 }", "spec.healthCheck.healthy", "not 0"),
     ] {
