@@ -3,7 +3,6 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -100,20 +99,6 @@ pub fn unique_id() -> u128 {
     });
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     (u128::from(start ^ n.rotate_left(32)) << 64) | u128::from(keys.hash_one(n))
-}
-
-/// The addresses of this machine's interfaces.
-///
-/// # Errors
-/// When the kernel does not list them.
-pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
-    let address = |interface: nix::ifaddrs::InterfaceAddress| {
-        let address = interface.address?;
-        let v4 = || address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        let v6 = || address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
-        v4().or_else(v6)
-    };
-    Ok(nix::ifaddrs::getifaddrs()?.filter_map(address).collect())
 }
 
 #[cfg(test)]

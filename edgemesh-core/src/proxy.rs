@@ -187,7 +187,7 @@ fn captured(
             Some(wanted) => Box::pin(ask(shared, &client.stream, wanted)).await,
         };
         drop(port);
-        match asked {
+        match as_declared(asked, declared) {
             Asked::Http(version, prefix) => {
                 flow.became_http();
                 // HTTP's state is large; a connection of bytes must not carry room for it.
@@ -200,6 +200,18 @@ fn captured(
             Asked::Refused(refusal) => flow.refuse(&client.stream, refusal),
             Asked::Nothing => flow.end(Ended::Cancelled),
         }
+    }
+}
+
+/// What is declared to be HTTP and begins as nothing that is known is HTTP that is malformed: as
+/// bytes it would come past all that is decided by requests.
+fn as_declared(asked: Asked, declared: Declared) -> Asked {
+    let http = matches!(declared, Declared::Http | Declared::Http2);
+    match asked {
+        Asked::Bytes(spoken) if http && spoken.carried == Some(Carried::Opaque) => {
+            Asked::Http(Version::Http1, spoken.early.up)
+        }
+        asked => asked,
     }
 }
 

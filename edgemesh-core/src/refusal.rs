@@ -57,6 +57,12 @@ pub enum Refusal {
     NotAllowed,
     /// Nothing was said on a connection of bytes for as long as its Policy allows.
     IdleTimeout,
+    /// The head of the request is larger than the mesh reads.
+    HeadTooLarge,
+    /// The target of the request is longer than the mesh passes on.
+    TargetTooLong,
+    /// What was asked for cannot be carried in the protocol that the backend is declared to speak.
+    Unsupported,
     /// The connection would have come back to the mesh itself.
     Loop,
     /// More connections than the mesh has room for, or than the Policy lets be under way.
@@ -82,7 +88,7 @@ pub struct Row {
 
 impl Refusal {
     /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 20] = [
+    pub const LABELS: [&'static str; 23] = [
         "noService",
         "noPort",
         "noBackend",
@@ -95,6 +101,9 @@ impl Refusal {
         "requestTimeout",
         "backendProtocol",
         "badRequest",
+        "headTooLarge",
+        "targetTooLong",
+        "unsupported",
         "loop",
         "overloaded",
         "draining",
@@ -120,14 +129,17 @@ impl Refusal {
             Self::RequestTimeout => 9,
             Self::BackendProtocol => 10,
             Self::BadRequest => 11,
-            Self::Loop => 12,
-            Self::Overloaded => 13,
-            Self::Draining => 14,
-            Self::NoRoute => 15,
-            Self::RouteFault => 16,
-            Self::Redirected => 17,
-            Self::NotAllowed => 18,
-            Self::IdleTimeout => 19,
+            Self::HeadTooLarge => 12,
+            Self::TargetTooLong => 13,
+            Self::Unsupported => 14,
+            Self::Loop => 15,
+            Self::Overloaded => 16,
+            Self::Draining => 17,
+            Self::NoRoute => 18,
+            Self::RouteFault => 19,
+            Self::Redirected => 20,
+            Self::NotAllowed => 21,
+            Self::IdleTimeout => 22,
         }
     }
 
@@ -172,6 +184,16 @@ impl Refusal {
                 row(502, 13, "backendProtocol", Backend, "the backend speaks another protocol")
             }
             Self::BadRequest => row(400, 3, "badRequest", Client, "the request is malformed"),
+            Self::HeadTooLarge => {
+                row(431, 3, "headTooLarge", Client, "the head of the request is too large")
+            }
+            Self::TargetTooLong => {
+                row(414, 3, "targetTooLong", Client, "the target of the request is too long")
+            }
+            Self::Unsupported => {
+                let text = "the declared protocol of the Service cannot carry this request";
+                row(501, 12, "unsupported", Client, text)
+            }
             Self::Loop => {
                 row(508, 9, "loop", Client, "the connection would come back to the mesh itself")
             }
@@ -215,6 +237,9 @@ impl Refusal {
             | Self::RequestTimeout
             | Self::BackendProtocol
             | Self::BadRequest
+            | Self::HeadTooLarge
+            | Self::TargetTooLong
+            | Self::Unsupported
             | Self::Loop
             | Self::Overloaded
             | Self::Draining
@@ -253,6 +278,9 @@ mod tests {
             Refusal::RequestTimeout,
             Refusal::BackendProtocol,
             Refusal::BadRequest,
+            Refusal::HeadTooLarge,
+            Refusal::TargetTooLong,
+            Refusal::Unsupported,
             Refusal::Loop,
             Refusal::Overloaded,
             Refusal::Draining,

@@ -9,7 +9,7 @@ mod file;
 mod merge;
 mod name;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
@@ -114,16 +114,12 @@ impl Registrations {
     pub fn open(folder: &Path, now: Instant) -> Self {
         let (file, kept) = file::File::open(folder);
         let this = Self::new(file);
-        let mut table = Table::new();
-        for (name, registration) in kept.into_iter().take(MAX_REGISTRATIONS) {
-            match registration.on_this_machine() {
-                Ok(()) => {
-                    let expires = registration.expires(now);
-                    table.insert(name, Entry { registration, expires });
-                }
-                Err(error) => tracing::warn!(%name, %error, "a registration is no longer valid"),
-            }
-        }
+        let entry = |(name, registration): (Name, Registration)| {
+            // An address that is not there may come later, as after a boot.
+            let expires = registration.expires(now);
+            (name, Entry { registration, expires })
+        };
+        let table = kept.into_iter().take(MAX_REGISTRATIONS).map(entry).collect();
         *this.0.table.lock() = table;
         this
     }
@@ -295,20 +291,30 @@ impl Registration {
         {
             return wrong(format!("{address} is link-local, which no call can reach by itself"));
         }
-        if address.is_loopback() {
-            return Ok(());
-        }
-        match crate::io::own_addresses() {
+        match own_addresses() {
             Err(error) => wrong(format!("cannot list this machine's addresses: {error}")),
-            Ok(own) => match own.contains(&address) {
-                true => Ok(()),
-                false => wrong(format!(
-                    "{address} is not an address of this machine; sign it up on the machine it \
-                     runs on, or write an EndpointSlice for what is elsewhere"
-                )),
-            },
+            Ok(own) if self.is_at(&own) => Ok(()),
+            Ok(_) => wrong(format!(
+                "{address} is not an address of this machine; sign it up on the machine it \
+                 runs on, or write an EndpointSlice for what is elsewhere"
+            )),
         }
     }
+
+    /// Whether it is on the machine that has these addresses.
+    pub(crate) fn is_at(&self, own: &BTreeSet<IpAddr>) -> bool {
+        self.address.is_loopback() || own.contains(&self.address)
+    }
+}
+
+/// The addresses of this machine's interfaces.
+pub(crate) fn own_addresses() -> std::io::Result<BTreeSet<IpAddr>> {
+    let address = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    Ok(nix::ifaddrs::getifaddrs()?.filter_map(address).collect())
 }
 
 #[cfg(test)]

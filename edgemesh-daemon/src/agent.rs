@@ -8,6 +8,7 @@ mod admin;
 mod alone;
 mod capturing;
 mod checks;
+mod doors;
 mod explain;
 mod following;
 mod guards;
@@ -36,11 +37,12 @@ use edgemesh_proto::record::NodeName;
 use edgemesh_router::sources::{self, Named};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::agent::admin::{Admin, Doors, State};
+use crate::agent::admin::State;
 use crate::agent::alone::Alone;
 pub(crate) use crate::agent::alone::captures_here;
 use crate::agent::capturing::{Capturing, Wanted};
 use crate::agent::checks::Checks;
+use crate::agent::doors::{Admin, Doors, Opened};
 use crate::agent::leaving::Place;
 use crate::agent::socket::Socket;
 use crate::agent::sockets::{Sockets, in_use};
@@ -161,7 +163,7 @@ impl Starting {
         Ok(())
     }
 
-    async fn start(self) -> anyhow::Result<(Running, Admin)> {
+    async fn start(self) -> anyhow::Result<(Running, Opened)> {
         let Self { config, log, guarded, before } = self;
         let (before, inherited) = before.unzip();
         let mut sockets = Sockets::inheriting(inherited.unwrap_or_default());
@@ -171,7 +173,6 @@ impl Starting {
         let mut listeners = loopback(&mut sockets, config.proxy.port)?;
         let admin = sockets.page(config.admin.listen)?;
         let page = sockets.page(config.metrics.listen)?;
-        let socket = bind_socket(&config);
         mesh.follow_source().await;
 
         let alone = match config.proxy.intercept {
@@ -195,16 +196,16 @@ impl Starting {
         }
         mesh.serve_dns(names);
         sockets.close_unclaimed();
-        let own = socket.as_ref().map(Socket::path);
-        let state = Arc::new(State::new(&config, &mesh, &listening, own, log));
-        let admin = Admin::start(state.clone(), Doors { admin, page, socket })?;
+        let state = Arc::new(State::new(&config, &mesh, &listening, log));
+        let admin = Admin::start(state.clone(), Doors { admin, page })?;
         if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
             guarded.captures().context("lost the guard")?;
         }
         capturing.start().await?;
-        state.captured(capturing.view());
         let offer = Offer::open(&config.data_dir)
             .with_context(|| format!("cannot make a socket in {}", config.data_dir.display()))?;
+        let admin = admin.open(bind_socket(&config));
+        state.captured(capturing.view());
         if let Some(guarded) = &guarded {
             guarded.ready().context("lost the guard")?;
         }

@@ -189,6 +189,9 @@ pub struct ExplainArgs {
     /// A header of the call; may be repeated
     #[arg(long = "header", value_name = "K:V", value_parser = header)]
     pub headers: Vec<String>,
+    /// Method of the call; GET without
+    #[arg(long, value_name = "METHOD", value_parser = method)]
+    pub method: Option<String>,
     /// Who calls; nobody in particular without
     #[arg(long, value_name = "IP")]
     pub from: Option<IpAddr>,
@@ -328,6 +331,11 @@ impl From<Shell> for clap_complete::Shell {
             Shell::Fish => Self::Fish,
         }
     }
+}
+
+fn method(text: &str) -> Result<String, String> {
+    text.parse::<http::Method>().map_err(|_| format!("`{text}` is no method"))?;
+    Ok(text.to_owned())
 }
 
 fn header(text: &str) -> Result<String, String> {

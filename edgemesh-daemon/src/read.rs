@@ -60,6 +60,9 @@ pub fn explain_path(args: &ExplainArgs) -> String {
     for header in &args.headers {
         path.push_str(&format!("&header={}", query_escape(header)));
     }
+    if let Some(method) = &args.method {
+        path.push_str(&format!("&method={}", query_escape(method)));
+    }
     if let Some(from) = args.from {
         path.push_str(&format!("&from={}", query_escape(&from.to_string())));
     }

@@ -35,6 +35,8 @@ mod disk;
 mod frames;
 #[path = "abuse/garbage.rs"]
 mod garbage;
+#[path = "abuse/h2.rs"]
+mod h2;
 #[path = "abuse/loops.rs"]
 mod loops;
 #[path = "abuse/record.rs"]

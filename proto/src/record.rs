@@ -4,6 +4,7 @@
 //! protobuf forms live in [`crate::pb`]; [`Record::decode`] is the one border where bytes become
 //! these types, and it names the field that does not fit.
 
+mod balance;
 mod codec;
 mod invalid;
 mod names;
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+pub use crate::record::balance::{BalancePolicy, HashKey, Locality};
 pub use crate::record::codec::{Delta, MAX_BODY, Put};
 pub use crate::record::invalid::Invalid;
 pub use crate::record::resilience::{
@@ -89,8 +91,7 @@ pub struct Record {
     pub body: Body,
 }
 
-/// The body of a record. Endpoint, Rule and Revocation get their variants with the
-/// parts of the mesh that serve them.
+/// The body of a record; other kinds get theirs with the parts of the mesh that serve them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// See [`Service`].
@@ -307,48 +308,6 @@ pub enum PolicyOrigin {
     TrafficPolicy,
     /// Istio `DestinationRule`.
     DestinationRule,
-}
-
-/// Which Backend of a pool takes the next call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum BalancePolicy {
-    /// In turn.
-    #[default]
-    RoundRobin,
-    /// By chance.
-    Random,
-    /// The less busy of two drawn by chance.
-    LeastRequest,
-    /// The quicker of two drawn by chance: latency, peaks kept, times calls in flight.
-    PeakEwma,
-    /// Calls with the same [`HashKey`] to the same Backend.
-    ConsistentHash,
-}
-
-/// The part of a call that calls which belong together have in common.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum HashKey {
-    /// The caller's address.
-    #[default]
-    SourceIp,
-    /// A header field, lower case.
-    Header(Box<str>),
-    /// A cookie.
-    Cookie(Box<str>),
-    /// A name in the query of the URL.
-    Query(Box<str>),
-}
-
-/// Which Backends come first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Locality {
-    /// All are equal.
-    None,
-    /// This node, then this zone, then anywhere.
-    #[default]
-    PreferNode,
-    /// This node or nobody.
-    OnlyNode,
 }
 
 /// What is tried again, and how often.

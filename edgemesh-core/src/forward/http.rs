@@ -7,15 +7,22 @@
 mod answer;
 mod body;
 mod call;
+mod check;
+mod deadline;
+mod ending;
 mod exchange;
 mod head;
+mod payload;
 mod pool;
+mod replay;
 mod rest;
 mod route;
 mod serve;
 mod turn;
 mod upgrade;
+mod upload;
 mod upstream;
+mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

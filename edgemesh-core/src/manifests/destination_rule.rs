@@ -7,7 +7,9 @@ use edgemesh_proto::record::{
     BalancePolicy, BreakerPolicy, HashKey, Policy, PolicyOrigin, ServiceName,
 };
 
+use crate::manifests::Severity;
 use crate::manifests::field::{self, Fault, Field, brief};
+use crate::manifests::http_route::Notes;
 use crate::manifests::policy::balance::{cookie, header, query};
 use crate::manifests::syntax;
 
@@ -38,7 +40,7 @@ const UNSERVED: &[(&str, &str)] = &[
 pub(super) fn read(
     top: &Field<'_>,
     (namespace, created): (&str, i64),
-    notes: &mut Vec<Fault>,
+    notes: &mut Notes,
 ) -> Result<(Box<str>, Policy), Fault> {
     let spec = top.need("spec")?;
     note(&spec, &["host", "trafficPolicy"], notes)?;
@@ -65,11 +67,12 @@ pub(super) fn read(
 }
 
 /// Notes each key of a map that is not `served`.
-fn note(map: &Field<'_>, served: &[&str], notes: &mut Vec<Fault>) -> Result<(), Fault> {
+fn note(map: &Field<'_>, served: &[&str], notes: &mut Notes) -> Result<(), Fault> {
     for (key, field) in map.entries()?.filter(|(key, _)| !served.contains(key)) {
         let known = UNSERVED.iter().find(|(unserved, _)| *unserved == key);
         let why = known.map_or("the mesh does not read it", |(_, why)| why);
-        notes.push(field.fault(format!("is not supported and has no effect: {why}")));
+        let fault = field.fault(format!("is not supported and has no effect: {why}"));
+        notes.push((Severity::Note, fault));
     }
     Ok(())
 }
@@ -93,10 +96,7 @@ fn host(field: &Field<'_>, namespace: &str) -> Result<ServiceName, Fault> {
     )))
 }
 
-fn load_balancer(
-    field: &Field<'_>,
-    notes: &mut Vec<Fault>,
-) -> Result<(BalancePolicy, HashKey), Fault> {
+fn load_balancer(field: &Field<'_>, notes: &mut Notes) -> Result<(BalancePolicy, HashKey), Fault> {
     const SIMPLE: &[(&str, Option<BalancePolicy>)] = &[
         ("UNSPECIFIED", Some(BalancePolicy::RoundRobin)),
         ("ROUND_ROBIN", Some(BalancePolicy::RoundRobin)),
@@ -116,13 +116,13 @@ fn load_balancer(
     let Some(simple) = simple else { return Ok(Default::default()) };
     let balance = simple.word(SIMPLE)?.unwrap_or_else(|| {
         let why = "is not supported: the mesh chooses among the backends, in turn";
-        notes.push(simple.fault(why));
+        notes.push((Severity::Note, simple.fault(why)));
         BalancePolicy::RoundRobin
     });
     Ok((balance, HashKey::default()))
 }
 
-fn hash_key(field: &Field<'_>, notes: &mut Vec<Fault>) -> Result<HashKey, Fault> {
+fn hash_key(field: &Field<'_>, notes: &mut Notes) -> Result<HashKey, Fault> {
     const KEYS: [&str; 4] =
         ["httpHeaderName", "httpCookie", "httpQueryParameterName", "useSourceIp"];
     note(field, &KEYS, notes)?;
@@ -145,17 +145,14 @@ fn hash_key(field: &Field<'_>, notes: &mut Vec<Fault>) -> Result<HashKey, Fault>
 }
 
 /// The time for a connect, which is all of it that the mesh can honour.
-fn connection_pool(field: &Field<'_>, notes: &mut Vec<Fault>) -> Result<Option<Duration>, Fault> {
+fn connection_pool(field: &Field<'_>, notes: &mut Notes) -> Result<Option<Duration>, Fault> {
     note(field, &["tcp"], notes)?;
     let Some(tcp) = field.get("tcp")? else { return Ok(None) };
     note(&tcp, &["connectTimeout"], notes)?;
     tcp.maybe("connectTimeout", syntax::duration)
 }
 
-fn outlier_detection(
-    field: &Field<'_>,
-    notes: &mut Vec<Fault>,
-) -> Result<Option<BreakerPolicy>, Fault> {
+fn outlier_detection(field: &Field<'_>, notes: &mut Notes) -> Result<Option<BreakerPolicy>, Fault> {
     // The older name, still in many a file.
     let name = match field.get("consecutive5xxErrors")? {
         None if field.get("consecutiveErrors")?.is_some() => "consecutiveErrors",
@@ -169,11 +166,12 @@ fn outlier_detection(
     let usual = BreakerPolicy::default();
     // 0 failures turn it off, says Istio.
     let failures = failures.map_or(Some(FAILURES), NonZeroU32::new);
-    Ok(failures.map(|consecutive_failures| BreakerPolicy {
-        consecutive_failures,
-        eject_for,
-        max_eject_for: usual.max_eject_for.max(eject_for),
-        max_ejected_percent: max_ejected_percent.unwrap_or(MAX_EJECTED_PERCENT),
-        ..usual
+    Ok(failures.map(|failures| {
+        let mut breaker = usual;
+        breaker.consecutive_failures = failures;
+        breaker.eject_for = eject_for;
+        breaker.max_eject_for = usual.max_eject_for.max(eject_for);
+        breaker.max_ejected_percent = max_ejected_percent.unwrap_or(MAX_EJECTED_PERCENT);
+        breaker
     }))
 }

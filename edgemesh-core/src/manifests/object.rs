@@ -29,8 +29,8 @@ enum Reader {
     Pod,
     Node,
     TrafficPolicy,
-    HttpRoute,
     DestinationRule,
+    HttpRoute,
     /// A kind of the design that this version does not serve.
     Later,
 }
@@ -59,7 +59,6 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
     }
     let top = Field::top(item);
     let object = title(&top);
-    let mut notes = Vec::new();
     let mut remark = |severity, fault: Fault| {
         parsed.remarks.push(Remark {
             severity,
@@ -76,27 +75,24 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
             Ok(items) => items.iter().for_each(|item| read(file, before, item, parsed)),
             Err(fault) => remark(Severity::Rejected, fault),
         },
-        Ok(reader) => {
-            match records(&top, reader, &mut notes).and_then(|found| Ok((found, check(&top)?))) {
-                Err(fault) => remark(Severity::Rejected, fault),
-                Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
-                Ok((Found::Records(records, told), check)) => {
-                    notes.into_iter().for_each(|note| remark(Severity::Note, note));
-                    told.into_iter().for_each(|(severity, fault)| remark(severity, fault));
-                    let line = before.saturating_add(item.line);
-                    let mut focus = focus(&top, reader);
-                    focus.line = before.saturating_add(focus.line);
-                    parsed.documents.push(Document {
-                        object,
-                        line,
-                        focus,
-                        origin: origin(reader),
-                        check,
-                        records,
-                    });
-                }
+        Ok(reader) => match records(&top, reader).and_then(|found| Ok((found, check(&top)?))) {
+            Err(fault) => remark(Severity::Rejected, fault),
+            Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
+            Ok((Found::Records(records, notes), check)) => {
+                notes.into_iter().for_each(|(severity, fault)| remark(severity, fault));
+                let line = before.saturating_add(item.line);
+                let mut focus = focus(&top, reader);
+                focus.line = before.saturating_add(focus.line);
+                parsed.documents.push(Document {
+                    object,
+                    line,
+                    focus,
+                    origin: origin(reader),
+                    check,
+                    records,
+                });
             }
-        }
+        },
     }
 }
 
@@ -136,8 +132,8 @@ fn origin(reader: Reader) -> Origin {
         | Reader::Pod
         | Reader::Node
         | Reader::TrafficPolicy
-        | Reader::HttpRoute
         | Reader::DestinationRule
+        | Reader::HttpRoute
         | Reader::Later => Origin::Itself,
     }
 }
@@ -147,8 +143,8 @@ fn focus(top: &Field<'_>, reader: Reader) -> Focus {
     let keys: &[&str] = match reader {
         Reader::Service => &["clusterIP", "clusterIPs"],
         Reader::TrafficPolicy => &["targetRef"],
-        Reader::HttpRoute => &["parentRefs"],
         Reader::DestinationRule => &["host"],
+        Reader::HttpRoute => &["parentRefs"],
         Reader::List
         | Reader::EndpointSlice
         | Reader::Endpoints
@@ -203,7 +199,7 @@ fn list(item: &Item) -> Result<&[Item], Fault> {
     }
 }
 
-fn records(top: &Field<'_>, reader: Reader, notes: &mut Vec<Fault>) -> Result<Found, Fault> {
+fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
     let metadata = top.need("metadata")?;
     let field = metadata.need("name")?;
     let mut name =
@@ -216,40 +212,32 @@ fn records(top: &Field<'_>, reader: Reader, notes: &mut Vec<Fault>) -> Result<Fo
         | Reader::Endpoints
         | Reader::Pod
         | Reader::TrafficPolicy
-        | Reader::HttpRoute
         | Reader::DestinationRule
+        | Reader::HttpRoute
         | Reader::Later => namespace(&metadata)?,
     };
     let created = syntax::created(&metadata)?;
-    let mut told = Notes::new();
+    let mut notes = Notes::new();
     let body = match reader {
         Reader::Service => Body::Service(service::read(top, created)?),
         Reader::EndpointSlice => {
             let mut slice = slices::slice(top, &metadata)?;
-            weight::weigh(&mut slice, weight::of(&metadata, notes)?);
+            weight::weigh(&mut slice, weight::of(&metadata, &mut notes)?);
             Body::Slice(slice)
         }
         Reader::Endpoints => return endpoints(top, &namespace, &name),
         Reader::Pod => match machines::pod(top, &metadata)? {
             Pod::Runs(workload) => {
-                weight::of(&metadata, notes)?; // kept among its labels
+                weight::of(&metadata, &mut notes)?; // kept among its labels
                 Body::Workload(workload)
             }
             Pod::Absent(reason) => return Ok(Found::Nothing(reason)),
         },
         Reader::Node => Body::Node(machines::node(top, &metadata)?),
         Reader::TrafficPolicy => Body::Policy(policy::read(top, created)?),
-        Reader::HttpRoute => match http_route::read(top, &namespace, created)? {
-            Some((route, said)) => {
-                told = said;
-                Body::Route(route)
-            }
-            None => {
-                return Ok(Found::Nothing("no parent is a Service, and the mesh has no others"));
-            }
-        },
         Reader::DestinationRule => {
-            let (of_service, policy) = destination_rule::read(top, (&namespace, created), notes)?;
+            let (of_service, policy) =
+                destination_rule::read(top, (&namespace, created), &mut notes)?;
             // A TrafficPolicy may have the same name, and a rule of another namespace, too.
             name = match of_service == namespace {
                 true => format!("{DESTINATION_RULE}{name}").into(),
@@ -258,9 +246,18 @@ fn records(top: &Field<'_>, reader: Reader, notes: &mut Vec<Fault>) -> Result<Fo
             namespace = of_service;
             Body::Policy(policy)
         }
+        Reader::HttpRoute => match http_route::read(top, &namespace, created)? {
+            Some((route, told)) => {
+                notes = told;
+                Body::Route(route)
+            }
+            None => {
+                return Ok(Found::Nothing("no parent is a Service, and the mesh has no others"));
+            }
+        },
         Reader::List | Reader::Later => return Ok(Found::Nothing("it holds no records")),
     };
-    Ok(Found::Records(vec![Record { namespace, name, body }], told))
+    Ok(Found::Records(vec![Record { namespace, name, body }], notes))
 }
 
 /// The annotation that asks for a check of what runs on this node.

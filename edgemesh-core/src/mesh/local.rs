@@ -13,8 +13,13 @@ use crate::config::Check;
 use crate::health::{Checker, Health, Target};
 use crate::io::now;
 use crate::manifests::{Remark, Severity};
-use crate::registrations::{Listed, Registrations, Said, is_local, merge, slice_key};
+use crate::registrations::{
+    Listed, Name, Registrations, Said, is_local, merge, own_addresses, slice_key,
+};
 use crate::sync::Sync;
+
+/// How often is looked whether the addresses of registrations are still this machine's.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A place that is probed, and how it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub(super) struct Local {
     table: watch::Receiver<u64>,
     health: watch::Receiver<u64>,
     documents: Vec<Document>,
+    /// Registrations whose address this machine does not have, or not yet.
+    away: BTreeSet<Name>,
 }
 
 /// A Slice of a document that asks for a check, as it was written.
@@ -58,7 +65,8 @@ pub(super) struct Settled {
 impl Local {
     pub(super) fn new(node: NodeName, registrations: Registrations, checker: Checker) -> Self {
         let (table, health) = (registrations.changes(), checker.changes());
-        Self { node, registrations, checker, table, health, documents: Vec::new() }
+        let (documents, away) = (Vec::new(), BTreeSet::new());
+        Self { node, registrations, checker, table, health, documents, away }
     }
 
     /// Notes which documents ask for a check, of all that were just read.
@@ -83,11 +91,17 @@ impl Local {
     pub(super) async fn changed(&mut self) {
         loop {
             let expiry = self.registrations.next_expiry();
+            let looking = self.registrations.list().iter().any(leaves_loopback);
             tokio::select! {
                 // Both senders live in `self`.
                 Ok(()) = self.table.changed() => return,
                 Ok(()) = self.health.changed() => return,
                 () = until(expiry), if expiry.is_some() => self.expire(),
+                () = tokio::time::sleep(LOOK_EVERY), if looking => {
+                    if self.away != away(&self.registrations.list()) {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -126,9 +140,12 @@ impl Local {
             place.health = self.checker.health(&target).unwrap_or_default();
         }
         self.judge_documents(&mut records);
+        self.away = away(&listed);
         let ready = |one: &Listed| self.is_ready(one, sync);
         let said = merge(&mut records, &listed, &self.node, ready);
-        let remarks = said.into_iter().map(remark).collect();
+        let reason = "its address is not one of this machine now";
+        let away = self.away.iter().map(|name| Said { name: name.clone(), reason: reason.into() });
+        let remarks = said.into_iter().chain(away).map(remark).collect();
         Settled { records, remarks, checked: checked.into(), version }
     }
 
@@ -188,6 +205,9 @@ impl Local {
 
     /// Until a probe has ended it is as it was: a restart of the agent is no illness.
     fn is_ready(&self, one: &Listed, sync: &Sync) -> bool {
+        if self.away.contains(&one.name) {
+            return false;
+        }
         let Some(target) = one.registration.target() else { return true };
         match self.checker.health(&target).unwrap_or_default() {
             Health::Healthy => true,
@@ -198,6 +218,21 @@ impl Local {
             }
         }
     }
+}
+
+const fn leaves_loopback(one: &Listed) -> bool {
+    !one.registration.address.is_loopback()
+}
+
+/// Those whose address this machine does not have.
+fn away(listed: &[Listed]) -> BTreeSet<Name> {
+    if !listed.iter().any(leaves_loopback) {
+        return BTreeSet::new();
+    }
+    // Where the kernel does not say, nothing is known against them.
+    let Ok(own) = own_addresses() else { return BTreeSet::new() };
+    let away = listed.iter().filter(|one| !one.registration.is_at(&own));
+    away.map(|one| one.name.clone()).collect()
 }
 
 async fn until(expiry: Option<Instant>) {

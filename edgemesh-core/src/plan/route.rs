@@ -115,7 +115,9 @@ fn first<V: View>(
         view.note("route", || fault.to_string());
         return Err(Refusal::RouteFault);
     }
-    if rule.redirect.is_some() {
+    if let Some(redirect) = &rule.redirect {
+        let port = called.service.ports[called.port].port;
+        view.note("redirect", || location(rule, redirect, head, port));
         return Err(Refusal::Redirected);
     }
     Ok(Some(rule.clone()))
@@ -169,7 +171,7 @@ fn named(rule: &Rule) -> String {
 }
 
 fn location(rule: &Rule, redirect: &RouteRedirect, head: Head<'_>, service_port: u16) -> String {
-    let scheme = redirect.scheme.as_deref().or(head.uri.scheme_str()).unwrap_or("http");
+    let scheme = redirect.scheme.as_deref().or_else(|| head.uri.scheme_str()).unwrap_or("http");
     let named = head.headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let host = match (&redirect.hostname, head.uri.authority(), &named) {
         (Some(host), ..) => host,

@@ -86,7 +86,7 @@ mod tests {
             });
         }
         turns[0].busy();
-        turns[1].heard();
+        turns[1].heard(b"G");
         let mut gone = Vec::new();
         while crowd.shed_oldest_idle() {
             for (number, task) in tasks.iter_mut().enumerate() {

@@ -2,6 +2,7 @@
 
 mod callers;
 mod make;
+mod records;
 mod routing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -141,34 +142,6 @@ impl Builder {
         let next = Snapshot { epoch, revision, policies, nodes, routes, callers, index, services };
         self.current = Arc::new(next);
         self.current.clone()
-    }
-
-    /// Every record, in no order that matters. A copy: for changes and mirrors, not for calls.
-    pub fn records(&self) -> Vec<Record> {
-        let record = |namespace: &str, name: &str, body| Record {
-            namespace: namespace.into(),
-            name: name.into(),
-            body,
-        };
-        let named = |n: &ServiceName, body| record(&n.namespace, &n.name, body);
-        let services = self.services.iter().map(|(name, s)| named(name, Body::Service(s.clone())));
-        let slices = self.slices.iter().flat_map(|(service, slices)| {
-            slices.iter().map(|(name, s)| record(&service.namespace, name, Body::Slice(s.clone())))
-        });
-        let workloads = self.workloads.iter().flat_map(|(namespace, all)| {
-            all.iter().map(|(name, w)| record(namespace, name, Body::Workload(w.clone())))
-        });
-        let policies = self.policies.iter().flat_map(|(service, all)| {
-            all.iter().map(|(name, p)| record(&service.namespace, name, Body::Policy(p.clone())))
-        });
-        let nodes = self.nodes.iter().map(|(name, n)| record("", name, Body::Node(n.clone())));
-        services.chain(slices).chain(workloads).chain(policies).chain(nodes).collect()
-    }
-
-    /// The Slice of that name.
-    pub fn slice(&self, own: &ServiceName) -> Option<&Slice> {
-        let slices = self.slices.get(self.slice_owner.get(own)?)?;
-        slices.iter().find(|(name, _)| *name == own.name).map(|(_, slice)| slice)
     }
 
     fn listed_policies(&self) -> Vec<ListedPolicy> {

@@ -1,13 +1,11 @@
-//! The admin API and the page for scrapers, on a thread and a runtime of their own, so that
-//! whoever asks never stalls a flow.
+//! The admin API and the page for scrapers: what they say, and to whom.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use anyhow::Context;
 use arc_swap::ArcSwap;
 use axum::extract::{Query, Request, State as Extract};
 use axum::http::{StatusCode, header};
@@ -25,13 +23,10 @@ use edgemesh_core::snapshot::Snapshot;
 use edgemesh_core::sync::Feed;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::agent::explain::explained;
-use crate::agent::serve::serve_page;
-use crate::agent::socket::Socket;
 use crate::agent::{following, page, registering, views};
 use crate::api;
 use crate::config::AgentConfig;
@@ -49,6 +44,7 @@ pub(super) struct State {
     pub(super) zone: Option<String>,
     pub(super) domain: String,
     listeners: Vec<String>,
+    socket: OnceLock<String>,
     pub(super) live: Arc<ArcSwap<Snapshot>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) dns: Option<Arc<Counters>>,
@@ -68,7 +64,6 @@ impl State {
         config: &AgentConfig,
         mesh: &Mesh,
         listening: &[SocketAddr],
-        socket: Option<&Path>,
         log: Log,
     ) -> Self {
         let mut listeners: Vec<String> =
@@ -76,12 +71,12 @@ impl State {
         listeners.extend(config.dns.listen.iter().map(|address| format!("dns {address}")));
         listeners.push(format!("admin {}", config.admin.listen));
         listeners.push(format!("metrics {}", config.metrics.listen));
-        listeners.extend(socket.map(|path| format!("socket {}", path.display())));
         Self {
             node: config.node.clone(),
             zone: config.zone.clone(),
             domain: config.dns.domain.clone(),
             listeners,
+            socket: OnceLock::new(),
             live: mesh.live(),
             metrics: mesh.metrics(),
             dns: mesh.dns_counters(),
@@ -99,6 +94,11 @@ impl State {
     /// Capture is in place, or off.
     pub(super) fn captured(&self, view: api::Capture) {
         self.capture.store(Arc::new(Some(view)));
+    }
+
+    /// Programs of this machine find the agent there.
+    pub(super) fn listens_at(&self, socket: &Path) {
+        self.socket.get_or_init(|| format!("socket {}", socket.display()));
     }
 
     /// No longer ready: whoever balances over agents looks elsewhere.
@@ -154,7 +154,7 @@ impl State {
             },
             repairs,
             capture: self.capture.load().as_ref().clone().unwrap_or_else(api::Capture::off),
-            listeners: self.listeners.clone(),
+            listeners: self.listeners.iter().chain(self.socket.get()).cloned().collect(),
             services: snapshot.services().len() as u64,
             backends,
             ejected,
@@ -200,101 +200,29 @@ impl State {
                 reason: policy.conflicted?,
             })
         });
-        let unrouted = views::routes(snapshot).into_iter().flat_map(|route| {
-            let object = format!("HTTPRoute {}/{}", route.namespace, route.name);
-            route.conditions.into_iter().map(move |reason| api::Remark {
-                severity: api::Severity::Warning,
-                file: String::new(),
-                line: 0,
-                object: object.clone(),
-                field: String::new(),
-                reason,
-            })
-        });
-        trouble.chain(said).chain(overruled).chain(unrouted).collect()
+        trouble.chain(said).chain(overruled).chain(views::unrouted(snapshot)).collect()
     }
-}
-
-/// Where it is asked.
-pub(super) struct Doors {
-    /// The admin API.
-    pub(super) admin: TcpListener,
-    /// The page for scrapers.
-    pub(super) page: TcpListener,
-    /// The admin API and its streams.
-    pub(super) socket: Option<Socket>,
-}
-
-/// The thread that serves all of them.
-pub(super) struct Admin {
-    stop: CancellationToken,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Admin {
-    /// Serves until it is stopped.
-    pub(super) fn start(state: Arc<State>, doors: Doors) -> anyhow::Result<Self> {
-        let stop = CancellationToken::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stopped = stop.clone();
-        let serve = move || runtime.block_on(serve(state, doors, stopped));
-        let thread = std::thread::Builder::new()
-            .name("edgemesh-admin".into())
-            .spawn(serve)
-            .context("cannot start the thread of the admin API")?;
-        Ok(Self { stop, thread })
-    }
-
-    /// Ends the thread.
-    pub(super) fn stop(self) {
-        self.stop.cancel();
-        // It ends by itself now; a panic in there was reported when it happened.
-        let _ = self.thread.join();
-    }
-}
-
-async fn serve(state: Arc<State>, doors: Doors, stop: CancellationToken) {
-    let Doors { admin, page, socket } = doors;
-    let failed = |error| tracing::error!(%error, "cannot serve the admin API");
-    let run = async |listener: TcpListener, router: Router| {
-        let listener = match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => return failed(error),
-        };
-        let accept = async || Ok(listener.accept().await?.0);
-        stop.run_until_cancelled(serve_page(accept, router)).await;
-    };
-    let local = async |socket: Option<Socket>, router: Router| {
-        let Some((listener, _file)) = socket.map(Socket::into_parts) else { return };
-        let listener = match tokio::net::UnixListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => return failed(error),
-        };
-        let accept = async || Ok(listener.accept().await?.0);
-        stop.run_until_cancelled(serve_page(accept, router)).await;
-    };
-    tokio::join!(
-        run(admin, api_routes(state.clone(), over_tcp())),
-        run(page, probes(state.clone())),
-        local(socket, api_routes(state, over_socket())),
-    );
 }
 
 /// What whoever can reach loopback may ask: nothing that lasts.
-fn over_tcp() -> Router<Arc<State>> {
+pub(super) fn over_tcp(state: Arc<State>) -> Router {
     let elsewhere = async || fail(StatusCode::FORBIDDEN, "records are served on dataDir/mesh.sock");
-    Router::new().route("/v1/lookup", get(following::lookup)).route("/v1/records", get(elsewhere))
+    let more = Router::new()
+        .route("/v1/lookup", get(following::lookup))
+        .route("/v1/records", get(elsewhere));
+    api_routes(state, more)
 }
 
 /// What whoever may open the socket may ask too.
-fn over_socket() -> Router<Arc<State>> {
-    Router::new()
+pub(super) fn over_socket(state: Arc<State>) -> Router {
+    let more = Router::new()
         .route("/v1/lookup", get(following::lookup_or_follow))
-        .route("/v1/records", get(following::records))
+        .route("/v1/records", get(following::records));
+    api_routes(state, more)
 }
 
 /// `/metrics`, `/healthz` and `/readyz` only: this one may be reached from elsewhere.
-fn probes(state: Arc<State>) -> Router {
+pub(super) fn probes(state: Arc<State>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))

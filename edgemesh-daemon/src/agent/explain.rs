@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use edgemesh_core::plan::{Arrival, Destination, Explanation, Head, Purpose, Target, Via, explain};
 use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::Snapshot;
-use http::{HeaderName, HeaderValue, Request, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
 use crate::api;
 
 /// Explains the call that the query describes: `url`, which is a URL or `HOST:PORT`; `header`, as
-/// `K:V` and as often as needed; `from`, the caller's address. A URL of HTTP and headers make it
+/// `K:V` and as often as needed; `method`; `from`, the caller's address. A URL of HTTP and headers make it
 /// a request, else it is a connection of bytes.
 pub(super) fn explained(
     snapshot: &Snapshot,
@@ -44,12 +44,20 @@ struct Asked {
 impl Asked {
     fn read(query: &[(String, String)]) -> Result<Self, String> {
         let (mut url, mut from, mut headers) = (None, None, Vec::new());
+        let mut method = Method::GET;
         for (key, value) in query {
             match key.as_str() {
                 "url" => url = Some(value),
                 "from" => from = Some(address(value)?),
                 "header" => headers.push(header(value)?),
-                _ => return Err(format!("unknown key `{key}`; known are url, header, from")),
+                "method" => {
+                    method = value.parse().map_err(|_| format!("method: `{value}` is none"))?;
+                }
+                _ => {
+                    return Err(format!(
+                        "unknown key `{key}`; known are url, header, method, from"
+                    ));
+                }
             }
         }
         let url = url.ok_or("`url` is missing: a URL or HOST:PORT")?.clone();
@@ -65,6 +73,7 @@ impl Asked {
             let mut request = Request::new(());
             request.headers_mut().extend(headers);
             *request.uri_mut() = uri;
+            *request.method_mut() = method;
             request
         });
         Ok(Self { url, host, port, from, request })

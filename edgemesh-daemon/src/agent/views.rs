@@ -20,7 +20,7 @@ use crate::agent::guards;
 use crate::agent::registering;
 use crate::api;
 
-pub(super) use routes::routes;
+pub(super) use routes::{routes, unrouted};
 
 /// Every Service.
 pub(super) fn services(snapshot: &Snapshot, now: Instant) -> Vec<api::ServiceView> {

@@ -187,15 +187,16 @@ impl Tables {
         Ok(must(self.programs.save, &[], "")?.lines().any(|line| line == "*nat"))
     }
 
-    /// Loads our chains, as [`crate::capture::render`] writes them, and leaves a mark where there
-    /// was no table before.
-    pub(super) fn load_chains(&self, text: &str) -> Result<(), CaptureError> {
-        let first = self.chain(CHAINS[0].name)?.is_none();
-        let is_nft = || Self::name_of(&self.backend.version()) == "nft";
-        if first && is_nft() && !self.has_table()? {
-            return self.load(&text.replacen("*nat\n", &format!("*nat\n:{MADE} - [0:0]\n"), 1));
+    /// Loads our chains, as [`crate::capture::render`] writes them, with a mark where there was no
+    /// table before (`made`).
+    pub(super) fn load_chains(&self, text: &str, made: &mut bool) -> Result<(), CaptureError> {
+        if self.chain(CHAINS[0].name)?.is_some() {
+            return self.load(text);
         }
-        self.load(text)
+        let is_nft = || Self::name_of(&self.backend.version()) == "nft";
+        *made = *made || (is_nft() && !self.has_table()?);
+        let mark = if *made { format!("*nat\n:{MADE} - [0:0]\n") } else { "*nat\n".into() };
+        self.load(&text.replacen("*nat\n", &mark, 1))
     }
 
     /// Loads `text` in one step: all of it, or nothing.

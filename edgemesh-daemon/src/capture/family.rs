@@ -18,12 +18,14 @@ pub(super) struct Family {
     pub(super) loaded: String,
     /// How iptables listed that right after it was loaded.
     listed: Option<u64>,
+    /// The nat table is there because of us: who flushes it takes the mark that says so along.
+    made: bool,
 }
 
 impl Family {
     pub(super) fn new(tables: Tables) -> Self {
         let routes = Routes::new(tables.v4);
-        Self { tables, routes, loaded: String::new(), listed: None }
+        Self { tables, routes, loaded: String::new(), listed: None, made: false }
     }
 
     /// What changed; rules before routes: what can be reached is captured, not lost.
@@ -42,7 +44,7 @@ impl Family {
     pub(super) fn load(&mut self, rules: &Ruleset) -> Result<(), CaptureError> {
         let text = if self.tables.v4 { &rules.v4 } else { &rules.v6 };
         if *text != self.loaded {
-            self.tables.load_chains(text)?;
+            self.tables.load_chains(text, &mut self.made)?;
             self.loaded.clone_from(text);
             self.listed = self.listing()?;
         }
@@ -55,7 +57,7 @@ impl Family {
         if listed.is_some() && listed == self.listed {
             return Ok(false);
         }
-        self.tables.load_chains(&self.loaded)?;
+        self.tables.load_chains(&self.loaded, &mut self.made)?;
         self.listed = self.listing()?;
         Ok(true)
     }
@@ -92,6 +94,7 @@ impl Family {
     pub(super) fn clear(&mut self) -> Result<(), CaptureError> {
         self.loaded.clear();
         self.listed = None;
+        self.made = false;
         let chains = self.tables.delete_chains().map(drop);
         first_error([chains, self.routes.remove().map(drop)])
     }

@@ -93,6 +93,10 @@ const ROWS: &[Row] = &[
         then: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
         ..row("/1xx", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", "HTTP/1.1 200", true)
     },
+    Row {
+        times: 2_000_000,
+        ..row("/endless-1xx", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", "HTTP/1.1 502", true)
+    },
     row(
         "/101",
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: evil\r\n\r\nevil",

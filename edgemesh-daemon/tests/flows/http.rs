@@ -7,7 +7,6 @@ use crate::backend::{Backend, header};
 use crate::common::namespace::in_namespace;
 use crate::common::run::run;
 use crate::raw::{End, Raw};
-use crate::servers;
 use crate::world::{ONE, TWO, World};
 
 const AT: &str = "10.96.0.30:80";
@@ -191,35 +190,4 @@ fn explicit_proxy(agent: &Agent) {
     agent.lines("refused as a loop", 1, |line| line["outcome"] == "loop");
     // What is not even HTTP has no place at the listener.
     assert_eq!(Raw::say("", "127.0.0.1:15001", b"\x00\x01\x02\x03\r\n\r\n").1, End::Reset);
-}
-
-#[test]
-fn large_bodies_need_no_memory() {
-    in_namespace("http::large_bodies_need_no_memory", || {
-        let world = World::new();
-        let _nginx = servers::nginx(&world, "", "nginx", ONE);
-        world.service("web", &["10.96.0.32"], &["a:80:8080", "b:82:8082", "c:443:8443"], &[ONE]);
-        let agent = Agent::start(&world);
-        let warm = "curl -sS http://web.default/ --next -sS --http2-prior-knowledge http://web.default:82/ \
-                    --next -sSk https://web.default/";
-        assert_eq!(run("", warm).out, "nginx\n".repeat(3));
-        let before = agent.resident();
-        let gib = 1 << 30;
-        let downloads: &[(&str, &str, u64)] = &[
-            ("", "http://web.default/big", gib),
-            ("pod", "-r 0-268435455 --http2-prior-knowledge http://web.default:82/big", gib / 4),
-            ("pod", "-r 0-268435455 -k https://web.default/big", gib / 4),
-        ];
-        for (place, arguments, size) in downloads {
-            let ran =
-                run(place, &format!("curl -sS -o /dev/null -w %{{size_download}} {arguments}"));
-            assert_eq!(ran.out, size.to_string(), "{arguments}: {}", ran.err);
-            let grown = agent.resident().saturating_sub(before);
-            assert!(grown < 8 * 1024, "{grown} KiB more after {arguments}");
-        }
-        let upload = "head -c 268435456 /dev/zero | curl -sS -T - http://web.default/upload";
-        assert_eq!(run("", upload).out, "268435456\n");
-        let grown = agent.resident().saturating_sub(before);
-        assert!(grown < 8 * 1024, "{grown} KiB more after an upload");
-    });
 }

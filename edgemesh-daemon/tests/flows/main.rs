@@ -14,6 +14,7 @@ mod common {
 
 mod agent;
 mod backend;
+mod h2peer;
 mod raw;
 mod servers;
 mod world;
@@ -23,9 +24,16 @@ mod bad;
 mod balance;
 mod doctor;
 mod explain;
+mod exposing;
 mod guards;
 mod heal;
 mod http;
+mod http_bulk;
+mod http_counts;
+mod http_deadlines;
+mod http_hygiene;
+mod http_replay;
+mod http_versions;
 mod life;
 mod limits;
 mod log;

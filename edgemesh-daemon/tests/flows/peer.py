@@ -3,6 +3,7 @@
     peer.py serve NAME ADDRESS...      until killed; prints `ready`
     peer.py call TARGET COUNT          COUNT unary calls on one channel, then the three streaming kinds
     peer.py once TARGET [METHOD]       one unary call; its code, message and trailing metadata
+    peer.py late TARGET                one unary call with 5 s; how many of them the server was told
 """
 
 import json
@@ -38,6 +39,10 @@ def bad(request, context):
     context.abort(grpc.StatusCode.UNAVAILABLE, "asked to fail")
 
 
+def left(request, context):
+    return str(context.time_remaining()).encode()
+
+
 def big(request, context):
     return b"x" * int(request)
 
@@ -48,6 +53,7 @@ HANDLERS = {
     "Up": grpc.stream_unary_rpc_method_handler(up),
     "Both": grpc.stream_stream_rpc_method_handler(both),
     "Bad": grpc.unary_unary_rpc_method_handler(bad),
+    "Left": grpc.unary_unary_rpc_method_handler(left),
     "Big": grpc.unary_unary_rpc_method_handler(big),
 }
 
@@ -103,11 +109,18 @@ def once(target, method="Unary"):
     print(json.dumps(said))
 
 
+def late(target):
+    with grpc.insecure_channel(target) as channel:
+        print(channel.unary_unary("/t.T/Left")(b"", timeout=5).decode())
+
+
 if __name__ == "__main__":
     verb, rest = sys.argv[1], sys.argv[2:]
     if verb == "serve":
         serve(rest[0], rest[1:])
     elif verb == "call":
         call(rest[0], int(rest[1]))
+    elif verb == "late":
+        late(*rest)
     else:
         once(*rest)

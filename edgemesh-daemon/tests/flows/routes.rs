@@ -99,6 +99,7 @@ fn requests_go_where_their_routes_say() {
         http2();
         grpc();
         told(&agent);
+        explained(&one);
         changed(&world);
     });
 }
@@ -217,6 +218,36 @@ fn told(agent: &Agent) {
     assert_eq!(run("", &format!("{EDGEMESH} get routes nothing")).code, Some(1));
     let ran = run("", &format!("{EDGEMESH} status"));
     assert!(ran.out.contains("HTTPRoute default/web"), "{ran:?}");
+}
+
+/// `explain` names rule and match, and what then happens.
+fn explained(one: &Backend) {
+    let says = |what: &str| run("", &format!("{EDGEMESH} explain {what}")).out;
+    let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (asked, wants) in [
+        (
+            "http://web.default/split/x",
+            &["HTTPRoute default/web, rules[0] (split): prefix /split", "default/web-1:80 90"][..],
+        ),
+        ("http://web.default/any --header x-canary:yes", &["rules[6]", "10.4.0.2:8090"]),
+        ("http://web.default/any", &["noRoute", "404"]),
+        ("http://web.default/gone", &["there is no Service default/nobody", "routeFault"]),
+        ("http://web.default/old/x?q", &["http://web.default/split/x?q", "redirected"]),
+        ("http://greeter.default:50051/t.T/Unary --method POST", &["default/greeter-2:50051 1"]),
+    ] {
+        let said = squeeze(&says(asked));
+        for want in wants {
+            assert!(said.contains(want), "{asked}: {want} is not in\n{said}");
+        }
+    }
+    // Questions take no turn.
+    for _ in 0..20 {
+        says("http://web.default/split/x");
+    }
+    let before = one.counts().1;
+    let mut raw = Raw::connect("", "10.96.0.120:80");
+    (0..10).for_each(|_| assert_eq!(raw.get("/split").status, 200));
+    assert_eq!(one.counts().1 - before, 9);
 }
 
 /// A Route is changed and taken away under way.

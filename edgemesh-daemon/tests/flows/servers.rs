@@ -31,12 +31,12 @@ fn within_wait(netns: &str, at: std::net::SocketAddr, log: &std::path::Path, fro
     });
 }
 
-/// nginx, as one process (workers would outlive a killed master): HTTP/1.1 on 8080, HTTP/2 on 8082, HTTPS (both) on 8443. Says its name; `/big` is 1 GiB.
+/// nginx, as one process (workers would outlive a killed master): HTTP/1.1 on 8080, HTTP/2 on 8082, HTTPS (both) on 8443. Says its name; `/big` is 10 GiB, none of it on disk.
 pub(crate) fn nginx(world: &World, netns: &str, name: &str, ips: [&str; 2]) -> Running {
     need(&["nginx", "openssl"]);
     let folder = world.path(name);
     std::fs::create_dir_all(folder.join("www")).unwrap();
-    sh(&format!("truncate -s 1G {}/www/big", folder.display()));
+    sh(&format!("truncate -s 10G {}/www/big", folder.display()));
     certificate(world);
     let listens = |port: u16, more: &str| -> String {
         let [v4, v6] = ips;

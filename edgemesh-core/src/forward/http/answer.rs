@@ -17,7 +17,19 @@ const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-m
 
 /// Whether a request is a gRPC call, which reads its status elsewhere.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    // gRPC-Web is another protocol: it needs no trailers and reads HTTP's own status.
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// The end of a gRPC answer whose time ran out in its middle.
+pub(super) fn late_trailers(refusal: Refusal) -> HeaderMap {
+    let row = refusal.row();
+    let mut trailers = HeaderMap::new();
+    trailers.insert(GRPC_STATUS, u16::from(row.grpc).into());
+    trailers.insert(GRPC_MESSAGE, visible(&format!("edgemesh: {}", row.text)));
+    trailers
 }
 
 /// The answer to a refused call of `service` (`namespace/name`, if one was found).
@@ -77,6 +89,22 @@ fn visible(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grpc_is_told_from_its_likes() {
+        for (kind, want) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            assert_eq!(is_grpc(&headers), want, "{kind}");
+        }
+    }
 
     #[test]
     fn refusals_in_both_forms() {

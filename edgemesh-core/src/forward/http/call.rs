@@ -10,9 +10,11 @@ use http::header::HOST;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 
 use crate::forward::http::answer::{is_grpc, refuse, refused_status};
-use crate::forward::http::body::{Body, Fault, Upload, Uploaded};
+use crate::forward::http::body::Body;
+use crate::forward::http::deadline::{Deadline, asked};
 use crate::forward::http::head::{REQUEST_ID, split_host, without_userinfo};
 use crate::forward::http::route::Routing;
+use crate::forward::http::upload::{Fault, Upload, Uploaded};
 use crate::forward::http::{Origin, Towards};
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
@@ -34,12 +36,14 @@ pub(super) struct Call {
     id: Option<HeaderValue>,
     pub(super) version: Version,
     pub(super) grpc: bool,
+    /// How long a gRPC client is willing to wait.
+    pub(super) grpc_timeout: Option<Duration>,
     pub(super) attempts: u8,
     hop: Option<(Arc<Service>, SocketAddr, Via)>,
     /// What the Routes of its Service say.
     pub(super) routing: Routing,
     /// When the attempt under way is over.
-    pub(super) until: Option<tokio::time::Instant>,
+    pub(super) until: Option<Deadline>,
     pub(super) uploaded: Arc<Uploaded>,
     over: bool,
 }
@@ -87,6 +91,7 @@ impl Call {
     ) -> Self {
         let version = request.version();
         let http2 = version == Version::HTTP_2;
+        let grpc = is_grpc(request.headers());
         Self {
             origin,
             carried: if http2 { Carried::Http2 } else { Carried::Http1 },
@@ -96,7 +101,8 @@ impl Call {
             host: request.headers().get(HOST).cloned(),
             id: request.headers().get(REQUEST_ID).cloned(),
             version,
-            grpc: is_grpc(request.headers()),
+            grpc,
+            grpc_timeout: if grpc { asked(request.headers()) } else { None },
             attempts: 0,
             hop: None,
             routing: Routing::default(),
@@ -121,11 +127,6 @@ impl Call {
         self.attempts = self.attempts.saturating_add(1);
         self.hop = Some((hop.service().clone(), hop.address(), hop.via()));
         Ok(hop)
-    }
-
-    /// When a call that may take `timeout` is over.
-    pub(super) fn deadline(&self, timeout: Duration) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.began) + timeout
     }
 
     fn target(&self) -> Target<'_> {

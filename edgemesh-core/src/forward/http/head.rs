@@ -19,6 +19,22 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// What `Connection` cannot take away, since it is for everybody on the way (RFC 9110 §7.6.1):
+/// who was meant, what was said, and who called.
+const NEVER_BETWEEN_NEIGHBOURS: &[&str] = &[
+    "host",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "set-cookie",
+    "x-forwarded-for",
+    "x-request-id",
+    "traceparent",
+];
+
 /// Host and port that a request names: its target's authority before its Host header (RFC 9112
 /// §3.2.2).
 pub(super) fn named<B>(request: &Request<B>) -> (&str, Option<u16>) {
@@ -26,21 +42,6 @@ pub(super) fn named<B>(request: &Request<B>) -> (&str, Option<u16>) {
         return (authority.host(), authority.port_u16());
     }
     request.headers().get(HOST).map_or(("", None), split_host)
-}
-
-/// Whether a request names one host, as RFC 9112 §3.2 and RFC 9113 §8.3.1 demand: two readers of
-/// two names may disagree about which Service was meant.
-pub(super) fn names_one_host<B>(request: &Request<B>) -> bool {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
-    let agrees = match (request.version(), request.uri().authority(), first) {
-        (Version::HTTP_11, _, None) => false,
-        (Version::HTTP_2, Some(authority), Some(host)) => {
-            host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
-        }
-        (_, _, _) => true,
-    };
-    agrees && second.is_none()
 }
 
 /// Host and port of a Host header.
@@ -81,6 +82,7 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 /// lists among it. `Transfer-Encoding` goes too: hyper frames each side by itself, so that
 /// exactly one framing leaves.
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
+    let trailers = lists(headers, &TE, "trailers"); // `Connection` names it, and it is said again
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -88,15 +90,13 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<HeaderVa
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
-            // Nobody may have the name of the Service taken away.
-            .filter(|name| *name != HOST)
+            .filter(|name: &HeaderName| !NEVER_BETWEEN_NEIGHBOURS.contains(&name.as_str()))
             .collect();
         for name in named {
             headers.remove(name);
         }
         headers.remove(CONNECTION);
     }
-    let trailers = lists(headers, &TE, "trailers");
     for name in [
         KEEP_ALIVE,
         PROXY_CONNECTION,
@@ -174,31 +174,6 @@ mod tests {
         }
         let absolute = Request::builder().uri("http://a.b:1/").header("host", "c.d");
         assert_eq!(named(&absolute.body(()).unwrap()), ("a.b", Some(1)));
-    }
-
-    #[test]
-    fn one_host_is_named() {
-        use Version as V;
-        let cases: &[(Version, &str, &[&str], bool)] = &[
-            (V::HTTP_11, "/x", &["a"], true),
-            (V::HTTP_11, "/x", &[""], true),
-            (V::HTTP_11, "/x", &[], false),
-            (V::HTTP_11, "/x", &["a", "a"], false),
-            (V::HTTP_11, "http://b/x", &["a"], true), // the absolute form overrules Host
-            (V::HTTP_10, "/x", &[], true),
-            (V::HTTP_10, "/x", &["a", "b"], false),
-            (V::HTTP_2, "http://a:1/x", &[], true),
-            (V::HTTP_2, "http://a:1/x", &["A:1"], true),
-            (V::HTTP_2, "http://a:1/x", &["b:1"], false),
-        ];
-        for (version, uri, hosts, want) in cases {
-            let mut request = Request::builder().version(*version).uri(*uri);
-            for host in *hosts {
-                request = request.header("host", *host);
-            }
-            let request = request.body(()).unwrap();
-            assert_eq!(names_one_host(&request), *want, "{version:?} {uri} {hosts:?}");
-        }
         assert_eq!(without_userinfo(&Authority::from_static("me:secret@b:1")), "b:1");
     }
 
@@ -206,7 +181,8 @@ mod tests {
     fn neighbours_headers_stay_behind() {
         let mut request = request(&[
             ("host", "a.b"),
-            ("connection", "x-private, Host, close"),
+            ("connection", "x-private, Host, close, Authorization, TE"),
+            ("authorization", "me"),
             ("connection", "upgrade"),
             ("x-private", "1"),
             ("keep-alive", "5"),
@@ -220,7 +196,7 @@ mod tests {
         strip_hop_by_hop(request.headers_mut(), None);
         let mut left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["accept", "host", "te"]);
+        assert_eq!(left, ["accept", "authorization", "host", "te"]);
         assert_eq!(request.headers()[TE], "trailers");
         strip_hop_by_hop(request.headers_mut(), wanted);
         assert_eq!(request.headers()[UPGRADE], "websocket");

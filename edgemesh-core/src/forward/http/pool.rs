@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use parking_lot::Mutex;
 
-use crate::forward::http::body::Upload;
+use crate::forward::http::upload::Upload;
+use crate::forward::http::upstream::Http1;
 
 /// Idle HTTP/1 connections kept for one Backend.
 const IDLE_PER_BACKEND: usize = 512;
@@ -39,7 +40,7 @@ struct Shard {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Upload>,
+    connection: Http1,
     since: Instant,
 }
 
@@ -93,7 +94,7 @@ impl Pools {
         address: SocketAddr,
         fresh_only: bool,
         now: Instant,
-    ) -> Option<(http1::SendRequest<Upload>, Duration)> {
+    ) -> Option<(Http1, Duration)> {
         let mut shard = self.shard(address).lock();
         let idle = shard.http1.get_mut(&address)?;
         loop {
@@ -101,27 +102,22 @@ impl Pools {
             if fresh_only && age >= FRESH_FOR {
                 return None;
             }
-            let Idle { sender, .. } = idle.pop()?;
-            if !sender.is_closed() && age < IDLE_FOR {
-                return Some((sender, age));
+            let Idle { connection, .. } = idle.pop()?;
+            if !connection.sender.is_closed() && age < IDLE_FOR {
+                return Some((connection, age));
             }
         }
     }
 
     /// Keeps a connection whose last exchange is over.
-    pub(super) fn keep_http1(
-        &self,
-        address: SocketAddr,
-        sender: http1::SendRequest<Upload>,
-        now: Instant,
-    ) {
-        if sender.is_closed() {
+    pub(super) fn keep_http1(&self, address: SocketAddr, connection: Http1, now: Instant) {
+        if connection.sender.is_closed() {
             return;
         }
         let mut shard = self.shard(address).lock();
         let idle = shard.http1.entry(address).or_default();
         if idle.len() < IDLE_PER_BACKEND {
-            idle.push(Idle { sender, since: now });
+            idle.push(Idle { connection, since: now });
         }
     }
 
@@ -136,7 +132,8 @@ impl Pools {
             let mut shard = shard.lock();
             shard.http1.retain(|_, idle| {
                 idle.retain(|i| {
-                    !i.sender.is_closed() && now.saturating_duration_since(i.since) < IDLE_FOR
+                    !i.connection.sender.is_closed()
+                        && now.saturating_duration_since(i.since) < IDLE_FOR
                 });
                 !idle.is_empty()
             });

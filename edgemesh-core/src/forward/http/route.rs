@@ -1,12 +1,11 @@
 //! Routes on the way of a request: what its rule edits, how long it may take, redirects of ours.
 
-use std::time::Duration;
-
 use http::header::LOCATION;
 use http::{HeaderValue, Request, Response, StatusCode};
 
 use crate::forward::http::Body;
 use crate::forward::http::call::{Call, Unserved};
+use crate::forward::http::deadline::Deadline;
 use crate::io::now;
 use crate::metrics::Ended;
 use crate::plan::{Destination, Hop, Outcome, Redirection, Routed, redirection};
@@ -57,11 +56,10 @@ pub(super) fn edit<B>(hop: Hop, request: &mut Request<B>) -> Result<Hop, Refusal
 
 impl Call {
     /// When the attempt that `hop` is for is over: with the call, or before by its own time.
-    pub(super) fn attempt_ends(&self, hop: &Hop) -> Option<tokio::time::Instant> {
-        let after = |time: Duration| tokio::time::Instant::from_std(now()) + time;
-        let call = hop.request_timeout().map(|time| self.deadline(time));
-        let attempt = hop.attempt_timeout().map(after);
-        call.into_iter().chain(attempt).min()
+    pub(super) fn attempt_ends(&self, hop: &Hop) -> Option<Deadline> {
+        let call = Deadline::of(self.began, hop.request_timeout(), self.grpc_timeout);
+        let attempt = hop.attempt_timeout().and_then(|time| Deadline::of(now(), Some(time), None));
+        call.into_iter().chain(attempt).min_by_key(|deadline| deadline.at)
     }
 
     /// Ends a call that no Backend answers: with a redirect where its rule says so.

@@ -5,7 +5,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::UPGRADE;
+use http::{Method, Request};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,6 +41,11 @@ pub(super) const MAX_BUFFER: usize = 64 * 1024;
 pub(super) const MAX_HEADERS: usize = 128;
 /// Streams of one client connection at once.
 const MAX_STREAMS: u32 = 256;
+/// Streams that a client reset before they were so much as looked at; one more ends the connection
+/// (a flood of rapid resets).
+const MAX_RESETS_AHEAD: usize = 20;
+/// Streams that the mesh reset for a client's mistakes; one more ends the connection.
+const MAX_MISTAKES: usize = 128;
 /// Bytes under way of one stream: enough for a gigabit at 2 ms.
 pub(super) const WINDOW_STREAM: u32 = 256 * 1024;
 /// Bytes under way of one connection.
@@ -66,8 +75,11 @@ pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Ve
     // Before the connection, so that it is dropped after it.
     let begun = Begun { origin: origin.clone(), version, turn: turn.clone() };
     let tasks = Tracked(origin.shared.tasks.clone());
-    let service = service_fn(move |request| {
-        let (origin, in_call) = (origin.clone(), turn.call());
+    let service = service_fn(move |request: Request<Incoming>| {
+        // What follows the head of an upgrade is no head either.
+        let bodiless = request.body().is_end_stream() && !request.headers().contains_key(UPGRADE);
+        let has_body = !bodiless || request.method() == Method::CONNECT;
+        let (origin, in_call) = (origin.clone(), turn.call(has_body));
         async move {
             let response = exchange(origin, request).await;
             Ok::<_, Infallible>(response.map(|body| {
@@ -105,7 +117,13 @@ pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Ve
     if let Err(error) = ended {
         if error.is_parse() || error.is_parse_too_large() {
             begun.turn.take_partial();
-            begun.end(Ended::Refused(Refusal::BadRequest), Some(Refusal::BadRequest.row().http));
+            let refusal = match error.is_parse_too_large() {
+                // Past hyper's own bound on targets, which only its words tell from the other.
+                true if error.to_string().contains("URI") => Refusal::TargetTooLong,
+                true => Refusal::HeadTooLarge,
+                false => Refusal::BadRequest,
+            };
+            begun.end(Ended::Refused(refusal), Some(refusal.row().http));
         } else if error.is_timeout() && begun.turn.take_partial() {
             begun.end(Ended::Refused(Refusal::BadRequest), None); // hyper says nothing
         }
@@ -147,6 +165,8 @@ fn http2(tasks: Tracked) -> http2::Builder<Tracked> {
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESETS_AHEAD)
+        .max_local_error_reset_streams(MAX_MISTAKES)
         .initial_stream_window_size(WINDOW_STREAM)
         .initial_connection_window_size(WINDOW_CONNECTION)
         .max_header_list_size(MAX_BUFFER as u32)

@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,48 +21,66 @@ const CALL: u8 = 2;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Turn(AtomicU8);
+pub struct Turn {
+    now: AtomicU8,
+    /// The last four bytes that were read.
+    tail: AtomicU32,
+}
 
 impl Turn {
     /// Something was read.
-    pub fn heard(&self) {
-        let _ = self.0.compare_exchange(IDLE, HEAD, Relaxed, Relaxed); // in a call it is its body
+    pub fn heard(&self, bytes: &[u8]) {
+        let last = &bytes[bytes.len().saturating_sub(4)..];
+        let tail = last.iter().fold(self.tail.load(Relaxed), |t, b| t << 8 | u32::from(*b));
+        self.tail.store(tail, Relaxed);
+        let _ = self.now.compare_exchange(IDLE, HEAD, Relaxed, Relaxed); // in a call it is its body
     }
 
     /// It is no HTTP/1 connection: something may be under way for as long as it is open.
     pub fn busy(&self) {
-        self.0.store(CALL, Relaxed);
+        self.now.store(CALL, Relaxed);
     }
 
     /// Whether nothing was said since the last answer, or ever.
     pub fn is_idle(&self) -> bool {
-        self.0.load(Relaxed) == IDLE
+        self.now.load(Relaxed) == IDLE
     }
 
     /// Whether part of a head was read.
     pub fn is_partial(&self) -> bool {
-        self.0.load(Relaxed) == HEAD
+        self.now.load(Relaxed) == HEAD
     }
 
-    /// A head is whole; the call lasts until what this gives is dropped.
-    pub(super) fn call(self: &Arc<Self>) -> InCall {
-        self.0.store(CALL, Relaxed);
-        InCall(self.clone())
+    /// A head is whole; the call lasts until what this gives is dropped. What comes in a call that
+    /// has no body belongs to the next one.
+    pub(super) fn call(self: &Arc<Self>, has_body: bool) -> InCall {
+        self.now.store(CALL, Relaxed);
+        InCall { turn: self.clone(), has_body }
     }
 
     /// Whether part of a head was read. Forgets it.
     pub(super) fn take_partial(&self) -> bool {
-        self.0.compare_exchange(HEAD, IDLE, Relaxed, Relaxed).is_ok()
+        self.now.compare_exchange(HEAD, IDLE, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Whether what was read ends with a head: with an empty line.
+    fn ends_a_head(&self) -> bool {
+        let tail = self.tail.load(Relaxed);
+        tail & 0x00ff_ffff == 0x000a_0d0a || tail & 0xffff == 0x0a0a
     }
 }
 
 /// See [`Turn::call`].
 #[derive(Debug)]
-pub(super) struct InCall(Arc<Turn>);
+pub(super) struct InCall {
+    turn: Arc<Turn>,
+    has_body: bool,
+}
 
 impl Drop for InCall {
     fn drop(&mut self) {
-        self.0.0.store(IDLE, Relaxed);
+        let next = !self.has_body && !self.turn.ends_a_head();
+        self.turn.now.store(if next { HEAD } else { IDLE }, Relaxed);
     }
 }
 
@@ -93,7 +111,7 @@ impl AsyncRead for Client {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            self.turn.heard();
+            self.turn.heard(&buf.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }
@@ -147,7 +165,7 @@ mod tests {
         assert!(!turn.take_partial(), "nobody said anything");
         client.read_exact(&mut [0; 3]).await.unwrap();
         assert!(turn.take_partial() && !turn.take_partial(), "once");
-        let call = turn.call();
+        let call = turn.call(true);
         far.write_all(b"body").await.unwrap();
         client.read_exact(&mut [0; 4]).await.unwrap();
         assert!(!turn.take_partial(), "it belongs to a call");
@@ -156,5 +174,25 @@ mod tests {
         far.write_all(b"G").await.unwrap();
         client.read_exact(&mut [0; 1]).await.unwrap();
         assert!(turn.take_partial());
+    }
+
+    #[test]
+    fn half_a_head_may_come_with_the_one_before() {
+        for (reads, has_body, want) in [
+            (&["GET / HTTP/1.1\r\n\r\n"][..], false, false),
+            (&["GET / HTTP/1.1\r\n\r", "\n"], false, false),
+            (&["GET / HTTP/1.1\n\n"], false, false),
+            (&["GET / HTTP/1.1\r\n\r\nGET /"], false, true),
+            (&["GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\n"], false, true),
+            (&["GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"], false, false),
+            (&["POST / HTTP/1.1\r\n\r\nbody"], true, false),
+        ] {
+            let turn = Arc::<Turn>::default();
+            turn.heard(reads[0].as_bytes());
+            let call = turn.call(has_body);
+            reads[1..].iter().for_each(|read| turn.heard(read.as_bytes()));
+            drop(call);
+            assert_eq!(turn.take_partial(), want, "{reads:?}");
+        }
     }
 }

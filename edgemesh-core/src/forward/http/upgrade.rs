@@ -15,10 +15,12 @@ use crate::forward::bytes::{Carriage, Early, Side, Traffic, carry, splice};
 use crate::forward::flow::{Flow, Said};
 use crate::forward::http::Origin;
 use crate::forward::http::answer::refuse;
-use crate::forward::http::body::{Body, Upload};
+use crate::forward::http::body::Body;
 use crate::forward::http::call::Call;
 use crate::forward::http::head::{named, upgrade};
 use crate::forward::http::turn::Client;
+use crate::forward::http::upload::Upload;
+use crate::forward::http::upstream::Socket;
 use crate::io::now;
 use crate::metrics::Ended;
 use crate::plan::{Hop, Outcome};
@@ -59,10 +61,10 @@ impl Wanted {
             let Ok(ours) = self.ours.await else { return broken(Side::Client) };
             let Ok(theirs) = theirs.await else { return broken(Side::Backend) };
             // HTTP/2 has no upgrades, so a Backend's side is always a socket.
-            let Ok(Parts { io, read_buf, .. }) = theirs.downcast::<TokioIo<TcpStream>>() else {
+            let Ok(Parts { io, read_buf, .. }) = theirs.downcast::<TokioIo<Socket>>() else {
                 return broken(Side::Backend);
             };
-            tunnel(ours, io.into_inner(), read_buf.into(), &upgraded.traffic).await
+            tunnel(ours, io.into_inner().into_inner(), read_buf.into(), &upgraded.traffic).await
         };
         if let Some(carriage) = cut.run_until_cancelled(carried).await {
             let (ended, outcome) = carriage.verdict();
@@ -119,8 +121,8 @@ impl Drop for Upgraded {
 
 /// Holds the body of `request` back until the Backend says `100 Continue`, or a second passed.
 pub(super) fn wait_for_continue(request: &mut Request<Upload>) {
-    if request.body().is_empty() {
-        return;
+    if request.body().is_empty() || request.body().is_begun() {
+        return; // nothing to hold back
     }
     let asked = Arc::new(Notify::new());
     let asks = asked.clone();

@@ -1,23 +1,31 @@
 //! Sends one request to one Backend, over a kept connection or a new one.
 
+mod again;
 mod connect;
+mod outcome;
+mod socket;
 
-use std::io;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
+use http::{Method, Request, Version};
 use hyper::client::conn::{http1, http2};
 use tokio::time::sleep_until;
 
 use crate::forward::Shared;
-use crate::forward::http::body::{Upload, Uploaded};
-use crate::forward::http::pool::{FRESH_FOR, Pools, StreamPlace};
+use crate::forward::http::deadline::Deadline;
+use crate::forward::http::pool::{FRESH_FOR, StreamPlace};
+use crate::forward::http::upload::{Upload, Uploaded};
+use crate::forward::http::upstream::again::{Spare, Unanswered};
 use crate::forward::http::upstream::connect::{connect_http1, connect_http2};
+use crate::forward::http::upstream::outcome::{broken, refused_by_peer, was_closed};
 use crate::io::now;
 use crate::plan::Hop;
 use crate::refusal::Refusal;
+
+pub(super) use again::Again;
+pub(super) use outcome::{Answer, Failure, Keep};
+pub(super) use socket::{Heard, Socket};
 
 /// Longest wait for the head of an answer, after the whole request was sent, where no Policy
 /// says otherwise.
@@ -32,46 +40,17 @@ pub(super) struct Attempt<'a> {
     pub(super) shared: &'a Shared,
     pub(super) hop: &'a Hop,
     /// When the call as a whole must have its answer's head.
-    pub(super) deadline: Option<tokio::time::Instant>,
+    pub(super) deadline: Option<Deadline>,
     /// The caller may want to repeat the request after it was sent.
     pub(super) spare: bool,
 }
 
-/// A Backend's answer.
-pub(super) struct Answer {
-    pub(super) response: Response<Incoming>,
-    /// What to do with the connection afterwards.
-    pub(super) keep: Keep,
-    /// The request once more, where it was asked for and may be repeated.
-    pub(super) again: Option<Request<Upload>>,
-}
-
-/// Why there is none.
-pub(super) struct Failure {
-    pub(super) refusal: Refusal,
-    /// The request, where it may be sent again.
-    pub(super) again: Option<Request<Upload>>,
-    /// Whether a byte of it can have reached the Backend.
-    pub(super) sent: bool,
-    pub(super) backends_fault: bool,
-}
-
-/// A connection after its answer.
+/// An HTTP/1 connection to a Backend.
 #[derive(Debug)]
-pub(super) enum Keep {
-    /// Goes back to the pool when the exchange is over.
-    Http1(http1::SendRequest<Upload>),
-    /// Is shared; the place of the stream is given back.
-    Http2(StreamPlace),
-}
-
-impl Keep {
-    pub(super) fn keep(self, pools: &Pools, address: SocketAddr, now: Instant) {
-        match self {
-            Self::Http1(sender) => pools.keep_http1(address, sender, now),
-            Self::Http2(place) => drop(place),
-        }
-    }
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<Upload>,
+    /// What the Backend said since the last request.
+    pub(super) heard: Arc<Heard>,
 }
 
 impl Attempt<'_> {
@@ -85,47 +64,66 @@ impl Attempt<'_> {
 
     async fn send_http1(&self, mut request: Request<Upload>) -> Result<Answer, Failure> {
         let (pools, address) = (&self.shared.pools, self.hop.address());
-        let mut may_repeat = self.may_repeat(&request);
+        let mut may_repeat = self.is_harmless(&request) && request.body().is_repeatable();
         for _ in 0..STALE_TRIES {
-            let Some((mut sender, age)) = pools.take_http1(address, !may_repeat, now()) else {
+            let Some((mut kept, age)) = pools.take_http1(address, !may_repeat, now()) else {
                 break;
             };
-            if sender.ready().await.is_err() {
+            if kept.sender.ready().await.is_err() {
                 continue;
             }
             // The Backend may be closing the connection at this very moment.
-            let copy = may_repeat.then(|| copy(&request));
-            let uploaded = request.body().uploaded();
-            match self.head(&uploaded, sender.try_send_request(request)).await? {
-                Ok(response) => {
-                    return Ok(Answer { response, keep: Keep::Http1(sender), again: copy });
-                }
-                Err(mut error) => match (error.take_message(), copy) {
-                    (Some(unsent), _) => request = unsent,
-                    // Once: a request that breaks its Backend must not break several.
-                    (None, Some(again)) if age >= FRESH_FOR || was_closed(error.error()) => {
-                        request = again;
-                        may_repeat = false;
-                        break;
+            let spare = may_repeat.then(|| Spare::of(&request));
+            let error = match self.ask(kept, request, spare).await? {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let closed = age >= FRESH_FOR || was_closed(&error.error);
+            request = match error.again {
+                Some(Again::Unsent(unsent)) => unsent,
+                // Once: a request that breaks its Backend must not break several.
+                Some(Again::Spare(spare)) if closed && spare.is_possible() => {
+                    may_repeat = false;
+                    match spare.request() {
+                        Some(again) => again,
+                        None => return Err(broken(&error.error)),
                     }
-                    (None, _) => return Err(broken(error.error())),
-                },
+                }
+                again => return Err(Failure { again, ..broken(&error.error) }),
+            };
+            if !may_repeat {
+                break;
             }
         }
-        let mut sender = match connect_http1(self).await {
-            Ok(sender) => sender,
-            Err(failure) => return Err(Failure { again: Some(request), ..failure }),
+        let new = match connect_http1(self).await {
+            Ok(new) => new,
+            Err(failure) => return Err(Failure { again: Some(Again::Unsent(request)), ..failure }),
         };
-        let copy = (may_repeat && self.spare).then(|| copy(&request));
+        let spare = (may_repeat && self.spare).then(|| Spare::of(&request));
+        self.ask(new, request, spare).await?.map_err(|error| {
+            let sent = !matches!(error.again, Some(Again::Unsent(_)));
+            Failure { again: error.again, sent, ..broken(&error.error) }
+        })
+    }
+
+    /// Asks over one connection; the inner error is that of the connection.
+    async fn ask(
+        &self,
+        mut over: Http1,
+        request: Request<Upload>,
+        spare: Option<Spare>,
+    ) -> Result<Result<Answer, Unanswered>, Failure> {
         let uploaded = request.body().uploaded();
-        match self.head(&uploaded, sender.try_send_request(request)).await? {
-            Ok(response) => Ok(Answer { response, keep: Keep::Http1(sender), again: copy }),
-            Err(mut error) => {
-                let unsent = error.take_message();
-                let sent = unsent.is_none();
-                Err(Failure { again: unsent.or(copy), sent, ..broken(error.error()) })
+        over.heard.asked();
+        let answer = self.head(&uploaded, over.sender.try_send_request(request)).await?;
+        over.heard.answered();
+        Ok(match answer {
+            Ok(response) => {
+                let again = spare.map(Again::Spare);
+                Ok(Answer { response, keep: Keep::Http1(over), again })
             }
-        }
+            Err(error) => Err(Unanswered::new(error, spare)),
+        })
     }
 
     /// What a Backend did not process is safe to send again, and to the same one: it may only have
@@ -135,16 +133,27 @@ impl Attempt<'_> {
         loop {
             let stream = match self.stream().await {
                 Ok(stream) => stream,
-                Err(failure) => return Err(Failure { again: Some(request), ..failure }),
+                Err(failure) => {
+                    return Err(Failure { again: Some(Again::Unsent(request)), ..failure });
+                }
             };
             let connection = stream.1.connection();
-            match self.send_stream(stream, request).await {
-                Err(Failure { again: Some(again), sent: false, .. }) if tries < REFUSED_TRIES => {
+            let failure = match self.send_stream(stream, request).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let same = !failure.sent && tries < REFUSED_TRIES;
+            match failure.again {
+                Some(again) if same && again.is_possible() => {
                     // It may be ending and not know yet; what is under way on it goes on.
                     self.shared.pools.http2(self.hop.address()).forget(&connection);
-                    (request, tries) = (again, tries + 1);
+                    tries += 1;
+                    let Some(again) = again.request() else {
+                        return Err(Failure { again: None, ..failure });
+                    };
+                    request = again;
                 }
-                answered_or_not => return answered_or_not,
+                again => return Err(Failure { again, ..failure }),
             }
         }
     }
@@ -156,19 +165,20 @@ impl Attempt<'_> {
     ) -> Result<Answer, Failure> {
         // What a Backend says that it did not process may be sent again whatever it is, unless
         // its body is gone; what may have been processed only if repeating does no harm.
-        let may_repeat = self.may_repeat(&request);
-        let copy = request.body().is_empty().then(|| copy(&request));
+        let harmless = self.is_harmless(&request);
+        let spare = request.body().is_repeatable().then(|| Spare::of(&request));
         let uploaded = request.body().uploaded();
         match self.head(&uploaded, sender.try_send_request(request)).await? {
             Ok(response) => {
-                let again = copy.filter(|_| may_repeat && self.spare);
+                let again = spare.filter(|_| harmless && self.spare).map(Again::Spare);
                 Ok(Answer { response, keep: Keep::Http2(place), again })
             }
-            Err(mut error) => {
-                let unsent = error.take_message();
-                let sent = unsent.is_none() && !refused_by_peer(error.error());
-                let again = unsent.or_else(|| copy.filter(|_| !sent || may_repeat));
-                Err(Failure { again, sent, ..broken(error.error()) })
+            Err(error) => {
+                let Unanswered { error, again } = Unanswered::new(error, spare);
+                let unsent = matches!(again, Some(Again::Unsent(_)));
+                let sent = !unsent && !refused_by_peer(&error);
+                let again = again.filter(|_| !sent || harmless);
+                Err(Failure { again, sent, ..broken(&error) })
             }
         }
     }
@@ -193,7 +203,7 @@ impl Attempt<'_> {
     }
 
     /// Waits for the head of an answer, but not for ever. Only a Backend that has the whole
-    /// request is to blame for its silence.
+    /// request, and the time that its Policy gives it, is to blame for its silence.
     async fn head<A, E>(
         &self,
         uploaded: &Uploaded,
@@ -201,7 +211,7 @@ impl Attempt<'_> {
     ) -> Result<Result<A, E>, Failure> {
         let too_late = async {
             match self.deadline {
-                Some(deadline) => sleep_until(deadline).await,
+                Some(deadline) => sleep_until(deadline.at).await,
                 None => loop {
                     let whole = uploaded.is_whole();
                     tokio::time::sleep(HEAD_TIMEOUT).await;
@@ -211,6 +221,7 @@ impl Attempt<'_> {
                 },
             }
         };
+        let excused = self.deadline.is_some_and(|deadline| deadline.by_client);
         tokio::select! {
             biased;
             answer = answer => Ok(answer),
@@ -218,54 +229,20 @@ impl Attempt<'_> {
                 refusal: Refusal::RequestTimeout,
                 again: None,
                 sent: true,
-                backends_fault: uploaded.is_whole(),
+                backends_fault: !excused && uploaded.is_whole(),
             }),
         }
     }
 
-    /// Whether repeating what may have been done does no harm: the body is still there (there is
-    /// none), and the method, or the Policy, says so.
-    fn may_repeat(&self, request: &Request<Upload>) -> bool {
+    /// Whether repeating what may have been done does no harm: the method, or the Policy, says so.
+    fn is_harmless(&self, request: &Request<Upload>) -> bool {
         let policy = &self.hop.service().policy.retries;
-        request.body().is_empty() && (is_idempotent(request.method()) || policy.non_idempotent)
+        is_idempotent(request.method()) || policy.non_idempotent
     }
-}
-
-/// Whether a kept connection was closed in order, as servers do with idle ones: the request may
-/// have crossed that close. Linux says EPIPE where a reset came after it.
-fn was_closed(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
-    error.is_incomplete_message() || source.is_some_and(|s| s.kind() == io::ErrorKind::BrokenPipe)
-}
-
-fn broken(error: &hyper::Error) -> Failure {
-    let protocol = error.is_parse() && !error.is_incomplete_message();
-    let refusal = if protocol { Refusal::BackendProtocol } else { Refusal::BackendReset };
-    tracing::debug!(error = error as &dyn std::error::Error, "no answer from the backend");
-    Failure { refusal, again: None, sent: true, backends_fault: true }
-}
-
-/// RFC 9113 §8.7: REFUSED_STREAM, and streams beyond the last that a graceful GOAWAY names,
-/// were not processed.
-fn refused_by_peer(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<h2::Error>());
-    source.is_some_and(|error| {
-        error.reason() == Some(h2::Reason::REFUSED_STREAM)
-            || (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
-    })
 }
 
 /// Whether repeating what may have been done does no harm (RFC 9110 §9.2.2).
 pub fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE]
         .contains(method)
-}
-
-fn copy(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::again(request.body().uploaded()));
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }

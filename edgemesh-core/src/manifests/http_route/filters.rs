@@ -71,7 +71,7 @@ pub(super) fn read(of: &Field<'_>) -> Result<Filters, Fault> {
         let settings = filter.need(key)?;
         if kind == Kind::Other {
             let reason = format!("{name} is not served by this version");
-            filters.fault.get_or_insert(field.fault(reason));
+            filters.fault.get_or_insert_with(|| field.fault(reason));
             return Ok(());
         }
         if seen.contains(&key) {
@@ -98,10 +98,13 @@ pub(super) fn read(of: &Field<'_>) -> Result<Filters, Fault> {
     Ok(filters)
 }
 
+/// Name and value.
+type Pair = (Box<str>, Box<str>);
+
 fn headers(field: &Field<'_>) -> Result<FieldEdits, Fault> {
     known(field, &["set", "add", "remove"])?;
-    let list = |key| -> Result<Vec<(Box<str>, Box<str>)>, Fault> {
-        let mut pairs: Vec<(Box<str>, Box<str>)> = Vec::new();
+    let list = |key| -> Result<Vec<Pair>, Fault> {
+        let mut pairs: Vec<Pair> = Vec::new();
         up_to(field, key, MAX_FIELDS, |entry| {
             known(entry, &["name", "value"])?;
             let name = editable(&entry.need("name")?)?;

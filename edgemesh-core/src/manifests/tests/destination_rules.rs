@@ -61,14 +61,13 @@ fn load_balancers() {
 
 #[test]
 fn pools_and_outliers() {
+    let usual = BreakerPolicy::default();
     let breaker = |failures: u32, seconds, longest, max_ejected_percent| {
-        let breaker = BreakerPolicy {
-            consecutive_failures: failures.try_into().unwrap(),
-            eject_for: Duration::from_secs(seconds),
-            max_eject_for: Duration::from_secs(longest),
-            max_ejected_percent,
-            ..BreakerPolicy::default()
-        };
+        let mut breaker = usual;
+        breaker.consecutive_failures = failures.try_into().unwrap();
+        breaker.eject_for = Duration::from_secs(seconds);
+        breaker.max_eject_for = Duration::from_secs(longest);
+        breaker.max_ejected_percent = max_ejected_percent;
         Policy { breaker: Some(breaker), ..plain() }
     };
     let connect = Some(Duration::from_millis(300));

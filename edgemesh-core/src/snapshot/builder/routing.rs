@@ -28,6 +28,10 @@ impl Routing {
         self.entries.insert(name, entry);
     }
 
+    pub(super) fn records(&self) -> impl Iterator<Item = (&ServiceName, &Route)> {
+        self.entries.iter().map(|(name, entry)| (name, &entry.record))
+    }
+
     pub(super) fn forget(&mut self, name: &ServiceName, dirty: &mut Dirty) -> Option<Arc<Entry>> {
         let gone = self.entries.remove(name)?;
         dirty.routes = true;

@@ -23,7 +23,7 @@ impl Entry {
             let (of_rule, unfit) = read_matches(&said.matches);
             let mut rule = rule(&name, index, said, turn.unwrap_or_default());
             if let Some(unfit) = unfit {
-                rule.fault.get_or_insert(unfit.into());
+                rule.fault.get_or_insert_with(|| unfit.into());
             }
             rules.push(Arc::new(rule));
             matches.push(of_rule);

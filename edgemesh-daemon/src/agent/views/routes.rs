@@ -6,7 +6,9 @@ use std::time::Duration;
 use edgemesh_core::snapshot::{Candidate, Edits, Fields, RouteEntry, Rule, Share, Snapshot};
 use edgemesh_proto::record::{RouteParent, RouteRedirect, ServiceName};
 
-use crate::api::{RouteBackendView, RouteParentView, RouteRuleView, RouteState, RouteView};
+use crate::api::{
+    Remark, RouteBackendView, RouteParentView, RouteRuleView, RouteState, RouteView, Severity,
+};
 
 /// Every Route.
 pub(in crate::agent) fn routes(snapshot: &Snapshot) -> Vec<RouteView> {
@@ -35,6 +37,21 @@ pub(in crate::agent) fn routes(snapshot: &Snapshot) -> Vec<RouteView> {
         }
     };
     snapshot.routes.iter().map(|entry| view(entry)).collect()
+}
+
+/// What is wrong with Routes, for `status`.
+pub(in crate::agent) fn unrouted(snapshot: &Snapshot) -> impl Iterator<Item = Remark> {
+    routes(snapshot).into_iter().flat_map(|route| {
+        let object = format!("HTTPRoute {}/{}", route.namespace, route.name);
+        route.conditions.into_iter().map(move |reason| Remark {
+            severity: Severity::Warning,
+            file: String::new(),
+            line: 0,
+            object: object.clone(),
+            field: String::new(),
+            reason,
+        })
+    })
 }
 
 fn parent(snapshot: &Snapshot, parent: &RouteParent) -> RouteParentView {

@@ -7,21 +7,21 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::forward::http::body::Upload;
 use crate::forward::http::serve::{
     MAX_BUFFER, MAX_HEADERS, PING_EVERY, Tracked, WINDOW_CONNECTION, WINDOW_STREAM,
 };
-use crate::forward::http::upstream::{Attempt, Failure, broken};
+use crate::forward::http::upload::Upload;
+use crate::forward::http::upstream::outcome::broken;
+use crate::forward::http::upstream::{Attempt, Failure, Http1, Socket};
 use crate::io::now;
 use crate::refusal::Refusal;
 
-pub(super) async fn connect_http1(
-    attempt: &Attempt<'_>,
-) -> Result<http1::SendRequest<Upload>, Failure> {
-    let (shared, stream) = (attempt.shared, dial(attempt).await?);
+pub(super) async fn connect_http1(attempt: &Attempt<'_>) -> Result<Http1, Failure> {
+    let shared = attempt.shared;
+    let (socket, heard) = Socket::new(dial(attempt).await?);
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_HEADERS)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(socket))
         .await
         .map_err(|error| Failure { sent: false, ..broken(&error) })?;
     shared.tasks.spawn(async move {
@@ -29,7 +29,7 @@ pub(super) async fn connect_http1(
             tracing::debug!(error = &error as &dyn std::error::Error, "upstream connection ended");
         }
     });
-    Ok(sender)
+    Ok(Http1 { sender, heard })
 }
 
 pub(super) async fn connect_http2(
@@ -62,7 +62,7 @@ async fn dial(attempt: &Attempt<'_>) -> Result<TcpStream, Failure> {
         return Err(failure(Refusal::Loop, false));
     }
     let timeout = hop.service().policy.connect_timeout;
-    let left = deadline.map(|at| at.saturating_duration_since(Instant::from_std(now())));
+    let left = deadline.map(|deadline| deadline.left(Instant::from_std(now())));
     if left == Some(Duration::ZERO) {
         return Err(failure(Refusal::RequestTimeout, false));
     }

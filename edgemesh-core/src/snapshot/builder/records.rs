@@ -1,0 +1,98 @@
+//! The records behind a Snapshot, given back: for mirrors, and for changes beside their source.
+
+use edgemesh_proto::record::{Body, Kind, Record, ServiceName, Slice};
+
+use crate::snapshot::builder::Builder;
+
+impl Builder {
+    /// Every record, in no order that matters. A copy: for changes and mirrors, not for calls.
+    pub fn records(&self) -> Vec<Record> {
+        Kind::ALL.into_iter().flat_map(|kind| self.of_kind(kind)).collect()
+    }
+
+    /// The Slice of that name.
+    pub fn slice(&self, own: &ServiceName) -> Option<&Slice> {
+        let slices = self.slices.get(self.slice_owner.get(own)?)?;
+        slices.iter().find(|(name, _)| *name == own.name).map(|(_, slice)| slice)
+    }
+
+    fn of_kind(&self, kind: Kind) -> Vec<Record> {
+        match kind {
+            Kind::Service => {
+                let all = self.services.iter();
+                all.map(|(n, s)| record(&n.namespace, &n.name, Body::Service(s.clone()))).collect()
+            }
+            Kind::Slice => {
+                let all = self.slices.iter().flat_map(|(of, all)| all.iter().map(move |s| (of, s)));
+                all.map(|(of, (name, s))| record(&of.namespace, name, Body::Slice(s.clone())))
+                    .collect()
+            }
+            Kind::Node => {
+                let all = self.nodes.iter();
+                all.map(|(name, n)| record("", name, Body::Node(n.clone()))).collect()
+            }
+            Kind::Workload => {
+                let all =
+                    self.workloads.iter().flat_map(|(of, all)| all.iter().map(move |w| (of, w)));
+                all.map(|(of, (name, w))| record(of, name, Body::Workload(w.clone()))).collect()
+            }
+            Kind::Policy => {
+                let all =
+                    self.policies.iter().flat_map(|(of, all)| all.iter().map(move |p| (of, p)));
+                all.map(|(of, (name, p))| record(&of.namespace, name, Body::Policy(p.clone())))
+                    .collect()
+            }
+            Kind::Route => {
+                let all = self.routing.records();
+                all.map(|(n, r)| record(&n.namespace, &n.name, Body::Route(r.clone()))).collect()
+            }
+            // Nothing in here is made from these yet.
+            Kind::Endpoint | Kind::Rule | Kind::Revocation => Vec::new(),
+        }
+    }
+}
+
+fn record(namespace: &str, name: &str, body: Body) -> Record {
+    Record { namespace: namespace.into(), name: name.into(), body }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use edgemesh_proto::record::{Node, NodeName, Policy, Route, Service, Workload};
+
+    use super::*;
+    use crate::io::now;
+    use crate::snapshot::Change;
+
+    /// One of each kind that is served; the compiler asks for the next.
+    fn sample(kind: Kind) -> Option<Record> {
+        let body = match kind {
+            Kind::Service => Body::Service(Service::default()),
+            Kind::Slice => {
+                let (ports, backends) = (Vec::new(), Vec::new());
+                Body::Slice(Slice { service: "nobody".into(), ports, backends })
+            }
+            Kind::Node => return Some(record("", "edge-2", Body::Node(Node::default()))),
+            Kind::Workload => Body::Workload(Workload::default()),
+            Kind::Policy => Body::Policy(Policy { service: "nobody".into(), ..Policy::default() }),
+            Kind::Route => Body::Route(Route::default()),
+            Kind::Endpoint | Kind::Rule | Kind::Revocation => return None,
+        };
+        Some(record("default", "hello", body))
+    }
+
+    #[test]
+    fn what_was_put_is_given_back() {
+        let put: Vec<Record> = Kind::ALL.into_iter().filter_map(sample).collect();
+        let mut builder = Builder::new(NodeName("edge-1".into()), None);
+        builder.apply(Change { put: put.clone(), ..Change::default() }, now());
+        let sorted = |all: Vec<Record>| -> BTreeMap<_, _> {
+            all.into_iter().map(|record| (record.key(), record)).collect()
+        };
+        assert_eq!(sorted(builder.records()), sorted(put));
+        let slice = ServiceName::new("default", "hello");
+        assert_eq!(builder.slice(&slice).map(|slice| &*slice.service), Some("nobody"));
+    }
+}
