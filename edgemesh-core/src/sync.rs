@@ -209,7 +209,7 @@ impl Sync {
 /// Listing them costs a fraction of what a change of the records does; where it fails, the Node's
 /// record has to do.
 fn own_addresses() -> Vec<IpAddr> {
-    crate::registrations::own_addresses().into_iter().flatten().collect()
+    crate::io::own_addresses().into_iter().flatten().collect()
 }
 
 /// A step as mirrors get it.
