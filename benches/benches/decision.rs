@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use edgemesh_benches::{PORT, address, route, slice, world};
-use edgemesh_core::limit::Limiter;
+use edgemesh_core::limit::{Caller, Limiter};
 use edgemesh_core::plan::{Arrival, Destination, Head, Outcome, Purpose, Target, explain, plan};
 use edgemesh_core::snapshot::{Builder, Change, Snapshot};
-use edgemesh_proto::record::{BalancePolicy, Body, NodeName, RateLimit};
+use edgemesh_proto::record::{BalancePolicy, Body, LimitBy, NodeName, RateLimit};
 use http::Request;
 
 const SERVICES: u32 = 10_000;
@@ -126,12 +126,12 @@ fn weigh(world: &mut Change) {
 
 fn limits(c: &mut Criterion) {
     let now = start();
-    let most = RateLimit { qps: BILLION, burst: NonZeroU32::MAX };
-    let least = RateLimit { qps: NonZeroU32::MIN, burst: NonZeroU32::MIN };
+    let most = RateLimit { qps: BILLION, burst: NonZeroU32::MAX, by: LimitBy::Service };
+    let least = RateLimit { qps: NonZeroU32::MIN, burst: NonZeroU32::MIN, ..most };
     let mut group = c.benchmark_group("limiter take");
     for (name, limit) in [("granted", most), ("refused", least)] {
         let limiter = Limiter::new(limit, now);
-        group.bench_function(name, |b| b.iter(|| limiter.take(black_box(now))));
+        group.bench_function(name, |b| b.iter(|| limiter.take(&Caller::Everyone, black_box(now))));
     }
     group.finish();
 }

@@ -4,11 +4,15 @@ mod latency;
 mod sessions;
 
 use std::net::IpAddr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::breaker::Breaker;
+use edgemesh_proto::record::ConnectionCaps;
+
+use crate::breaker::{Breaker, Ejecting};
 use crate::hash;
 
 pub use crate::backends::latency::Latency;
@@ -25,6 +29,8 @@ pub struct BackendLive {
     pub requests: AtomicU64,
     /// Calls of those that failed by the Backend's fault.
     pub failures: AtomicU64,
+    /// Its health check says that it does not answer.
+    pub ill: AtomicBool,
     /// How long it takes to answer; measured only where the Policy balances by it.
     pub latency: Latency,
     /// Dials that wait for a server to speak first, while their client is silent too.
@@ -36,6 +42,10 @@ pub struct BackendLive {
 pub struct PoolLive {
     /// Grows with every pick; policies derive their choice from it.
     pub turn: AtomicU64,
+    /// Held while a Backend is ejected: two failures at once must not exceed the share.
+    pub ejecting: Ejecting,
+    /// Backends in the Snapshot in force; calls that began before may know others.
+    pub size: AtomicUsize,
     /// When it began: latencies and sessions count their time from here.
     since: Instant,
     /// Made with the first session.
@@ -47,6 +57,8 @@ pub struct PoolLive {
 pub struct ServiceLive {
     /// Hundredths of a retry that may be spent; see [`ServiceLive::may_retry`].
     budget: AtomicI32,
+    /// Connections of bytes and HTTP requests under way, where a Policy caps them.
+    under_way: [AtomicU32; 2],
 }
 
 /// Live state of one Service port.
@@ -71,7 +83,7 @@ const RETRY: i32 = 100;
 
 impl Default for ServiceLive {
     fn default() -> Self {
-        Self { budget: AtomicI32::new(FRESH_BUDGET) }
+        Self { budget: AtomicI32::new(FRESH_BUDGET), under_way: Default::default() }
     }
 }
 
@@ -90,10 +102,60 @@ impl ServiceLive {
     }
 }
 
+/// What a cap counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capped {
+    /// Connections of bytes.
+    Connection,
+    /// HTTP requests.
+    Request,
+}
+
+impl Capped {
+    /// The cap on it.
+    pub fn most(self, caps: &ConnectionCaps) -> Option<u32> {
+        match self {
+            Self::Connection => caps.max,
+            Self::Request => caps.max_requests,
+        }
+        .map(std::num::NonZeroU32::get)
+    }
+}
+
+/// A place below a cap; given back on drop.
+#[derive(Debug)]
+pub struct CappedPlace(Arc<ServiceLive>, Capped);
+
+impl ServiceLive {
+    /// Takes a place, if fewer than `most` are taken.
+    pub fn place(self: &Arc<Self>, what: Capped, most: u32) -> Option<CappedPlace> {
+        let taken = &self.under_way[what as usize];
+        taken.fetch_update(Relaxed, Relaxed, |n| (n < most).then(|| n + 1)).ok()?;
+        Some(CappedPlace(self.clone(), what))
+    }
+
+    /// Places that are taken.
+    pub fn places(&self, what: Capped) -> u32 {
+        self.under_way[what as usize].load(Relaxed)
+    }
+}
+
+impl Drop for CappedPlace {
+    fn drop(&mut self) {
+        self.0.under_way[self.1 as usize].fetch_sub(1, Relaxed);
+    }
+}
+
 impl PoolLive {
     /// A pool that nobody called yet.
     pub const fn new(now: Instant) -> Self {
-        Self { turn: AtomicU64::new(0), since: now, sessions: OnceLock::new() }
+        Self {
+            turn: AtomicU64::new(0),
+            ejecting: Ejecting::new(),
+            size: AtomicUsize::new(0),
+            since: now,
+            sessions: OnceLock::new(),
+        }
     }
 
     /// Time since it began.
@@ -183,6 +245,20 @@ mod tests {
         places.pop();
         let last = live.race();
         assert!(last.is_some() && live.race().is_none());
+    }
+
+    #[test]
+    fn places_below_a_cap_come_back() {
+        let live = Arc::<ServiceLive>::default();
+        let place = |what| live.place(what, 2);
+        let first = place(Capped::Connection);
+        let second = place(Capped::Connection);
+        assert!(first.is_some() && second.is_some() && place(Capped::Connection).is_none());
+        assert!(place(Capped::Request).is_some(), "each is counted for itself");
+        drop(first);
+        assert!(place(Capped::Connection).is_some());
+        drop(second);
+        assert_eq!([live.places(Capped::Connection), live.places(Capped::Request)], [0, 0]);
     }
 
     #[test]

@@ -1,12 +1,23 @@
 //! Circuit breaker of one backend: it admits, rejects, or lets one probe through.
+//!
+//! Too many failures in a row, or too small a share of good calls in a window, start an ejection.
 
+mod share;
+mod window;
+
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::BreakerPolicy;
 use parking_lot::Mutex;
 
-/// Guards one backend. While it admits and calls succeed, nothing but two relaxed loads happens.
+use crate::breaker::window::Window;
+
+pub use crate::breaker::share::{Ejecting, Held};
+
+/// Guards one backend. While it admits and calls succeed, nothing but two relaxed loads happens,
+/// and one exchange where the Policy looks at the share of good calls.
 #[derive(Debug, Default)]
 pub struct Breaker {
     /// Failures in a row while admitting.
@@ -14,6 +25,8 @@ pub struct Breaker {
     /// Whether `ejection` says anything; lets the common case skip the lock.
     ejected: AtomicBool,
     ejection: Mutex<Ejection>,
+    /// Calls of late; made by the first under a Policy that asks for it.
+    window: OnceLock<Box<Window>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,7 +78,7 @@ impl Breaker {
     /// Lets a call through, or says how long to stay away. At most one probe is out at a time.
     pub fn admit(&self, policy: Option<&BreakerPolicy>, now: Instant) -> Result<Pass, Duration> {
         let Some(policy) = policy else { return Ok(Pass::Ordinary) };
-        if !self.ejected.load(Ordering::Acquire) {
+        if !self.is_ejected() {
             return Ok(Pass::Ordinary);
         }
         let mut ejection = self.ejection.lock();
@@ -82,59 +95,74 @@ impl Breaker {
 
     /// What [`Breaker::admit`] would do, without doing it.
     pub fn look(&self, policy: Option<&BreakerPolicy>, now: Instant) -> Stance {
-        if policy.is_none() || !self.ejected.load(Ordering::Acquire) {
+        if policy.is_none() || !self.is_ejected() {
             return Stance::Admits;
         }
         stance(self.ejection.lock().state, now)
     }
 
     /// Reports a success.
-    pub fn succeeded(&self, pass: Pass) {
+    pub fn succeeded(&self, pass: Pass, policy: Option<&BreakerPolicy>, now: Instant) {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
-        // A straggler from before the ejection says nothing about now; only the probe does.
+        if let Some(rate) = policy.and_then(|policy| policy.success_rate.as_ref()) {
+            self.window(now).count(rate, false, now);
+        }
+        self.answered(pass);
+    }
+
+    /// The Backend answered a call that has not ended. A straggler from before an ejection says
+    /// nothing about now; only the probe does.
+    pub fn answered(&self, pass: Pass) {
         if matches!(pass, Pass::Probe(_)) {
-            let mut ejection = self.ejection.lock();
-            *ejection = Ejection { probe: ejection.probe, ..Ejection::default() };
-            self.ejected.store(false, Ordering::Release);
+            self.readmit();
         }
     }
 
-    /// Reports a failure. `may_eject` is asked only when this one would start an ejection: the
-    /// pool decides whether it can spare the backend.
-    pub fn failed(
+    /// Ends an ejection.
+    pub fn readmit(&self) {
+        let mut ejection = self.ejection.lock();
+        *ejection = Ejection { probe: ejection.probe, ..Ejection::default() };
+        self.ejected.store(false, Ordering::Release);
+    }
+
+    /// Reports a failure. `spare` is asked only when this one would start an ejection: the pool
+    /// decides whether it can spare the backend, and what it gives is held until that is done.
+    pub fn failed<G>(
         &self,
         pass: Pass,
         policy: Option<&BreakerPolicy>,
         now: Instant,
-        may_eject: impl FnOnce() -> bool,
+        spare: impl FnOnce() -> Option<G>,
     ) {
         let Some(policy) = policy else { return };
+        if let Pass::Probe(number) = pass {
+            return self.probe_failed(number, policy, now);
+        }
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let too_many = failures >= policy.consecutive_failures.get();
+        let too_low = policy.success_rate.as_ref().is_some_and(|rate| {
+            let window = self.window(now);
+            window.count(rate, true, now);
+            window.is_too_low(rate, now)
+        });
+        if (too_many || too_low) && !self.is_ejected() {
+            self.eject(now + length(policy, 0), spare);
+        }
+    }
+
+    /// The Backend asked to be left alone until then. Asking counts as no failure.
+    pub fn rest<G>(&self, pass: Pass, until: Instant, spare: impl FnOnce() -> Option<G>) {
         match pass {
             Pass::Probe(number) => {
                 let mut ejection = self.ejection.lock();
-                if !ejection.is_out(number) {
-                    return;
-                }
-                ejection.streak = ejection.streak.saturating_add(1);
-                ejection.state = State::Rejecting { until: now + length(policy, ejection.streak) };
-            }
-            Pass::Ordinary => {
-                let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-                if failures < policy.consecutive_failures.get()
-                    || self.ejected.load(Ordering::Acquire)
-                    || !may_eject()
-                {
-                    return;
-                }
-                let mut ejection = self.ejection.lock();
-                if ejection.state == State::Admitting {
-                    ejection.state = State::Rejecting { until: now + length(policy, 0) };
-                    self.failures.store(0, Ordering::Relaxed);
-                    self.ejected.store(true, Ordering::Release);
+                if ejection.is_out(number) {
+                    ejection.state = State::Rejecting { until };
                 }
             }
+            Pass::Ordinary if self.is_ejected() => {}
+            Pass::Ordinary => self.eject(until, spare),
         }
     }
 
@@ -146,6 +174,48 @@ impl Breaker {
                 ejection.state = State::Rejecting { until: now };
             }
         }
+    }
+
+    /// Whether it is ejected, and when it is to be probed; a pool that has become too small
+    /// takes those back first whose time comes first.
+    pub fn ejected_until(&self) -> Option<Instant> {
+        if !self.is_ejected() {
+            return None;
+        }
+        match self.ejection.lock().state {
+            State::Admitting => None,
+            State::Rejecting { until } | State::Probing { lost_at: until } => Some(until),
+        }
+    }
+
+    fn eject<G>(&self, until: Instant, spare: impl FnOnce() -> Option<G>) {
+        let Some(_held_until_ejected) = spare() else { return };
+        let mut ejection = self.ejection.lock();
+        if ejection.state == State::Admitting {
+            ejection.state = State::Rejecting { until };
+            self.failures.store(0, Ordering::Relaxed);
+            // What led here must not lead here again once it is back.
+            if let Some(window) = self.window.get() {
+                window.clear();
+            }
+            self.ejected.store(true, Ordering::Release);
+        }
+    }
+
+    fn probe_failed(&self, number: u32, policy: &BreakerPolicy, now: Instant) {
+        let mut ejection = self.ejection.lock();
+        if ejection.is_out(number) {
+            ejection.streak = ejection.streak.saturating_add(1);
+            ejection.state = State::Rejecting { until: now + length(policy, ejection.streak) };
+        }
+    }
+
+    fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Acquire)
+    }
+
+    fn window(&self, now: Instant) -> &Window {
+        self.window.get_or_init(|| Box::new(Window::new(now)))
     }
 }
 
@@ -172,100 +242,4 @@ fn length(policy: &BreakerPolicy, streak: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroU32;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn policy() -> BreakerPolicy {
-        BreakerPolicy {
-            consecutive_failures: NonZeroU32::new(2).unwrap(),
-            eject_for: Duration::from_secs(1),
-            max_eject_for: Duration::from_secs(3),
-            max_ejected_percent: 100,
-        }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of time")]
-    fn start() -> Instant {
-        Instant::now()
-    }
-
-    #[test]
-    fn a_life() {
-        let (policy, t0) = (policy(), start());
-        let at = |s: f64| t0 + Duration::from_secs_f64(s);
-        let p = Some(&policy);
-        let b = Breaker::default();
-        b.failed(Pass::Ordinary, p, t0, || true);
-        b.succeeded(Pass::Ordinary);
-        b.failed(Pass::Ordinary, p, t0, || true);
-        assert_eq!(b.admit(p, t0), Ok(Pass::Ordinary), "a success between resets the count");
-        b.failed(Pass::Ordinary, p, t0, || true);
-        assert_eq!(b.admit(p, t0), Err(Duration::from_secs(1)));
-        b.succeeded(Pass::Ordinary);
-        assert!(b.admit(p, t0).is_err(), "a straggler does not end an ejection");
-        assert_eq!(b.look(p, at(1.0)), Stance::WouldProbe);
-        assert_eq!(b.admit(p, at(1.0)), Ok(Pass::Probe(1)));
-        assert!(b.admit(p, at(1.0)).is_err(), "one probe at a time");
-        b.failed(Pass::Probe(1), p, at(1.0), || true);
-        assert_eq!(b.admit(p, at(1.0)), Err(Duration::from_secs(2)), "doubled");
-        assert_eq!(b.admit(p, at(3.0)), Ok(Pass::Probe(2)));
-        b.failed(Pass::Probe(2), p, at(3.0), || true);
-        assert_eq!(b.admit(p, at(3.0)), Err(Duration::from_secs(3)), "capped");
-        assert_eq!(b.admit(p, at(6.0)), Ok(Pass::Probe(3)));
-        assert_eq!(b.admit(p, at(7.0)), Ok(Pass::Probe(4)), "a lost probe is forgotten");
-        b.cancelled(Pass::Probe(3), at(7.0));
-        b.failed(Pass::Probe(3), p, at(7.0), || true);
-        assert!(b.admit(p, at(7.0)).is_err(), "and its late report says nothing");
-        b.cancelled(Pass::Probe(4), at(7.0));
-        assert_eq!(b.admit(p, at(7.0)), Ok(Pass::Probe(5)), "a cancelled one is repeated at once");
-        b.succeeded(Pass::Probe(5));
-        assert_eq!(b.admit(p, at(7.0)), Ok(Pass::Ordinary));
-        b.failed(Pass::Probe(4), p, at(7.0), || true);
-        (0..2).for_each(|_| b.failed(Pass::Ordinary, p, at(7.0), || true));
-        assert!(b.admit(p, at(7.0)).is_err(), "a lost probe's report leaves the breaker working");
-        assert_eq!(b.look(None, t0), Stance::Admits);
-    }
-
-    #[test]
-    fn the_pool_can_refuse_an_ejection() {
-        let (policy, t0) = (policy(), start());
-        let b = Breaker::default();
-        for _ in 0..5 {
-            b.failed(Pass::Ordinary, Some(&policy), t0, || false);
-        }
-        assert_eq!(b.look(Some(&policy), t0), Stance::Admits);
-        b.failed(Pass::Ordinary, Some(&policy), t0, || true);
-        assert!(matches!(b.look(Some(&policy), t0), Stance::Rejects { .. }));
-    }
-
-    proptest! {
-        /// Law: between two reports of a probe, at most one probe is let through per `eject_for`.
-        #[test]
-        fn at_most_one_probe(steps in prop::collection::vec((0u8..4, 0u64..400), 1..200)) {
-            let (policy, t0) = (policy(), start());
-            let p = Some(&policy);
-            let b = Breaker::default();
-            let (mut ms, mut out): (u64, Option<(u64, u32)>) = (0, None);
-            for (what, gap) in steps {
-                ms += gap;
-                let now = t0 + Duration::from_millis(ms);
-                match what {
-                    0 | 1 => if let Ok(Pass::Probe(number)) = b.admit(p, now) {
-                        if let Some((since, _)) = out {
-                            prop_assert!(ms - since >= 1000, "second probe after {} ms", ms - since);
-                        }
-                        out = Some((ms, number));
-                    },
-                    2 => b.failed(Pass::Ordinary, p, now, || true),
-                    _ => if let Some((_, number)) = out.take() {
-                        b.failed(Pass::Probe(number), p, now, || true);
-                    },
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -3,9 +3,10 @@
 pub mod bytes;
 pub mod flow;
 pub mod http;
+mod idle;
 mod proxy_protocol;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::metrics::{Carried, ConnectionOpen, Ended, Metrics};
 use crate::plan::Via;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
+
+pub use crate::forward::http::Turn;
 
 /// How soon the tasks of connections that nobody keeps any more have closed them.
 const ROOM_AFTER: Duration = Duration::from_millis(10);
@@ -61,6 +64,8 @@ pub struct Place {
     pub room: OwnedSemaphorePermit,
     /// Counts the connection as open.
     pub open: ConnectionOpen,
+    /// Whether something is under way on it.
+    pub turn: Arc<Turn>,
 }
 
 /// One line of the access log.
@@ -116,6 +121,14 @@ impl Shared {
     /// Whether `address` is one of the mesh's own listeners.
     pub fn is_own(&self, address: SocketAddr) -> bool {
         self.own.get().is_some_and(|own| own.contains(&address))
+    }
+
+    /// Who calls from `peer`. The address of a listener of ours is this machine: the kernel takes
+    /// it for its own processes' where no other route leads to what is captured.
+    pub fn caller(&self, peer: SocketAddr) -> IpAddr {
+        let ip = peer.ip().to_canonical();
+        let is_ours = self.own.get().is_some_and(|own| own.iter().any(|own| own.ip() == ip));
+        if is_ours { Ipv4Addr::LOCALHOST.into() } else { ip }
     }
 
     /// Connects within `timeout`. Where files have run out, connections that are only kept for

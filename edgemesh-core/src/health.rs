@@ -69,7 +69,7 @@ pub enum Health {
 }
 
 /// How often is probed, and how many probes make a verdict.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// See [`EVERY`].
     pub every: Duration,
@@ -108,6 +108,7 @@ struct Sight {
 #[derive(Debug)]
 struct Entry {
     health: Arc<Mutex<Health>>,
+    pace: Pace,
     _end: DropGuard,
 }
 
@@ -121,14 +122,20 @@ impl Checker {
 
     /// Probes exactly these from now on. Those that were watched before keep their state.
     pub fn watch(&self, targets: BTreeSet<Target>) {
+        let pace = self.0.sight.pace;
+        self.watch_each(targets.into_iter().map(|target| (target, pace)).collect());
+    }
+
+    /// As [`Checker::watch`], each at a pace of its own; one whose pace changed begins anew.
+    pub fn watch_each(&self, targets: BTreeMap<Target, Pace>) {
         let mut known = self.0.targets.lock();
-        known.retain(|target, _| targets.contains(target));
+        known.retain(|target, entry| targets.get(target) == Some(&entry.pace));
         if targets.len() > MAX_TARGETS {
             let left_out = targets.len() - MAX_TARGETS;
             tracing::warn!(left_out, "too many health checks: the last are not made");
         }
-        for target in targets.into_iter().take(MAX_TARGETS) {
-            let begin = || self.begin(target.clone());
+        for (target, pace) in targets.into_iter().take(MAX_TARGETS) {
+            let begin = || self.begin(target.clone(), pace);
             known.entry(target.clone()).or_insert_with(begin);
         }
     }
@@ -143,33 +150,33 @@ impl Checker {
         self.0.sight.changed.subscribe()
     }
 
-    fn begin(&self, target: Target) -> Entry {
+    fn begin(&self, target: Target, pace: Pace) -> Entry {
         let health = Arc::<Mutex<Health>>::default();
         let end = self.0.stop.child_token();
-        let follow = self.0.sight.clone().follow(target, health.clone());
+        let follow = self.0.sight.clone().follow(target, pace, health.clone());
         self.0.tasks.spawn(end.clone().run_until_cancelled_owned(follow));
-        Entry { health, _end: end.drop_guard() }
+        Entry { health, pace, _end: end.drop_guard() }
     }
 }
 
 impl Sight {
-    async fn follow(self: Arc<Self>, target: Target, told: Arc<Mutex<Health>>) {
+    async fn follow(self: Arc<Self>, target: Target, pace: Pace, told: Arc<Mutex<Health>>) {
         let mut streak = Streak::default();
         loop {
             let outcome = match self.room.acquire().await {
-                Ok(_room) => probe(&self.dial, &target, self.pace.timeout).await,
+                Ok(_room) => probe(&self.dial, &target, pace.timeout).await,
                 Err(_) => return, // never closed
             };
             let was_well = matches!(streak.health, Health::Healthy);
             let failed = outcome.is_err();
-            streak.note(outcome, &self.pace);
+            streak.note(outcome, &pace);
             let is_well = matches!(streak.health, Health::Healthy);
             let first = std::mem::replace(&mut *told.lock(), streak.health.clone());
             if was_well != is_well || first == Health::Unknown {
                 self.changed.send_modify(|n| *n += 1);
             }
             let down = failed || !is_well;
-            let pause = if down { self.pace.every_while_down } else { self.pace.every };
+            let pause = if down { pace.every_while_down } else { pace.every };
             tokio::time::sleep(pause).await;
         }
     }

@@ -1,8 +1,10 @@
 //! Small things at the borders of I/O: the one clock, sniffed bytes put back in front of their
 //! stream, and identifiers for requests.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,6 +101,19 @@ pub fn unique_id() -> u128 {
     });
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     (u128::from(start ^ n.rotate_left(32)) << 64) | u128::from(keys.hash_one(n))
+}
+
+/// The addresses of this machine's interfaces.
+///
+/// # Errors
+/// When the kernel does not list them.
+pub fn own_addresses() -> io::Result<BTreeSet<IpAddr>> {
+    let address = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    Ok(nix::ifaddrs::getifaddrs()?.filter_map(address).collect())
 }
 
 #[cfg(test)]

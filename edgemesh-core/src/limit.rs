@@ -1,22 +1,33 @@
 //! Rate limits: governor's cell-rate algorithm (GCRA), driven by the caller's clock.
 
+mod table;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use edgemesh_proto::record::RateLimit;
+use edgemesh_proto::record::{LimitBy, RateLimit};
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
-/// Admits `qps` calls a second in the long run and `burst` at once.
+use crate::limit::table::{Fills, Table};
+
+pub use crate::limit::table::{Caller, MAX_CALLERS};
+
+/// Admits `qps` calls a second in the long run and `burst` at once, of all callers together or
+/// of each.
 pub struct Limiter {
     limit: RateLimit,
     base: Instant,
-    fill: Fill,
-    inner: Governor,
+    fill: Filled,
+}
+
+enum Filled {
+    Together(Fill, Governor),
+    Each(Arc<Table>, RateLimiter<Caller, Fills, GivenClock, NoOpMiddleware<Nanos>>),
 }
 
 type Governor = RateLimiter<NotKeyed, Fill, GivenClock, NoOpMiddleware<Nanos>>;
@@ -33,8 +44,18 @@ struct Fill(Arc<AtomicU64>);
 impl Limiter {
     /// A limiter that is full at `now`.
     pub fn new(limit: RateLimit, now: Instant) -> Self {
-        let fill = Fill::default();
-        Self { limit, base: now, inner: governor(limit, fill.clone()), fill }
+        let fill = match limit.by {
+            LimitBy::Service => {
+                let fill = Fill::default();
+                Filled::Together(fill.clone(), governor(limit, fill))
+            }
+            LimitBy::Workload | LimitBy::Namespace | LimitBy::Ip => {
+                let table = Arc::new(Table::new());
+                let fills = Fills(table.clone());
+                Filled::Each(table, RateLimiter::new(quota(limit), fills, GivenClock::default()))
+            }
+        };
+        Self { limit, base: now, fill }
     }
 
     /// What it was made from.
@@ -42,31 +63,66 @@ impl Limiter {
         self.limit
     }
 
-    /// Takes one token, or says how long until one is free.
-    pub fn take(&self, now: Instant) -> Result<(), Duration> {
-        check(&self.inner, self.since_base(now))
+    /// Takes one token of `caller`, or says how long until one is free.
+    pub fn take(&self, caller: &Caller, now: Instant) -> Result<(), Duration> {
+        let now = self.since_base(now);
+        let taken = match &self.fill {
+            Filled::Together(_, governor) => {
+                governor.clock().set(now);
+                governor.check()
+            }
+            Filled::Each(table, governor) => {
+                table.now.fetch_max(now, Ordering::Relaxed);
+                governor.clock().set(now);
+                governor.check_key(caller)
+            }
+        };
+        taken.map_err(|not_until| not_until.wait_time_from(Nanos::from(now)))
     }
 
     /// What [`Limiter::take`] would say, without taking anything.
-    pub fn look(&self, now: Instant) -> Result<(), Duration> {
-        let copy = Fill(Arc::new(AtomicU64::new(self.fill.0.load(Ordering::Relaxed))));
-        check(&governor(self.limit, copy), self.since_base(now))
+    pub fn look(&self, caller: &Caller, now: Instant) -> Result<(), Duration> {
+        let fill = match &self.fill {
+            Filled::Together(fill, _) => fill.0.load(Ordering::Relaxed),
+            Filled::Each(table, _) => table.fill(caller).map_or(0, |fill| fill.as_u64()),
+        };
+        let copy = Self {
+            limit: self.limit,
+            base: self.base,
+            fill: {
+                let copy = Fill(Arc::new(AtomicU64::new(fill)));
+                Filled::Together(copy.clone(), governor(self.limit, copy))
+            },
+        };
+        copy.take(&Caller::Everyone, now)
     }
 
     fn since_base(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.base).as_nanos()).unwrap_or(u64::MAX)
     }
+
+    #[cfg(test)]
+    fn table(&self) -> Option<&Table> {
+        match &self.fill {
+            Filled::Together(..) => None,
+            Filled::Each(table, _) => Some(table),
+        }
+    }
+}
+
+fn quota(limit: RateLimit) -> Quota {
+    Quota::per_second(limit.qps).allow_burst(limit.burst)
 }
 
 fn governor(limit: RateLimit, fill: Fill) -> Governor {
-    let quota = Quota::per_second(limit.qps).allow_burst(limit.burst);
-    RateLimiter::new(quota, fill, GivenClock::default())
+    RateLimiter::new(quota(limit), fill, GivenClock::default())
 }
 
-fn check(governor: &Governor, now: u64) -> Result<(), Duration> {
-    // Threads may come with times in either order: the clock must not run backwards.
-    governor.clock().0.fetch_max(now, Ordering::Relaxed);
-    governor.check().map_err(|not_until| not_until.wait_time_from(Nanos::from(now)))
+impl GivenClock {
+    /// Threads may come with times in either order: the clock must not run backwards.
+    fn set(&self, now: u64) {
+        self.0.fetch_max(now, Ordering::Relaxed);
+    }
 }
 
 impl Clock for GivenClock {
@@ -115,7 +171,8 @@ mod tests {
     use super::*;
 
     fn limit(qps: u32, burst: u32) -> RateLimit {
-        RateLimit { qps: NonZeroU32::new(qps).unwrap(), burst: NonZeroU32::new(burst).unwrap() }
+        let (qps, burst) = (NonZeroU32::new(qps).unwrap(), NonZeroU32::new(burst).unwrap());
+        RateLimit { qps, burst, by: LimitBy::Service }
     }
 
     #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of time")]
@@ -128,14 +185,17 @@ mod tests {
         let t0 = start();
         let limiter = Limiter::new(limit(10, 3), t0);
         for _ in 0..3 {
-            assert_eq!(limiter.look(t0), Ok(()), "looking takes nothing");
-            assert_eq!(limiter.take(t0), Ok(()));
+            assert_eq!(limiter.look(&Caller::Everyone, t0), Ok(()), "looking takes nothing");
+            assert_eq!(limiter.take(&Caller::Everyone, t0), Ok(()));
         }
-        assert_eq!(limiter.look(t0), Err(Duration::from_millis(100)));
-        assert_eq!(limiter.take(t0), Err(Duration::from_millis(100)));
-        assert_eq!(limiter.take(t0 + Duration::from_millis(99)), Err(Duration::from_millis(1)));
-        assert_eq!(limiter.take(t0 + Duration::from_millis(100)), Ok(()));
-        assert!(limiter.take(t0 + Duration::from_millis(100)).is_err());
+        assert_eq!(limiter.look(&Caller::Everyone, t0), Err(Duration::from_millis(100)));
+        assert_eq!(limiter.take(&Caller::Everyone, t0), Err(Duration::from_millis(100)));
+        assert_eq!(
+            limiter.take(&Caller::Everyone, t0 + Duration::from_millis(99)),
+            Err(Duration::from_millis(1))
+        );
+        assert_eq!(limiter.take(&Caller::Everyone, t0 + Duration::from_millis(100)), Ok(()));
+        assert!(limiter.take(&Caller::Everyone, t0 + Duration::from_millis(100)).is_err());
     }
 
     proptest! {
@@ -149,7 +209,7 @@ mod tests {
             let (mut at, mut granted) = (0, 0u64);
             for gap in gaps {
                 at += gap;
-                granted += u64::from(limiter.take(t0 + Duration::from_millis(at)).is_ok());
+                granted += u64::from(limiter.take(&Caller::Everyone, t0 + Duration::from_millis(at)).is_ok());
                 prop_assert!(granted <= u64::from(burst) + u64::from(qps) * at / 1000 + 1);
             }
         }

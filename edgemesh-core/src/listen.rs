@@ -1,10 +1,13 @@
 //! Incoming TCP: listeners with a deep queue, and where each connection wanted to go.
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -21,6 +24,18 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 pub struct Listener {
     inner: TcpListener,
     address: SocketAddr,
+    /// A file that is given up for the moment in which a connection is refused for lack of files:
+    /// left in the queue, its client would wait for an answer that nobody will give.
+    reserve: Mutex<Option<File>>,
+}
+
+/// A connection, and whether there are files left to serve it.
+#[derive(Debug)]
+pub enum Accepted {
+    /// It can be served.
+    Served(TcpStream, SocketAddr),
+    /// It can only be refused.
+    NoFiles(TcpStream, SocketAddr),
 }
 
 /// How a connection came to the listener.
@@ -79,7 +94,7 @@ impl Listener {
             socket.bind(address)?;
             let inner = socket.listen(BACKLOG)?;
             let address = inner.local_addr()?;
-            Ok(Self { inner, address })
+            Ok(Self { inner, address, reserve: Mutex::new(reserve()) })
         };
         bound().map_err(|source| ListenError { address, source })
     }
@@ -91,7 +106,11 @@ impl Listener {
     pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        Ok(Self { inner: TcpListener::from_std(listener)?, address })
+        Ok(Self {
+            inner: TcpListener::from_std(listener)?,
+            address,
+            reserve: Mutex::new(reserve()),
+        })
     }
 
     /// A second handle to the same socket and its queue, for another process to accept from.
@@ -110,20 +129,42 @@ impl Listener {
     /// The next connection. Failures to accept are waited out: a listener that gives up because
     /// files ran out for a moment would take the whole node down. `make_room` is called when it
     /// fails, to give back what is only kept for later.
-    pub async fn accept(&self, make_room: impl Fn()) -> (TcpStream, SocketAddr) {
+    pub async fn accept(&self, make_room: impl Fn()) -> Accepted {
         loop {
             match self.inner.accept().await {
-                Ok(accepted) => return accepted,
+                Ok((stream, peer)) => return Accepted::Served(stream, peer),
                 // The client gave up while it waited: nothing is wrong here.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!(listener = %self.address, %error, "cannot accept; trying again");
                     make_room();
+                    if let Some((stream, peer)) = self.accept_with_reserve() {
+                        return Accepted::NoFiles(stream, peer);
+                    }
+                    tracing::warn!(listener = %self.address, %error, "cannot accept; trying again");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
+
+    /// The next connection, if the file in reserve is what it takes.
+    fn accept_with_reserve(&self) -> Option<(TcpStream, SocketAddr)> {
+        let mut kept = self.reserve.lock();
+        // What was refused before has given its file back by now.
+        if kept.is_none() {
+            *kept = reserve();
+        }
+        kept.take()?;
+        let mut context = Context::from_waker(Waker::noop());
+        match self.inner.poll_accept(&mut context) {
+            Poll::Ready(Ok(accepted)) => Some(accepted),
+            Poll::Ready(Err(_)) | Poll::Pending => None,
+        }
+    }
+}
+
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 /// How `stream` came: by its original destination, or to the listener itself.

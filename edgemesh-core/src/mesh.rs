@@ -6,6 +6,7 @@
 
 mod agent;
 mod builder;
+mod checks;
 mod client;
 mod connection;
 mod doors;
@@ -27,7 +28,7 @@ use arc_swap::ArcSwap;
 use edgemesh_proto::record::NodeName;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -240,11 +241,8 @@ impl Mesh {
     pub fn listen(&mut self, listeners: Vec<Listener>) -> Vec<SocketAddr> {
         let own: Box<[SocketAddr]> = listeners.iter().map(Listener::address).collect();
         let _ = self.shared.own.set(own.clone()); // once a mesh
-        let proxy = Proxy {
-            shared: self.shared.clone(),
-            room: Arc::new(Semaphore::new(self.options.max_connections)),
-            accepting: self.accepting.clone(),
-        };
+        let room = self.options.max_connections;
+        let proxy = Proxy::new(self.shared.clone(), room, self.accepting.clone());
         for listener in listeners {
             self.tasks.spawn(proxy.clone().run(listener));
         }
@@ -252,8 +250,9 @@ impl Mesh {
         own.into()
     }
 
-    /// Closes what is idle for too long, until the mesh stops.
+    /// Closes what is idle for too long, and probes Backends, until the mesh stops.
     fn sweep_pools(&self) {
+        self.check_backends();
         let shared = self.shared.clone();
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
             loop {

@@ -4,8 +4,10 @@
 //! Service it is about. Once a connection for bytes, once a request for HTTP. [`explain`] runs
 //! the same code on a view that changes nothing.
 
+mod away;
 mod hop;
 mod key;
+mod limits;
 mod pick;
 mod route;
 mod view;
@@ -17,6 +19,7 @@ use std::time::Instant;
 use edgemesh_proto::record::Transport;
 use http::{HeaderMap, Method, Request, Uri};
 
+use crate::backends::CappedPlace;
 use crate::refusal::Refusal;
 use crate::snapshot::{Found, Pool, Service, Snapshot, split_name};
 
@@ -118,10 +121,17 @@ pub fn plan(
     Ok(Hop::begin(chosen, now))
 }
 
-/// Takes the tokens of a raced dial that became a connection, which from now on counts as a call.
-pub fn confirm(hop: &mut Hop, now: Instant) -> Result<(), Refusal> {
-    limits(hop.service(), hop.service(), Purpose::Call, now, &mut Commit)?;
-    hop.became_a_call();
+/// Takes the tokens of a raced dial of `caller` that became a connection, which from now on
+/// counts as a call.
+pub fn confirm(
+    snapshot: &Snapshot,
+    hop: &mut Hop,
+    caller: Option<IpAddr>,
+    now: Instant,
+) -> Result<(), Refusal> {
+    let who = (&*snapshot.callers, caller);
+    let place = limits::confirmed(hop.service(), who, now, &mut Commit)?;
+    hop.became_a_call(place);
     Ok(())
 }
 
@@ -201,7 +211,7 @@ fn only_port(service: &Service) -> Option<usize> {
 }
 
 /// What was decided, before anything is counted in flight.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Chosen {
     service: Arc<Service>,
     port: usize,
@@ -210,6 +220,10 @@ struct Chosen {
     pass: crate::breaker::Pass,
     purpose: Counted,
     route: Option<Routed>,
+    /// The first attempt of its call, which pays into the budget for retries.
+    first: bool,
+    /// Held while the call is under way, where a Policy caps them.
+    place: Option<CappedPlace>,
 }
 
 /// How a hop counts in the Backend's breaker.
@@ -227,6 +241,7 @@ fn decide<V: View>(
 ) -> Result<Chosen, Refusal> {
     let called = resolve(snapshot, destination.to)?;
     view.resolved(destination, called.service, called.port);
+    limits::allowed(snapshot, called.service, destination.caller, view)?;
     // A host is meant, and nobody else.
     let (found, route) = match called.host {
         None => route::route(snapshot, called, destination, view)?,
@@ -235,32 +250,8 @@ fn decide<V: View>(
     if found.service.proxy_protocol && destination.request.is_some() {
         return Err(Refusal::ProxyProtocol);
     }
-    limits(called.service, found.service, destination.purpose, now, view)?;
+    let place = limits::admit(snapshot, [called.service, found.service], destination, now, view)?;
     let chosen = pick(found, destination, now, view)?;
-    Ok(Chosen { route, ..chosen })
-}
-
-/// Limit first, then pick: a refused call cannot use up a breaker's probe. The client side is
-/// that of the Service that was called, the server side that of the one that takes the call.
-fn limits<V: View>(
-    called: &Service,
-    service: &Service,
-    purpose: Purpose<'_>,
-    now: Instant,
-    view: &mut V,
-) -> Result<(), Refusal> {
-    let limited = |retry_after| Refusal::RateLimited { retry_after };
-    let (client, server) = match purpose {
-        Purpose::Call => (&called.policy.client, &service.policy.server),
-        Purpose::Retry(_) => (&None, &service.policy.server),
-        Purpose::Race(_) => return Ok(()),
-    };
-    if let Some(limiter) = client {
-        view.take("client", limiter, now).map_err(limited)?;
-    }
-    // Every Backend is this agent's to guard: it runs on this node, or on one without an agent.
-    if let Some(limiter) = server {
-        view.take("server", limiter, now).map_err(limited)?;
-    }
-    Ok(())
+    let first = !matches!(destination.purpose, Purpose::Retry(_));
+    Ok(Chosen { route, first, place, ..chosen })
 }

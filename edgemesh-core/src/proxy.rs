@@ -1,5 +1,6 @@
 //! One flow from accept to its last byte: where it came from, what it speaks, where it goes.
 
+mod crowd;
 mod first;
 
 use std::net::SocketAddr;
@@ -8,17 +9,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::forward::bytes::Early;
 use crate::forward::flow::{Flow, Said};
 use crate::forward::http::{Origin, Towards, Version, serve as serve_http};
-use crate::forward::{Place, Shared};
+use crate::forward::{Place, Shared, Turn};
 use crate::io::Prefixed;
-use crate::listen::{Came, Listener, came, is_local};
+use crate::listen::{Accepted, Came, Listener, came, is_local};
 use crate::metrics::{Carried, Ended};
 use crate::plan::{Arrival, Hop, Target, resolve};
+use crate::proxy::crowd::Crowd;
 use crate::proxy::first::{Ask, Asked, ask};
 use crate::refusal::Refusal;
 use crate::snapshot::{Port, Snapshot};
@@ -30,34 +32,77 @@ const PASS_THROUGH_CONNECT: Duration = Duration::from_secs(10);
 /// What the accept loops of one mesh share.
 #[derive(Clone, Debug)]
 pub struct Proxy {
-    /// What every flow uses.
-    pub shared: Arc<Shared>,
-    /// Room for connections; over it they are reset at once.
-    pub room: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    /// Room for connections; over it the oldest idle one goes, or the new one is reset at once.
+    room: Arc<Semaphore>,
     /// Ends the loops; what was accepted goes on.
-    pub accepting: CancellationToken,
+    accepting: CancellationToken,
+    crowd: Arc<Crowd>,
 }
 
+/// How soon the task of a connection that was shed has given its room back.
+const SHED_WITHIN: Duration = Duration::from_millis(100);
+
 impl Proxy {
+    /// Loops that share `room` for connections, until `accepting` ends them.
+    pub fn new(shared: Arc<Shared>, room: usize, accepting: CancellationToken) -> Self {
+        let room = Arc::new(Semaphore::new(room));
+        Self { shared, room, accepting, crowd: Arc::default() }
+    }
+
     /// Accepts until told to stop. Connections that cannot be served for lack of room are
     /// reset, so that their clients know at once.
     pub async fn run(self, listener: Listener) {
         let accepting = self.accepting.clone();
-        let make_room = || self.shared.pools.sweep_all();
-        while let Some((stream, peer)) =
-            accepting.run_until_cancelled(listener.accept(make_room)).await
-        {
-            let Ok(room) = self.room.clone().try_acquire_owned() else {
-                self.shed(&stream, peer);
-                continue;
+        let make_room = || {
+            self.shared.pools.sweep_all();
+            self.shed_oldest_idle();
+        };
+        while let Some(accepted) = accepting.run_until_cancelled(listener.accept(make_room)).await {
+            let (stream, peer) = match accepted {
+                Accepted::Served(stream, peer) => (stream, peer),
+                Accepted::NoFiles(stream, peer) => {
+                    self.shed(&stream, peer);
+                    continue;
+                }
             };
-            let place = Arc::new(Place { room, open: self.shared.metrics.connection() });
-            let flow = flow(self.shared.clone(), stream, peer, place);
-            let cut = self.shared.cut.clone();
-            self.shared.tasks.spawn(async move {
-                cut.run_until_cancelled(flow).await;
-            });
+            match self.room().await {
+                Some(room) => self.begin(room, stream, peer),
+                None => self.shed(&stream, peer),
+            }
         }
+    }
+
+    /// Room for one more; where there is none, that of a connection on which nothing is under way.
+    async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(room) = self.room.clone().try_acquire_owned() {
+            return Some(room);
+        }
+        if !self.shed_oldest_idle() {
+            return None;
+        }
+        tokio::time::timeout(SHED_WITHIN, self.room.clone().acquire_owned()).await.ok()?.ok()
+    }
+
+    fn shed_oldest_idle(&self) -> bool {
+        let shed = self.crowd.shed_oldest_idle();
+        self.shared.metrics.connections_shed.fetch_add(u64::from(shed), Relaxed);
+        shed
+    }
+
+    fn begin(&self, room: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr) {
+        let turn = Arc::<Turn>::default();
+        let open = self.shared.metrics.connection();
+        let place = Arc::new(Place { room, open, turn: turn.clone() });
+        let flow = flow(self.shared.clone(), stream, peer, place);
+        let cut = self.shared.cut.clone();
+        self.crowd.join(turn, |member| {
+            let serving = async move {
+                let _listed = member;
+                cut.run_until_cancelled(flow).await;
+            };
+            self.shared.tasks.spawn(serving).abort_handle()
+        });
     }
 
     fn shed(&self, stream: &TcpStream, peer: SocketAddr) {
@@ -122,7 +167,10 @@ fn captured(
         }
         let (to, declared, port) = match find(&shared.live.load(), to) {
             Ok((to, port)) => (to, port.declared, port.live.clone()),
-            Err(Refusal::NoService) => return pass_through(shared, flow, client.stream, to).await,
+            Err(Refusal::NoService) => {
+                client.place.turn.busy();
+                return pass_through(shared, flow, client.stream, to).await;
+            }
             Err(refusal) => return flow.refuse(&client.stream, refusal),
         };
         let wanted = match declared {
@@ -143,7 +191,10 @@ fn captured(
                 // HTTP's state is large; a connection of bytes must not carry room for it.
                 Box::pin(client.serve_http(Towards::Address(to), dialled, version, prefix)).await;
             }
-            Asked::Bytes(spoken) => carry(flow, client.stream, to, spoken).await,
+            Asked::Bytes(spoken) => {
+                client.place.turn.busy();
+                carry(flow, client.stream, to, spoken).await;
+            }
             Asked::Refused(refusal) => flow.refuse(&client.stream, refusal),
             Asked::Nothing => flow.end(Ended::Cancelled),
         }

@@ -53,6 +53,10 @@ pub enum Refusal {
     BackendProtocol,
     /// The client's bytes are not the protocol they began as, or break its limits.
     BadRequest,
+    /// The Service's `allow` list does not name the caller.
+    NotAllowed,
+    /// Nothing was said on a connection of bytes for as long as its Policy allows.
+    IdleTimeout,
     /// The head of the request is larger than the mesh reads.
     HeadTooLarge,
     /// The target of the request is longer than the mesh passes on.
@@ -61,7 +65,7 @@ pub enum Refusal {
     Unsupported,
     /// The connection would have come back to the mesh itself.
     Loop,
-    /// More connections than the mesh has room for.
+    /// More connections than the mesh has room for, or than the Policy lets be under way.
     Overloaded,
     /// The process is shutting down.
     Draining,
@@ -89,7 +93,7 @@ pub struct Row {
 
 impl Refusal {
     /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 23] = [
+    pub const LABELS: [&'static str; 25] = [
         "noService",
         "noPort",
         "noBackend",
@@ -113,6 +117,8 @@ impl Refusal {
         "redirected",
         "externalName",
         "proxyProtocol",
+        "notAllowed",
+        "idleTimeout",
     ];
 
     /// Index into per-reason tables.
@@ -141,6 +147,8 @@ impl Refusal {
             Self::Redirected => 20,
             Self::ExternalName => 21,
             Self::ProxyProtocol => 22,
+            Self::NotAllowed => 23,
+            Self::IdleTimeout => 24,
         }
     }
 
@@ -211,7 +219,13 @@ impl Refusal {
                 Client,
                 "the rule of the Route sends the client elsewhere",
             ),
-            Self::Overloaded => row(503, 8, "overloaded", Mesh, "the mesh has no room for more"),
+            Self::Overloaded => row(503, 8, "overloaded", Mesh, "there is no room for more calls"),
+            Self::NotAllowed => {
+                row(403, 7, "notAllowed", Client, "this caller is not on the allow list")
+            }
+            Self::IdleTimeout => {
+                row(408, 4, "idleTimeout", Client, "nothing was said for too long")
+            }
             Self::Draining => row(503, 14, "draining", Mesh, "the mesh is shutting down"),
             Self::ExternalName => row(
                 501,
@@ -256,7 +270,9 @@ impl Refusal {
             | Self::RouteFault
             | Self::Redirected
             | Self::ExternalName
-            | Self::ProxyProtocol => None,
+            | Self::ProxyProtocol
+            | Self::NotAllowed
+            | Self::IdleTimeout => None,
         }
     }
 }
@@ -298,6 +314,8 @@ mod tests {
             Refusal::Redirected,
             Refusal::ExternalName,
             Refusal::ProxyProtocol,
+            Refusal::NotAllowed,
+            Refusal::IdleTimeout,
         ];
         assert_eq!(all.map(|r| r.row().label), Refusal::LABELS);
         for (i, refusal) in all.into_iter().enumerate() {

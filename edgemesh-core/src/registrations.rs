@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::config::Check;
 use crate::health::Target;
+pub(crate) use crate::io::own_addresses;
 
 pub use file::SaveError;
 pub(crate) use merge::{Said, is_local, merge, slice_key};
@@ -305,16 +306,6 @@ impl Registration {
     pub(crate) fn is_at(&self, own: &BTreeSet<IpAddr>) -> bool {
         self.address.is_loopback() || own.contains(&self.address)
     }
-}
-
-/// The addresses of this machine's interfaces.
-pub(crate) fn own_addresses() -> std::io::Result<BTreeSet<IpAddr>> {
-    let address = |interface: nix::ifaddrs::InterfaceAddress| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    };
-    Ok(nix::ifaddrs::getifaddrs()?.filter_map(address).collect())
 }
 
 #[cfg(test)]

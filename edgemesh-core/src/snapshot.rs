@@ -4,20 +4,21 @@
 //! is shared with the one before, live state always is.
 
 mod builder;
+mod callers;
 mod describe;
 mod group;
 mod index;
 mod pool;
 mod routes;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_proto::record::{
-    BalancePolicy, BreakerPolicy, HashKey, Locality, Node, PolicyOrigin, RetryPolicy, ServiceName,
-    Transport,
+    AllowedCaller, BalancePolicy, BreakerPolicy, ConnectionCaps, HashKey, HealthCheck, Locality,
+    Node, PolicyOrigin, RetryPolicy, ServiceName, Transport,
 };
 
 use crate::backends::{PortLive, ServiceLive};
@@ -26,6 +27,7 @@ use crate::snapshot::index::{Index, Place};
 use crate::sniff::Declared;
 
 pub use builder::{Builder, Change, ListedPolicy};
+pub use callers::{Callers, Who};
 pub use group::Group;
 pub use pool::{Backend, Pool, Tier};
 pub use routes::{
@@ -48,8 +50,8 @@ pub struct Snapshot {
     pub nodes: Arc<BTreeMap<Box<str>, Node>>,
     /// Every Route, by name.
     pub routes: Arc<[Arc<RouteEntry>]>,
-    /// Namespaces of callers, where a Route asks for them.
-    callers: Arc<HashMap<IpAddr, Option<Box<str>>>>,
+    /// Who is behind an address.
+    pub callers: Arc<Callers>,
     index: Arc<Index>,
     /// By slot, sorted by name.
     services: Vec<Arc<Service>>,
@@ -153,6 +155,14 @@ pub struct Active {
     pub request_timeout: Option<Duration>,
     /// What is tried again.
     pub retries: RetryPolicy,
+    /// Who may call; `None` = everyone.
+    pub allow: Option<Box<[AllowedCaller]>>,
+    /// How much may be under way at once.
+    pub connections: Option<ConnectionCaps>,
+    /// A connection of bytes on which nothing is said for so long is closed.
+    pub idle_timeout: Option<Duration>,
+    /// How Backends are asked whether they are well.
+    pub health_check: Option<HealthCheck>,
 }
 
 /// A Service port that an address or a name stands for.
@@ -223,7 +233,7 @@ impl Snapshot {
 
     /// Namespace of whoever calls from `address`; only where a Route asks for it.
     pub fn namespace_of(&self, address: IpAddr) -> Option<&str> {
-        self.callers.get(&address)?.as_deref()
+        self.callers.who(Some(address))?.namespace.as_deref()
     }
 
     /// All Services, sorted by name.
@@ -261,6 +271,13 @@ impl<'s> Found<'s> {
 }
 
 impl Port {
+    /// The Backends of both families, each once.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let [v4, v6] = &self.pools;
+        let other = (!Arc::ptr_eq(v4, v6)).then_some(v6);
+        v4.backends.iter().chain(other.into_iter().flat_map(|pool| &pool.backends))
+    }
+
     /// The pool for clients of addresses of `like`'s family.
     pub fn pool(&self, like: Option<IpAddr>) -> &Arc<Pool> {
         &self.pools[family(like)]

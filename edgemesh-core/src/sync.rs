@@ -83,6 +83,7 @@ impl Sync {
         let step =
             Step { epoch, revision, put: records, delete: Vec::new(), addresses: given, hosts };
         let mut builder = Builder::new(node, zone);
+        builder.own_addresses(own_addresses());
         live.store(builder.apply(step, now));
         let ((feed, outlet), behind) = (feed::feed(), false);
         Self {
@@ -127,6 +128,7 @@ impl Sync {
         if self.outlet.is_read() {
             self.outlet.publish(published(&step));
         }
+        self.builder.own_addresses(own_addresses());
         self.live.store(self.builder.apply(step, now));
         match stored {
             Ok(()) => {
@@ -205,6 +207,12 @@ impl Sync {
             addresses_delete: moved.delete.clone(),
         }
     }
+}
+
+/// Listing them costs a fraction of what a change of the records does; where it fails, the Node's
+/// record has to do.
+fn own_addresses() -> Vec<IpAddr> {
+    crate::io::own_addresses().into_iter().flatten().collect()
 }
 
 /// A step as mirrors get it.

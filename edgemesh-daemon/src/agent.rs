@@ -11,6 +11,7 @@ mod checks;
 mod doors;
 mod explain;
 mod following;
+mod guards;
 mod leaving;
 mod limits;
 mod memory;

@@ -6,6 +6,7 @@
 
 mod capture;
 mod local;
+mod policy;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub use capture::{Capture, CaptureState, Outside};
 pub use local::{
     HealthState, HealthView, Heartbeat, Lookup, RecordsLine, RegistrationView, VirtualAddresses,
 };
+pub use policy::PolicySummary;
 pub use routes::{RouteBackendView, RouteParentView, RouteRuleView, RouteState, RouteView};
 
 /// The body of every answer that is not 2xx.
@@ -183,30 +185,6 @@ pub enum BackendSource {
     /// There are none.
     None,
 }
-
-/// What a Policy says, in short; absent: not said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PolicySummary {
-    /// How a Backend is chosen: `roundRobin`, `leastRequest`, …
-    pub balance: String,
-    /// `none`, `preferNode` or `onlyNode`.
-    pub locality: String,
-    /// Calls a second a client's agent lets out.
-    pub client_qps: Option<f64>,
-    /// Calls a second the Backend's agent lets in.
-    pub server_qps: Option<f64>,
-    /// Failures in a row after which a Backend is ejected.
-    pub consecutive_failures: Option<u32>,
-    /// Milliseconds for a connection to a Backend.
-    pub connect_timeout_ms: Option<u64>,
-    /// Milliseconds for an answer to begin.
-    pub request_timeout_ms: Option<u64>,
-    /// Attempts beyond the first.
-    pub retries: Option<u32>,
-}
-
-impl Eq for PolicySummary {} // rates are finite: they were checked when the Policy was read
 
 /// One of `/v1/backends`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,18 +10,23 @@ mod invalid;
 mod names;
 mod nodes;
 mod policy;
+mod resilience;
 mod route;
 mod service;
 mod values;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 pub use crate::record::balance::{BalancePolicy, HashKey, Locality};
 pub use crate::record::codec::{Delta, MAX_BODY, Put};
 pub use crate::record::invalid::Invalid;
+pub use crate::record::resilience::{
+    AllowedCaller, BreakerPolicy, ConnectionCaps, HealthCheck, HealthQuestion, LimitBy, RateLimit,
+    SuccessRate,
+};
 pub use crate::record::route::{
     FieldEdits, PathEdit, Route, RouteBackend, RouteEdits, RouteField, RouteMatch, RouteParent,
     RoutePath, RouteRedirect, RouteRule, RouteTarget, RouteText,
@@ -283,6 +288,14 @@ pub struct Policy {
     pub request_timeout: Option<Duration>,
     /// What is tried again.
     pub retries: RetryPolicy,
+    /// Who may call; `None` = everyone, an empty list = nobody.
+    pub allow: Option<Vec<AllowedCaller>>,
+    /// How much may be under way at once; `None` = no cap.
+    pub connections: Option<ConnectionCaps>,
+    /// A connection of bytes on which nothing is said for so long is closed; `None` = never.
+    pub idle_timeout: Option<Duration>,
+    /// How Backends are asked whether they are well; `None` = they are not asked.
+    pub health_check: Option<HealthCheck>,
 }
 
 /// Begins the names of Policy records that were made from DestinationRules, so that these never
@@ -297,40 +310,6 @@ pub enum PolicyOrigin {
     TrafficPolicy,
     /// Istio `DestinationRule`.
     DestinationRule,
-}
-
-/// Calls (HTTP requests, TCP connections) a second, with bursts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RateLimit {
-    /// Calls a second in the long run.
-    pub qps: NonZeroU32,
-    /// Calls at once after a quiet time.
-    pub burst: NonZeroU32,
-}
-
-/// When a Backend is left alone, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BreakerPolicy {
-    /// Failures in a row that start an ejection.
-    pub consecutive_failures: NonZeroU32,
-    /// First ejection; doubles with every failed probe.
-    pub eject_for: Duration,
-    /// Longest ejection.
-    pub max_eject_for: Duration,
-    /// At most this share of a pool is ejected at once (one Backend always may be).
-    pub max_ejected_percent: u8,
-}
-
-impl Default for BreakerPolicy {
-    /// Five failures, 10 s to 5 min, half of the pool: the defaults of `circuitBreaker: {}`.
-    fn default() -> Self {
-        Self {
-            consecutive_failures: NonZeroU32::MIN.saturating_add(4),
-            eject_for: Duration::from_secs(10),
-            max_eject_for: Duration::from_secs(300),
-            max_ejected_percent: 50,
-        }
-    }
 }
 
 /// What is tried again, and how often.

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use edgemesh_proto::pb;
 use edgemesh_proto::record::{
-    Body, BreakerPolicy, Delta, Key, Kind, MAX_BODY, MAX_NAME, Policy, Put, RateLimit, Record,
-    RetryPolicy,
+    Body, BreakerPolicy, Delta, Key, Kind, LimitBy, MAX_BODY, MAX_NAME, Policy, Put, RateLimit,
+    Record, RetryPolicy,
 };
 use prost::Message as _;
 
@@ -42,6 +42,9 @@ fn breaker(change: impl Fn(&mut pb::BreakerPolicy)) -> Vec<u8> {
         eject_for: second,
         max_eject_for: second,
         max_ejected_percent: 100,
+        success_rate_percent: 0,
+        window: None,
+        min_requests: 0,
     };
     change(&mut breaker);
     policy(|p| p.breaker = Some(breaker))
@@ -79,7 +82,7 @@ fn target(target: pb::service_port::Target) -> Vec<u8> {
 }
 
 fn limit(qps: u32, burst: u32) -> Option<pb::RateLimit> {
-    Some(pb::RateLimit { qps, burst })
+    Some(pb::RateLimit { qps, burst, by: 0 })
 }
 
 /// Kind, body, and how the error reads or begins; empty = it fits.
@@ -277,7 +280,8 @@ fn absent_parts_have_the_defaults_of_the_checked_types() {
 /// A Policy down to its bytes: a change here makes every agent fetch every Policy again.
 #[test]
 fn bytes_of_a_policy_are_fixed() {
-    let limit = RateLimit { qps: 100.try_into().unwrap(), burst: 20.try_into().unwrap() };
+    let (qps, burst) = (100.try_into().unwrap(), 20.try_into().unwrap());
+    let limit = RateLimit { qps, burst, by: LimitBy::Service };
     let policy = Policy {
         service: "hello".into(),
         client_limit: Some(limit),

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::dial::DialError;
 use crate::forward::bytes::{Carriage, Early, Side, Traffic, carry};
+use crate::forward::idle::Idle;
 use crate::forward::proxy_protocol::introduce;
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
@@ -83,7 +84,8 @@ impl Flow {
     /// Takes over a dial that was made while nobody had spoken.
     pub fn adopt(&mut self, mut hop: Hop) -> Result<(), Refusal> {
         self.attempts = self.attempts.max(1);
-        let confirmed = confirm(&mut hop, now());
+        let caller = Some(self.shared.caller(self.client));
+        let confirmed = confirm(&self.shared.live.load(), &mut hop, caller, now());
         self.is_for(hop);
         confirmed
     }
@@ -147,7 +149,7 @@ impl Flow {
 
     fn caller(&self, arrival: Arrival) -> Option<IpAddr> {
         match arrival {
-            Arrival::Captured | Arrival::Proxy => Some(self.client.ip().to_canonical()),
+            Arrival::Captured | Arrival::Proxy => Some(self.shared.caller(self.client)),
             Arrival::Library => None,
         }
     }
@@ -185,20 +187,28 @@ impl Flow {
         async move {
             let carriage = {
                 let Self { traffic, hop, .. } = &mut *self;
+                let longest = hop.as_ref().and_then(|hop| hop.service().policy.idle_timeout);
+                let mut idle = longest.map(|t| Box::new(Idle::new(t, now().into())));
                 let mut carrying = pin!(carry(client, backend, early, traffic));
                 poll_fn(|cx| {
-                    let over = carrying.as_mut().poll(cx);
+                    let over = carrying.as_mut().poll(cx).map(Some);
                     // A probe need not wait for the end of a connection that lives for hours.
                     if let Some(hop) = hop.as_mut().filter(|hop| hop.is_probe())
                         && traffic.has_answered()
                     {
                         hop.answered(now());
                     }
-                    over
+                    match &mut idle {
+                        Some(idle) if over.is_pending() => idle.poll(cx, traffic).map(|()| None),
+                        Some(_) | None => over,
+                    }
                 })
                 .await
             };
-            self.carried(carriage);
+            match carriage {
+                Some(carriage) => self.carried(carriage),
+                None => self.end(Ended::Refused(Refusal::IdleTimeout)),
+            }
         }
     }
 

@@ -15,6 +15,7 @@ mod head;
 mod payload;
 mod pool;
 mod replay;
+mod rest;
 mod route;
 mod serve;
 mod turn;
@@ -34,6 +35,7 @@ pub use call::{By, Unserved};
 pub use exchange::send;
 pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
+pub use turn::Turn;
 pub use upstream::is_idempotent;
 
 /// Where the requests of one client connection come from, and where they go.
@@ -76,7 +78,7 @@ impl Origin {
     /// Who calls; `None` = the embedding application itself.
     pub(super) fn caller(&self) -> Option<IpAddr> {
         match self.towards {
-            Towards::Address(_) | Towards::Named => Some(self.client.ip().to_canonical()),
+            Towards::Address(_) | Towards::Named => Some(self.shared.caller(self.client)),
             Towards::Library => None,
         }
     }

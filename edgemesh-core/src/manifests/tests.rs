@@ -1,6 +1,7 @@
 //! What documents become: tables of text in, records or remarks out.
 
 mod destination_rules;
+mod guards;
 mod policies;
 mod records;
 mod remarks;

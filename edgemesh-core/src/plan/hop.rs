@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use edgemesh_proto::record::BalancePolicy;
+use edgemesh_proto::record::{BalancePolicy, BreakerPolicy};
 
+use crate::backends::CappedPlace;
 use crate::balance::FAILED;
-use crate::breaker::{Pass, Stance};
+use crate::breaker::{Held, Pass};
 use crate::plan::{Chosen, Counted, Routed};
-use crate::snapshot::{Backend, Service, Tier};
+use crate::snapshot::{Backend, Pool, Service, Tier};
 
 /// Where a call goes. Ends with [`Hop::finish`]; dropped without, it counts as cancelled.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ pub enum Outcome {
     /// Says nothing about the Backend: the client went away, or the mesh stopped.
     Neutral,
 }
+
+/// A Backend that asks for rest is left alone for no longer: what it says may be meant for one
+/// caller, or wrong.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// How a Backend is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +74,8 @@ impl Hop {
     }
 
     /// A raced dial turned out to be a connection.
-    pub(super) fn became_a_call(&mut self) {
+    pub(super) fn became_a_call(&mut self, place: Option<CappedPlace>) {
+        self.chosen.place = place;
         if std::mem::replace(&mut self.chosen.purpose, Counted::Call) == Counted::Race {
             self.count();
         }
@@ -78,7 +84,9 @@ impl Hop {
     fn count(&self) {
         self.backend().live.requests.fetch_add(1, Relaxed);
         let service = self.service();
-        service.live.called(service.policy.retries.budget_percent);
+        if self.chosen.first {
+            service.live.called(service.policy.retries.budget_percent);
+        }
     }
 
     /// The Service that the call is for.
@@ -134,7 +142,23 @@ impl Hop {
     pub fn answered(&mut self, now: Instant) {
         self.measure(now);
         if self.is_probe() {
-            self.backend().live.breaker.succeeded(self.chosen.pass);
+            self.backend().live.breaker.answered(self.chosen.pass);
+            self.chosen.pass = Pass::Ordinary;
+        }
+    }
+
+    /// The Backend asked to be left alone for so long: it gets its rest, up to a minute
+    /// and the Policy's own bound, unless nobody else is left to ask. Without a breaker in the
+    /// Policy it is the client's business alone.
+    pub fn rest(&mut self, wanted: Duration, now: Instant) {
+        let Chosen { service, pool, backend, pass, .. } = &self.chosen;
+        let Some(policy) = &service.policy.breaker else { return };
+        let rest = wanted.min(policy.max_eject_for).min(LONGEST_REST);
+        let live = &pool.backends[*backend].live;
+        live.breaker.rest(*pass, now + rest, || {
+            spare(pool, policy).filter(|_| pool.ejected() + 1 < pool.backends.len())
+        });
+        if self.is_probe() {
             self.chosen.pass = Pass::Ordinary;
         }
     }
@@ -179,26 +203,15 @@ impl Hop {
         let Chosen { service, pool, backend, pass, purpose, .. } = &self.chosen;
         let live = &pool.backends[*backend].live;
         live.in_flight.fetch_sub(1, Relaxed);
+        let policy = service.policy.breaker.as_ref();
         match outcome {
-            Outcome::Good => live.breaker.succeeded(*pass),
+            Outcome::Good => live.breaker.succeeded(*pass, policy, now),
             Outcome::Neutral => live.breaker.cancelled(*pass, now),
             Outcome::Bad => {
                 if *purpose == Counted::Call {
                     live.failures.fetch_add(1, Relaxed);
                 }
-                let policy = service.policy.breaker.as_ref();
-                live.breaker.failed(*pass, policy, now, || {
-                    policy.is_some_and(|policy| {
-                        let rejects = |b: &&Backend| {
-                            !matches!(b.live.breaker.look(Some(policy), now), Stance::Admits)
-                        };
-                        let ejected = pool.backends.iter().filter(rejects).count();
-                        let allowed =
-                            pool.backends.len() * usize::from(policy.max_ejected_percent) / 100;
-                        // One always may go, or a breaker would be of no use to a small pool.
-                        ejected < allowed.max(1)
-                    })
-                });
+                live.breaker.failed(*pass, policy, now, || spare(pool, policy?));
             }
         }
     }
@@ -207,6 +220,13 @@ impl Hop {
     pub fn is_probe(&self) -> bool {
         matches!(self.chosen.pass, Pass::Probe(_))
     }
+}
+
+/// Whether the pool can spare one more Backend. What this gives is to be held until that one is
+/// ejected, or two at once could both be the last that may go.
+fn spare<'p>(pool: &'p Pool, policy: &BreakerPolicy) -> Option<Held<'p>> {
+    let held = pool.live.ejecting.hold();
+    (pool.ejected() < pool.ejectable(policy)).then_some(held)
 }
 
 impl Drop for Hop {

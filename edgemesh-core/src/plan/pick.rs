@@ -8,6 +8,7 @@ use edgemesh_proto::record::{BalancePolicy, HashKey, Locality};
 
 use crate::balance::{self, Ask};
 use crate::breaker::Pass;
+use crate::plan::away::Away;
 use crate::plan::view::View;
 use crate::plan::{Chosen, Counted, Destination, Purpose, Target, key};
 use crate::refusal::Refusal;
@@ -57,9 +58,18 @@ pub(super) fn pick<V: View>(
         Purpose::Race(_) => Counted::Race,
         Purpose::Call | Purpose::Retry(_) => Counted::Call,
     };
-    let (service, pool) = (service.clone(), pool.clone());
-    let route = None; // said by whoever knows
-    Ok(Chosen { service, port, pool, backend, pass, purpose, route })
+    Ok(Chosen {
+        service: service.clone(),
+        port,
+        pool: pool.clone(),
+        backend,
+        pass,
+        purpose,
+        // The rest is said by whoever knows.
+        route: None,
+        first: true,
+        place: None,
+    })
 }
 
 /// Session affinity of one call.
@@ -158,10 +168,10 @@ impl<V: View> Search<'_, V> {
             return None;
         }
         let breaker = self.service.policy.breaker.as_ref();
-        match self.view.admit(backend, breaker, self.purpose, self.now) {
+        match self.view.admit(pool, backend, breaker, self.purpose, self.now) {
             Ok(pass) => Some(pass),
-            Err(away) => {
-                self.view.skipped(backend, "its breaker rejects", Some(away));
+            Err(Away { why, wait: away }) => {
+                self.view.skipped(backend, why, Some(away));
                 self.wait = Some(self.wait.map_or(away, |wait| wait.min(away)));
                 None
             }

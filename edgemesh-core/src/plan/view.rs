@@ -1,23 +1,38 @@
 //! What a decision may change: everything that counts ([`Commit`]), or nothing ([`Look`]).
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{BreakerPolicy, HashKey, Locality, PolicyOrigin, ServiceName};
 
+use crate::backends::{Capped, CappedPlace};
 use crate::balance;
 use crate::breaker::{Pass, Stance};
-use crate::limit::Limiter;
+use crate::limit::{Caller, Limiter};
+use crate::plan::away::{Away, ordinary, rejected, well};
 use crate::plan::pick::Session;
 use crate::plan::{Arrival, Chosen, Destination, Purpose, Target, Via};
 use crate::refusal::Refusal;
-use crate::snapshot::{Backend, Pool, Rule, Service, Source};
+use crate::snapshot::{Backend, Pool, Rule, Service, Source, Who};
 
 /// The live state as a decision sees it.
 pub(super) trait View {
     fn resolved(&mut self, destination: &Destination<'_>, service: &Service, port: usize);
-    fn take(&mut self, side: &'static str, limiter: &Limiter, now: Instant)
-    -> Result<(), Duration>;
+    fn allowed(&mut self, address: Option<IpAddr>, who: Option<&Who>, meant: Option<usize>);
+    fn place(
+        &mut self,
+        service: &Service,
+        what: Capped,
+        most: u32,
+    ) -> Result<Option<CappedPlace>, ()>;
+    fn take(
+        &mut self,
+        side: &'static str,
+        limiter: &Limiter,
+        caller: &Caller,
+        now: Instant,
+    ) -> Result<(), Duration>;
     fn tiers(&mut self, pool: &Pool, locality: Locality);
     /// Whether the caller has a `session`, and with which Backend, if that is there.
     fn session(&mut self, session: &Session<'_>, known: bool, backend: Option<usize>);
@@ -31,11 +46,12 @@ pub(super) trait View {
     fn note(&mut self, what: &'static str, why: impl FnOnce() -> String);
     fn admit(
         &mut self,
+        pool: &Pool,
         backend: &Backend,
         policy: Option<&BreakerPolicy>,
         purpose: Purpose<'_>,
         now: Instant,
-    ) -> Result<Pass, Duration>;
+    ) -> Result<Pass, Away>;
     fn skipped(&mut self, backend: &Backend, why: &'static str, wait: Option<Duration>);
 }
 
@@ -45,8 +61,25 @@ pub(super) struct Commit;
 impl View for Commit {
     fn resolved(&mut self, _: &Destination<'_>, _: &Service, _: usize) {}
 
-    fn take(&mut self, _: &'static str, limiter: &Limiter, now: Instant) -> Result<(), Duration> {
-        limiter.take(now)
+    fn allowed(&mut self, _: Option<IpAddr>, _: Option<&Who>, _: Option<usize>) {}
+
+    fn place(
+        &mut self,
+        service: &Service,
+        what: Capped,
+        most: u32,
+    ) -> Result<Option<CappedPlace>, ()> {
+        service.live.place(what, most).map(Some).ok_or(())
+    }
+
+    fn take(
+        &mut self,
+        _: &'static str,
+        limiter: &Limiter,
+        caller: &Caller,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        limiter.take(caller, now)
     }
 
     fn tiers(&mut self, _: &Pool, _: Locality) {}
@@ -76,34 +109,29 @@ impl View for Commit {
 
     fn admit(
         &mut self,
+        pool: &Pool,
         backend: &Backend,
         policy: Option<&BreakerPolicy>,
         purpose: Purpose<'_>,
         now: Instant,
-    ) -> Result<Pass, Duration> {
+    ) -> Result<Pass, Away> {
+        well(pool, backend)?;
         match purpose {
             Purpose::Race(_) => ordinary(backend.live.breaker.look(policy, now)),
-            Purpose::Call | Purpose::Retry(_) => backend.live.breaker.admit(policy, now),
+            Purpose::Call | Purpose::Retry(_) => {
+                backend.live.breaker.admit(policy, now).map_err(rejected)
+            }
         }
     }
 
     fn skipped(&mut self, _: &Backend, _: &'static str, _: Option<Duration>) {}
 }
 
-/// A race takes no probe: it goes only where everyone may go.
-fn ordinary(stance: Stance) -> Result<Pass, Duration> {
-    match stance {
-        Stance::Admits => Ok(Pass::Ordinary),
-        Stance::WouldProbe => Err(Duration::ZERO),
-        Stance::Rejects { wait } => Err(wait),
-    }
-}
-
 /// One step of an explained decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What was looked at: `resolve`, `policy`, `route`, `weights`, `limit`, `tier`, `session`, `key`,
-    /// `skip`, `pick`, `via`.
+    /// What was looked at: `resolve`, `policy`, `allow`, `route`, `weights`, `cap`, `limit`, `tier`,
+    /// `session`, `key`, `skip`, `pick`, `via`.
     pub what: &'static str,
     /// What it said.
     pub why: String,
@@ -209,21 +237,52 @@ impl View for Look {
         self.service = Some(service.name.clone());
     }
 
+    fn allowed(&mut self, address: Option<IpAddr>, who: Option<&Who>, meant: Option<usize>) {
+        let address = address.map_or_else(|| "this machine".into(), |ip| ip.to_string());
+        let who = who.map_or_else(|| "no record knows it".into(), Who::to_string);
+        let says = match meant {
+            Some(entry) => format!("is let in by entry {}", entry + 1),
+            None => "is meant by no entry".into(),
+        };
+        self.step("allow", format!("caller {address} ({who}) {says}"));
+    }
+
+    fn place(
+        &mut self,
+        service: &Service,
+        what: Capped,
+        most: u32,
+    ) -> Result<Option<CappedPlace>, ()> {
+        let taken = service.live.places(what);
+        let things = match what {
+            Capped::Connection => "connections",
+            Capped::Request => "requests",
+        };
+        self.step("cap", format!("{taken} of {most} {things} are under way"));
+        if taken < most { Ok(None) } else { Err(()) }
+    }
+
     fn take(
         &mut self,
         side: &'static str,
         limiter: &Limiter,
+        caller: &Caller,
         now: Instant,
     ) -> Result<(), Duration> {
-        let looked = limiter.look(now);
+        let looked = limiter.look(caller, now);
         let limit = limiter.limit();
+        let of = match caller {
+            Caller::Everyone => String::new(),
+            Caller::Named(name) => format!(" for {name}"),
+            Caller::Address(address) => format!(" for {address}"),
+        };
         let says = match looked {
             Ok(()) => "admits".into(),
             Err(wait) => format!("is spent for {} ms", wait.as_millis().max(1)),
         };
         self.step(
             "limit",
-            format!("{side} side, {} a second, bursts of {}: {says}", limit.qps, limit.burst),
+            format!("{side} side{of}, {} a second, bursts of {}: {says}", limit.qps, limit.burst),
         );
         looked
     }
@@ -293,11 +352,13 @@ impl View for Look {
 
     fn admit(
         &mut self,
+        pool: &Pool,
         backend: &Backend,
         policy: Option<&BreakerPolicy>,
         purpose: Purpose<'_>,
         now: Instant,
-    ) -> Result<Pass, Duration> {
+    ) -> Result<Pass, Away> {
+        well(pool, backend)?;
         match (backend.live.breaker.look(policy, now), purpose) {
             (Stance::WouldProbe, Purpose::Call | Purpose::Retry(_)) => Ok(Pass::Probe(0)),
             (stance, _) => ordinary(stance),

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem::take;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -139,6 +139,10 @@ impl First<'_> {
         self.race().await
     }
 
+    fn caller(&self) -> Option<IpAddr> {
+        self.stream.peer_addr().ok().map(|peer| self.shared.caller(peer))
+    }
+
     /// Races one Backend after the other, until one takes the connection.
     async fn race(&mut self) -> Asked {
         let shared = self.shared;
@@ -146,7 +150,10 @@ impl First<'_> {
         loop {
             let purpose = Purpose::Race(&tried);
             let to = Target::Address(self.to);
-            let destination = Destination::new(to, Arrival::Captured, purpose);
+            let destination = Destination {
+                caller: self.caller(),
+                ..Destination::new(to, Arrival::Captured, purpose)
+            };
             let planned = plan(&shared.live.load(), &destination, now());
             let hop = match planned {
                 Ok(hop) if shared.is_own(hop.address()) => return self.alone(Refusal::Loop).await,

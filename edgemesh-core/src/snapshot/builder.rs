@@ -1,5 +1,6 @@
 //! Keeps the records and makes the next Snapshot from a change, touching only what it concerns.
 
+mod callers;
 mod make;
 mod records;
 mod routing;
@@ -53,6 +54,8 @@ pub struct Builder {
     routing: Routing,
     addresses: HashMap<ServiceName, Vec<IpAddr>>,
     hosts: HashMap<ServiceName, Vec<Host>>,
+    /// Addresses of this machine's own interfaces.
+    own: Vec<IpAddr>,
     current: Arc<Snapshot>,
 }
 
@@ -78,8 +81,6 @@ struct Dirty {
     policies: bool,
     nodes: bool,
     routes: bool,
-    /// Workloads changed, or who asks for the namespaces of callers.
-    callers: bool,
     all: bool,
 }
 
@@ -99,6 +100,7 @@ impl Builder {
             routing: Routing::default(),
             addresses: HashMap::new(),
             hosts: HashMap::new(),
+            own: Vec::new(),
             current: Arc::default(),
         }
     }
@@ -107,6 +109,7 @@ impl Builder {
     /// limiters are full.
     pub fn apply(&mut self, change: Change, now: Instant) -> Arc<Snapshot> {
         let mut dirty = Dirty::default();
+        let touched = !(change.put.is_empty() && change.delete.is_empty());
         for key in &change.delete {
             self.delete(key, &mut dirty);
         }
@@ -146,11 +149,8 @@ impl Builder {
             true => self.routing.all(),
             false => self.current.routes.clone(),
         };
-        let callers = match dirty.routes || dirty.callers {
-            true => Arc::new(self.routing.namespaces(&self.workloads)),
-            false => self.current.callers.clone(),
-        };
         let (epoch, revision) = (change.epoch, change.revision);
+        let callers = self.callers(touched);
         let next = Snapshot { epoch, revision, policies, nodes, routes, callers, index, services };
         self.current = Arc::new(next);
         self.current.clone()
@@ -198,7 +198,6 @@ impl Builder {
             }
             Body::Route(route) => self.routing.put(own, route, dirty),
             Body::Workload(workload) => {
-                dirty.callers = true;
                 self.selecting(&own.namespace, &workload, dirty);
                 let of_namespace = self.workloads.entry(own.namespace.clone()).or_default();
                 if let Some(before) = of_namespace.insert(own.name.clone(), workload) {
@@ -224,7 +223,6 @@ impl Builder {
             Kind::Slice => self.forget_slice(&own, dirty),
             Kind::Policy => self.forget_policy(&own, dirty),
             Kind::Workload => {
-                dirty.callers = true;
                 let gone = self.workloads.get_mut(&key.namespace).and_then(|w| w.remove(&key.name));
                 if let Some(gone) = gone {
                     self.selecting(&key.namespace, &gone, dirty);

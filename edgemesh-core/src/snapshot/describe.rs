@@ -17,13 +17,8 @@ impl fmt::Display for Snapshot {
         for route in self.routes.iter() {
             writeln!(f, "route {} {:?}", route.name, route.record)?;
         }
-        let mut callers: Vec<_> = self.callers.iter().collect();
-        callers.sort();
-        for (address, namespace) in callers {
-            writeln!(f, "caller {address} of {namespace:?}")?;
-        }
-        for (name, node) in self.nodes.iter() {
-            writeln!(f, "node {name} {node:?}")?;
+        for (address, who) in self.callers.listed() {
+            writeln!(f, "caller {address} {who:?}")?;
         }
         let mut addresses: Vec<_> = self.index.by_address.iter().collect();
         addresses.sort_by_key(|(address, _)| **address);
@@ -117,6 +112,8 @@ impl fmt::Display for Active {
         write!(f, " by {:?}", self.hash_key)?;
         write!(f, " client {:?} server {:?}", self.client, self.server)?;
         write!(f, " breaker {:?} connect {:?}", self.breaker, self.connect_timeout)?;
-        write!(f, " request {:?} retries {:?}", self.request_timeout, self.retries)
+        write!(f, " request {:?} retries {:?}", self.request_timeout, self.retries)?;
+        write!(f, " allow {:?} connections {:?}", self.allow, self.connections)?;
+        write!(f, " idle {:?} health {:?}", self.idle_timeout, self.health_check)
     }
 }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use edgemesh_proto::record::{Locality, NodeName};
+use edgemesh_proto::record::{BreakerPolicy, Locality, NodeName};
 
 use crate::backends::{BackendLive, PoolLive};
 use crate::hash;
@@ -120,6 +121,7 @@ impl Pool {
         let [idle_node, idle_zone, idle] = tiers.map(|tier| end(true, tier));
         let ends = [node, zone, anywhere, idle_node, idle_zone, idle];
         let live = live.unwrap_or_else(|| Arc::new(PoolLive::new(now)));
+        live.size.store(backends.len(), Relaxed);
         Self { backends, ends, extras: None, live }.weighed()
     }
 
@@ -149,6 +151,29 @@ impl Pool {
         let strides = [node, zone, anywhere, of(0..working.len())];
         self.extras = Some(Box::new(Extras { sums, strides, hashes: [].into() }));
         self
+    }
+
+    /// Backends that are ejected, or wait for their probe.
+    pub fn ejected(&self) -> usize {
+        self.backends.iter().filter(|b| b.live.breaker.ejected_until().is_some()).count()
+    }
+
+    /// How many Backends of the pool as it is now may be ejected at once. One always may, or a
+    /// breaker would be of no use to a small pool.
+    pub fn ejectable(&self, breaker: &BreakerPolicy) -> usize {
+        let size = self.live.size.load(Relaxed);
+        (size * usize::from(breaker.max_ejected_percent) / 100).max(1)
+    }
+
+    /// Takes Backends back where more are ejected than may be, since the pool became smaller:
+    /// those first whose time would come first.
+    pub fn hold_share(&self, breaker: &BreakerPolicy) {
+        let _nobody_ejects = self.live.ejecting.hold();
+        let until = |b: &Backend| Some((b.live.breaker.ejected_until()?, b.live.clone()));
+        let mut ejected: Vec<_> = self.backends.iter().filter_map(until).collect();
+        let too_many = ejected.len().saturating_sub(self.ejectable(breaker));
+        ejected.sort_by_key(|(until, _)| *until);
+        ejected.iter().take(too_many).for_each(|(_, live)| live.breaker.readmit());
     }
 
     fn find(&self, address: SocketAddr) -> Option<&Backend> {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use edgemesh_core::snapshot::Host;
 use edgemesh_proto::record::{
-    Backend, BalancePolicy, Body, BreakerPolicy, HashKey, Kind, Locality, NamedPort, Node,
-    NodeName, Policy, PolicyOrigin, RateLimit, Record, Route, RouteBackend, RouteEdits, RouteMatch,
-    RouteParent, RoutePath, RouteRule, RouteTarget, Service, ServiceName, ServicePort, Slice,
-    SlicePort, TargetPort, Transport, Workload,
+    AllowedCaller, Backend, BalancePolicy, Body, BreakerPolicy, ConnectionCaps, HashKey, Kind,
+    LimitBy, Locality, NamedPort, Node, NodeName, Policy, PolicyOrigin, RateLimit, Record, Route,
+    RouteBackend, RouteEdits, RouteMatch, RouteParent, RoutePath, RouteRule, RouteTarget, Service,
+    ServiceName, ServicePort, Slice, SlicePort, SuccessRate, TargetPort, Transport, Workload,
 };
 
 /// The words after a line's verb, taken one by one.
@@ -32,7 +32,8 @@ impl<'a> Words<'a> {
         value(&self.0.remove(at))
     }
 
-    fn flag(&mut self, name: &str) -> bool {
+    /// Whether a word is there, wherever it stands.
+    pub(crate) fn flag(&mut self, name: &str) -> bool {
         let at = self.0.iter().position(|word| *word == name);
         at.map(|at| self.0.remove(at)).is_some()
     }
@@ -59,7 +60,8 @@ pub(crate) fn record(verb: &str, mut words: Words<'_>) -> Read<Record> {
     let body = match verb {
         "node" => {
             let zone = words.option("zone").map(Into::into);
-            Body::Node(Node { zone, ..Node::default() })
+            let addresses = words.option("at").map_or(Ok(Vec::new()), addresses)?;
+            Body::Node(Node { zone, addresses, ..Node::default() })
         }
         "service" => Body::Service(service(&mut words)?),
         "slice" => Body::Slice(slice(&mut words)?),
@@ -85,7 +87,7 @@ pub(crate) fn kind(word: &str) -> Read<Kind> {
 
 /// Addresses with commas, or `-`.
 pub(crate) fn addresses(word: &str) -> Read<Vec<IpAddr>> {
-    if word == "-" { Ok(Vec::new()) } else { word.split(',').map(parse).collect() }
+    if word == "-" { Ok(Vec::new()) } else { word.split(',').map(address).collect() }
 }
 
 /// `HOSTNAME=ADDRESSES`.
@@ -187,9 +189,9 @@ fn workload(words: &mut Words<'_>) -> Read<Workload> {
         labels: words.option("labels").map_or_else(|| Ok(BTreeMap::new()), labels)?,
         // A Pod is told to end long before it is not ready.
         ready: backend.serving,
+        owner: words.option("owner").unwrap_or_default().into(),
         terminating: backend.terminating,
         ports: ports.unwrap_or(Ok(Vec::new()))?,
-        owner: "".into(),
     })
 }
 
@@ -226,6 +228,11 @@ fn policy(words: &mut Words<'_>) -> Read<Policy> {
     policy.client_limit = words.option("client").map(limit).transpose()?;
     policy.server_limit = words.option("server").map(limit).transpose()?;
     policy.breaker = words.option("breaker").map(breaker).transpose()?;
+    policy.allow = words.option("allow").map(allow).transpose()?;
+    let cap = |cap: Option<&str>| cap.map(parse).transpose();
+    let (max, max_requests) = (cap(words.option("max"))?, cap(words.option("maxRequests"))?);
+    policy.connections =
+        max.or(max_requests).map(|_: NonZeroU32| ConnectionCaps { max, max_requests });
     Ok(policy)
 }
 
@@ -252,21 +259,56 @@ fn route(words: &mut Words<'_>) -> Read<Route> {
 }
 
 fn limit(word: &str) -> Read<RateLimit> {
-    let (qps, burst) = word.split_once('/').ok_or_else(|| format!("{word}: QPS/BURST"))?;
-    Ok(RateLimit { qps: parse::<NonZeroU32>(qps)?, burst: parse(burst)? })
+    let (qps, burst) = word.split_once('/').ok_or_else(|| format!("{word}: QPS/BURST[/BY]"))?;
+    let (burst, by) = split_off(burst, '/');
+    let by = match by {
+        None => LimitBy::Service,
+        Some("workload") => LimitBy::Workload,
+        Some("namespace") => LimitBy::Namespace,
+        Some("ip") => LimitBy::Ip,
+        Some(other) => return Err(format!("{other}: workload, namespace or ip")),
+    };
+    Ok(RateLimit { qps: parse::<NonZeroU32>(qps)?, burst: parse(burst)?, by })
+}
+
+fn allow(word: &str) -> Read<Vec<AllowedCaller>> {
+    let entry = |word: &str| {
+        let mut caller = AllowedCaller::default();
+        for part in word.split('+') {
+            let (key, value) = part.split_once(':').ok_or_else(|| format!("{part}: K:V"))?;
+            match key {
+                "namespace" => caller.namespace = Some(value.into()),
+                "service" => caller.service = Some(value.into()),
+                "node" => caller.node = Some(NodeName(value.into())),
+                _ => return Err(format!("{key}: namespace, service or node")),
+            }
+        }
+        Ok(caller)
+    };
+    if word == "-" { Ok(Vec::new()) } else { word.split(',').map(entry).collect() }
 }
 
 fn breaker(word: &str) -> Read<BreakerPolicy> {
     let parts: Vec<_> = word.split(',').collect();
-    let [failures, first, longest, percent] = parts[..] else {
-        return Err(format!("{word}: FAILURES,FIRST,LONGEST,PERCENT"));
+    let ([failures, first, longest, percent] | [failures, first, longest, percent, _]) = parts[..]
+    else {
+        return Err(format!("{word}: FAILURES,FIRST,LONGEST,PERCENT[,SHARE/WINDOW/CALLS]"));
     };
     Ok(BreakerPolicy {
         consecutive_failures: parse(failures)?,
         eject_for: time(first)?,
         max_eject_for: time(longest)?,
         max_ejected_percent: parse(percent)?,
+        success_rate: parts.get(4).map(|word| success_rate(word)).transpose()?,
     })
+}
+
+fn success_rate(word: &str) -> Read<SuccessRate> {
+    let parts: Vec<_> = word.split('/').collect();
+    let [percent, window, calls] = parts[..] else {
+        return Err(format!("{word}: SHARE/WINDOW/CALLS"));
+    };
+    Ok(SuccessRate { percent: parse(percent)?, window: time(window)?, min_requests: parse(calls)? })
 }
 
 fn labels(word: &str) -> Read<BTreeMap<Box<str>, Box<str>>> {

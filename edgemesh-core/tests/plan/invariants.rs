@@ -164,7 +164,9 @@ fn invariant_9_tokens_are_taken_once() {
         let policy = &snapshot.services()[0].policy;
         let left = |limiter: &Option<Arc<edgemesh_core::limit::Limiter>>| {
             let limiter = limiter.as_ref().expect("the policy has it");
-            (0..=BURST).take_while(|_| limiter.take(now).is_ok()).count()
+            (0..=BURST)
+                .take_while(|_| limiter.take(&edgemesh_core::limit::Caller::Everyone, now).is_ok())
+                .count()
         };
         assert_eq!(left(&policy.server), 0, "one an attempt");
         assert_eq!(left(&policy.client), BURST - calls, "one a call");

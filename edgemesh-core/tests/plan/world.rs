@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use edgemesh_core::limit::Limiter;
+use edgemesh_core::limit::{Caller, Limiter};
 use edgemesh_core::plan::{
     Arrival, Destination, Explanation, Head, Hop, Outcome, Purpose, Target, Via, confirm, explain,
     plan,
@@ -120,8 +121,11 @@ impl World {
             "conflict" => return self.conflict(words),
             "call" | "fail" | "retry" | "open" | "race" => return self.calls(verb, words, &wants),
             "confirm" => {
+                let snapshot = self.snapshot().clone();
+                let from = words.option("from").map(grammar::address).transpose()?;
                 let hop = self.open.get_mut(words.next("a name")?).ok_or("nothing of that name")?;
-                let got = confirm(hop, self.now).map_or_else(say_refusal, |()| "ok".into());
+                let confirmed = confirm(&snapshot, hop, from, self.now);
+                let got = confirmed.map_or_else(say_refusal, |()| "ok".into());
                 return expect(&got, &wants.join(" "));
             }
             "answer" => {
@@ -132,6 +136,17 @@ impl World {
             "close" => {
                 let hop = self.open.remove(words.next("a name")?).ok_or("nothing of that name")?;
                 hop.finish(outcome(words.next("an outcome")?)?, self.now);
+            }
+            "rest" => {
+                let hop = self.open.get_mut(words.next("a name")?).ok_or("nothing of that name")?;
+                hop.rest(grammar::time(words.next("a time")?)?, self.now);
+            }
+            "ill" | "well" => {
+                let address = socket_addresses(words.next("a Backend")?)?[0];
+                let services = self.snapshot().services().to_vec();
+                let pools = services.iter().flat_map(|s| &s.ports).flat_map(|port| &port.pools);
+                let meant = pools.flat_map(|pool| &pool.backends).filter(|b| b.address == address);
+                meant.for_each(|backend| backend.live.ill.store(verb == "ill", Relaxed));
             }
             _ => {
                 self.pending.put.push(grammar::record(verb, words)?);
@@ -256,7 +271,9 @@ pub(crate) fn live_state(snapshot: &Snapshot, now: Instant) -> String {
         |line: std::fmt::Arguments<'_>| writeln!(out, "{line}").expect("a String takes all");
     for service in snapshot.services() {
         let policy = &service.policy;
-        let fill = |limiter: &Option<Arc<Limiter>>| limiter.as_ref().map(|l| l.look(now));
+        let fill = |limiter: &Option<Arc<Limiter>>| {
+            limiter.as_ref().map(|l| l.look(&Caller::Everyone, now))
+        };
         let fills = (fill(&policy.client), fill(&policy.server));
         say(format_args!("{}: {:?} {fills:?}", service.name, service.live));
         for port in &service.ports {
@@ -309,7 +326,7 @@ fn target(to: &str) -> Result<Target<'_>, String> {
 /// A GET with the header fields of `header=K:V`, and the query of `query=`; `None` without either.
 fn request(words: &mut Words<'_>) -> Result<Option<Request<()>>, String> {
     let (header, query) = (words.option("header"), words.option("query"));
-    if header.or(query).is_none() {
+    if header.or(query).is_none() && !words.flag("http") {
         return Ok(None);
     }
     let mut request = Request::get(format!("/?{}", query.unwrap_or_default()));

@@ -127,7 +127,7 @@ impl State {
 
     fn status(&self) -> api::Status {
         let (snapshot, status) = (self.live.load(), self.status.get());
-        let (backends, ejected) = views::count_backends(&snapshot, now());
+        let (backends, ejected, _) = views::count_backends(&snapshot, now());
         let not_ready = self.not_ready();
         let open = self.metrics.connections_open.load(Ordering::Relaxed);
         let refusals: BTreeMap<String, u64> = self

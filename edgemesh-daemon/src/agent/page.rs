@@ -141,7 +141,7 @@ impl Page {
 
     fn records(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let snapshot = self.0.live.load();
-        let (all, ejected) = count_backends(&snapshot, now());
+        let (all, ejected, ill) = count_backends(&snapshot, now());
         let read_only = !matches!(self.0.status.get().store, StoreHealth::Ok);
         let age = self.0.status.data_age(now()).map_or(-1, |age| age.as_secs() as i64);
         for (name, help, value) in [
@@ -149,6 +149,7 @@ impl Page {
             ("services", "Services known", snapshot.services().len() as i64),
             ("backends", "Backends known", all as i64),
             ("backends_ejected", "Backends that a breaker keeps calls away from", ejected as i64),
+            ("backends_ill", "Backends whose health check fails", ill as i64),
             ("data_age_seconds", "Since the source was last read whole; -1 = not yet", age),
             ("store_read_only", "1 while the disk takes no changes", i64::from(read_only)),
             ("ready", "1 while the agent is ready", i64::from(self.0.not_ready().is_empty())),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use edgemesh_core::balance;
 use edgemesh_core::breaker::Stance;
+use edgemesh_core::health::Health;
 use edgemesh_core::mesh::Checked;
 use edgemesh_core::snapshot::{
     Active, Backend, Host, ListedPolicy, Pool, Port, Service, Snapshot, Source, Tier,
@@ -15,6 +16,7 @@ use edgemesh_core::snapshot::{
 use edgemesh_core::sniff::Declared;
 use edgemesh_proto::record::{Locality, PolicyOrigin, RateLimit, Transport};
 
+use crate::agent::guards;
 use crate::agent::registering;
 use crate::api;
 
@@ -54,7 +56,9 @@ fn host(host: &Host) -> api::HostView {
 fn port(service: &Service, port: &Port, now: Instant) -> api::PortView {
     let all = all_backends(port);
     let breaker = service.policy.breaker.as_ref();
-    let admits = |b: &&&Backend| matches!(b.live.breaker.look(breaker, now), Stance::Admits);
+    let admits = |b: &&&Backend| {
+        !b.live.ill.load(Relaxed) && matches!(b.live.breaker.look(breaker, now), Stance::Admits)
+    };
     api::PortView {
         name: port.name.to_string(),
         port: port.port,
@@ -117,6 +121,15 @@ pub(super) fn backends(
 fn of_port(service: &Service, port: &Port, now: Instant) -> Vec<api::BackendView> {
     let named = if port.name.is_empty() { port.port.to_string() } else { port.name.to_string() };
     all_backends(port).into_iter().map(|b| backend(service, &named, b, now)).collect()
+}
+
+/// What the check of the Policy says of a Backend, where it asks for one.
+fn check_says(service: &Service, backend: &Backend) -> Option<api::HealthView> {
+    service.policy.health_check.as_ref()?;
+    Some(registering::health(&match backend.live.ill.load(Relaxed) {
+        true => Health::Unhealthy("its health check fails".into()),
+        false => Health::Healthy,
+    }))
 }
 
 /// A Backend of this node that gets no calls as long as its check fails.
@@ -188,7 +201,7 @@ fn backend(service: &Service, port: &str, backend: &Backend, now: Instant) -> ap
         zone: backend.zone.as_deref().unwrap_or_default().into(),
         tier: backend.tier.name().into(),
         state,
-        health: None,
+        health: check_says(service, backend),
         until_seconds: until.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
         in_flight: backend.live.in_flight.load(Relaxed).into(),
         requests: backend.live.requests.load(Relaxed),
@@ -196,18 +209,19 @@ fn backend(service: &Service, port: &str, backend: &Backend, now: Instant) -> ap
     }
 }
 
-/// Backends, and those of them that are ejected.
-pub(super) fn count_backends(snapshot: &Snapshot, now: Instant) -> (u64, u64) {
-    let (mut all, mut ejected) = (0, 0);
+/// Backends, those of them that are ejected, and those whose health check fails.
+pub(super) fn count_backends(snapshot: &Snapshot, now: Instant) -> (u64, u64, u64) {
+    let (mut all, mut ejected, mut ill) = (0, 0, 0);
     for service in snapshot.services() {
         let breaker = service.policy.breaker.as_ref();
         for backend in service.ports.iter().flat_map(all_backends) {
             all += 1;
+            ill += u64::from(backend.live.ill.load(Relaxed));
             ejected +=
                 u64::from(!matches!(backend.live.breaker.look(breaker, now), Stance::Admits));
         }
     }
-    (all, ejected)
+    (all, ejected, ill)
 }
 
 /// Every Node that has a record or a Backend.
@@ -272,6 +286,7 @@ pub(super) fn policies(snapshot: &Snapshot) -> Vec<api::PolicyView> {
                 connect_timeout_ms: policy.connect_timeout.map(millis),
                 request_timeout_ms: policy.request_timeout.map(millis),
                 retries: Some(policy.retries.attempts.into()),
+                guards: guards::written(policy),
             },
         }
     };
@@ -288,6 +303,7 @@ fn summary(active: &Active) -> api::PolicySummary {
         connect_timeout_ms: Some(millis(active.connect_timeout)),
         request_timeout_ms: active.request_timeout.map(millis),
         retries: Some(active.retries.attempts.into()),
+        guards: guards::active(active),
     }
 }
 

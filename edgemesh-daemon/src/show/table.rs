@@ -177,6 +177,7 @@ pub(crate) fn summary(policy: &PolicySummary) -> String {
         policy.retries.map(|n| format!("retries {n}")),
     ];
     says.extend(facts.into_iter().flatten());
+    says.extend(policy.guards.iter().cloned());
     if says.is_empty() { NONE.into() } else { says.join(", ") }
 }
 

@@ -114,7 +114,7 @@ fn slow_and_idle_crowds_leave_room() {
         let before = agent.resident();
         let connect = || Raw::connect("", "10.96.0.80:80");
         let idle: Vec<Raw> = (0..150 * times()).map(|_| connect()).collect();
-        let mut slow: Vec<Raw> = (0..15 * times()).map(|_| connect()).collect();
+        let mut slow: Vec<Raw> = (0..30 * times()).map(|_| connect()).collect();
         let (mut worst, mut all) = (Duration::ZERO, Vec::new());
         for byte in GET {
             for raw in &mut slow {
@@ -148,6 +148,42 @@ fn slow_and_idle_crowds_leave_room() {
         );
         assert!(worst < WELL_WITHIN, "{worst:?}");
         assert!(grown < 16 * 1024 + 30 * (idle.len() + slow.len()) as u64, "{grown} KiB");
+    });
+}
+
+/// A crowd that says nothing, or begins a request and never ends it, takes all the room there is:
+/// whoever comes to be served gets the room of the oldest of them.
+#[test]
+fn the_idle_make_room_for_the_rest() {
+    in_namespace("crowds::the_idle_make_room_for_the_rest", || {
+        let world = World::new();
+        let _one = Backend::start("", "one", ONE, 8080);
+        world.service("one", &["10.96.0.80"], &["http:80:8080"], &[ONE]);
+        world.service("bytes", &["10.96.0.81"], &["tcp-x:80:8080"], &[ONE]);
+        let mut agent = Agent::spawn(&world, &config(&world), &["prlimit", "--nofile=512:512"]);
+        agent.wait_ready();
+        let connect = |at| Raw::try_connect("", at).ok();
+        let mut tunnel = Raw::connect("pod", "10.96.0.81:80");
+        assert_eq!(tunnel.get("/").body, "one");
+        let begin = |mut raw: Raw| {
+            raw.send(&GET[..20]);
+            raw
+        };
+        let slow: Vec<Raw> = (0..200).filter_map(|_| connect("10.96.0.80:80")).map(begin).collect();
+        let idle: Vec<Raw> = (0..200).filter_map(|_| connect("10.96.0.80:80")).collect();
+        let mut all = Vec::new();
+        for call in 0..50 {
+            let (body, took) = timed(|| Raw::connect("pod", "10.96.0.80:80").get("/").body);
+            assert_eq!(body, "one", "call {call}");
+            all.push(took);
+        }
+        all.sort();
+        eprintln!("p50 {:?} worst {:?}", all[all.len() / 2], all[all.len() - 1]);
+        assert!(all[all.len() - 1] < WELL_WITHIN, "{:?}", all[all.len() - 1]);
+        // Nobody at work is sent away for them.
+        assert_eq!(tunnel.get("/").body, "one");
+        assert!(agent.metric("edgemesh_connections_shed_total", "") >= 200.0);
+        drop((slow, idle));
     });
 }
 

@@ -14,7 +14,8 @@ use crate::world::listen;
 ///
 /// * `/head`: the head of the request as it came
 /// * `/echo`: the body, chunked, with the trailer `x-length` and those of the request
-/// * `/status/N`: that status, with no body
+/// * `/status/N`: that status, with no body; `?rest=SECONDS` adds Retry-After, `?rest-of=NAME` only
+///   at the backend of that name, while others answer as usual
 /// * `/wait`: says nothing
 /// * `/half`: half of an answer, then says nothing
 /// * `/reset`: breaks the connection
@@ -117,10 +118,17 @@ impl Backend {
                 write!(stream, "{head}b\r\nhello world\r\n0\r\n\r\n").ok()
             }
             "/upgrade" => upgraded(head, reader, stream),
+            _ if target.contains("rest-of=") && !target.ends_with(&self.name) => {
+                whole(stream, self.name.as_bytes())
+            }
             _ => match path.strip_prefix("/status/") {
                 Some("204") => write!(stream, "HTTP/1.1 204 No Content\r\n\r\n").ok(),
                 Some(status) => {
-                    write!(stream, "HTTP/1.1 {status} So\r\nContent-Length: 0\r\n\r\n").ok()
+                    let rest =
+                        target.split_once("rest=").and_then(|(_, rest)| rest.split('&').next());
+                    let rest =
+                        rest.map(|rest| format!("Retry-After: {rest}\r\n")).unwrap_or_default();
+                    write!(stream, "HTTP/1.1 {status} So\r\n{rest}Content-Length: 0\r\n\r\n").ok()
                 }
                 None if method == "HEAD" => {
                     write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 4321\r\n\r\n").ok()

@@ -257,7 +257,7 @@ pub struct NamedPort {
     pub port: u32,
 }
 /// How calls to one Service are balanced, limited, broken, retried and timed.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Policy {
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
@@ -286,6 +286,74 @@ pub struct Policy {
     /// What calls that belong together have in common; read where balance is CONSISTENT_HASH.
     #[prost(message, optional, tag = "12")]
     pub hash_key: ::core::option::Option<HashKey>,
+    /// Absent = everyone may call.
+    #[prost(message, optional, tag = "15")]
+    pub allow: ::core::option::Option<Allow>,
+    #[prost(message, optional, tag = "16")]
+    pub connections: ::core::option::Option<ConnectionCaps>,
+    /// A connection of bytes on which nothing is said for so long is closed.
+    #[prost(message, optional, tag = "17")]
+    pub idle_timeout: ::core::option::Option<Span>,
+    #[prost(message, optional, tag = "18")]
+    pub health_check: ::core::option::Option<HealthCheck>,
+}
+/// Who may call; without an entry nobody.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Allow {
+    #[prost(message, repeated, tag = "1")]
+    pub callers: ::prost::alloc::vec::Vec<AllowedCaller>,
+}
+/// Callers of which all that is set is true; one at least is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AllowedCaller {
+    #[prost(string, optional, tag = "1")]
+    pub namespace: ::core::option::Option<::prost::alloc::string::String>,
+    /// In the namespace, where that is set, else in that of the Policy.
+    #[prost(string, optional, tag = "2")]
+    pub service: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub node: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// How much of one Service is under way at once, as one agent sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConnectionCaps {
+    /// Connections of bytes; 0 = no cap.
+    #[prost(uint32, tag = "1")]
+    pub max: u32,
+    /// HTTP requests; 0 = no cap.
+    #[prost(uint32, tag = "2")]
+    pub max_requests: u32,
+}
+/// How the Backends are asked whether they are well.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HealthCheck {
+    #[prost(message, optional, tag = "3")]
+    pub interval: ::core::option::Option<Span>,
+    #[prost(message, optional, tag = "4")]
+    pub timeout: ::core::option::Option<Span>,
+    /// Answers in a row that make a Backend well; not 0.
+    #[prost(uint32, tag = "5")]
+    pub healthy: u32,
+    /// Failures in a row that make it ill; not 0.
+    #[prost(uint32, tag = "6")]
+    pub unhealthy: u32,
+    #[prost(oneof = "health_check::How", tags = "1, 2, 7")]
+    pub how: ::core::option::Option<health_check::How>,
+}
+/// Nested message and enum types in `HealthCheck`.
+pub mod health_check {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum How {
+        /// GET of this path answers 2xx or 3xx.
+        #[prost(string, tag = "1")]
+        Http(::prost::alloc::string::String),
+        /// A connection is taken.
+        #[prost(bool, tag = "2")]
+        Tcp(bool),
+        /// This service says SERVING by grpc.health.v1; empty = the server as a whole.
+        #[prost(string, tag = "7")]
+        Grpc(::prost::alloc::string::String),
+    }
 }
 /// The part of a call that is hashed; none of these = the caller's address.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -314,6 +382,8 @@ pub struct RateLimit {
     pub qps: u32,
     #[prost(uint32, tag = "2")]
     pub burst: u32,
+    #[prost(enumeration = "LimitBy", tag = "3")]
+    pub by: i32,
 }
 /// When a Backend is left alone, and for how long.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -328,6 +398,14 @@ pub struct BreakerPolicy {
     /// 0 to 100.
     #[prost(uint32, tag = "4")]
     pub max_ejected_percent: u32,
+    /// Least share of good calls in the window, 1 to 100; 0 = not looked at.
+    #[prost(uint32, tag = "5")]
+    pub success_rate_percent: u32,
+    /// Neither is absent nor 0 where the share is set.
+    #[prost(message, optional, tag = "6")]
+    pub window: ::core::option::Option<Span>,
+    #[prost(uint32, tag = "7")]
+    pub min_requests: u32,
 }
 /// What is tried again, and how often.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -679,6 +757,39 @@ impl Locality {
             "LOCALITY_PREFER_NODE" => Some(Self::PreferNode),
             "LOCALITY_NONE" => Some(Self::None),
             "LOCALITY_ONLY_NODE" => Some(Self::OnlyNode),
+            _ => None,
+        }
+    }
+}
+/// Who shares a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LimitBy {
+    Service = 0,
+    Workload = 1,
+    Namespace = 2,
+    Ip = 3,
+}
+impl LimitBy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Service => "LIMIT_BY_SERVICE",
+            Self::Workload => "LIMIT_BY_WORKLOAD",
+            Self::Namespace => "LIMIT_BY_NAMESPACE",
+            Self::Ip => "LIMIT_BY_IP",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LIMIT_BY_SERVICE" => Some(Self::Service),
+            "LIMIT_BY_WORKLOAD" => Some(Self::Workload),
+            "LIMIT_BY_NAMESPACE" => Some(Self::Namespace),
+            "LIMIT_BY_IP" => Some(Self::Ip),
             _ => None,
         }
     }

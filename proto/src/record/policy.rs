@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::pb;
-use crate::record::values::{duration, not_zero, required, small, span, variant};
+use crate::record::resilience::allowed;
+use crate::record::values::{duration, required, small, span, variant};
 use crate::record::{
-    BalancePolicy, BreakerPolicy, HashKey, Invalid, Locality, Policy, PolicyOrigin, RateLimit,
-    RetryPolicy,
+    BalancePolicy, BreakerPolicy, HashKey, HealthCheck, Invalid, Locality, Policy, PolicyOrigin,
+    RateLimit, RetryPolicy,
 };
 
 impl From<&Policy> for pb::Policy {
@@ -23,6 +24,10 @@ impl From<&Policy> for pb::Policy {
             connect_timeout: policy.connect_timeout.map(span),
             request_timeout: policy.request_timeout.map(span),
             retries: Some(policy.retries.into()),
+            allow: policy.allow.as_deref().map(Into::into),
+            connections: policy.connections.map(Into::into),
+            idle_timeout: policy.idle_timeout.map(span),
+            health_check: policy.health_check.as_ref().map(Into::into),
             hash_key: hash_key(&policy.hash_key),
         }
     }
@@ -37,6 +42,7 @@ impl TryFrom<pb::Policy> for Policy {
         };
         let breaker = policy.breaker.map(BreakerPolicy::try_from).transpose();
         let retries = policy.retries.map(RetryPolicy::try_from).transpose();
+        let health = policy.health_check.map(HealthCheck::try_from).transpose();
         Ok(Self {
             service: required("service", policy.service)?,
             origin: variant::<pb::PolicyOrigin>("origin", policy.origin)?.into(),
@@ -53,11 +59,15 @@ impl TryFrom<pb::Policy> for Policy {
             connect_timeout: optional("connect_timeout", policy.connect_timeout)?,
             request_timeout: optional("request_timeout", policy.request_timeout)?,
             retries: retries.map_err(|e| e.under("retries"))?.unwrap_or_default(),
+            allow: policy.allow.map(allowed).transpose().map_err(|e| e.under("allow"))?,
+            connections: policy.connections.map(Into::into),
+            idle_timeout: optional("idle_timeout", policy.idle_timeout)?,
+            health_check: health.map_err(|e| e.under("health_check"))?,
         })
     }
 }
 
-fn optional(field: &str, time: Option<pb::Span>) -> Result<Option<Duration>, Invalid> {
+pub(super) fn optional(field: &str, time: Option<pb::Span>) -> Result<Option<Duration>, Invalid> {
     time.map(|span| duration(field, span)).transpose()
 }
 
@@ -81,47 +91,6 @@ impl TryFrom<pb::HashKey> for HashKey {
             Some(pb::hash_key::Of::Header(name)) => Self::Header(required("header", name)?),
             Some(pb::hash_key::Of::Cookie(name)) => Self::Cookie(required("cookie", name)?),
             Some(pb::hash_key::Of::Query(name)) => Self::Query(required("query", name)?),
-        })
-    }
-}
-
-impl From<RateLimit> for pb::RateLimit {
-    fn from(limit: RateLimit) -> Self {
-        Self { qps: limit.qps.get(), burst: limit.burst.get() }
-    }
-}
-
-impl TryFrom<pb::RateLimit> for RateLimit {
-    type Error = Invalid;
-
-    fn try_from(limit: pb::RateLimit) -> Result<Self, Invalid> {
-        Ok(Self { qps: not_zero("qps", limit.qps)?, burst: not_zero("burst", limit.burst)? })
-    }
-}
-
-impl From<BreakerPolicy> for pb::BreakerPolicy {
-    fn from(breaker: BreakerPolicy) -> Self {
-        Self {
-            consecutive_failures: breaker.consecutive_failures.get(),
-            eject_for: Some(span(breaker.eject_for)),
-            max_eject_for: Some(span(breaker.max_eject_for)),
-            max_ejected_percent: breaker.max_ejected_percent.into(),
-        }
-    }
-}
-
-impl TryFrom<pb::BreakerPolicy> for BreakerPolicy {
-    type Error = Invalid;
-
-    fn try_from(breaker: pb::BreakerPolicy) -> Result<Self, Invalid> {
-        let time = |field: &str, time| {
-            optional(field, time)?.ok_or_else(|| Invalid::new(field, "is missing"))
-        };
-        Ok(Self {
-            consecutive_failures: not_zero("consecutive_failures", breaker.consecutive_failures)?,
-            eject_for: time("eject_for", breaker.eject_for)?,
-            max_eject_for: time("max_eject_for", breaker.max_eject_for)?,
-            max_ejected_percent: small("max_ejected_percent", breaker.max_ejected_percent, 100)?,
         })
     }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use edgemesh_proto::message::{Content, Header, Message, Route};
 use edgemesh_proto::record::{
-    Backend, BalancePolicy, Body, BreakerPolicy, HashKey, Locality, MAX_WEIGHT, NamedPort, Node,
-    NodeName, Policy, PolicyOrigin, RateLimit, Record, RetryPolicy, Service, ServicePort, Slice,
-    SlicePort, TargetPort, Transport, Workload,
+    AllowedCaller, Backend, BalancePolicy, Body, BreakerPolicy, ConnectionCaps, HashKey,
+    HealthCheck, HealthQuestion, LimitBy, Locality, MAX_WEIGHT, NamedPort, Node, NodeName, Policy,
+    PolicyOrigin, RateLimit, Record, RetryPolicy, Service, ServicePort, Slice, SlicePort,
+    SuccessRate, TargetPort, Transport, Workload,
 };
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -160,17 +161,29 @@ fn workload() -> impl Strategy<Value = Workload> {
 }
 
 fn limit() -> impl Strategy<Value = Option<RateLimit>> {
-    option::of(any::<[NonZeroU32; 2]>().prop_map(|[qps, burst]| RateLimit { qps, burst }))
+    let by = select(vec![LimitBy::Service, LimitBy::Workload, LimitBy::Namespace, LimitBy::Ip]);
+    let fields = (any::<[NonZeroU32; 2]>(), by);
+    option::of(fields.prop_map(|([qps, burst], by)| RateLimit { qps, burst, by }))
 }
 
 fn breaker() -> impl Strategy<Value = Option<BreakerPolicy>> {
-    let fields = (any::<NonZeroU32>(), any::<Duration>(), any::<Duration>(), 0..=100_u8);
+    let rate = (1..=100_u8, any::<Duration>(), any::<NonZeroU32>());
+    let rate = rate.prop_map(|(percent, window, min_requests)| SuccessRate {
+        percent,
+        window,
+        min_requests,
+    });
+    let fields =
+        (any::<NonZeroU32>(), any::<Duration>(), any::<Duration>(), 0..=100_u8, option::of(rate));
     option::of(fields.prop_map(
-        |(consecutive_failures, eject_for, max_eject_for, max_ejected_percent)| BreakerPolicy {
-            consecutive_failures,
-            eject_for,
-            max_eject_for,
-            max_ejected_percent,
+        |(consecutive_failures, eject_for, max_eject_for, max_ejected_percent, rate)| {
+            BreakerPolicy {
+                consecutive_failures,
+                eject_for,
+                max_eject_for,
+                max_ejected_percent,
+                success_rate: rate,
+            }
         },
     ))
 }
@@ -180,6 +193,34 @@ fn retries() -> impl Strategy<Value = RetryPolicy> {
         let [on_connect, on_reset, on_503, non_idempotent] = flags;
         RetryPolicy { attempts, on_connect, on_reset, on_503, budget_percent, non_idempotent }
     })
+}
+
+fn caller() -> impl Strategy<Value = AllowedCaller> {
+    let fields = (option::of(name()), option::of(name()), node_name());
+    fields
+        .prop_map(|(namespace, service, node)| AllowedCaller { namespace, service, node })
+        .prop_filter("says something", |caller| *caller != AllowedCaller::default())
+}
+
+fn caps() -> impl Strategy<Value = Option<ConnectionCaps>> {
+    let caps = any::<[Option<NonZeroU32>; 2]>();
+    option::of(caps.prop_map(|[max, max_requests]| ConnectionCaps { max, max_requests }))
+}
+
+fn health() -> impl Strategy<Value = Option<HealthCheck>> {
+    let how = prop_oneof![
+        name().prop_map(HealthQuestion::Http),
+        Just(HealthQuestion::Tcp),
+        text().prop_map(HealthQuestion::Grpc),
+    ];
+    let fields = (how, any::<[Duration; 2]>(), any::<[NonZeroU32; 2]>());
+    option::of(fields.prop_map(|(how, [interval, timeout], [healthy, unhealthy])| HealthCheck {
+        how,
+        interval,
+        timeout,
+        healthy,
+        unhealthy,
+    }))
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
@@ -199,11 +240,13 @@ fn policy() -> impl Strategy<Value = Policy> {
     ];
     let locality = select(vec![Locality::None, Locality::PreferNode, Locality::OnlyNode]);
     let choices = (name(), origin, any::<i64>(), balance, hash_key, locality);
-    let times = (time(), time());
-    (choices, limit(), limit(), breaker(), times, retries()).prop_map(
-        |(choices, client_limit, server_limit, breaker, times, retries)| {
+    let times = (time(), time(), time());
+    let guards = (option::of(list(caller())), caps(), health());
+    (choices, limit(), limit(), breaker(), times, retries(), guards).prop_map(
+        |(choices, client_limit, server_limit, breaker, times, retries, guards)| {
             let (service, origin, created, balance, hash_key, locality) = choices;
-            let (connect_timeout, request_timeout) = times;
+            let (connect_timeout, request_timeout, idle_timeout) = times;
+            let (allow, connections, health_check) = guards;
             Policy {
                 service,
                 origin,
@@ -217,6 +260,10 @@ fn policy() -> impl Strategy<Value = Policy> {
                 connect_timeout,
                 request_timeout,
                 retries,
+                allow,
+                connections,
+                idle_timeout,
+                health_check,
             }
         },
     )

@@ -14,6 +14,7 @@ use crate::forward::http::body::Body;
 use crate::forward::http::call::{By, Call, Unserved};
 use crate::forward::http::deadline::Deadline;
 use crate::forward::http::head::strip_hop_by_hop;
+use crate::forward::http::rest;
 use crate::forward::http::upgrade::Wanted;
 use crate::forward::http::upstream::{Answer, Keep};
 use crate::io::now;
@@ -115,6 +116,9 @@ impl Ending {
     /// gRPC says in its trailers how a call went.
     pub(super) fn saw_trailers(&mut self, trailers: &HeaderMap) {
         self.grpc_failed |= self.call.grpc && failed_grpc(trailers);
+        if self.call.grpc {
+            rest::heed_trailers(&mut self.hop, trailers);
+        }
     }
 
     /// Reports the outcome, keeps the connection where it can serve again, writes the line.

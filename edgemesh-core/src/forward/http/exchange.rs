@@ -14,6 +14,7 @@ use crate::forward::http::check::fault;
 use crate::forward::http::deadline::pass_on;
 use crate::forward::http::ending::deliver;
 use crate::forward::http::head::{introduce, strip_hop_by_hop, upgrade};
+use crate::forward::http::rest;
 use crate::forward::http::route;
 use crate::forward::http::upgrade::{self, Wanted};
 use crate::forward::http::upload::{BoxError, Upload, Uploaded};
@@ -103,9 +104,12 @@ async fn attempt_until_answered(
             pass_on(request.headers_mut(), deadline.left(tokio::time::Instant::from_std(now())));
         }
         let attempt = Attempt { shared: &shared, hop: &hop, deadline, spare };
-        let (failure, kept) = match attempt.send(request).await {
+        let sent = attempt.send(request).await;
+        let answer = sent.as_ref().ok().map(|answer| &answer.response);
+        let may_repeat = rest::heed(&mut hop, answer, call.grpc);
+        let (failure, kept) = match sent {
             Ok(Answer { again: Some(again), response, keep })
-                if policy.on_503 && more && is_unavailable(&response, call.grpc) =>
+                if may_repeat && policy.on_503 && more && is_unavailable(&response, call.grpc) =>
             {
                 (Failure::unavailable(again), Some((response, keep)))
             }

@@ -69,7 +69,7 @@ where
 
 /// Serves the requests of one connection until it ends. A stop lets the request under way end.
 pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Version) {
-    let turn = Arc::<Turn>::default();
+    let turn = turn_of(&origin, version);
     let io = TokioIo::new(Client::new(stream, turn.clone()));
     let stop = origin.shared.stop.clone();
     // Before the connection, so that it is dropped after it.
@@ -128,6 +128,19 @@ pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Ve
             begun.end(Ended::Refused(Refusal::BadRequest), None); // hyper says nothing
         }
         tracing::debug!(error = &error as &dyn std::error::Error, "client connection ended");
+    }
+}
+
+/// Where the connection's turns are noted. On HTTP/2 they overlap, so that it always counts as one
+/// on which something is under way.
+fn turn_of(origin: &Origin, version: Version) -> Arc<Turn> {
+    match (&origin.place, version) {
+        (Some(place), Version::Http1) => place.turn.clone(),
+        (Some(place), Version::Http2) => {
+            place.turn.busy();
+            Arc::default()
+        }
+        (None, Version::Http1 | Version::Http2) => Arc::default(),
     }
 }
 

@@ -21,18 +21,34 @@ const CALL: u8 = 2;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub struct Turn {
     now: AtomicU8,
     /// The last four bytes that were read.
     tail: AtomicU32,
 }
 
 impl Turn {
-    fn heard(&self, bytes: &[u8]) {
+    /// Something was read.
+    pub fn heard(&self, bytes: &[u8]) {
         let last = &bytes[bytes.len().saturating_sub(4)..];
         let tail = last.iter().fold(self.tail.load(Relaxed), |t, b| t << 8 | u32::from(*b));
         self.tail.store(tail, Relaxed);
         let _ = self.now.compare_exchange(IDLE, HEAD, Relaxed, Relaxed); // in a call it is its body
+    }
+
+    /// It is no HTTP/1 connection: something may be under way for as long as it is open.
+    pub fn busy(&self) {
+        self.now.store(CALL, Relaxed);
+    }
+
+    /// Whether nothing was said since the last answer, or ever.
+    pub fn is_idle(&self) -> bool {
+        self.now.load(Relaxed) == IDLE
+    }
+
+    /// Whether part of a head was read.
+    pub fn is_partial(&self) -> bool {
+        self.now.load(Relaxed) == HEAD
     }
 
     /// A head is whole; the call lasts until what this gives is dropped. What comes in a call that

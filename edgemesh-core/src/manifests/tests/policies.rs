@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use edgemesh_proto::record::{
-    BalancePolicy, Body, BreakerPolicy, HashKey, Locality, Policy, RateLimit, RetryPolicy,
+    BalancePolicy, Body, BreakerPolicy, HashKey, LimitBy, Locality, Policy, RateLimit, RetryPolicy,
 };
 
 use crate::manifests::tests::{body, yaml};
 
 /// A TrafficPolicy; what is given begins at line 6.
-fn policy(rest: &str) -> String {
+pub(super) fn policy(rest: &str) -> String {
     let head = "apiVersion: edgemesh.io/v1alpha1\nkind: TrafficPolicy\n\
                 metadata: { name: hello, namespace: default }\nspec:\n  targetRef: { kind: Service, name: hello }\n";
     format!("{head}{rest}\n")
@@ -23,7 +23,8 @@ const EXAMPLE: &str = "  loadBalancer: { policy: leastRequest, locality: preferN
   # allow: [{ namespace: shop }, { node: edge-2 }]   who may call; absent = everyone";
 
 fn limit(qps: u32, burst: u32) -> Option<RateLimit> {
-    Some(RateLimit { qps: qps.try_into().unwrap(), burst: burst.try_into().unwrap() })
+    let (qps, burst) = (qps.try_into().unwrap(), burst.try_into().unwrap());
+    Some(RateLimit { qps, burst, by: LimitBy::Service })
 }
 
 #[test]
@@ -126,12 +127,6 @@ fn refused() {
         ),
         ("extra: 1", 6, "extra", "known here: apiVersion"),
         (
-            "  allow: [{ namespace: shop }]",
-            6,
-            "spec.allow",
-            "not served by this version yet: callers",
-        ),
-        (
             "  loadBalancer:\n    consistentHash: {}",
             7,
             "spec.loadBalancer.consistentHash",
@@ -204,13 +199,6 @@ fn refused() {
             "not one of none, preferNode, onlyNode",
         ),
         (
-            "  rateLimit:\n    client:\n      qps: 1\n      by: caller",
-            9,
-            "spec.rateLimit.client.by",
-            "not by caller",
-        ),
-        ("  rateLimit:\n    perCaller: {}", 7, "spec.rateLimit.perCaller", "not by caller"),
-        (
             "  rateLimit: {client: {qps: 0}}",
             6,
             "spec.rateLimit.client.qps",
@@ -248,7 +236,6 @@ fn refused() {
         ),
         ("  timeouts: {connect: 25h}", 6, "spec.timeouts.connect", "1ms to 24h"),
         ("  timeouts: {request: 1.5s}", 6, "spec.timeouts.request", "a duration such as"),
-        ("  timeouts: {idle: 1s}", 6, "spec.timeouts.idle", "known here: connect, request"),
         ("  retries: {attempts: 11}", 6, "spec.retries.attempts", "from 0 to 10"),
         ("  retries: {on: [502]}", 6, "spec.retries.on[0]", "connect, reset or 503"),
         ("  retries:\n    on:\n    - conect", 8, "spec.retries.on[0]", "did you mean `connect`?"),

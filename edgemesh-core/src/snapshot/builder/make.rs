@@ -94,6 +94,9 @@ impl Builder {
             (false, true) => Source::Workloads,
             (false, false) => Source::Nothing,
         };
+        if let Some(breaker) = &policy.breaker {
+            ports.iter().flat_map(|port| &port.pools).for_each(|pool| pool.hold_share(breaker));
+        }
         Service {
             name: name.clone(),
             addresses,
@@ -305,5 +308,9 @@ fn active(policy: Option<(&str, &Policy)>, before: Option<&Active>, now: Instant
         connect_timeout: policy.connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
         request_timeout: policy.request_timeout,
         retries: policy.retries,
+        allow: policy.allow.as_deref().map(Into::into),
+        connections: policy.connections,
+        idle_timeout: policy.idle_timeout,
+        health_check: policy.health_check.clone(),
     }
 }

@@ -1,10 +1,9 @@
 //! The Routes behind the Snapshots, by the Services that they are for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use edgemesh_proto::record::{Route, ServiceName, Workload};
+use edgemesh_proto::record::{Route, ServiceName};
 
 use crate::snapshot::builder::Dirty;
 use crate::snapshot::routes::{Entry, PortRoutes};
@@ -64,28 +63,12 @@ impl Routing {
         self.entries.values().cloned().collect()
     }
 
-    /// Namespaces of the callers behind addresses, where a Route asks for them. An address that
-    /// Workloads of two namespaces have (that of a host) is nobody's.
-    pub(super) fn namespaces(
-        &self,
-        workloads: &BTreeMap<Box<str>, BTreeMap<Box<str>, Workload>>,
-    ) -> HashMap<IpAddr, Option<Box<str>>> {
+    /// Whether a Route asks for the namespaces of callers.
+    pub(super) fn asks_who_calls(&self) -> bool {
         let is_consumers = |entry: &Arc<Entry>| {
             entry.record.parents.iter().any(|parent| parent.namespace != entry.name.namespace)
         };
-        let mut callers: HashMap<IpAddr, Option<Box<str>>> = HashMap::new();
-        if !self.entries.values().any(is_consumers) {
-            return callers;
-        }
-        for (namespace, of_namespace) in workloads {
-            for address in of_namespace.values().flat_map(|workload| &workload.addresses) {
-                let known = callers.entry(*address).or_insert_with(|| Some(namespace.clone()));
-                if known.as_ref() != Some(namespace) {
-                    *known = None;
-                }
-            }
-        }
-        callers
+        self.entries.values().any(is_consumers)
     }
 }
 

@@ -1,0 +1,107 @@
+//! Client connections that are open, so that the oldest idle one can make room for a new one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+
+use crate::forward::Turn;
+
+/// Everyone who is connected. Locked when a connection begins, when it ends, and when there is no
+/// room for another; never while one is served.
+#[derive(Debug, Default)]
+pub(super) struct Crowd(Mutex<Members>);
+
+#[derive(Debug, Default)]
+struct Members {
+    next: u64,
+    /// In the order in which they came.
+    all: BTreeMap<u64, (AbortHandle, Arc<Turn>)>,
+}
+
+/// A connection's entry; taken back on drop.
+#[derive(Debug)]
+pub(super) struct Member {
+    crowd: Arc<Crowd>,
+    number: u64,
+}
+
+impl Crowd {
+    /// Lists a connection, whose task `begin` starts; the task keeps what it is given to its end.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        turn: Arc<Turn>,
+        begin: impl FnOnce(Member) -> AbortHandle,
+    ) {
+        // The task cannot leave before it is listed: it would wait for this lock.
+        let mut members = self.0.lock();
+        let number = members.next;
+        members.next += 1;
+        let task = begin(Member { crowd: self.clone(), number });
+        members.all.insert(number, (task, turn));
+    }
+
+    /// Ends the connection that came first of those on which nothing is under way; failing that,
+    /// the first that has begun a request and not finished its head. False = all are at work.
+    pub(super) fn shed_oldest_idle(&self) -> bool {
+        let mut members = self.0.lock();
+        let first = |wanted: fn(&Turn) -> bool| {
+            members.all.iter().find(|(_, (_, turn))| wanted(turn)).map(|(number, _)| *number)
+        };
+        let Some(number) = first(Turn::is_idle).or_else(|| first(Turn::is_partial)) else {
+            return false;
+        };
+        let Some((task, _)) = members.all.remove(&number) else { return false };
+        drop(members);
+        task.abort();
+        true
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.crowd.0.lock().all.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the test is what waits for its tasks")]
+    async fn the_oldest_idle_one_goes_first() {
+        let crowd = Arc::<Crowd>::default();
+        let turns: Vec<Arc<Turn>> = (0..4).map(|_| Arc::default()).collect();
+        let mut tasks = Vec::new();
+        for turn in &turns {
+            crowd.join(turn.clone(), |member| {
+                let task = tokio::spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(member);
+                });
+                let handle = task.abort_handle();
+                tasks.push(task);
+                handle
+            });
+        }
+        turns[0].busy();
+        turns[1].heard(b"G");
+        let mut gone = Vec::new();
+        while crowd.shed_oldest_idle() {
+            for (number, task) in tasks.iter_mut().enumerate() {
+                if !gone.contains(&number) && task.is_finished() {
+                    gone.push(number);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        for (number, task) in tasks.iter().enumerate() {
+            if !gone.contains(&number) && task.is_finished() {
+                gone.push(number);
+            }
+        }
+        assert_eq!(gone, [2, 3, 1], "the busy one stays");
+    }
+}
