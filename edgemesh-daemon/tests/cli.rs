@@ -129,8 +129,6 @@ fn exit_codes_are_0_fine_1_failed_2_usage() {
 fn commands_of_later_versions_are_not_offered() {
     for args in [
         ["cloud", "--config=f"],
-        ["expose", "x"],
-        ["serve", "x"],
         ["token", "create"],
         ["node", "remove"],
         ["get", "rules"],

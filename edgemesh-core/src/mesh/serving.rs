@@ -75,26 +75,27 @@ impl Mesh {
         registration.ttl = self.agent.is_some().then_some(TTL);
         let process = std::process::id();
         let id = format!("app-{process}-{}-{:08x}", address.port(), unique_id() as u32);
-        let off = CancellationToken::new();
-        let stop = self.shared.stop.clone();
+        let (off, stop) = (CancellationToken::new(), self.shared.stop.clone());
+        let serving = Serving { _off: off.clone().drop_guard() };
         if let Some(agent) = self.agent.clone() {
             let path = format!("/v1/registrations/{namespace}/{service}/{id}");
             let at_agent = AtAgent { agent, path, registration };
             at_agent.put().await?;
-            self.shared.tasks.spawn(at_agent.renew(either(off.clone(), stop)));
+            self.shared.tasks.spawn(at_agent.renew(either(off, stop)));
         } else if let Some(Keeper { registrations, .. }) = &self.keeper {
             let name = Name::new(namespace, service, &id)?;
-            // Kept nowhere, so that no disk can refuse it.
-            let _ = registrations.put(name.clone(), registration, now()).await?;
-            let (registrations, off) = (registrations.clone(), off.clone());
+            let (table, named) = (registrations.clone(), name.clone());
+            // Before it is signed up, which the caller may stop waiting for.
             self.shared.tasks.spawn(async move {
                 // A mesh that stops has nobody left who would look.
                 if stop.run_until_cancelled(off.cancelled()).await.is_some() {
-                    registrations.remove(&name).await;
+                    table.remove(&named).await;
                 }
             });
+            // Kept nowhere, so that no disk can refuse it.
+            let _ = registrations.put(name, registration, now()).await?;
         }
-        Ok(Serving { _off: off.drop_guard() })
+        Ok(serving)
     }
 }
 

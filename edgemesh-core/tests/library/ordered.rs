@@ -10,7 +10,7 @@ use edgemesh_core::refusal::Refusal;
 use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Method, Request};
 
-use crate::world::{Act, Backend, PATIENCE, mesh, nobody};
+use crate::world::{Act, Backend, Folder, PATIENCE, mesh, nobody};
 
 /// Requests of this method for `/0`, `/1`, …
 fn requests(method: Method, count: usize) -> impl Iterator<Item = Request<Bytes>> + Send {
@@ -100,6 +100,22 @@ async fn calls_move_off_a_dead_backend_where_that_is_safe() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer() {
+    let backend = Backend::start(Act::Answer).await;
+    let folder = Folder::new();
+    folder.service("svc", &[backend.address], "");
+    folder.redirect();
+    let mesh = folder.open().await;
+    let answers = mesh.http().map_ordered(requests(Method::GET, 2), 2).collect::<Vec<_>>().await;
+    for (i, answer) in answers.into_iter().enumerate() {
+        let answer = answer.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.body().len()), (302, 0));
+        assert_eq!(answer.headers()["location"], format!("http://other.default/{i}"));
+    }
+    assert_eq!(backend.requests(), 0);
 }
 
 /// With nobody left to ask, the error is what the last Backend did; the others' answers still come.

@@ -186,6 +186,15 @@ impl Folder {
         std::fs::write(self.0.path().join(format!("{name}.yaml")), text).unwrap();
     }
 
+    /// An HTTPRoute of `default/svc` that sends everything to `http://other.default/`.
+    pub(crate) fn redirect(&self) {
+        let text = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+            metadata: { name: svc, namespace: default }\nspec:\n  \
+            parentRefs: [{ group: '', kind: Service, name: svc }]\n  \
+            rules: [{ filters: [{ type: RequestRedirect, requestRedirect: { hostname: other.default } }] }]\n";
+        std::fs::write(self.0.path().join("route.yaml"), text).unwrap();
+    }
+
     pub(crate) async fn open(&self) -> Mesh {
         let mesh = Mesh::builder().manifests(self.0.path()).open().await.unwrap();
         assert_eq!(mesh.status().get().remarks.len(), 0, "{:?}", mesh.status().get().remarks);

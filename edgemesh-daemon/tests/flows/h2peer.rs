@@ -10,6 +10,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 
 use crate::world::listen;
 
@@ -31,6 +32,23 @@ pub(crate) struct Answered {
     pub(crate) reset: Option<h2::Reason>,
 }
 
+impl Answered {
+    /// How a gRPC call ended.
+    pub(crate) fn grpc_status(&self) -> Option<&str> {
+        let said = self.headers.get("grpc-status");
+        said.or_else(|| self.trailers.get("grpc-status")).map(|status| status.to_str().unwrap())
+    }
+}
+
+/// Starts `task` in the test's runtime, with which it ends.
+#[expect(clippy::disallowed_methods, reason = "a test's tasks end with its runtime")]
+pub(crate) fn spawn<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(task)
+}
+
 /// Where clients and backends of a test run.
 pub(crate) fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -49,11 +67,11 @@ where
     runtime.spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let behave = behave.clone();
-            tokio::task::spawn(async move {
+            spawn(async move {
                 stream.set_nodelay(true).ok();
                 let Ok(mut connection) = h2::server::handshake(stream).await else { return };
                 while let Some(Ok((request, answer))) = connection.accept().await {
-                    tokio::task::spawn(behave(Asked { request, answer }));
+                    spawn(behave(Asked { request, answer }));
                 }
             });
         }
@@ -65,7 +83,7 @@ pub(crate) async fn connect(at: &str) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(at).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::task::spawn(connection);
+    spawn(connection);
     sender.ready().await.unwrap()
 }
 

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::agent::{Agent, PATIENCE};
 use crate::common::namespace::in_namespace;
 use crate::common::wait::{eventually, throughout};
-use crate::h2peer::{ask, connect, runtime};
+use crate::h2peer::{ask, connect, runtime, spawn};
 use crate::raw::Raw;
 use crate::world::{ONE, TWO, World, listen};
 
@@ -56,7 +56,7 @@ fn backend_process() {
                 accepted = one.accept() => (accepted.unwrap().0, false),
                 accepted = two.accept() => (accepted.unwrap().0, true),
             };
-            tokio::task::spawn(converse(stream, http2, file.clone()));
+            spawn(converse(stream, http2, file.clone()));
         }
     });
 }
@@ -172,7 +172,7 @@ async fn http2(at: &'static str, name: String) -> Vec<(String, u16)> {
     for first in (0..CALLS).step_by(8) {
         let calls = (first..first + 8).map(|number| {
             let (path, sender) = (path(&name, number), sender.clone());
-            tokio::task::spawn(async move {
+            spawn(async move {
                 let request = Request::post(format!("http://{at}{path}")).body(()).unwrap();
                 let answer = ask(&sender, request, vec![Bytes::from(vec![b'x'; 1000])]).await;
                 (path, answer.status)
@@ -194,8 +194,7 @@ fn storm(name: &str, at: [&'static str; 2]) -> Vec<(String, u16)> {
         })
         .collect();
     let mut done = runtime().block_on(async {
-        let clients = (0..CLIENTS)
-            .map(|number| tokio::task::spawn(http2(at[1], format!("{name}2-{number}"))));
+        let clients = (0..CLIENTS).map(|number| spawn(http2(at[1], format!("{name}2-{number}"))));
         let mut done = Vec::new();
         for client in clients.collect::<Vec<_>>() {
             done.extend(client.await.unwrap());

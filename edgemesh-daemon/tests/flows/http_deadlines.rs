@@ -11,7 +11,7 @@ use crate::agent::Agent;
 use crate::common::namespace::in_namespace;
 use crate::common::run::run;
 use crate::common::wait::timed;
-use crate::h2peer::{Answered, Asked, answered, ask, connect, grpc, push, read, runtime, serve};
+use crate::h2peer::{Asked, answered, ask, connect, grpc, push, read, runtime, serve};
 use crate::servers::{self, PEER};
 use crate::world::{ONE, TWO, World};
 
@@ -62,11 +62,6 @@ async fn behave(mut asked: Asked, saw: Sender<Saw>) {
     }
 }
 
-fn status(answer: &Answered) -> Option<&str> {
-    let status = answer.headers.get("grpc-status").or(answer.trailers.get("grpc-status"));
-    status.map(|status| status.to_str().unwrap())
-}
-
 #[test]
 fn deadlines_and_cancellation_pass_through() {
     in_namespace("http_deadlines::deadlines_and_cancellation_pass_through", || {
@@ -105,7 +100,7 @@ async fn the_time_that_is_left_is_passed_on(saw: &mut Receiver<Saw>) {
     ] {
         let headers: Vec<_> = timeout.iter().map(|timeout| ("grpc-timeout", *timeout)).collect();
         let answer = ask(&sender, grpc(AT, "/ok", &headers), vec![Bytes::from_static(b"x")]).await;
-        assert_eq!(status(&answer), Some("0"), "{answer:?}");
+        assert_eq!(answer.grpc_status(), Some("0"), "{answer:?}");
         match (told(saw).await, range) {
             (Some(millis), Some(range)) => {
                 assert!(range.contains(&millis), "{timeout:?}: {millis}")
@@ -124,7 +119,7 @@ async fn a_late_call_is_ended(saw: &mut Receiver<Saw>) {
         let request = grpc(AT, path, &[("grpc-timeout", "300m")]);
         let answer = ask(&sender, request, vec![Bytes::from_static(b"x")]).await;
         let took = began.elapsed();
-        assert_eq!((answer.status, status(&answer)), (200, Some("4")), "{path}: {answer:?}");
+        assert_eq!((answer.status, answer.grpc_status()), (200, Some("4")), "{path}: {answer:?}");
         assert_eq!((&*answer.body, answer.reset), (body, None), "{path}");
         assert!((Duration::from_millis(299)..SLACK).contains(&took), "{path}: {took:?}");
         assert!((200..=300).contains(&told(saw).await.unwrap()), "{path}");
@@ -163,7 +158,7 @@ async fn the_earlier_deadline_counts(saw: &mut Receiver<Saw>) {
     let sender = connect(at).await;
     let request = || grpc(at, "/hangs", &[("grpc-timeout", "10S")]);
     let answer = ask(&sender, request(), vec![Bytes::from_static(b"x")]).await;
-    assert_eq!(status(&answer), Some("4"), "{answer:?}");
+    assert_eq!(answer.grpc_status(), Some("4"), "{answer:?}");
     assert!(told(saw).await.unwrap() <= 200);
     let answer = ask(&sender, request(), vec![Bytes::from_static(b"x")]).await;
     assert_eq!(answer.headers.get("x-edgemesh-refusal").unwrap(), "unhealthy", "{answer:?}");

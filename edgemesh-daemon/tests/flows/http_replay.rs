@@ -212,10 +212,7 @@ fn grpc_is_sent_again_where_opted_in() {
                 let pieces = vec![Bytes::from(body(20_000)), Bytes::from(body(30_000))];
                 let sent = pieces.concat();
                 let answer = ask(&sender, grpc(&at, "/t.T/M", &[]), pieces).await;
-                let status =
-                    answer.headers.get("grpc-status").or(answer.trailers.get("grpc-status"));
-                let status = status.map(|status| status.to_str().unwrap());
-                assert_eq!(status, Some(*want), "{whim} {policy}: {answer:?}");
+                assert_eq!(answer.grpc_status(), Some(*want), "{whim} {policy}: {answer:?}");
                 assert!(*want != "0" || answer.body == sent, "{whim} {policy}");
             }
         });

@@ -41,7 +41,8 @@ pub(super) async fn exchange(
 }
 
 /// Answers one request of the embedding application, on a Backend that is none of `tried`. The
-/// answer's extensions say [`By`](crate::forward::http::By) whom. Dropped, the call is cancelled.
+/// answer's extensions say [`By`](crate::forward::http::By) whom, unless a route redirects. Dropped,
+/// the call is cancelled.
 ///
 /// # Errors
 /// The Refusal, and who was asked last.

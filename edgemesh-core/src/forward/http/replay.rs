@@ -129,7 +129,7 @@ impl Tape {
 
     pub(super) fn size_hint(&self) -> SizeHint {
         let state = self.0.lock();
-        let rest = state.inner.as_ref().map_or(SizeHint::with_exact(0), Payload::size_hint);
+        let rest = state.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Payload::size_hint);
         let behind = state.kept.as_ref().filter(|_| state.behind).map_or(0, Vec::len) as u64;
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + behind);

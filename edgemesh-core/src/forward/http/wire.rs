@@ -122,7 +122,7 @@ fn has_scheme(request: &Request<Upload>) -> bool {
 /// RFC 9113 §8.2.3: HTTP/2 may send a cookie in crumbs, HTTP/1 has one line.
 fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(COOKIE).iter();
-    if crumbs.next().and(crumbs.next()).is_none() {
+    if crumbs.nth(1).is_none() {
         return;
     }
     let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();

@@ -75,6 +75,6 @@ impl Spare {
 impl Unanswered {
     pub(super) fn new(mut error: TrySendError<Request<Upload>>, spare: Option<Spare>) -> Self {
         let unsent = error.take_message().map(Again::Unsent);
-        Self { again: unsent.or(spare.map(Again::Spare)), error: error.into_error() }
+        Self { again: unsent.or_else(|| spare.map(Again::Spare)), error: error.into_error() }
     }
 }
