@@ -77,11 +77,9 @@ const CAPTURED: &[Row] = &[
     ("pod", "10.96.7.7:80", false, "proxy 10.96.7.7:80"),
     ("bare", "10.96.0.5:80", false, "proxy 10.96.0.5:80"),
     ("bare", "[fd96::5]:80", false, "proxy [fd96::5]:80"),
-    // the explicit proxy: its own address is what it sees
-    ("", "127.0.0.1:15001", false, "proxy 127.0.0.1:15001"),
+    ("", "127.0.0.1:15001", false, "proxy 127.0.0.1:15001"), // the explicit proxy sees itself
     ("pod", "169.254.96.16:15001", false, "proxy 169.254.96.16:15001"),
-    // port 53 of the name servers
-    ("", "10.7.7.7:53", false, "dns 10.7.7.7:53"),
+    ("", "10.7.7.7:53", false, "dns 10.7.7.7:53"), // port 53 of the name servers
     ("", "[fd77::7]:53", false, "dns [fd77::7]:53"),
     ("pod", "10.7.7.7:53", false, "dns 10.7.7.7:53"),
     ("bare", "[fd77::7]:53", false, "dns [fd77::7]:53"),

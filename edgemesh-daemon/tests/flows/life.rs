@@ -85,12 +85,12 @@ fn crashes_leave_no_black_hole() {
         world.service("one", &["10.96.0.100"], &[":80:8080"], &[ONE]);
         let clean = traces();
         let agent = Agent::start(&world);
+        let with = traces();
         let first = agent.worker();
         kill(first, Signal::SIGKILL).unwrap();
         eventually("the guard starts another", PATIENCE, || {
             (serves("") && serves("pod") && agent.worker() != first).then_some(())
         });
-        let with = traces();
         // Everything at once: what is left is adopted by the next start, not doubled.
         agent.kill_all();
         let mut agent = Agent::start(&world);
