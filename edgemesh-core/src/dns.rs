@@ -3,6 +3,7 @@
 //! | name | who answers |
 //! |---|---|
 //! | `….<domain>`, `….svc` | we do, with authority: addresses, "no data" or NXDOMAIN. Misses of a search list (`example.com.default.svc.cluster.local`) never leave the node |
+//! | reverse names of mesh addresses | we do
 //! | `svc.ns` | we do if there is such a Service, else an upstream |
 //! | anything else | an upstream, through a small cache |
 //!
@@ -28,15 +29,18 @@
 //! # Ok::<(), edgemesh_core::dns::answer::BadDomain>(())
 //! ```
 
+pub mod alias;
 pub mod answer;
 pub mod bind;
 pub mod cache;
+pub mod names;
 pub mod reply;
 pub mod resolv;
 pub mod server;
 pub mod upstream;
 pub mod wire;
 
+mod reverse;
 #[cfg(test)]
 mod sample;
 mod tcp;

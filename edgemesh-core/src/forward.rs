@@ -3,6 +3,7 @@
 pub mod bytes;
 pub mod flow;
 pub mod http;
+mod proxy_protocol;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};

@@ -42,6 +42,12 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
+/// Whether `address` is one of this machine's own. Asks the kernel, which forgets nothing that came
+/// or went: only what is local can be bound to.
+pub fn is_local(address: IpAddr) -> bool {
+    std::net::UdpSocket::bind((address, 0)).is_ok()
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {

@@ -61,7 +61,7 @@ pub enum Target<'a> {
     Address(SocketAddr),
     /// A host name without port, and the port if one was given.
     Name {
-        /// `svc.ns`, `svc.ns.svc` or `svc.ns.svc.<domain>`.
+        /// `svc.ns`, `svc.ns.svc` or `svc.ns.svc.<domain>`, perhaps with a host before it.
         host: &'a str,
         /// `None` = the Service's only TCP port, else 80.
         port: Option<u16>,
@@ -139,20 +139,40 @@ pub fn resolve<'s>(snapshot: &'s Snapshot, to: Target<'_>) -> Result<Found<'s>, 
             let (ip, port) = (address.ip().to_canonical(), address.port());
             snapshot.by_address(ip, port).ok_or_else(|| match snapshot.owner(ip) {
                 // Nobody else answers on an address of ours, so there is nothing to pass to.
-                Some(service) if service.is_virtual => Refusal::NoPort,
+                Some(_) if snapshot.is_virtual(ip) => Refusal::NoPort,
                 _ => Refusal::NoService,
             })
         }
         Target::Name { host, port, domain } => {
-            let (namespace, name) = split_name(host, domain).ok_or(Refusal::NoService)?;
-            let service = by_any_case(snapshot, namespace, name).ok_or(Refusal::NoService)?;
+            let (service, host) = named(snapshot, host, domain).ok_or(Refusal::NoService)?;
+            if service.external_name.is_some() {
+                return Err(Refusal::ExternalName);
+            }
             let port = match port {
                 Some(port) => service.port(port),
                 None => only_port(service),
             };
-            port.map(|port| Found { service, port }).ok_or(Refusal::NoPort)
+            port.map(|port| Found { service, port, host }).ok_or(Refusal::NoPort)
         }
     }
+}
+
+/// A Service by its name, or by that of one of its hosts, `hostname.svc.ns`, which comes second.
+fn named<'s>(
+    snapshot: &'s Snapshot,
+    host: &str,
+    domain: &str,
+) -> Option<(&'s Arc<Service>, Option<usize>)> {
+    let service = |name| {
+        let (namespace, name) = split_name(name, domain)?;
+        by_any_case(snapshot, namespace, name)
+    };
+    if let Some(service) = service(host) {
+        return Some((service, None));
+    }
+    let (host, rest) = host.split_once('.')?;
+    let service = service(rest)?;
+    service.host(host).map(|host| (service, Some(host)))
 }
 
 fn by_any_case<'s>(
@@ -207,7 +227,14 @@ fn decide<V: View>(
 ) -> Result<Chosen, Refusal> {
     let called = resolve(snapshot, destination.to)?;
     view.resolved(destination, called.service, called.port);
-    let (found, route) = route::route(snapshot, called, destination, view)?;
+    // A host is meant, and nobody else.
+    let (found, route) = match called.host {
+        None => route::route(snapshot, called, destination, view)?,
+        Some(_) => (called, None),
+    };
+    if found.service.proxy_protocol && destination.request.is_some() {
+        return Err(Refusal::ProxyProtocol);
+    }
     limits(called.service, found.service, destination.purpose, now, view)?;
     let chosen = pick(found, destination, now, view)?;
     Ok(Chosen { route, ..chosen })

@@ -16,11 +16,12 @@ use crate::forward::flow::{Flow, Said};
 use crate::forward::http::{Origin, Towards, Version, serve as serve_http};
 use crate::forward::{Place, Shared};
 use crate::io::Prefixed;
-use crate::listen::{Came, Listener, came};
+use crate::listen::{Came, Listener, came, is_local};
 use crate::metrics::{Carried, Ended};
 use crate::plan::{Arrival, Hop, Target, resolve};
 use crate::proxy::first::{Ask, Asked, ask};
 use crate::refusal::Refusal;
+use crate::snapshot::{Port, Snapshot};
 use crate::sniff::{Declared, Protocol};
 
 /// Longest connect to a place that is no Service: what common clients wait for.
@@ -119,11 +120,8 @@ fn captured(
         if shared.is_own(to) {
             return flow.refuse(&client.stream, Refusal::Loop);
         }
-        let (declared, port) = match resolve(&shared.live.load(), Target::Address(to)) {
-            Ok(found) => {
-                let port = &found.service.ports[found.port];
-                (port.declared, port.live.clone())
-            }
+        let (to, declared, port) = match find(&shared.live.load(), to) {
+            Ok((to, port)) => (to, port.declared, port.live.clone()),
             Err(Refusal::NoService) => return pass_through(shared, flow, client.stream, to).await,
             Err(refusal) => return flow.refuse(&client.stream, refusal),
         };
@@ -141,9 +139,9 @@ fn captured(
         drop(port);
         match as_declared(asked, declared) {
             Asked::Http(version, prefix) => {
-                flow.became_http();
+                let dialled = flow.became_http();
                 // HTTP's state is large; a connection of bytes must not carry room for it.
-                Box::pin(client.serve_http(Towards::Address(to), version, prefix)).await;
+                Box::pin(client.serve_http(Towards::Address(to), dialled, version, prefix)).await;
             }
             Asked::Bytes(spoken) => carry(flow, client.stream, to, spoken).await,
             Asked::Refused(refusal) => flow.refuse(&client.stream, refusal),
@@ -172,7 +170,7 @@ async fn direct(client: Client<'_>, flow: Box<Flow>) {
     match ask(client.shared, &client.stream, Ask::Http).await {
         Asked::Http(version, prefix) => {
             flow.became_http();
-            client.serve_http(Towards::Named, version, prefix).await;
+            client.serve_http(Towards::Named, None, version, prefix).await;
         }
         Asked::Bytes(_) => flow.refuse(&client.stream, Refusal::Loop),
         Asked::Refused(refusal) => flow.refuse(&client.stream, refusal),
@@ -185,13 +183,33 @@ impl Client<'_> {
     fn serve_http(
         self,
         towards: Towards,
+        dialled: Option<SocketAddr>,
         version: Version,
         prefix: Vec<u8>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (shared, place) = (self.shared.clone(), self.place.clone());
-        let origin = Arc::new(Origin { shared, place: Some(place), client: self.peer, towards });
+        let (shared, place) = (self.shared.clone(), Some(self.place.clone()));
+        let origin = Arc::new(Origin { shared, place, client: self.peer, towards, dialled });
         serve_http(origin, Prefixed::new(prefix.into(), self.stream), version)
     }
+}
+
+/// The Service port that a client dialled, and its address: where that was a NodePort of this
+/// node, the Service's own.
+fn find(snapshot: &Snapshot, to: SocketAddr) -> Result<(SocketAddr, &Port), Refusal> {
+    match resolve(snapshot, Target::Address(to)) {
+        Ok(found) => Ok((to, found.port())),
+        Err(Refusal::NoService) => node_port(snapshot, to).ok_or(Refusal::NoService),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+fn node_port(snapshot: &Snapshot, to: SocketAddr) -> Option<(SocketAddr, &Port)> {
+    let ip = to.ip().to_canonical();
+    let found = snapshot.by_node_port(to.port()).filter(|_| is_local(ip))?;
+    let addresses = &found.service.addresses;
+    let like = addresses.iter().find(|own| own.is_ipv4() == ip.is_ipv4());
+    let own = like.or_else(|| addresses.first())?;
+    Some((SocketAddr::new(*own, found.port().port), found.port()))
 }
 
 /// Carries a destination that is no Service to where it was going.

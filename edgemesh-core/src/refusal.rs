@@ -65,6 +65,11 @@ pub enum Refusal {
     Overloaded,
     /// The process is shutting down.
     Draining,
+    /// The Service is a DNS name for something outside of the mesh.
+    ExternalName,
+    /// The Service wants to be told who its client is, which requests of many clients on one
+    /// connection cannot tell.
+    ProxyProtocol,
 }
 
 /// One row of the table.
@@ -84,7 +89,7 @@ pub struct Row {
 
 impl Refusal {
     /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 21] = [
+    pub const LABELS: [&'static str; 23] = [
         "noService",
         "noPort",
         "noBackend",
@@ -106,6 +111,8 @@ impl Refusal {
         "noRoute",
         "routeFault",
         "redirected",
+        "externalName",
+        "proxyProtocol",
     ];
 
     /// Index into per-reason tables.
@@ -132,6 +139,8 @@ impl Refusal {
             Self::NoRoute => 18,
             Self::RouteFault => 19,
             Self::Redirected => 20,
+            Self::ExternalName => 21,
+            Self::ProxyProtocol => 22,
         }
     }
 
@@ -204,6 +213,20 @@ impl Refusal {
             ),
             Self::Overloaded => row(503, 8, "overloaded", Mesh, "the mesh has no room for more"),
             Self::Draining => row(503, 14, "draining", Mesh, "the mesh is shutting down"),
+            Self::ExternalName => row(
+                501,
+                12,
+                "externalName",
+                Client,
+                "the Service is an ExternalName: call the name that it stands for",
+            ),
+            Self::ProxyProtocol => row(
+                501,
+                12,
+                "proxyProtocol",
+                Client,
+                "the Service takes PROXY protocol: call it by its address, or by CONNECT",
+            ),
         }
     }
 
@@ -231,7 +254,9 @@ impl Refusal {
             | Self::Draining
             | Self::NoRoute
             | Self::RouteFault
-            | Self::Redirected => None,
+            | Self::Redirected
+            | Self::ExternalName
+            | Self::ProxyProtocol => None,
         }
     }
 }
@@ -271,6 +296,8 @@ mod tests {
             Refusal::NoRoute,
             Refusal::RouteFault,
             Refusal::Redirected,
+            Refusal::ExternalName,
+            Refusal::ProxyProtocol,
         ];
         assert_eq!(all.map(|r| r.row().label), Refusal::LABELS);
         for (i, refusal) in all.into_iter().enumerate() {

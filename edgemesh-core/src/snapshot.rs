@@ -22,7 +22,7 @@ use edgemesh_proto::record::{
 
 use crate::backends::{PortLive, ServiceLive};
 use crate::limit::Limiter;
-use crate::snapshot::index::Index;
+use crate::snapshot::index::{Index, Place};
 use crate::sniff::Declared;
 
 pub use builder::{Builder, Change, ListedPolicy};
@@ -64,6 +64,14 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// The addresses are ours: nobody else answers there.
     pub is_virtual: bool,
+    /// Addresses of other machines that lead here where `proxy.nodePorts` is on.
+    pub external_ips: Box<[IpAddr]>,
+    /// The DNS name that the Service stands for; it has no addresses then.
+    pub external_name: Option<Box<str>>,
+    /// Connections to Backends begin with a PROXY protocol header, so each client has its own.
+    pub proxy_protocol: bool,
+    /// Backends with a name and addresses of their own, sorted by name.
+    pub hosts: Box<[Host]>,
     /// In the order of the manifest.
     pub ports: Vec<Port>,
     /// Where the Backends were taken from.
@@ -74,6 +82,15 @@ pub struct Service {
     pub affinity: Option<Duration>,
     /// Live state of the Service.
     pub live: Arc<ServiceLive>,
+}
+
+/// A Backend with a name of its own: `hostname.service.namespace`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// As its Slice calls it.
+    pub name: Box<str>,
+    /// Virtual addresses that lead to it alone.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Where the Backends of a Service were taken from.
@@ -96,11 +113,15 @@ pub struct Port {
     pub port: u16,
     /// TCP is carried; others are listed only.
     pub transport: Transport,
+    /// The same, at each address of a node, where `proxy.nodePorts` is on.
+    pub node_port: Option<u16>,
     /// What the manifest says about the protocol.
     pub declared: Declared,
     /// Backends for clients of IPv4 and of IPv6 addresses; the same pool where one family has
     /// none of its own.
     pub pools: [Arc<Pool>; 2],
+    /// The same for each of the Service's `hosts` alone.
+    pub hosts: Box<[[Arc<Pool>; 2]]>,
     /// What becomes of its requests; `None` = the Service takes them all.
     pub routes: Option<Arc<PortRoutes>>,
     /// Live state of the port.
@@ -141,18 +162,57 @@ pub struct Found<'s> {
     pub service: &'s Arc<Service>,
     /// Index of the port in it.
     pub port: usize,
+    /// Index of the one host that is meant; `None` = any Backend.
+    pub host: Option<usize>,
 }
 
 impl Snapshot {
     /// The Service port behind an address, TCP.
     pub fn by_address(&self, address: IpAddr, port: u16) -> Option<Found<'_>> {
-        let place = self.index.by_address.get(&(address, port))?;
-        Some(Found { service: &self.services[place.service as usize], port: place.port as usize })
+        self.index.by_address.get(&(address, port)).map(|place| self.found(*place))
+    }
+
+    /// The Service port behind a port of every node, TCP.
+    pub fn by_node_port(&self, port: u16) -> Option<Found<'_>> {
+        self.index.by_node_port.get(&port).map(|place| self.found(*place))
+    }
+
+    fn found(&self, place: Place) -> Found<'_> {
+        Found {
+            service: &self.services[place.service as usize],
+            port: place.port as usize,
+            host: place.host.map(|host| host as usize),
+        }
     }
 
     /// The Service that owns an address, whatever the port.
     pub fn owner(&self, address: IpAddr) -> Option<&Arc<Service>> {
-        self.index.owners.get(&address).map(|slot| &self.services[*slot as usize])
+        self.index.owners.get(&address).map(|owner| &self.services[owner.service as usize])
+    }
+
+    /// Whether an address was given out by the mesh: nobody else answers there.
+    pub fn is_virtual(&self, address: IpAddr) -> bool {
+        let owner = self.index.owners.get(&address);
+        owner.is_some_and(|o| o.host.is_some() || self.services[o.service as usize].is_virtual)
+    }
+
+    /// What has this address: Services, and their hosts by virtual or Backend address. Looks at
+    /// every host there is: for questions that are rare.
+    pub fn named(&self, address: IpAddr) -> Vec<(&Arc<Service>, Option<&Host>)> {
+        if let Some(owner) = self.index.owners.get(&address) {
+            let service = &self.services[owner.service as usize];
+            return vec![(service, owner.host.map(|host| &service.hosts[host as usize]))];
+        }
+        let mut found = Vec::new();
+        for service in &self.services {
+            let at = |host: &usize| {
+                let pools = service.ports.iter().flat_map(|port| &port.hosts[*host]);
+                pools.flat_map(|pool| &pool.backends).any(|b| b.address.ip() == address)
+            };
+            let hosts = (0..service.hosts.len()).filter(at);
+            found.extend(hosts.map(|host| (service, Some(&service.hosts[host]))));
+        }
+        found
     }
 
     /// The Service of that name, lower case.
@@ -177,13 +237,38 @@ impl Service {
     pub fn port(&self, number: u16) -> Option<usize> {
         self.ports.iter().position(|p| p.port == number && p.transport == Transport::Tcp)
     }
+
+    /// Index of the host of that name, in any case of letters.
+    pub fn host(&self, name: &str) -> Option<usize> {
+        self.hosts.iter().position(|host| host.name.eq_ignore_ascii_case(name))
+    }
+}
+
+impl<'s> Found<'s> {
+    /// The port.
+    pub fn port(&self) -> &'s Port {
+        &self.service.ports[self.port]
+    }
+
+    /// The pool for clients of addresses of `like`'s family.
+    pub fn pool(&self, like: Option<IpAddr>) -> &'s Arc<Pool> {
+        let port = self.port();
+        match self.host {
+            None => port.pool(like),
+            Some(host) => &port.hosts[host][family(like)],
+        }
+    }
 }
 
 impl Port {
     /// The pool for clients of addresses of `like`'s family.
     pub fn pool(&self, like: Option<IpAddr>) -> &Arc<Pool> {
-        &self.pools[usize::from(like.is_some_and(|ip| ip.is_ipv6()))]
+        &self.pools[family(like)]
     }
+}
+
+fn family(like: Option<IpAddr>) -> usize {
+    usize::from(like.is_some_and(|ip| ip.is_ipv6()))
 }
 
 /// Splits the host part of a mesh name into namespace and name: `svc.ns`, `svc.ns.svc` or

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use edgemesh_proto::record::{Delta, Key, NodeName, Put, Record, ServiceName, Slice};
 use ipnet::IpNet;
 
-use crate::snapshot::{Builder, Change as Step, Snapshot};
+use crate::snapshot::{Builder, Change as Step, Host, Snapshot};
 use crate::store::{Change, CommitError, Loaded, Store, VirtualAddress};
 use crate::sync::addresses::Addresses;
 
@@ -79,8 +79,9 @@ impl Sync {
         let prints = Prints::default();
         let known = records.iter().map(|record| (record.key(), prints.of(record))).collect();
         let addresses = Addresses::new(ranges, addresses);
-        let given = addresses.all();
-        let step = Step { epoch, revision, put: records, delete: Vec::new(), addresses: given };
+        let (given, hosts) = (addresses.services(), addresses.hosts());
+        let step =
+            Step { epoch, revision, put: records, delete: Vec::new(), addresses: given, hosts };
         let mut builder = Builder::new(node, zone);
         live.store(builder.apply(step, now));
         let ((feed, outlet), behind) = (feed::feed(), false);
@@ -121,7 +122,8 @@ impl Sync {
         self.known = known;
         let (revision, deleted, count) = (self.revision, delete.len(), put.len());
         let stored = self.store.commit(self.change(&put, &delete, &moved)).await;
-        let step = Step { epoch: self.epoch, revision, put, delete, addresses: moved.services };
+        let Moved { services: addresses, hosts, .. } = moved;
+        let step = Step { epoch: self.epoch, revision, put, delete, addresses, hosts };
         if self.outlet.is_read() {
             self.outlet.publish(published(&step));
         }
@@ -162,8 +164,9 @@ impl Sync {
     pub fn tell(&self, asked: Asked) {
         let put = self.builder.records();
         let (epoch, revision) = (self.epoch, self.revision);
-        let addresses = self.addresses.all();
-        let mut whole = published(&Step { epoch, revision, put, delete: Vec::new(), addresses });
+        let addresses = self.addresses.services();
+        let step = Step { epoch, revision, put, addresses, ..Step::default() };
+        let mut whole = published(&step);
         (whole.delta.from, whole.delta.reset) = (0, true);
         self.outlet.answer(asked, whole);
     }
@@ -238,11 +241,13 @@ struct Moved {
     delete: Vec<VirtualAddress>,
     /// For the Snapshot: all addresses of each Service concerned.
     services: Vec<(ServiceName, Vec<IpAddr>)>,
+    /// For the Snapshot: all hosts of each Service concerned.
+    hosts: Vec<(ServiceName, Vec<Host>)>,
 }
 
 impl Moved {
     fn is_empty(&self) -> bool {
-        self.services.is_empty()
+        self.services.is_empty() && self.hosts.is_empty()
     }
 }
 

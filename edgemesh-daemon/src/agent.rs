@@ -14,6 +14,7 @@ mod following;
 mod leaving;
 mod limits;
 mod memory;
+mod outside;
 mod page;
 mod registering;
 mod reload;

@@ -4,6 +4,7 @@
 //! namespace and name. An error is an [`ApiError`] beside its status. Fields may be added; none
 //! changes its meaning.
 
+mod capture;
 mod local;
 mod routes;
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use capture::{Capture, CaptureState, Outside};
 pub use local::{
     HealthState, HealthView, Heartbeat, Lookup, RecordsLine, RegistrationView, VirtualAddresses,
 };
@@ -74,46 +76,6 @@ pub enum StoreState {
     StoreReadOnly,
 }
 
-/// The capture rules.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Capture {
-    /// Whether they are in place.
-    pub state: CaptureState,
-    /// Which iptables: `nft`, `legacy`; empty when off.
-    pub backend: String,
-    /// The mesh's own device; empty when there is none.
-    pub device: String,
-    /// Prefixes that are captured.
-    pub include: Vec<String>,
-    /// Services whose address lies outside of them.
-    pub outside: Vec<Outside>,
-    /// Anything else worth knowing, one line each.
-    pub notes: Vec<String>,
-}
-
-/// Whether capture rules are in place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum CaptureState {
-    /// They are.
-    Installed,
-    /// The configuration wants none.
-    Off,
-    /// They are wanted and could not be installed; `notes` says why.
-    Failed,
-}
-
-/// A Service that is not captured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Outside {
-    /// `namespace/name`
-    pub service: String,
-    /// The address nobody captures.
-    pub address: String,
-}
-
 /// Flows since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -167,12 +129,29 @@ pub struct ServiceView {
     /// Addresses the mesh gave it, from `dns.virtualRange`.
     #[serde(rename = "virtual")]
     pub virtual_addresses: Vec<String>,
+    /// The DNS name that it stands for; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_name: Option<String>,
+    /// Its Backends with names and addresses of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostView>,
     /// Its ports.
     pub ports: Vec<PortView>,
     /// The Policy in force.
     pub policy: Option<PolicySummary>,
     /// Where its Backends come from.
     pub source: BackendSource,
+}
+
+/// A Backend with a name of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostView {
+    /// What stands before the Service's name.
+    pub name: String,
+    /// Addresses the mesh gave it.
+    #[serde(rename = "virtual")]
+    pub virtual_addresses: Vec<String>,
 }
 
 /// One port of a Service.
@@ -383,18 +362,4 @@ pub struct RefusalView {
     pub status: u16,
     /// One line for people.
     pub text: String,
-}
-
-impl Capture {
-    /// Nothing is captured.
-    pub const fn off() -> Self {
-        Self {
-            state: CaptureState::Off,
-            backend: String::new(),
-            device: String::new(),
-            include: Vec::new(),
-            outside: Vec::new(),
-            notes: Vec::new(),
-        }
-    }
 }

@@ -15,6 +15,7 @@
 mod backend;
 mod chains;
 mod command;
+mod conntrack;
 mod device;
 mod error;
 mod family;
@@ -22,10 +23,12 @@ mod heal;
 mod include;
 pub mod lock;
 mod nft_table;
+pub mod node_ports;
 pub mod rivals;
 mod routes;
 pub mod rules;
 pub mod survey;
+pub mod udp;
 mod watch;
 
 use std::net::IpAddr;
@@ -138,10 +141,23 @@ impl Capture {
         let seen = std::mem::take(&mut self.input.outward);
         self.input = Input { outward: seen, ..self.asked.clone() };
         let done = self.follow(moved);
-        if done.is_err() {
-            self.asked = before; // so that the same input is tried again
+        match done {
+            Ok(()) => self.forget_stale(&before.udp),
+            Err(_) => self.asked = before, // so that the same input is tried again
         }
         done
+    }
+
+    /// Lets UDP clients that go on sending move to the Backends of now.
+    fn forget_stale(&mut self, before: &[udp::UdpPort]) {
+        if before == self.asked.udp {
+            return;
+        }
+        if let Err(error) = udp::forget_stale(before, &self.asked.udp) {
+            let what =
+                "UDP clients stay with Backends that are gone until they pause for two minutes";
+            note(&mut self.report.notes, format!("{what}: {error}"));
+        }
     }
 
     /// Deletes the jumps: nothing new is captured from here on. Idempotent.
@@ -209,6 +225,7 @@ impl Capture {
             }
         }
         self.families = working;
+        self.forget_stale(&[]);
         self.healing.started();
         Ok(())
     }

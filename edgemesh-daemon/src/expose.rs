@@ -98,7 +98,7 @@ async fn remove(
 fn resolve(host: &str, port: NonZeroU16) -> anyhow::Result<SocketAddr> {
     let found = (host, port.get()).to_socket_addrs();
     let found: Vec<_> = found.with_context(|| format!("--to: cannot resolve {host}"))?.collect();
-    let first = found.iter().find(|at| at.is_ipv4()).or(found.first());
+    let first = found.iter().find(|at| at.is_ipv4()).or_else(|| found.first());
     first.copied().with_context(|| format!("--to: {host} has no address"))
 }
 

@@ -33,6 +33,8 @@ fn input() -> Input {
             nameservers: ["10.7.7.7", "fd77::7"].map(|ns| ns.parse().unwrap()).to_vec(),
         }),
         outward: vec![],
+        node_ports: Default::default(),
+        udp: vec![],
     }
 }
 

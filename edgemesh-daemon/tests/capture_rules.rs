@@ -2,9 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::net::SocketAddr;
 use std::path::Path;
 
+use edgemesh_daemon::capture::node_ports::NodePorts;
+use edgemesh_daemon::capture::udp::{UdpAt, UdpPort};
 use edgemesh_daemon::capture::{DnsCapture, Input, render};
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn udp(at: UdpAt, backends: &[&str]) -> UdpPort {
+    UdpPort { at, backends: backends.iter().map(|backend| address(backend)).collect() }
+}
 
 fn full() -> Input {
     let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
@@ -22,6 +33,20 @@ fn full() -> Input {
                 .to_vec(),
         }),
         outward: vec!["eth0".into(), "wlan0".into()],
+        node_ports: NodePorts {
+            ports: (30_001..=30_016).collect(),
+            external: ["192.0.2.5:80", "[2001:db8::5]:80"].map(|at| at.parse().unwrap()).to_vec(),
+        },
+        udp: vec![
+            udp(
+                UdpAt::Service(address("10.96.0.10:53")),
+                &["10.1.0.1:53", "10.1.0.2:53", "10.1.0.3:53"],
+            ),
+            udp(UdpAt::Service(address("[fd96::a]:53")), &["[fd01::1]:53"]),
+            udp(UdpAt::External(address("192.0.2.5:123")), &["10.1.0.1:1123"]),
+            udp(UdpAt::Node { port: 30_123, v4: true }, &["10.1.0.1:1123", "10.1.0.2:1123"]),
+            udp(UdpAt::Node { port: 30_123, v4: false }, &["[fd01::1]:1123"]),
+        ],
     }
 }
 
@@ -35,6 +60,8 @@ fn rules_read_as_they_were_reviewed() {
         exclude_ports: vec![],
         dns: None,
         outward: vec![],
+        node_ports: NodePorts::default(),
+        udp: vec![],
         ..full.clone()
     };
     for (name, input) in [("full", full), ("least", least)] {

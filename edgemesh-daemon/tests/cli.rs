@@ -167,8 +167,7 @@ fn check_and_agent_refuse_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("agent.yaml");
     let path = file.to_str().expect("a plain path");
-    let text =
-        "source: { kubernetes: {} }\ncloud: { servers: [c:1] }\nproxy: { nodePorts: true }\n";
+    let text = "source: { kubernetes: {} }\ncloud: { servers: [c:1] }\n";
     std::fs::write(&file, text).expect("written");
     let said = ["check", "agent"].map(|command| {
         let output = edgemesh(&[command, "--config", path, "--node", "edge-1"]);
@@ -176,7 +175,7 @@ fn check_and_agent_refuse_the_same() {
         stderr(&output)
     });
     assert_eq!(said[0], said[1]);
-    for place in ["1: source", "2: cloud", "3: proxy.nodePorts"] {
+    for place in ["1: source", "2: cloud"] {
         let line = format!("{path}:{place}: this version ");
         assert!(said[0].contains(&line), "no {line} in {}", said[0]);
     }

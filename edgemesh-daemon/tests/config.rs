@@ -94,10 +94,6 @@ const BAD: &[(&str, &str)] = &[
         "cloud:\n  servers: [cloud.example:10000, \"[fd00::1]:10000\"]\n  tokenFile: /t",
         "agent.yaml:2: cloud: this version has no Links yet; leave the section out",
     ),
-    (
-        "proxy: { nodePorts: true }",
-        "agent.yaml:2: proxy.nodePorts: this version does not capture NodePorts yet; leave it out",
-    ),
     // rules across keys
     (
         "proxy: { address: [169.254.1.1, 169.254.1.2] }",
@@ -286,7 +282,7 @@ fn the_defaults_are_those_of_the_library() {
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:15000");
 }
 
-/// Every key that this version serves, nodePorts alone at its default.
+/// Every key that this version serves.
 const FULL: &str = include_str!("agent-full.yaml");
 
 #[test]

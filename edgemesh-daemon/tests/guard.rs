@@ -14,6 +14,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use edgemesh_daemon::capture::node_ports::NodePorts;
 use edgemesh_daemon::capture::{Capture, Input, remove_jumps};
 use edgemesh_daemon::guard::{self, Program};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -110,6 +111,8 @@ fn input() -> Input {
         exclude_ports: vec![],
         dns: None,
         outward: vec![],
+        node_ports: NodePorts::default(),
+        udp: vec![],
     }
 }
 
@@ -185,7 +188,7 @@ fn a_crash_leaves_no_black_hole() {
     let errors = String::from_utf8_lossy(&output.stderr);
     let fix = "; if there are no namespaces here: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
     assert!(output.status.success(), "{text}{errors}{fix}");
-    for want in ["at first: 2", "after the crash: 0", "in the second life: 2", "at last: 0"] {
+    for want in ["at first: 3", "after the crash: 0", "in the second life: 3", "at last: 0"] {
         assert!(text.contains(want), "no `{want}` in {text}{errors}");
     }
     println!("guard: capture ok");

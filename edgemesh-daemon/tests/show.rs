@@ -30,7 +30,9 @@ const SERVICES: &str = r#"[
    "ports":[{"name":"","port":6379,"protocol":"tcp","transport":"TCP","backends":1,"ready":1}],
    "policy":null,"source":"pods"},
   {"namespace":"shop","name":"empty","addresses":["10.96.0.12"],"virtual":[],"ports":[],
-   "policy":null,"source":"none"}]"#;
+   "policy":null,"source":"none"},
+  {"namespace":"shop","name":"outside","addresses":[],"virtual":[],"externalName":"pay.example.com",
+   "ports":[],"policy":null,"source":"none"}]"#;
 
 const BACKENDS: &str = r#"[
   {"namespace":"default","service":"hello","port":"http","address":"10.244.0.7:8080",
@@ -76,7 +78,7 @@ const STATUS: &str = r#"{"node":"edge-1","version":"0.1.0","ready":false,
   "capture":{"state":"failed","backend":"nft","device":"edgemesh0",
     "include":["10.96.0.0/12","198.18.0.0/16"],
     "outside":[{"service":"shop/far","address":"172.30.0.9"}],
-    "notes":["another chain jumps first: KUBE-SERVICES"]},
+    "notes":["another chain jumps first: KUBE-SERVICES"],"udpPorts":2,"udpElsewhere":1},
   "listeners":["proxy 127.0.0.1:15001","admin 127.0.0.1:15000"],
   "services":1,"backends":4,"ejected":1,"flows":{"open":2,"total":12345},
   "refusals":{"noBackend":2,"rateLimited":17},

@@ -129,7 +129,7 @@ fn dns(bytes: &[u8]) -> bool {
                 assert!(reply.len() <= most, "{} octets by {transport:?}", reply.len());
                 assert_eq!(reply.get(..2), bytes.get(..2), "another id");
             }
-            Outcome::Forward(_) | Outcome::Drop => {}
+            Outcome::Forward(_) | Outcome::Alias(..) | Outcome::Drop => {}
         }
     }
     query.is_ok()

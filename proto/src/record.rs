@@ -124,6 +124,8 @@ pub struct Service {
     pub publish_not_ready: bool,
     /// Creation time, seconds since 1970; 0 when unknown.
     pub created: i64,
+    /// Every connection to a Backend begins with a PROXY protocol header, version 2.
+    pub proxy_protocol: bool,
 }
 
 /// Transport of a Service port.

@@ -67,7 +67,8 @@ mod tests {
     /// Reports (latency, at) in milliseconds, a question, and the expected milliseconds.
     #[test]
     fn peaks_count_at_once_and_fade() {
-        let rows: &[(&[(u32, u32)], u32, Option<f32>)] = &[
+        type Row = (&'static [(u32, u32)], u32, Option<f32>);
+        let rows: &[Row] = &[
             (&[], 0, None),
             (&[(20, 0)], 0, Some(20.0)),
             // forgotten to 1/e after ten seconds without a call

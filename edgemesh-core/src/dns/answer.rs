@@ -3,27 +3,15 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::dns::reply::{self, Code, Found, Transport};
+use crate::dns::names::{Named, Names, OwnName, Place, PortName};
+use crate::dns::reply::{self, Code, Found, Target, Transport};
+use crate::dns::reverse;
 use crate::dns::wire::{self, Query, flag, kind};
 
 /// Longest query, in octets. A question with every EDNS option in use has a few hundred.
 pub const QUERY_MAX: usize = 4096;
 const CLASS_IN: u16 = 1;
 const CLASS_ANY: u16 = 255;
-
-/// Where mesh names are looked up; in an agent, the Snapshot of the moment.
-///
-/// A closure `Fn(namespace, name) -> Option<Vec<IpAddr>>` is one. Names arrive in lower case.
-pub trait Names: Send + Sync {
-    /// Addresses of a Service, both families; `None` when there is no such Service.
-    fn service(&self, namespace: &str, name: &str) -> Option<Vec<IpAddr>>;
-}
-
-impl<F: Fn(&str, &str) -> Option<Vec<IpAddr>> + Send + Sync> Names for F {
-    fn service(&self, namespace: &str, name: &str) -> Option<Vec<IpAddr>> {
-        self(namespace, name)
-    }
-}
 
 /// What becomes of a query.
 #[derive(Debug)]
@@ -34,6 +22,9 @@ pub enum Outcome<'a> {
     Refuse(Vec<u8>),
     /// Not a mesh name: ask an upstream.
     Forward(Query<'a>),
+    /// A mesh name that stands for one of the outside: ask an upstream for that, then
+    /// [`alias`](crate::dns::alias) makes the reply.
+    Alias(Query<'a>, Box<str>),
     /// Not worth a reply: shorter than an id, or itself a response (answering could make a loop).
     Drop,
 }
@@ -135,21 +126,115 @@ fn decide<'a>(
         Some(Owned { zone, front }) => (zone, front, false),
         None => (&query.labels[..], &query.labels[..], true),
     };
-    let addresses = match *front {
-        [service, namespace] => look_up(names, namespace, service),
-        _ => None,
-    };
-    let wanted: Vec<IpAddr>;
-    let found = match addresses {
-        Some(all) => {
-            wanted = all.into_iter().filter(|address| asked(query.qtype, address)).collect();
-            Found::Addresses(&wanted)
+    let known = if bare { known_anywhere(names, front) } else { known(names, front) };
+    let reply = |found| Outcome::Reply(reply::authoritative(&query, found, zone, transport));
+    match known {
+        Some(Known::Addresses(all)) => reply(Found::Addresses(&of_type(all, query.qtype))),
+        Some(Known::Alias(other)) => {
+            let other = follow(names, domain, other);
+            match other {
+                Followed::Outside(other) if matches!(query.qtype, kind::A | kind::AAAA) => {
+                    Outcome::Alias(query, other)
+                }
+                Followed::Outside(other) => reply(Found::Alias(&other, &[])),
+                Followed::Here(other, all) => {
+                    reply(Found::Alias(&other, &of_type(all, query.qtype)))
+                }
+                Followed::Nowhere(other) => reply(Found::LostAlias(&other)),
+            }
         }
-        None if bare => return Outcome::Forward(query),
-        None if front.is_empty() => Found::Addresses(&[]),
-        None => Found::Nothing,
-    };
-    Outcome::Reply(reply::authoritative(&query, found, zone, transport))
+        Some(Known::Places(places)) if matches!(query.qtype, kind::SRV | kind::ANY) => {
+            let target = |place: Place| Target {
+                name: full_name(&place.owner, domain),
+                port: place.port,
+                addresses: place.addresses,
+            };
+            reply(Found::Places(&places.into_iter().map(target).collect::<Vec<_>>()))
+        }
+        Some(Known::Owners(owners)) if matches!(query.qtype, kind::PTR | kind::ANY) => {
+            let names: Vec<_> = owners.iter().map(|owner| full_name(owner, domain)).collect();
+            reply(Found::Pointers(&names))
+        }
+        Some(Known::Places(_) | Known::Owners(_)) => reply(Found::Addresses(&[])),
+        None if bare => Outcome::Forward(query),
+        None if front.is_empty() => reply(Found::Addresses(&[])),
+        None => reply(Found::Nothing),
+    }
+}
+
+/// What is behind a name.
+enum Known {
+    Addresses(Vec<IpAddr>),
+    Alias(Box<str>),
+    Places(Vec<Place>),
+    Owners(Vec<OwnName>),
+}
+
+/// What stands in front of the zone: `svc.ns`, `host.svc.ns`, `_port._proto.svc.ns`.
+fn known(names: &dyn Names, front: &[&[u8]]) -> Option<Known> {
+    let (front, [service, namespace]) = front.split_last_chunk::<2>()?;
+    let (namespace, service) = (plain(namespace)?, plain(service)?);
+    match front {
+        [] => Some(match names.service(&namespace, &service)? {
+            Named::Addresses(addresses) => Known::Addresses(addresses),
+            Named::Alias(other) => Known::Alias(other),
+        }),
+        // `_tcp` exists where a port below it may.
+        [transport] if matches!(&plain(transport)?[..], "_tcp" | "_udp" | "_sctp") => {
+            names.service(&namespace, &service).map(|_| Known::Addresses(Vec::new()))
+        }
+        [host] => names.host(&namespace, &service, &plain(host)?).map(Known::Addresses),
+        [port, transport] => {
+            let (port, transport) = (plain(port)?, plain(transport)?);
+            let name = port.strip_prefix('_')?;
+            let wanted = PortName { name, transport: transport.strip_prefix('_')? };
+            names.port(&namespace, &service, wanted).map(Known::Places)
+        }
+        _ => None,
+    }
+}
+
+/// As [`known`], and the reverse names of addresses.
+fn known_anywhere(names: &dyn Names, name: &[&[u8]]) -> Option<Known> {
+    match reverse::address(name) {
+        Some(address) => {
+            let owners = names.owners(address);
+            (!owners.is_empty()).then_some(Known::Owners(owners))
+        }
+        None => known(names, name),
+    }
+}
+
+/// Where an alias leads in the end.
+enum Followed {
+    Here(Box<str>, Vec<IpAddr>),
+    Outside(Box<str>),
+    Nowhere(Box<str>),
+}
+
+/// Most aliases that lead to one another; more is a circle.
+const ALIASES_MAX: usize = 8;
+
+fn follow(names: &dyn Names, domain: &Domain, mut alias: Box<str>) -> Followed {
+    for _ in 0..ALIASES_MAX {
+        let labels: Vec<&[u8]> = alias.split('.').map(str::as_bytes).collect();
+        let owned = ours(&labels, domain);
+        let front = owned.as_ref().map_or(&labels[..], |owned| owned.front);
+        match known(names, front) {
+            Some(Known::Addresses(addresses)) => return Followed::Here(alias, addresses),
+            Some(Known::Alias(next)) => alias = next,
+            Some(Known::Places(_) | Known::Owners(_)) => return Followed::Here(alias, Vec::new()),
+            None if owned.is_some() => return Followed::Nowhere(alias),
+            None => return Followed::Outside(alias),
+        }
+    }
+    Followed::Nowhere(alias)
+}
+
+fn full_name(owner: &OwnName, domain: &Domain) -> String {
+    let OwnName { host, service, namespace } = owner;
+    let host = host.as_ref().map(|host| format!("{host}.")).unwrap_or_default();
+    format!("{host}{service}.{namespace}.svc.{domain}")
 }
 
 /// A name that nobody but us answers.
@@ -183,8 +268,8 @@ fn ours<'n, 'a>(name: &'n [&'a [u8]], domain: &Domain) -> Option<Owned<'n, 'a>> 
     }
 }
 
-fn look_up(names: &dyn Names, namespace: &[u8], service: &[u8]) -> Option<Vec<IpAddr>> {
-    names.service(&plain(namespace)?, &plain(service)?)
+fn of_type(all: Vec<IpAddr>, qtype: u16) -> Vec<IpAddr> {
+    all.into_iter().filter(|address| asked(qtype, address)).collect()
 }
 
 fn asked(qtype: u16, address: &IpAddr) -> bool {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use simple_dns::rdata::{RData, SOA};
+use simple_dns::rdata::{CNAME, PTR, RData, SOA, SRV};
 use simple_dns::{CLASS, Label, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE};
 use simple_dns::{ResourceRecord, TYPE};
 
@@ -20,6 +20,8 @@ pub const UDP_PLAIN: usize = 512;
 pub const TCP_MAX: usize = 65_535;
 /// Most addresses in one reply, so that even IPv6 ones with a long name stay below [`TCP_MAX`].
 pub const ADDRESSES_MAX: usize = 1000;
+/// Most targets of an SRV or PTR reply, for the same reason: each has a long name of its own.
+pub const TARGETS_MAX: usize = 100;
 
 /// What a query came by, which bounds the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +64,27 @@ impl Code {
 pub enum Found<'a> {
     /// These addresses of the asked type. None: NOERROR without data.
     Addresses(&'a [IpAddr]),
+    /// Another name stands for it, with these addresses of the asked type.
+    Alias(&'a str, &'a [IpAddr]),
+    /// Another name stands for it, which does not exist.
+    LostAlias(&'a str),
+    /// A port is served at these places.
+    Places(&'a [Target]),
+    /// These are the names of an address.
+    Pointers(&'a [String]),
     /// The name does not exist.
     Nothing,
+}
+
+/// Where a port is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Full name of the host.
+    pub name: String,
+    /// The port there.
+    pub port: u16,
+    /// Its addresses, which spare the client a question.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Largest reply that the client takes, in octets.
@@ -159,24 +180,61 @@ fn packet<'a>(query: &Query<'a>, found: Found<'_>, zone: &[&'a [u8]]) -> Option<
     };
     let qclass = QCLASS::try_from(query.qclass).ok()?;
     packet.questions.push(Question::new(name.clone(), qtype, qclass, false));
-    let addresses = match found {
-        Found::Addresses(addresses) => addresses,
-        Found::Nothing => {
-            *packet.rcode_mut() = RCODE::NameError;
-            &[]
-        }
-    };
-    for address in addresses.iter().take(ADDRESSES_MAX) {
-        let data = match *address {
-            IpAddr::V4(v4) => RData::A(v4.into()),
-            IpAddr::V6(v6) => RData::AAAA(v6.into()),
-        };
-        packet.answers.push(ResourceRecord::new(name.clone(), CLASS::IN, TTL, data));
+    if matches!(found, Found::Nothing | Found::LostAlias(_)) {
+        *packet.rcode_mut() = RCODE::NameError;
     }
+    fill(&mut packet, name, found)?;
     if packet.answers.is_empty() {
         packet.name_servers.push(soa(zone)?);
     }
     Some(packet)
+}
+
+/// The records of what was found.
+fn fill<'a>(packet: &mut Packet<'a>, name: Name<'a>, found: Found<'_>) -> Option<()> {
+    let record = |name: &Name<'a>, data| ResourceRecord::new(name.clone(), CLASS::IN, TTL, data);
+    match found {
+        Found::Nothing => {}
+        Found::Addresses(addresses) => {
+            packet.answers.extend(addresses.iter().take(ADDRESSES_MAX).map(|a| host(&name, *a)));
+        }
+        Found::LostAlias(other) => {
+            packet.answers.push(record(&name, RData::CNAME(CNAME(named(other)?))));
+        }
+        Found::Alias(other, addresses) => {
+            let other = named(other)?;
+            packet.answers.push(record(&name, RData::CNAME(CNAME(other.clone()))));
+            packet.answers.extend(addresses.iter().take(ADDRESSES_MAX).map(|a| host(&other, *a)));
+        }
+        Found::Places(targets) => {
+            for Target { name: target, port, addresses } in targets.iter().take(TARGETS_MAX) {
+                let target = named(target)?;
+                // All are as good as each other: the mesh balances behind them.
+                let data = SRV { priority: 0, weight: 100, port: *port, target: target.clone() };
+                packet.answers.push(record(&name, RData::SRV(data)));
+                packet.additional_records.extend(addresses.iter().map(|a| host(&target, *a)));
+            }
+        }
+        Found::Pointers(names) => {
+            for owner in names.iter().take(TARGETS_MAX) {
+                packet.answers.push(record(&name, RData::PTR(PTR(named(owner)?))));
+            }
+        }
+    }
+    Some(())
+}
+
+fn host<'a>(name: &Name<'a>, address: IpAddr) -> ResourceRecord<'a> {
+    let data = match address {
+        IpAddr::V4(v4) => RData::A(v4.into()),
+        IpAddr::V6(v6) => RData::AAAA(v6.into()),
+    };
+    ResourceRecord::new(name.clone(), CLASS::IN, TTL, data)
+}
+
+/// A name that we made or that a checked record holds.
+fn named(text: &str) -> Option<Name<'static>> {
+    Name::new(text).ok().map(Name::into_owned)
 }
 
 /// The SOA of a zone of ours. Its minimum is how long an absence may be kept (RFC 2308 §4); the

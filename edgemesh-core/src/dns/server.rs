@@ -14,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::dns::answer::{Domain, Names, Outcome, QUERY_MAX, answer};
+use crate::dns::alias;
+use crate::dns::answer::{Domain, Outcome, QUERY_MAX, answer};
 use crate::dns::bind::Sockets;
 use crate::dns::cache::Cache;
+use crate::dns::names::Names;
 use crate::dns::reply::{self, Code, Transport};
 use crate::dns::tcp;
 use crate::dns::upstream::{Answer, Forwarder};
@@ -71,6 +73,8 @@ pub(super) enum Step {
 pub(super) struct Waiting {
     bytes: Vec<u8>,
     transport: Transport,
+    /// The name outside that the asked one stands for.
+    alias: Option<Box<str>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -144,7 +148,7 @@ impl Server {
             count(&self.counters.refused);
             Step::Reply(reply)
         };
-        let query = match answer(bytes, transport, &*self.names, &self.domain) {
+        let (query, alias) = match answer(bytes, transport, &*self.names, &self.domain) {
             Outcome::Reply(reply) => {
                 count(&self.counters.answered);
                 return Step::Reply(reply);
@@ -154,14 +158,15 @@ impl Server {
                 count(&self.counters.refused);
                 return Step::Drop;
             }
-            Outcome::Forward(query) => query,
+            Outcome::Forward(query) => (query, None),
+            Outcome::Alias(query, name) => (query, Some(name)),
         };
-        if let Some(reply) = self.cache.lock().fresh(&query, now()) {
+        if let Some(reply) = self.remembered(&query, alias.as_deref(), transport) {
             count(&self.counters.cached);
-            return Step::Reply(reply::fit(reply, &query, transport));
+            return Step::Reply(reply);
         }
         match Arc::clone(&self.waiting).try_acquire_owned() {
-            Ok(place) => Step::Wait(Waiting { bytes: bytes.to_vec(), transport, _place: place }),
+            Ok(_place) => Step::Wait(Waiting { bytes: bytes.to_vec(), transport, alias, _place }),
             Err(_) => refused(reply::refusal(&query, Code::ServFail)),
         }
     }
@@ -169,18 +174,53 @@ impl Server {
     /// Asks the upstreams; else memory, however old within bounds; else SERVFAIL. Takes at most
     /// [`BUDGET`](crate::dns::upstream::BUDGET).
     pub(super) async fn wait(&self, waiting: Waiting) -> Vec<u8> {
-        let Waiting { bytes, transport, _place } = waiting;
+        let Waiting { bytes, transport, alias, _place } = waiting;
         // Read for the second time, since the first reading borrowed from the socket's buffer.
         let Ok(query) = wire::query(&bytes) else { return Vec::new() };
-        let answer = self.forwarder.ask(&query, transport).await;
+        let Some(name) = alias else { return self.ask(&query, transport).await };
+        let Some(asked) = alias::question(&query, &name) else {
+            return reply::refusal(&query, Code::ServFail);
+        };
+        let Ok(outside) = wire::query(&asked) else { return Vec::new() };
+        let said = self.ask_whole(&outside).await;
+        alias::reply(&query, &name, &said, transport)
+    }
+
+    /// As [`Server::ask`], and by TCP where the answer is too long for a datagram.
+    async fn ask_whole(&self, query: &wire::Query<'_>) -> Vec<u8> {
+        let said = self.ask(query, Transport::Udp).await;
+        match wire::u16_at(&said, 2).unwrap_or_default() & wire::flag::TC {
+            0 => said,
+            _ => self.ask(query, Transport::Tcp).await,
+        }
+    }
+
+    /// What is remembered of a query, or of the name outside that it is really about.
+    fn remembered(
+        &self,
+        query: &wire::Query<'_>,
+        alias: Option<&str>,
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
+        let Some(name) = alias else {
+            let reply = self.cache.lock().fresh(query, now())?;
+            return Some(reply::fit(reply, query, transport));
+        };
+        let asked = alias::question(query, name)?;
+        let said = self.cache.lock().fresh(&wire::query(&asked).ok()?, now())?;
+        Some(alias::reply(query, name, &said, transport))
+    }
+
+    async fn ask(&self, query: &wire::Query<'_>, transport: Transport) -> Vec<u8> {
+        let answer = self.forwarder.ask(query, transport).await;
         let settled = answer.as_ref().is_some_and(Answer::settled);
         let reply = match answer {
             Some(answer) if settled => {
-                self.cache.lock().store(&query, &answer.bytes, &answer.records, now());
+                self.cache.lock().store(query, &answer.bytes, &answer.records, now());
                 count(&self.counters.forwarded);
                 answer.bytes
             }
-            unsettled => match (self.cache.lock().stale(&query, now()), unsettled) {
+            unsettled => match (self.cache.lock().stale(query, now()), unsettled) {
                 (Some(old), _) => {
                     count(&self.counters.cached);
                     old
@@ -191,11 +231,11 @@ impl Server {
                 }
                 (None, None) => {
                     count(&self.counters.failed);
-                    reply::refusal(&query, Code::ServFail)
+                    reply::refusal(query, Code::ServFail)
                 }
             },
         };
-        reply::fit(reply, &query, transport)
+        reply::fit(reply, query, transport)
     }
 }
 

@@ -7,7 +7,7 @@
 /// A DNS header (RFC 1035 §4.1.1), in octets.
 pub const HEADER: usize = 12;
 /// Fixed part of a record after its owner name: type, class, TTL, length of the data.
-const RECORD: usize = 10;
+pub(super) const RECORD: usize = 10;
 /// A name on the wire, in octets, its root label included (RFC 1035 §2.3.4).
 const NAME_MAX: usize = 255;
 
@@ -37,10 +37,16 @@ pub mod flag {
 pub mod kind {
     /// IPv4 address.
     pub const A: u16 = 1;
+    /// Another name for this one.
+    pub const CNAME: u16 = 5;
     /// Start of authority.
     pub const SOA: u16 = 6;
+    /// The name of an address.
+    pub const PTR: u16 = 12;
     /// IPv6 address.
     pub const AAAA: u16 = 28;
+    /// Where a service is offered (RFC 2782).
+    pub const SRV: u16 = 33;
     /// EDNS pseudo record (RFC 6891).
     pub const OPT: u16 = 41;
     /// Incremental zone transfer.
@@ -173,6 +179,15 @@ pub fn response(bytes: &[u8], question: &[u8]) -> Result<Vec<Record>, Malformed>
         Ok(())
     })?;
     Ok(records)
+}
+
+/// Offset behind the first question of a message.
+///
+/// # Errors
+/// [`Malformed`] when it has none that can be read.
+pub fn query_end(bytes: &[u8]) -> Result<usize, Malformed> {
+    let (_, end) = question_name(bytes)?;
+    if end + 4 <= bytes.len() { Ok(end + 4) } else { Err(Malformed) }
 }
 
 /// Whether a message has exactly this question section, case of letters apart. (Lengths of labels

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::dial::DialError;
 use crate::forward::bytes::{Carriage, Early, Side, Traffic, carry};
+use crate::forward::proxy_protocol::introduce;
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
 use crate::listen::reset_on_close;
@@ -73,9 +74,10 @@ impl Flow {
         })
     }
 
-    /// It became HTTP, where each request has an account of its own.
-    pub fn became_http(mut self: Box<Self>) {
+    /// It became HTTP, where each request has an account of its own. Gives what was dialled.
+    pub fn became_http(mut self: Box<Self>) -> Option<SocketAddr> {
         self.over = true;
+        self.to
     }
 
     /// Takes over a dial that was made while nobody had spoken.
@@ -113,11 +115,17 @@ impl Flow {
             let address = hop.address();
             let policy = &hop.service().policy;
             let (retries, timeout) = (policy.retries, policy.connect_timeout);
+            let introduced = hop.service().proxy_protocol;
             self.is_for(hop);
             if self.shared.is_own(address) {
                 return Err(Refusal::Loop);
             }
-            let error = match self.shared.connect(address, timeout).await {
+            let mut connected = self.shared.connect(address, timeout).await;
+            if let (true, Ok(backend)) = (introduced, &mut connected) {
+                let told = introduce(backend, self.client, self.to.unwrap_or(address)).await;
+                connected = told.map_err(DialError::Connect).and(connected);
+            }
+            let error = match connected {
                 Ok(backend) => {
                     if let Some(hop) = &self.hop {
                         hop.connected(now());

@@ -48,6 +48,8 @@ pub struct Origin {
     pub client: SocketAddr,
     /// Where requests go.
     pub towards: Towards,
+    /// What the client dialled, for the log; a NodePort stands for another address.
+    pub dialled: Option<SocketAddr>,
 }
 
 /// Where the requests of a connection go.

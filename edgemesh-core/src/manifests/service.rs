@@ -14,6 +14,8 @@ use crate::manifests::{field, syntax};
 const AFFINITY_SECONDS: u32 = 10_800;
 /// Kubernetes' bound of the same.
 const MAX_AFFINITY_SECONDS: u32 = 86_400;
+/// By which a Service asks for PROXY protocol headers.
+const PROXY_PROTOCOL: &str = "edgemesh.io/proxy-protocol";
 /// One for each address family.
 const MAX_CLUSTER_IPS: usize = 2;
 
@@ -53,7 +55,16 @@ pub(super) fn read(top: &Field<'_>, created: i64) -> Result<Service, Fault> {
         affinity: affinity(&spec)?,
         publish_not_ready: spec.maybe("publishNotReadyAddresses", field::boolean)?.unwrap_or(false),
         created,
+        proxy_protocol: proxy_protocol(top)?,
     })
+}
+
+/// `v2` is the one version there is: the first has no place for what a v2 receiver expects.
+fn proxy_protocol(top: &Field<'_>) -> Result<bool, Fault> {
+    let metadata = top.need("metadata")?;
+    let Some(annotations) = metadata.get("annotations")? else { return Ok(false) };
+    let asked = annotations.maybe(PROXY_PROTOCOL, |field| field.word(&[("v2", true)]))?;
+    Ok(asked.unwrap_or(false))
 }
 
 /// A map of texts: labels, selectors.

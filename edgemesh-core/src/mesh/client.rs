@@ -37,7 +37,8 @@ pub struct Http {
 impl Http {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let towards = Towards::Library;
-        Self { origin: Arc::new(Origin { shared, place: None, client: APPLICATION, towards }) }
+        let origin = Origin { shared, place: None, client: APPLICATION, towards, dialled: None };
+        Self { origin: Arc::new(origin) }
     }
 
     /// Sends `request` to a Backend that is none of `tried`.

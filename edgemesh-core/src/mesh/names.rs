@@ -8,6 +8,7 @@ use tokio::net::{TcpSocket, UdpSocket};
 
 use crate::dial::Dial;
 use crate::dns::bind::Sockets;
+use crate::dns::names::Live;
 use crate::dns::resolv::{ResolvConf, Upstreams};
 use crate::dns::server::Server;
 use crate::dns::upstream::{Connect, Forwarder};
@@ -39,11 +40,7 @@ impl Mesh {
         let upstreams = Arc::new(Upstreams::new(conf.load()));
         self.tasks
             .spawn(self.stop.clone().run_until_cancelled_owned(conf.follow(upstreams.clone())));
-        let live = self.announced.as_ref().unwrap_or(&self.live).clone();
-        let names = move |namespace: &str, name: &str| {
-            let snapshot = live.load();
-            snapshot.by_name(namespace, name).map(|service| service.addresses.clone())
-        };
+        let names = Live(self.announced.as_ref().unwrap_or(&self.live).clone());
         let dial = Arc::new(Dial { mark: self.options.mark });
         let server = Server::new(domain, Arc::new(names), Forwarder::new(upstreams, dial));
         for sockets in sockets {

@@ -24,12 +24,12 @@ pub(super) fn pick<V: View>(
     now: Instant,
     view: &mut V,
 ) -> Result<Chosen, Refusal> {
-    let Found { service, port } = found;
+    let Found { service, port, .. } = found;
     let like = match destination.to {
         Target::Address(address) => Some(address.ip().to_canonical()),
         Target::Name { .. } => None,
     };
-    let pool = service.ports[port].pool(like);
+    let pool = found.pool(like);
     view.tiers(pool, service.policy.locality);
     let mut search = Search {
         service,

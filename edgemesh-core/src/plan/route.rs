@@ -66,9 +66,9 @@ pub(super) fn route<'s, V: View>(
         },
     };
     let found = match &routed.share().target {
-        Ok(to) => snapshot
-            .by_name(&to.namespace, &to.service)
-            .and_then(|service| Some(Found { service, port: service.port(to.port.get())? })),
+        Ok(to) => snapshot.by_name(&to.namespace, &to.service).and_then(|service| {
+            Some(Found { service, port: service.port(to.port.get())?, host: None })
+        }),
         Err(_) => None,
     };
     let Some(found) = found else {

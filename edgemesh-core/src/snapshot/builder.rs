@@ -16,7 +16,7 @@ use edgemesh_proto::record::{
 
 use crate::snapshot::builder::routing::Routing;
 use crate::snapshot::index::Index;
-use crate::snapshot::{Service, Snapshot};
+use crate::snapshot::{Host, Service, Snapshot};
 
 /// A step from one Snapshot to the next.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +31,8 @@ pub struct Change {
     pub delete: Vec<Key>,
     /// Virtual addresses of Services, all of each; none = taken away.
     pub addresses: Vec<(ServiceName, Vec<IpAddr>)>,
+    /// Hosts of Services with their virtual addresses, all of each, sorted by name.
+    pub hosts: Vec<(ServiceName, Vec<Host>)>,
 }
 
 /// The records behind the Snapshots of one node. Owned by the one writer, `sync`.
@@ -50,6 +52,7 @@ pub struct Builder {
     policy_owner: HashMap<ServiceName, ServiceName>,
     routing: Routing,
     addresses: HashMap<ServiceName, Vec<IpAddr>>,
+    hosts: HashMap<ServiceName, Vec<Host>>,
     current: Arc<Snapshot>,
 }
 
@@ -95,6 +98,7 @@ impl Builder {
             policy_owner: HashMap::new(),
             routing: Routing::default(),
             addresses: HashMap::new(),
+            hosts: HashMap::new(),
             current: Arc::default(),
         }
     }
@@ -115,6 +119,14 @@ impl Builder {
             match addresses.is_empty() {
                 true => self.addresses.remove(&service),
                 false => self.addresses.insert(service, addresses),
+            };
+        }
+        for (service, hosts) in change.hosts {
+            dirty.index = true;
+            dirty.services.insert(service.clone());
+            match hosts.is_empty() {
+                true => self.hosts.remove(&service),
+                false => self.hosts.insert(service, hosts),
             };
         }
         let services = self.services_after(&dirty, now);

@@ -29,12 +29,20 @@ impl fmt::Display for Snapshot {
         addresses.sort_by_key(|(address, _)| **address);
         for ((ip, port), place) in addresses {
             let service = &self.services[place.service as usize];
-            writeln!(f, "address {ip} {port} -> {} {}", service.name, place.port)?;
+            let host = host_name(service, place.host);
+            writeln!(f, "address {ip} {port} -> {} {}{host}", service.name, place.port)?;
+        }
+        let mut node_ports: Vec<_> = self.index.by_node_port.iter().collect();
+        node_ports.sort_by_key(|(port, _)| **port);
+        for (port, place) in node_ports {
+            let service = &self.services[place.service as usize];
+            writeln!(f, "node port {port} -> {} {}", service.name, place.port)?;
         }
         let mut owners: Vec<_> = self.index.owners.iter().collect();
         owners.sort();
-        for (ip, slot) in owners {
-            writeln!(f, "owner {ip} -> {}", self.services[*slot as usize].name)?;
+        for (ip, owner) in owners {
+            let service = &self.services[owner.service as usize];
+            writeln!(f, "owner {ip} -> {}{}", service.name, host_name(service, owner.host))?;
         }
         let mut names = Vec::new();
         for (namespace, of_namespace) in &self.index.by_name {
@@ -48,10 +56,19 @@ impl fmt::Display for Snapshot {
     }
 }
 
+fn host_name(service: &Service, host: Option<u32>) -> String {
+    host.map(|host| format!(" host {}", service.hosts[host as usize].name)).unwrap_or_default()
+}
+
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.is_virtual { " virtual" } else { "" };
         writeln!(f, "service {}{kind} {:?} from {:?}", self.name, self.addresses, self.source)?;
+        writeln!(
+            f,
+            "  external {:?} {:?} proxy protocol {}",
+            self.external_name, self.external_ips, self.proxy_protocol
+        )?;
         writeln!(f, "  policy {} affinity {:?}", self.policy, self.affinity)?;
         self.ports.iter().try_for_each(|port| write!(f, "{port}"))
     }
@@ -64,6 +81,12 @@ impl fmt::Display for Port {
             "  port {} {:?} {:?} {:?}",
             self.port, self.name, self.transport, self.declared
         )?;
+        for (host, pools) in self.hosts.iter().enumerate() {
+            for (pool, family) in pools.iter().zip(["IPv4", "IPv6"]) {
+                let addresses: Vec<_> = pool.backends.iter().map(|b| b.address).collect();
+                writeln!(f, "    host {host} {family} {addresses:?}")?;
+            }
+        }
         if let Some(routes) = &self.routes {
             let consumers = routes.consumers.iter().map(|(name, table)| (&**name, table));
             for (caller, table) in [("*", &routes.producer)].into_iter().chain(consumers) {

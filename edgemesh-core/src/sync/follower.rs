@@ -78,7 +78,7 @@ impl Follower {
             };
         }
         let left_out = count - put.len();
-        let change = Change { epoch, revision: to, put, delete, addresses };
+        let change = Change { epoch, revision: to, put, delete, addresses, ..Change::default() };
         self.live.store(self.builder.apply(change, now));
         left_out
     }

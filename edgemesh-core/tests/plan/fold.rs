@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use edgemesh_core::snapshot::{Builder, Change};
+use edgemesh_core::snapshot::{Builder, Change, Host};
 use edgemesh_proto::record::{Key, NodeName, Record, ServiceName};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use crate::grammar::{Words, record};
+use crate::grammar::{Words, host as grammar_host, record};
 use crate::world::{HERE, World};
 
 /// One line of a change.
@@ -20,6 +20,7 @@ enum Step {
     /// Deletes what this record is called.
     Delete(Record),
     Addresses(ServiceName, Vec<IpAddr>),
+    Hosts(ServiceName, Vec<Host>),
 }
 
 /// The records as a plain map, which is right by its simplicity.
@@ -27,6 +28,7 @@ enum Step {
 struct Model {
     records: BTreeMap<Key, Record>,
     addresses: BTreeMap<ServiceName, Vec<IpAddr>>,
+    hosts: BTreeMap<ServiceName, Vec<Host>>,
 }
 
 proptest! {
@@ -61,6 +63,7 @@ impl Model {
                 Step::Put(record) => change.put.push(record),
                 Step::Delete(record) => change.delete.push(record.key()),
                 Step::Addresses(service, addresses) => change.addresses.push((service, addresses)),
+                Step::Hosts(service, hosts) => change.hosts.push((service, hosts)),
             }
         }
         for key in &change.delete {
@@ -72,6 +75,7 @@ impl Model {
         for (service, addresses) in &change.addresses {
             self.addresses.insert(service.clone(), addresses.clone());
         }
+        self.hosts.extend(change.hosts.iter().cloned());
         change
     }
 
@@ -82,7 +86,8 @@ impl Model {
         }
         let there = self.addresses.iter().filter(|(_, addresses)| !addresses.is_empty());
         let addresses = there.map(|(name, addresses)| (name.clone(), addresses.clone())).collect();
-        builder().apply(Change { put, addresses, ..Change::default() }, now).to_string()
+        let hosts = self.hosts.clone().into_iter().collect();
+        builder().apply(Change { put, addresses, hosts, ..Change::default() }, now).to_string()
     }
 }
 
@@ -92,12 +97,17 @@ fn builder() -> Builder {
 
 fn step() -> impl Strategy<Value = Step> {
     let addresses = subsequence(vec!["198.18.0.1", "198.18.0.2", "fd96::1"], 0..=2);
+    let hosts = subsequence(vec!["h1=198.18.0.2", "h2=198.18.0.3,fd96::3"], 0..=2);
     prop_oneof![
         8 => line().prop_map(|line| Step::Put(read(&line))),
         4 => line().prop_map(|line| Step::Delete(read(&line))),
         1 => (service_name(), addresses).prop_map(|(name, addresses)| {
             let addresses = addresses.iter().map(|a| a.parse().expect("an address")).collect();
             Step::Addresses(ServiceName::new("ns", name), addresses)
+        }),
+        1 => (service_name(), hosts).prop_map(|(name, hosts)| {
+            let hosts = hosts.into_iter().map(|host| grammar_host(host).expect("a host"));
+            Step::Hosts(ServiceName::new("ns", name), hosts.collect())
         }),
     ]
 }
@@ -177,7 +187,19 @@ fn service_name() -> impl Strategy<Value = &'static str> {
 }
 
 fn backend() -> impl Strategy<Value = String> {
-    let state = select(vec!["", "", "*0", "=pod-1", "=pod-2*7", "!notReady", "!leaving", "!gone"]);
+    let state = select(vec![
+        "",
+        "",
+        "*0",
+        "=pod-1",
+        "=pod-2*7",
+        "~h1",
+        "~h1!leaving",
+        "~h2",
+        "!notReady",
+        "!leaving",
+        "!gone",
+    ]);
     let place = select(vec!["", "@edge-1", "@edge-2", "@far", "@far/a", "/b"]);
     let address = select(vec!["10.1.0.1", "10.1.0.2", "fd01::1", "10.1.0.3+fd01::3"]);
     (address, place, state).prop_map(|(address, place, state)| format!("{address}{place}{state}"))

@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::str::FromStr;
 use std::time::Duration;
 
+use edgemesh_core::snapshot::Host;
 use edgemesh_proto::record::{
     Backend, BalancePolicy, Body, BreakerPolicy, HashKey, Kind, Locality, NamedPort, Node,
     NodeName, Policy, PolicyOrigin, RateLimit, Record, Route, RouteBackend, RouteEdits, RouteMatch,
@@ -87,6 +88,12 @@ pub(crate) fn addresses(word: &str) -> Read<Vec<IpAddr>> {
     if word == "-" { Ok(Vec::new()) } else { word.split(',').map(parse).collect() }
 }
 
+/// `HOSTNAME=ADDRESSES`.
+pub(crate) fn host(word: &str) -> Read<Host> {
+    let (name, at) = word.split_once('=').ok_or_else(|| format!("{word}: HOSTNAME=ADDRESSES"))?;
+    Ok(Host { name: name.into(), addresses: addresses(at)? })
+}
+
 /// One address.
 pub(crate) fn address(word: &str) -> Read<IpAddr> {
     parse(word)
@@ -110,6 +117,8 @@ fn service(words: &mut Words<'_>) -> Read<Service> {
         cluster_ips,
         selector: words.option("selector").map_or_else(|| Ok(BTreeMap::new()), labels)?,
         publish_not_ready: words.flag("publishNotReady"),
+        external_name: words.option("externalName").map(Into::into),
+        proxy_protocol: words.flag("proxyProtocol"),
         affinity: words.option("affinity").map(time).transpose()?,
         ..Service::default()
     })
@@ -152,6 +161,7 @@ fn backend(word: &str) -> Read<Backend> {
         "gone" => (false, false, true),
         _ => return Err(format!("{state}: no state of a Backend")),
     };
+    let (word, hostname) = split_off(word, '~');
     let (word, zone) = split_off(word, '/');
     let (word, node) = split_off(word, '@');
     Ok(Backend {
@@ -159,7 +169,7 @@ fn backend(word: &str) -> Read<Backend> {
         ready,
         serving,
         terminating,
-        hostname: None,
+        hostname: hostname.map(Into::into),
         node: node.map(|node| NodeName(node.into())),
         zone: zone.map(Into::into),
         workload: workload.map(Into::into),
@@ -175,7 +185,8 @@ fn workload(words: &mut Words<'_>) -> Read<Workload> {
         addresses: backend.addresses,
         node: backend.node,
         labels: words.option("labels").map_or_else(|| Ok(BTreeMap::new()), labels)?,
-        ready: backend.ready,
+        // A Pod is told to end long before it is not ready.
+        ready: backend.serving,
         terminating: backend.terminating,
         ports: ports.unwrap_or(Ok(Vec::new()))?,
         owner: "".into(),

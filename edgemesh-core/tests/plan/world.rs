@@ -63,7 +63,11 @@ impl World {
     /// The Snapshot with everything said so far.
     pub(crate) fn snapshot(&mut self) -> &Arc<Snapshot> {
         let pending = std::mem::take(&mut self.pending);
-        if !(pending.put.is_empty() && pending.delete.is_empty() && pending.addresses.is_empty()) {
+        if !(pending.put.is_empty()
+            && pending.delete.is_empty()
+            && pending.addresses.is_empty()
+            && pending.hosts.is_empty())
+        {
             self.pending.revision = pending.revision + 1;
             let change = Change { revision: pending.revision + 1, ..pending };
             self.snapshot = self.builder.apply(change, self.now);
@@ -89,6 +93,11 @@ impl World {
                 let service = grammar::name(words.next("a name")?)?;
                 let addresses = grammar::addresses(words.next("addresses")?)?;
                 self.pending.addresses.push((service, addresses));
+            }
+            "hosts" => {
+                let service = grammar::name(words.next("a name")?)?;
+                let hosts = words.0.drain(..).map(grammar::host).collect::<Result<_, _>>()?;
+                self.pending.hosts.push((service, hosts));
             }
             "delete" => {
                 let kind = grammar::kind(words.next("a kind")?)?;

@@ -10,7 +10,9 @@ use edgemesh_core::io::now;
 use edgemesh_core::snapshot::Snapshot;
 use ipnet::IpNet;
 
+use crate::agent::outside::{Bounds, Counts, Outside};
 use crate::api;
+use crate::capture::node_ports::listening;
 use crate::capture::{CHECK_EVERY, Capture, CaptureError, DnsCapture, Input, auto_include, covers};
 use crate::config::AgentConfig;
 
@@ -24,6 +26,8 @@ const REMEMBER: Duration = Duration::from_secs(600);
 pub(super) struct Wanted {
     input: Input,
     outside: Vec<api::Outside>,
+    udp: Counts,
+    notes: Vec<String>,
 }
 
 /// Capture, or its absence.
@@ -32,6 +36,8 @@ pub(super) struct Capturing {
     capture: Option<Capture>,
     wanted: Option<Wanted>,
     trouble: Option<String>,
+    /// NodePorts that programs listen on too.
+    conflicts: Vec<String>,
     /// What was put back, and when.
     repairs: VecDeque<(Instant, String)>,
 }
@@ -54,7 +60,15 @@ impl Wanted {
             Include::Auto(_) => auto_include(&known, &config.dns.virtual_range),
             Include::List(list) => list.iter().chain(&config.dns.virtual_range).copied().collect(),
         };
-        let outside = outside(snapshot, &include);
+        let not_captured = not_captured(snapshot, &include);
+        let own = [proxy.port, config.admin.listen.port(), config.metrics.listen.port()];
+        let bounds = Bounds {
+            include: &include,
+            exclude_ports: &proxy.exclude_ports,
+            node_ports: proxy.node_ports,
+            own: &own,
+        };
+        let Outside { node_ports, udp, counts, notes } = Outside::of(snapshot, bounds);
         let dns = dns_port.map(|port| DnsCapture { port, nameservers });
         let input = Input {
             port: proxy.port,
@@ -65,8 +79,10 @@ impl Wanted {
             exclude_ports: proxy.exclude_ports.clone(),
             dns,
             outward: Vec::new(),
+            node_ports,
+            udp,
         };
-        Self { input, outside }
+        Self { input, outside: not_captured, udp: counts, notes }
     }
 
     /// The rules' input, for `redirect`.
@@ -75,7 +91,7 @@ impl Wanted {
     }
 }
 
-fn outside(snapshot: &Snapshot, include: &[IpNet]) -> Vec<api::Outside> {
+fn not_captured(snapshot: &Snapshot, include: &[IpNet]) -> Vec<api::Outside> {
     let mut outside = Vec::new();
     for service in snapshot.services() {
         for address in service.addresses.iter().filter(|a| !covers(include, **a)) {
@@ -88,7 +104,13 @@ fn outside(snapshot: &Snapshot, include: &[IpNet]) -> Vec<api::Outside> {
 
 impl Capturing {
     pub(super) const fn off() -> Self {
-        Self { capture: None, wanted: None, trouble: None, repairs: VecDeque::new() }
+        Self {
+            capture: None,
+            wanted: None,
+            trouble: None,
+            conflicts: Vec::new(),
+            repairs: VecDeque::new(),
+        }
     }
 
     /// Makes device and addresses; captures nothing yet.
@@ -123,7 +145,27 @@ impl Capturing {
 
     /// Begins to capture.
     pub(super) async fn start(&mut self) -> Result<(), CaptureError> {
+        self.look_for_conflicts().await;
         self.with(Capture::start).await
+    }
+
+    /// Names the programs whose ports are NodePorts: captured, they are reached no more.
+    async fn look_for_conflicts(&mut self) {
+        let Some(wanted) = &self.wanted else { return };
+        let ports = wanted.input.node_ports.ports.clone();
+        if ports.is_empty() {
+            return self.conflicts.clear();
+        }
+        let found = blocking(move || listening(&ports)).await;
+        let say = |(port, program): (u16, Option<String>)| {
+            let program = program.unwrap_or_else(|| "a program".into());
+            format!("NodePort {port} hides {program}, which listens on it too")
+        };
+        let now: Vec<String> = found.into_iter().map(say).collect();
+        for conflict in now.iter().filter(|conflict| !self.conflicts.contains(conflict)) {
+            tracing::warn!("{conflict}; proxy.excludePorts leaves it alone");
+        }
+        self.conflicts = now;
     }
 
     /// Follows the records and the nameservers. A failure is named in `status`
@@ -135,7 +177,11 @@ impl Capturing {
         let input = wanted.input.clone();
         let done =
             self.with(move |capture| capture.update(Input { outward: outward(), ..input })).await;
+        for note in wanted.notes.iter().filter(|n| !self.notes().any(|old| old == *n)) {
+            tracing::warn!("{note}");
+        }
         self.wanted = Some(wanted);
+        self.look_for_conflicts().await;
         self.note(done.err());
         self.trouble.is_none()
     }
@@ -170,6 +216,10 @@ impl Capturing {
         }
     }
 
+    fn notes(&self) -> impl Iterator<Item = &String> {
+        self.wanted.iter().flat_map(|wanted| &wanted.notes)
+    }
+
     /// For `status`.
     pub(super) fn view(&self) -> api::Capture {
         let Some((capture, wanted)) = self.capture.as_ref().zip(self.wanted.as_ref()) else {
@@ -181,7 +231,8 @@ impl Capturing {
             Some(_) => api::CaptureState::Failed,
         };
         let rivals = capture.rivals(now()).map(ToString::to_string);
-        let notes = report.notes.iter().chain(&self.trouble).cloned();
+        let own = wanted.notes.iter().chain(&self.conflicts);
+        let notes = report.notes.iter().chain(own).chain(&self.trouble).cloned();
         api::Capture {
             state,
             backend: report.backend.clone(),
@@ -189,6 +240,8 @@ impl Capturing {
             include: wanted.input.include.iter().map(IpNet::to_string).collect(),
             outside: wanted.outside.clone(),
             notes: notes.chain(rivals).chain(self.repaired()).collect(),
+            udp_ports: wanted.udp.ports,
+            udp_elsewhere: wanted.udp.elsewhere,
         }
     }
 

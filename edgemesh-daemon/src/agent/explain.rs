@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use edgemesh_core::plan::{Arrival, Destination, Explanation, Head, Purpose, Target, Via, explain};
 use edgemesh_core::refusal::Refusal;
-use edgemesh_core::snapshot::Snapshot;
+use edgemesh_core::snapshot::{Snapshot, split_name};
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
 use crate::api;
@@ -141,6 +141,7 @@ fn view(
             (api::Verdict::PassThrough, None, None)
         }
         Err(refusal) => {
+            steps.extend(stands_for(to, snapshot).filter(|_| refusal == Refusal::ExternalName));
             let row = refusal.row();
             let view = api::RefusalView {
                 label: row.label.into(),
@@ -151,6 +152,19 @@ fn view(
         }
     };
     api::Explanation { destination: url.into(), verdict, steps, backend, refusal }
+}
+
+/// The step that names what an ExternalName Service stands for.
+fn stands_for(to: Target<'_>, snapshot: &Snapshot) -> Option<api::Step> {
+    let Target::Name { host, domain, .. } = to else { return None };
+    let (namespace, name) = split_name(host, domain)?;
+    let service = snapshot.by_name(&namespace.to_ascii_lowercase(), &name.to_ascii_lowercase())?;
+    let other = service.external_name.as_deref()?;
+    Some(api::Step {
+        step: "resolve".into(),
+        what: format!("Service {} stands for {other}", service.name),
+        why: "the name server says so; calls of it are not the mesh's to carry".into(),
+    })
 }
 
 fn node_of(snapshot: &Snapshot, address: SocketAddr) -> String {

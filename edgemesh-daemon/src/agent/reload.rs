@@ -26,7 +26,11 @@ const KEYS: &[Key] = &[
     fixed("services", |c| format!("{:?}", c.services)),
     fixed("proxy.port", |c| c.proxy.port.to_string()),
     fixed("proxy.address", |c| format!("{:?}", c.proxy.address)),
-    fixed("proxy.nodePorts", |c| c.proxy.node_ports.to_string()),
+    live(
+        "proxy.nodePorts",
+        |c| c.proxy.node_ports.to_string(),
+        |to, from| to.proxy.node_ports = from.proxy.node_ports,
+    ),
     fixed("proxy.intercept", |c| format!("{:?}", c.proxy.intercept)),
     fixed("proxy.mark", |c| c.proxy.mark.to_string()),
     live(

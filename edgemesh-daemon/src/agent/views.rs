@@ -10,7 +10,7 @@ use edgemesh_core::balance;
 use edgemesh_core::breaker::Stance;
 use edgemesh_core::mesh::Checked;
 use edgemesh_core::snapshot::{
-    Active, Backend, ListedPolicy, Pool, Port, Service, Snapshot, Source, Tier,
+    Active, Backend, Host, ListedPolicy, Pool, Port, Service, Snapshot, Source, Tier,
 };
 use edgemesh_core::sniff::Declared;
 use edgemesh_proto::record::{Locality, PolicyOrigin, RateLimit, Transport};
@@ -34,6 +34,8 @@ fn view(service: &Service, now: Instant) -> api::ServiceView {
         name: service.name.name.to_string(),
         addresses: own,
         virtual_addresses,
+        external_name: service.external_name.as_deref().map(str::to_owned),
+        hosts: service.hosts.iter().map(host).collect(),
         ports: service.ports.iter().map(|p| port(service, p, now)).collect(),
         policy: service.policy.name.is_some().then(|| summary(&service.policy)),
         source: match service.source {
@@ -42,6 +44,11 @@ fn view(service: &Service, now: Instant) -> api::ServiceView {
             Source::Nothing => api::BackendSource::None,
         },
     }
+}
+
+fn host(host: &Host) -> api::HostView {
+    let virtual_addresses = host.addresses.iter().map(IpAddr::to_string).collect();
+    api::HostView { name: host.name.to_string(), virtual_addresses }
 }
 
 fn port(service: &Service, port: &Port, now: Instant) -> api::PortView {

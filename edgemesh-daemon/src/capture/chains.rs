@@ -2,6 +2,7 @@
 //! table, so that a new chain needs a line here and a function that writes its rules.
 
 use crate::capture::rules::{self, IN, Input, OUT, Text};
+use crate::capture::udp::{self, POST, UDP};
 
 /// A chain of ours in the nat table. Each one costs a child process a family whenever it is
 /// looked at: rather few chains with many rules than many with few.
@@ -18,6 +19,8 @@ pub(super) struct Chain {
 pub(super) const CHAINS: &[Chain] = &[
     Chain { name: OUT, from: Some("OUTPUT"), write: rules::from_host },
     Chain { name: IN, from: Some("PREROUTING"), write: rules::from_pods },
+    Chain { name: UDP, from: None, write: udp::services },
+    Chain { name: POST, from: Some("POSTROUTING"), write: udp::on_the_way },
 ];
 
 /// A chain without rules: says that nft had no nat table here before ours. It stays with it, so

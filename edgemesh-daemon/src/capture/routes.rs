@@ -3,8 +3,8 @@
 //!
 //! A route in the main table, however bad its metric, would win over the default route, since the
 //! longest prefix comes first; then what passes through would go nowhere. So they live in tables of
-//! our own, which are asked after all others, and only for what we capture: TCP (and port 53 to
-//! the name servers) of this host's own processes. For anything else the network is as
+//! our own, which are asked after all others, and only for what we capture: TCP, UDP where there
+//! are UDP Services (and port 53 to the name servers) of this host's own processes. For anything else the network is as
 //! unreachable as it was. All of it carries our protocol number.
 
 use std::collections::BTreeSet;
@@ -261,7 +261,11 @@ fn policy(input: &Input, captured: bool, nameservers: bool) -> Vec<String> {
             let pref = FIRST_RULE + 2;
             rules.push(format!("pref {pref} iif lo ipproto tcp dport {port} unreachable"));
         }
-        rules.push(format!("pref {} iif lo ipproto tcp lookup {CAPTURED}", FIRST_RULE + 3));
+        let udp = (!input.udp.is_empty()).then_some("udp");
+        for protocol in ["tcp"].into_iter().chain(udp) {
+            let pref = FIRST_RULE + 3;
+            rules.push(format!("pref {pref} iif lo ipproto {protocol} lookup {CAPTURED}"));
+        }
     }
     rules
 }
@@ -327,6 +331,8 @@ mod tests {
                 exclude_ports: vec![],
                 dns: None,
                 outward: vec![],
+                node_ports: Default::default(),
+                udp: vec![],
             };
             let wanted = wanted(&input, None, true);
             assert_eq!(wanted.captured.iter().collect::<Vec<_>>(), want, "{include:?} {exclude:?}");

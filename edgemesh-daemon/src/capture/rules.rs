@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use crate::capture::chains::{CHAINS, jumps};
 use crate::capture::error::CaptureError;
 use crate::capture::include::{covers, of_family};
+use crate::capture::node_ports::{self, NodePorts};
+use crate::capture::udp::{self, UdpPort};
 
 /// Our chain for connections of this host's own processes.
 pub const OUT: &str = "EDGEMESH_OUT";
@@ -17,7 +19,7 @@ pub const IN: &str = "EDGEMESH_IN";
 /// Each new connection walks them: a thousand cost some tens of microseconds.
 pub const MAX_PREFIXES: usize = 1024;
 /// Ports that one `multiport` match can hold.
-const PORTS_A_RULE: usize = 15;
+pub(super) const PORTS_A_RULE: usize = 15;
 
 /// What to capture, and where to send it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,10 @@ pub struct Input {
     pub dns: Option<DnsCapture>,
     /// Interfaces that hold a default route: what arrives there is not ours to capture.
     pub outward: Vec<String>,
+    /// What is captured from everywhere.
+    pub node_ports: NodePorts,
+    /// UDP that the kernel sends to Backends.
+    pub udp: Vec<UdpPort>,
 }
 
 /// Port 53 towards these name servers comes to our own.
@@ -119,6 +125,8 @@ pub(super) fn from_host(text: &mut Text, input: &Input, v4: bool) {
     text.why("The mesh's own sockets: never capture ourselves. Others may add bits to the mark.");
     text.rule(OUT, &format!("-m mark --mark {mark:#x}/{mark:#x}"), "RETURN");
     exceptions(text, OUT, input, v4);
+    let target = format!("REDIRECT --to-ports {}", input.port);
+    node_ports::write(text, OUT, input, v4, &target);
     if let Some((port, servers)) = input.nameservers(v4) {
         text.why("Port 53 to the name servers of resolv.conf: our own name server answers.");
         for server in servers {
@@ -128,7 +136,8 @@ pub(super) fn from_host(text: &mut Text, input: &Input, v4: bool) {
     text.why("What stays inside this host is none of ours, whatever is included below.");
     let loopback = if v4 { "127.0.0.0/8" } else { "::1/128" };
     text.rule(OUT, &format!("-d {loopback}"), "RETURN");
-    included(text, OUT, input, v4, &format!("REDIRECT --to-ports {}", input.port));
+    udp::lead(text, OUT, input, v4);
+    included(text, OUT, input, v4, &target);
 }
 
 /// DNAT to our own address: REDIRECT would lead to the incoming interface's, which may have none.
@@ -142,19 +151,21 @@ pub(super) fn from_pods(text: &mut Text, input: &Input, v4: bool) {
         IpAddr::V4(own) => format!("DNAT --to-destination {own}:{port}"),
         IpAddr::V6(own) => format!("DNAT --to-destination [{own}]:{port}"),
     };
+    exceptions(text, IN, input, v4);
+    node_ports::write(text, IN, input, v4, &to(input.port));
     if !input.outward.is_empty() {
         text.why("Interfaces with a default route: what comes in there is not from a pod.");
     }
     for interface in &input.outward {
         text.rule(IN, &format!("-i {interface}"), "RETURN");
     }
-    exceptions(text, IN, input, v4);
     if let Some((port, servers)) = input.nameservers(v4) {
         text.why("Port 53 to the name servers of resolv.conf: our own name server answers.");
         for server in servers.into_iter().filter(|server| !server.is_loopback()) {
             dns(text, IN, server, &to(port));
         }
     }
+    udp::lead(text, IN, input, v4);
     included(text, IN, input, v4, &to(input.port));
 }
 
@@ -266,6 +277,8 @@ mod tests {
             exclude_ports: vec![],
             dns: None,
             outward: vec![],
+            node_ports: NodePorts::default(),
+            udp: vec![],
         }
     }
 

@@ -61,10 +61,6 @@ fn unserved(reader: &mut Reader, config: &AgentConfig) {
     if config.cloud.is_some() {
         reader.problem("cloud", "this version has no Links yet; leave the section out");
     }
-    if config.proxy.node_ports {
-        let text = "this version does not capture NodePorts yet; leave it out";
-        reader.problem("proxy.nodePorts", text);
-    }
 }
 
 fn proxy(reader: &mut Reader, config: &AgentConfig) {

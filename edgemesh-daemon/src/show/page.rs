@@ -107,8 +107,23 @@ fn capture(page: &mut Page, capture: &Capture) {
         let text = format!("not captured: {} at {}", outside.service, outside.address);
         page.fact("", &text);
     }
+    if capture.udp_ports > 0 {
+        page.fact("", &udp(capture));
+    }
     for note in &capture.notes {
         page.fact("", note);
+    }
+}
+
+fn udp(capture: &Capture) -> String {
+    let served = format!("UDP: {} by kernel rules", counted(capture.udp_ports, "Service port"));
+    match capture.udp_elsewhere {
+        0 => served,
+        far => format!(
+            "{served}; {} on other nodes, not carried there by the mesh: only where plain routing \
+             leads to them",
+            counted(far, "Backend")
+        ),
     }
 }
 

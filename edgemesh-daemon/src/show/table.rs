@@ -33,6 +33,7 @@ pub fn services(services: &[ServiceView], width: u16) -> String {
             .iter()
             .cloned()
             .chain(service.virtual_addresses.iter().map(|address| format!("{address} (mesh)")))
+            .chain(service.external_name.iter().map(|name| format!("is {name}")))
             .collect();
         let (ports, ready) = ports(&service.ports);
         vec![

@@ -223,12 +223,12 @@ fn what_a_running_agent_knows_is_explained() {
             config(&world).replace("/data\n", "/data2\n")
         );
         let other = Agent::spawn(&world, &second, &[]);
-        world.write("agent.yaml", &narrow);
         let pid = format!("pid {}", other.id());
         eventually("the second agent is named", PATIENCE, || {
             finds(&findings(&world), "second", "warn", &pid).then_some(())
         });
         drop(other);
+        world.write("agent.yaml", &narrow);
         agent.kill_all();
         assert!(finds(&findings(&world), "agent", "bad", "what they capture is refused"));
     });

@@ -95,7 +95,7 @@ fn flows() -> bool {
     ["", "pod"].iter().all(|place| run(place, asked).out == "oneone")
 }
 
-/// Whether all four of our jumps are there, each the first rule of its chain.
+/// Whether all six of our jumps are there, each the first rule of its chain.
 fn ours_first(state: &str) -> bool {
     let mut last = "";
     let mut first = 0;
@@ -107,7 +107,7 @@ fn ours_first(state: &str) -> bool {
         first +=
             usize::from(begins && rule.contains("-j EDGEMESH_") && !chain.contains("EDGEMESH"));
     }
-    first == 4
+    first == 6
 }
 
 /// Puts the programs `ipt`, `ip6t-save`… on the PATH, which are those of one backend.

@@ -137,6 +137,9 @@ pub struct Service {
     /// Seconds since 1970.
     #[prost(int64, tag = "9")]
     pub created: i64,
+    /// Every connection to a Backend begins with a PROXY protocol header, version 2.
+    #[prost(bool, tag = "10")]
+    pub proxy_protocol: bool,
 }
 /// One port of a Service.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -21,6 +21,7 @@ impl From<&Service> for pb::Service {
             affinity: service.affinity.map(span),
             publish_not_ready: service.publish_not_ready,
             created: service.created,
+            proxy_protocol: service.proxy_protocol,
         }
     }
 }
@@ -39,6 +40,7 @@ impl TryFrom<pb::Service> for Service {
             affinity: service.affinity.map(|s| duration("affinity", s)).transpose()?,
             publish_not_ready: service.publish_not_ready,
             created: service.created,
+            proxy_protocol: service.proxy_protocol,
         })
     }
 }

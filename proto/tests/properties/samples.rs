@@ -81,9 +81,10 @@ fn service_port() -> impl Strategy<Value = ServicePort> {
 
 fn service() -> impl Strategy<Value = Service> {
     let names = (list(service_port()), option::of(text()), labels());
-    let rest = (addresses(), addresses(), flag(), time(), flag(), any::<i64>());
+    let rest = (addresses(), addresses(), time(), any::<i64>(), (flag(), flag(), flag()));
     (names, rest).prop_map(|((ports, external_name, selector), rest)| {
-        let (cluster_ips, external_ips, headless, affinity, publish_not_ready, created) = rest;
+        let (cluster_ips, external_ips, affinity, created, flags) = rest;
+        let (headless, publish_not_ready, proxy_protocol) = flags;
         Service {
             ports,
             cluster_ips,
@@ -94,6 +95,7 @@ fn service() -> impl Strategy<Value = Service> {
             affinity,
             publish_not_ready,
             created,
+            proxy_protocol,
         }
     })
 }

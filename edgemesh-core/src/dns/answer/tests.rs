@@ -1,6 +1,8 @@
 //! What becomes of queries, as rows; and that no bytes whatever break it.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod world;
+
+use std::net::Ipv4Addr;
 
 use proptest::prelude::{any, prop, prop_assert, proptest};
 use simple_dns::rdata::RData;
@@ -10,22 +12,13 @@ use super::{Domain, Outcome, QUERY_MAX, answer};
 use crate::dns::reply::{TCP_MAX, TTL, Transport, UDP_MAX, UDP_PLAIN, limit};
 use crate::dns::sample::{edns, query};
 use crate::dns::wire;
+use world::World;
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
-
-fn names(namespace: &str, name: &str) -> Option<Vec<IpAddr>> {
-    let texts: Vec<String> = match (namespace, name) {
-        ("default", "web") => vec!["198.18.0.7".into()],
-        ("default", "six") => vec!["fd96::6".into()],
-        ("shop", "both") => vec!["198.18.0.8".into(), "198.18.0.9".into(), "fd96::8".into()],
-        ("default", "none") => Vec::new(),
-        ("default", "many") => (0..2000).map(|i| Ipv4Addr::from(i).to_string()).collect(),
-        ("svc", "odd") => vec!["198.18.0.10".into()],
-        _ => return None,
-    };
-    Some(texts.iter().map(|text| text.parse().unwrap()).collect())
-}
+const CNAME: u16 = 5;
+const PTR: u16 = 12;
+const SRV: u16 = 33;
 
 fn domain() -> Domain {
     Domain::new("Cluster.Local.").unwrap()
@@ -33,8 +26,9 @@ fn domain() -> Domain {
 
 /// In one line: `forward`, `drop`, or code, answers, `soa` and its owner.
 fn tell(bytes: &[u8], transport: Transport) -> String {
-    let reply = match answer(bytes, transport, &names, &domain()) {
+    let reply = match answer(bytes, transport, &World, &domain()) {
         Outcome::Forward(_) => return "forward".into(),
+        Outcome::Alias(_, other) => return format!("alias {other}"),
         Outcome::Drop => return "drop".into(),
         Outcome::Reply(reply) | Outcome::Refuse(reply) => reply,
     };
@@ -47,6 +41,8 @@ fn tell(bytes: &[u8], transport: Transport) -> String {
     }
     words.extend(packet.answers.iter().map(show));
     words.extend(packet.name_servers.iter().map(show));
+    let more = packet.additional_records.iter();
+    words.extend(more.map(|record| format!("({} {})", record.name, show(record))));
     words.join(" ")
 }
 
@@ -64,6 +60,12 @@ fn show(record: &ResourceRecord<'_>) -> String {
     match &record.rdata {
         RData::A(a) => Ipv4Addr::from(a.address).to_string(),
         RData::AAAA(a) => std::net::Ipv6Addr::from(a.address).to_string(),
+        RData::CNAME(other) => format!("is {}", other.0),
+        RData::PTR(owner) => owner.0.to_string(),
+        RData::SRV(srv) => {
+            assert_eq!((srv.priority, srv.weight), (0, 100));
+            format!("{}:{}", srv.target, srv.port)
+        }
         RData::SOA(soa) => {
             assert_eq!(soa.minimum, TTL);
             format!("soa {}", record.name)
@@ -107,6 +109,66 @@ fn names_and_their_answers() {
         ("odd.svc.svc", A, "NoError 198.18.0.10"),
         ("svc.cluster.local", A, "NoError soa cluster.local"),
         ("cluster.local", A, "NoError soa cluster.local"),
+        // Hosts of a Service.
+        ("db-0.db.default.svc.cluster.local", A, "NoError 198.18.1.1"),
+        ("DB-0.db.default.svc", AAAA, "NoError fd96::1:1"),
+        ("db-1.db.default", A, "NoError 198.18.1.2"),
+        ("db-1.db.default", AAAA, "NoError soa db-1.db.default"),
+        ("db-2.db.default.svc.cluster.local", A, "NameError soa cluster.local"),
+        ("db-2.db.default", A, "forward"),
+        ("x.db-0.db.default.svc.cluster.local", A, "NameError soa cluster.local"),
+        // Named ports.
+        (
+            "_http._tcp.web.default.svc.cluster.local",
+            SRV,
+            "NoError web.default.svc.cluster.local:8080 (web.default.svc.cluster.local 198.18.0.7)",
+        ),
+        (
+            "_SQL._tcp.db.default",
+            SRV,
+            "NoError db-0.db.default.svc.cluster.local:8080 db-1.db.default.svc.cluster.local:8080 \
+             (db-0.db.default.svc.cluster.local 198.18.1.1) \
+             (db-0.db.default.svc.cluster.local fd96::1:1) \
+             (db-1.db.default.svc.cluster.local 198.18.1.2)",
+        ),
+        ("_http._tcp.web.default.svc.cluster.local", A, "NoError soa cluster.local"),
+        ("_tcp.web.default.svc.cluster.local", SRV, "NoError soa cluster.local"),
+        ("_http._udp.web.default.svc.cluster.local", SRV, "NameError soa cluster.local"),
+        ("_https._tcp.web.default.svc.cluster.local", SRV, "NameError soa cluster.local"),
+        ("http._tcp.web.default.svc.cluster.local", SRV, "NameError soa cluster.local"),
+        ("_http.tcp.web.default.svc.cluster.local", SRV, "NameError soa cluster.local"),
+        ("_tcp.nope.default.svc.cluster.local", SRV, "NameError soa cluster.local"),
+        ("_http._tcp.nope.default", SRV, "forward"),
+        ("_ldap._tcp.example.com", SRV, "forward"),
+        // Addresses.
+        ("7.0.18.198.in-addr.arpa", PTR, "NoError web.default.svc.cluster.local"),
+        (
+            "9.0.1.10.in-addr.arpa",
+            PTR,
+            "NoError db-0.db.default.svc.cluster.local h.x.shop.svc.cluster.local",
+        ),
+        (
+            "1.0.0.0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.d.f.ip6.arpa",
+            PTR,
+            "NoError db-0.db.default.svc.cluster.local",
+        ),
+        ("7.0.18.198.in-addr.arpa", A, "NoError soa 7.0.18.198.in-addr.arpa"),
+        ("8.0.18.198.in-addr.arpa", PTR, "forward"),
+        ("0.18.198.in-addr.arpa", PTR, "forward"),
+        ("web.default", PTR, "NoError soa web.default"),
+        // Names for other names.
+        ("outside.default.svc.cluster.local", A, "alias www.example.com"),
+        ("outside.default", AAAA, "alias www.example.com"),
+        ("outside.default", CNAME, "NoError is www.example.com"),
+        ("outside.default", SRV, "NoError is www.example.com"),
+        ("outside.default", 255, "NoError is www.example.com"),
+        ("inside.default", A, "NoError is both.shop.svc.cluster.local 198.18.0.8 198.18.0.9"),
+        ("inside.default", AAAA, "NoError is both.shop.svc.cluster.local fd96::8"),
+        ("bare.default", AAAA, "NoError is both.shop fd96::8"),
+        ("twice.default", AAAA, "NoError is both.shop.svc.cluster.local fd96::8"),
+        ("lost.default", A, "NameError is nobody.shop.svc.cluster.local"),
+        ("circle.default", A, "NameError is circle.default.svc.cluster.local"),
+        ("x.outside.default.svc.cluster.local", A, "NameError soa cluster.local"),
         // Zone transfers are nobody's.
         ("cluster.local", 252, "Refused"),
         ("example.com", 251, "Refused"),
@@ -188,7 +250,7 @@ fn replies_fit_the_client() {
         if let Some(size) = size {
             bytes = edns(bytes, size, 0, false);
         }
-        let Outcome::Reply(reply) = answer(&bytes, transport, &names, &domain()) else { panic!() };
+        let Outcome::Reply(reply) = answer(&bytes, transport, &World, &domain()) else { panic!() };
         let packet = Packet::parse(&reply).unwrap();
         assert_eq!(packet.has_flags(PacketFlag::TRUNCATION), truncated, "{size:?} {transport:?}");
         assert_eq!(packet.answers.is_empty(), truncated, "{size:?} {transport:?}");
@@ -207,7 +269,7 @@ fn edns_is_answered_with_edns() {
     ];
     for (size, version, dnssec, want) in rows {
         let bytes = edns(query(7, "web.default", A), *size, *version, *dnssec);
-        let outcome = answer(&bytes, Transport::Udp, &names, &domain());
+        let outcome = answer(&bytes, Transport::Udp, &World, &domain());
         let (Outcome::Reply(reply) | Outcome::Refuse(reply)) = outcome else { panic!() };
         assert_eq!(reply[reply.len() - 11..], *want);
         assert_eq!(reply[10..12], [0, 1]);
@@ -236,7 +298,7 @@ fn domains() {
 
 fn holds(bytes: &[u8]) -> Result<(), proptest::test_runner::TestCaseError> {
     for transport in [Transport::Udp, Transport::Tcp] {
-        let outcome = answer(bytes, transport, &names, &domain());
+        let outcome = answer(bytes, transport, &World, &domain());
         let (Outcome::Reply(reply) | Outcome::Refuse(reply)) = outcome else { continue };
         let most = wire::query(bytes).map_or(UDP_PLAIN, |query| limit(&query, transport));
         prop_assert!(reply.len() <= most);

@@ -86,6 +86,36 @@ async fn upstream_away_is_servfail_within_a_second() {
     }
 }
 
+/// (script of the upstream, what is said of a name that stands for one outside)
+#[tokio::test]
+async fn aliases_are_followed_through_the_upstreams() {
+    let rows: &[(world::Script, &str, [usize; 2])] = &[
+        (|q, _| vec![good(q)], "0 shop.example.com 192.0.2.0", [1, 0]),
+        (|q, t| vec![truncated_by_udp(q, t)], "0 shop.example.com 192.0.2.0", [1, 1]),
+        (|q, _| vec![world::absent(q)], "3 shop.example.com", [1, 0]),
+        (|q, _| vec![answers(q, 60, 0)], "0 shop.example.com", [1, 0]),
+        (|q, _| vec![world::code(q, 2)], "2", [1, 0]),
+    ];
+    for (script, want, asked) in rows {
+        let world = World::new(&[*script]).await;
+        let reply = world.udp(&query(7, "shop.default", A)).await;
+        assert_eq!(tell(&reply, 7), *want);
+        assert_eq!(world.asked(), *asked, "{want}");
+        let owner = world.udp(&query(8, "Shop.default.svc.cluster.local", A)).await;
+        assert_eq!(tell(&owner, 8), *want, "another name for it");
+        world.end().await;
+    }
+    // The answer is remembered, and outlives the uplink.
+    let world = World::new(&[|q, _| vec![good(q)]]).await;
+    for id in 1..4 {
+        let reply = world.udp(&query(id, "shop.default", A)).await;
+        assert_eq!(tell(&reply, id), "0 shop.example.com 192.0.2.0");
+        world.cut.store(true, Ordering::Relaxed);
+    }
+    assert_eq!(world.asked(), [1, 0]);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn memory_answers_the_second_time_and_when_the_uplink_is_gone() {
     let world = World::new(&[|q, _| vec![answers(q, 60, 1)]]).await;

@@ -203,10 +203,7 @@ impl Call {
         shared.ended(&Access {
             carried: self.carried,
             client: self.origin.client,
-            destination: match self.origin.towards {
-                Towards::Address(address) => Some(address),
-                Towards::Named | Towards::Library => None,
-            },
+            destination: self.origin.dialled,
             service: service.or(hop_name),
             backend: self.hop.as_ref().map(|(_, address, via)| (*address, *via)),
             what: What::Request {

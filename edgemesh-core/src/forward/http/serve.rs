@@ -16,9 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
+use crate::forward::http::Origin;
 use crate::forward::http::exchange::exchange;
 use crate::forward::http::turn::{Client, Turn};
-use crate::forward::http::{Origin, Towards};
 use crate::forward::{Access, What};
 use crate::io::Prefixed;
 use crate::metrics::{Carried, Ended};
@@ -178,10 +178,7 @@ impl Begun {
                 Version::Http2 => Carried::Http2,
             },
             client: self.origin.client,
-            destination: match self.origin.towards {
-                Towards::Address(address) => Some(address),
-                Towards::Named | Towards::Library => None,
-            },
+            destination: self.origin.dialled,
             service: None,
             backend: None,
             what: What::Bytes,

@@ -124,6 +124,10 @@ fn identity() {
                    metadata: {name: a, creationTimestamp: 1970-01-01T00:01:00Z}}";
     let want = Service { headless: true, created: 60, ..Service::default() };
     assert_eq!(body(created), Body::Service(want));
+    let asking = "{apiVersion: v1, kind: Service, spec: {clusterIP: None}, \
+                  metadata: {name: a, annotations: {x: y, edgemesh.io/proxy-protocol: v2}}}";
+    let want = Service { headless: true, proxy_protocol: true, ..Service::default() };
+    assert_eq!(body(asking), Body::Service(want));
 }
 
 fn backend(address: &str) -> Backend {

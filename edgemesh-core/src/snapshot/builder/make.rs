@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,11 @@ use edgemesh_proto::record::{
     Workload,
 };
 
+use crate::backends::PoolLive;
 use crate::limit::Limiter;
 use crate::snapshot::builder::{Builder, selects, title, winner};
-use crate::snapshot::{Active, Backend, LOCAL_SLICES, Pool, Port, Service, Source, Tier};
-use crate::sniff::declared;
+use crate::snapshot::{Active, Backend, Host, LOCAL_SLICES, Pool, Port, Service, Source, Tier};
+use crate::sniff::{Declared, declared};
 
 /// Longest TCP connect where no Policy says otherwise: on a site's network a backend that needs
 /// longer is in trouble, and the retry goes elsewhere.
@@ -34,7 +36,8 @@ impl Builder {
             true => own.cloned().unwrap_or_default(),
             false => record.cluster_ips.clone(),
         };
-        let slices = self.slices.get(name);
+        let hosts: Box<[Host]> = self.hosts.get(name).map(|hosts| &hosts[..]).unwrap_or(&[]).into();
+        let slices = self.slices.get(name).map(Vec::as_slice);
         let workloads = self.workloads.get(&name.namespace);
         let policy = active(
             self.policies.get(name).and_then(winner),
@@ -49,7 +52,8 @@ impl Builder {
             });
             let (backends, app_protocol) = match (slices, workloads) {
                 (Some(slices), workloads) => {
-                    let (mut backends, protocol) = self.sliced(record, port, slices, workloads);
+                    let (mut backends, protocol) =
+                        self.sliced(record, port, slices, workloads, None);
                     // What was signed up joins the Pods; any other Slice stands in their place.
                     if let Some(workloads) = workloads.filter(|_| slices.iter().all(is_local)) {
                         backends.extend(self.selected(record, port, workloads));
@@ -61,15 +65,27 @@ impl Builder {
             };
             found |= !backends.is_empty();
             let app_protocol = app_protocol.or(port.app_protocol.as_deref());
-            let declared = declared(app_protocol, &port.name);
+            let declared = match record.proxy_protocol {
+                false => declared(app_protocol, &port.name),
+                // The header speaks of one client, so each client's connection is carried whole.
+                true => Declared::Opaque,
+            };
             let live = before.filter(|b| b.declared == declared).map(|b| b.live.clone());
+            let pools = pools(backends, before, hashed, now);
+            let of_host = |host: &Host| {
+                let slices = slices.unwrap_or_default();
+                let (backends, _) = self.sliced(record, port, slices, workloads, Some(&host.name));
+                alone(backends, &pools, hashed, now)
+            };
             ports.push(Port {
                 name: port.name.clone(),
                 port: port.port.get(),
                 transport: port.transport,
+                node_port: port.node_port.map(NonZeroU16::get),
                 declared,
                 routes: self.routing.of_port(name, (port.port.get(), &port.name)),
-                pools: pools(backends, before, hashed, now),
+                hosts: hosts.iter().map(of_host).collect(),
+                pools,
                 live: live.unwrap_or_default(),
             });
         }
@@ -82,6 +98,10 @@ impl Builder {
             name: name.clone(),
             addresses,
             is_virtual,
+            external_ips: record.external_ips.as_slice().into(),
+            external_name: record.external_name.clone(),
+            proxy_protocol: record.proxy_protocol,
+            hosts,
             ports,
             source,
             policy,
@@ -90,12 +110,14 @@ impl Builder {
         }
     }
 
+    /// The Backends of Slices, of one host or all, and the protocol that a Slice declares.
     fn sliced<'r>(
         &self,
         record: &ServiceRecord,
         port: &ServicePort,
         slices: &'r [(Box<str>, Slice)],
         workloads: Option<&BTreeMap<Box<str>, Workload>>,
+        host: Option<&str>,
     ) -> (Vec<Backend>, Option<&'r str>) {
         let (mut ready, mut leaving, mut app_protocol) = (Vec::new(), Vec::new(), None);
         let signed_up = slices.iter().any(is_local);
@@ -106,7 +128,10 @@ impl Builder {
             app_protocol = app_protocol.or(slice_port.app_protocol.as_deref());
             // Of what runs on this node, this node knows best.
             let ours = |b: &&RecordBackend| signed_up && b.node.as_ref() == Some(&self.node);
-            for backend in slice.backends.iter().filter(|b| is_local(named) || !ours(b)) {
+            let meant = |b: &&RecordBackend| {
+                (host.is_none() || b.hostname.as_deref() == host) && (is_local(named) || !ours(b))
+            };
+            for backend in slice.backends.iter().filter(meant) {
                 let into = match (backend.ready || record.publish_not_ready, backend.serving) {
                     (true, _) => &mut ready,
                     (false, true) if backend.terminating => &mut leaving,
@@ -139,12 +164,17 @@ impl Builder {
         port: &ServicePort,
         workloads: &BTreeMap<Box<str>, Workload>,
     ) -> Vec<Backend> {
-        let mut out = Vec::new();
+        let (mut ready, mut leaving) = (Vec::new(), Vec::new());
         for (name, workload) in workloads {
-            let counts = (workload.ready && !workload.terminating) || record.publish_not_ready;
-            if !counts || !selects(record, workload) {
+            if !selects(record, workload) {
                 continue;
             }
+            let into = match (workload.ready, workload.terminating) {
+                (true, true) if !record.publish_not_ready => &mut leaving,
+                (true, _) => &mut ready,
+                (false, _) if record.publish_not_ready => &mut ready,
+                (false, _) => continue,
+            };
             let target = match &port.target {
                 TargetPort::Same => Some(port.port),
                 TargetPort::Number(number) => Some(*number),
@@ -153,7 +183,7 @@ impl Builder {
                 }
             };
             let Some(target) = target else { continue };
-            out.extend(workload.addresses.iter().map(|address| {
+            into.extend(workload.addresses.iter().map(|address| {
                 let (tier, zone) = self.place(*address, workload.node.as_ref(), None);
                 Backend {
                     node: workload.node.clone(),
@@ -164,7 +194,7 @@ impl Builder {
                 }
             }));
         }
-        out
+        if ready.is_empty() { leaving } else { ready }
     }
 
     /// How far away a Backend on `node` is, and in which zone. A loopback address can only be
@@ -216,6 +246,29 @@ fn pools(
         Arc::new(if hashed { pool.hashed() } else { pool })
     };
     let (v4, v6) = (pool(v4, 0), pool(v6, 1));
+    match (no_v4, no_v6) {
+        (_, true) => [v4.clone(), v4],
+        (true, false) => [v6.clone(), v6],
+        (false, false) => [v4, v6],
+    }
+}
+
+/// The pools of one host. Its Backends are those of the Service's own pools, so their live state
+/// is one; turns are its own.
+fn alone(
+    backends: Vec<Backend>,
+    all: &[Arc<Pool>; 2],
+    hashed: bool,
+    now: Instant,
+) -> [Arc<Pool>; 2] {
+    let (v6, v4): (Vec<_>, Vec<_>) = backends.into_iter().partition(|b| b.address.is_ipv6());
+    let (no_v4, no_v6) = (v4.is_empty(), v6.is_empty());
+    let pool = |backends, all: &Pool| {
+        let mut pool = Pool::new(backends, Some(all), now);
+        pool.live = Arc::new(PoolLive::new(now));
+        Arc::new(if hashed { pool.hashed() } else { pool })
+    };
+    let (v4, v6) = (pool(v4, &all[0]), pool(v6, &all[1]));
     match (no_v4, no_v6) {
         (_, true) => [v4.clone(), v4],
         (true, false) => [v6.clone(), v6],

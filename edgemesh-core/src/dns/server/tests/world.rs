@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::dns::answer::Domain;
 use crate::dns::bind::{Sockets, bind};
+use crate::dns::names::{Named, Names};
 use crate::dns::reply::Transport;
 use crate::dns::resolv::Upstreams;
 use crate::dns::sample::respond;
@@ -33,6 +34,19 @@ pub(super) struct World {
     asked: Arc<[AtomicUsize; 2]>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// `web.default` has an address, `shop.default` stands for `shop.example.com`.
+struct Known;
+
+impl Names for Known {
+    fn service(&self, namespace: &str, name: &str) -> Option<Named> {
+        match (namespace, name) {
+            ("default", "web") => Some(Named::Addresses(vec![IpAddr::from([198, 18, 0, 7])])),
+            ("default", "shop") => Some(Named::Alias("shop.example.com".into())),
+            _ => None,
+        }
+    }
 }
 
 struct Cuttable(Arc<AtomicBool>);
@@ -70,12 +84,8 @@ impl World {
         let cut = Arc::new(AtomicBool::new(false));
         let connect = Arc::new(Cuttable(Arc::clone(&cut)));
         let forwarder = Forwarder::new(Arc::new(Upstreams::new(list)), connect);
-        let names = |namespace: &str, name: &str| {
-            let web = IpAddr::from([198, 18, 0, 7]);
-            (namespace == "default" && name == "web").then(|| vec![web])
-        };
         let domain = Domain::new("cluster.local").unwrap();
-        let server = Server::new(domain, Arc::new(names), forwarder);
+        let server = Server::new(domain, Arc::new(Known), forwarder);
         let sockets = loopback().await;
         let address = sockets.address().unwrap();
         server.serve(sockets, &tasks, &stop);
@@ -183,8 +193,10 @@ pub(super) fn tell(reply: &[u8], id: u16) -> String {
         words.push("truncated".into());
     }
     for record in &packet.answers {
-        if let simple_dns::rdata::RData::A(a) = &record.rdata {
-            words.push(Ipv4Addr::from(a.address).to_string());
+        match &record.rdata {
+            simple_dns::rdata::RData::A(a) => words.push(Ipv4Addr::from(a.address).to_string()),
+            simple_dns::rdata::RData::CNAME(other) => words.push(other.0.to_string()),
+            _ => {}
         }
     }
     words.join(" ")
