@@ -258,9 +258,8 @@ fn post_is_counted_once() {
         assert!(twice.is_empty(), "{twice:?}");
         assert_eq!(lost, 0, "answered, and not counted once");
         assert!(kills > 3, "{kills}");
-        // The same run shows that doubles would be seen, and what opting in is good for.
+        // The same run shows that doubles would be seen.
         assert!(repeated > 20, "{repeated}");
-        assert!(failed(&eager) < failed(&meek), "{} and {}", failed(&eager), failed(&meek));
         drop(agent);
     });
 }
