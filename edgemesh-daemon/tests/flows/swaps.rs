@@ -107,7 +107,7 @@ fn revision(agent: &Agent) -> u64 {
 fn swap(world: &World, admin: &mut Raw, round: u32) {
     let third = ["10.4.0.3", "fd04::3"];
     let with = [ONE, TWO, third];
-    let backends = if round % 2 == 0 { &with[..] } else { &with[..2] };
+    let backends = if round.is_multiple_of(2) { &with[..] } else { &with[..2] };
     let text = crate::world::service("load", &["10.96.0.53"], &[":80:8080"], backends);
     let text = text.replace(
         "addresses: [\"10.4.0.3\"], conditions: { ready: true }",
