@@ -158,15 +158,18 @@ struct Client<'p> {
 fn captured(
     client: Client<'_>,
     flow: Box<Flow>,
-    to: SocketAddr,
+    mut to: SocketAddr,
 ) -> impl Future<Output = ()> + Send {
     async move {
         let shared = client.shared;
         if shared.is_own(to) {
             return flow.refuse(&client.stream, Refusal::Loop);
         }
-        let (to, declared, port) = match find(&shared.live.load(), to) {
-            Ok((to, port)) => (to, port.declared, port.live.clone()),
+        let (declared, port) = match find(&shared.live.load(), to) {
+            Ok((own, port)) => {
+                to = own; // not a second address: every connection would keep both
+                (port.declared, port.live.clone())
+            }
             Err(Refusal::NoService) => {
                 client.place.turn.busy();
                 return pass_through(shared, flow, client.stream, to).await;

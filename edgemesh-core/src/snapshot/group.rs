@@ -74,19 +74,29 @@ impl Group<'_> {
     }
 }
 
-/// How far to go from turn to turn: the number nearest below `total` times the golden ratio that
-/// has no factor in common with `total`. Its multiples visit every point once, and of any few in
-/// a row no two are close (three-distance theorem).
+/// How far to go from turn to turn: a number near `total` times the golden ratio that has no factor
+/// in common with `total`, so that its multiples visit every point once. Of those the one whose
+/// continued fraction has the smallest terms: it leaves no gap for long (three-distance theorem).
 pub(super) fn stride(total: u64) -> u64 {
-    let golden = (total as f64 * 0.618_033_988_749_895) as u64;
-    (1..=golden).rev().find(|stride| gcd(*stride, total) == 1).unwrap_or(1)
+    let golden = (total as f64 * 0.618_033_988_749_895).round() as u64;
+    let near = (0..CANDIDATES).flat_map(|off| [golden.saturating_sub(off), golden + off]);
+    let fit = near.filter(|stride| (1..total).contains(stride));
+    let rated = fit.filter_map(|stride| Some((largest_term(stride, total)?, stride)));
+    rated.min_by_key(|(term, _)| *term).map_or(1, |(_, stride)| stride)
 }
 
-const fn gcd(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
+/// How far around the golden ratio a stride is looked for.
+const CANDIDATES: u64 = 16;
+
+/// The largest term of the continued fraction of `part / whole`; `None` where they have a factor
+/// in common.
+fn largest_term(mut part: u64, mut whole: u64) -> Option<u64> {
+    let mut largest = 0;
+    while part > 0 {
+        largest = largest.max(whole / part);
+        (part, whole) = (whole % part, part);
     }
-    a
+    (whole == 1).then_some(largest)
 }
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ fn asked(line: &str) -> Result<Asked, String> {
         }
     }
     let (host, port) = to.split_once(':').ok_or("to= has no port")?;
-    let request = request.header("host", named.unwrap_or(to.trim_end_matches(":80")));
+    let request = request.header("host", named.unwrap_or_else(|| to.trim_end_matches(":80")));
     Ok(Asked {
         request: request.body(()).map_err(|error| error.to_string())?,
         from,

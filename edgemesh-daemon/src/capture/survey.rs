@@ -170,8 +170,11 @@ mod tests {
     #[test]
     fn what_is_missing_and_who_is_first_is_told() {
         let whole = ":OUTPUT ACCEPT [0:0]\n:EDGEMESH_OUT - [0:0]\n:EDGEMESH_IN - [0:0]\n\
+                     :EDGEMESH_UDP - [0:0]\n:EDGEMESH_POST - [0:0]\n\
                      -A OUTPUT -j EDGEMESH_OUT\n-A PREROUTING -j EDGEMESH_IN\n\
-                     -A EDGEMESH_OUT -j RETURN\n-A EDGEMESH_IN -j RETURN\n";
+                     -A POSTROUTING -j EDGEMESH_POST\n\
+                     -A EDGEMESH_OUT -j RETURN\n-A EDGEMESH_IN -j RETURN\n\
+                     -A EDGEMESH_UDP -j RETURN\n-A EDGEMESH_POST -j RETURN\n";
         let rival = "-A OUTPUT -j KUBE-SERVICES\n";
         let cases: [(String, &[&str], usize); 5] = [
             (whole.into(), &[], 0),

@@ -75,7 +75,8 @@ fn node_ports_are_for_everybody() {
         world.write("agent.yaml", &with_node_ports(&world));
         kill(agent.worker(), Signal::SIGHUP).unwrap();
         eventually("they are asked for", PATIENCE, || {
-            (curl("lan", "10.3.0.1:30080") == "one").then_some(())
+            let both = ["10.3.0.1:30080", "[fd03::1]:30080"];
+            both.iter().all(|at| curl("lan", at) == "one").then_some(())
         });
         for (from, to, want) in NODE_PORTS {
             assert_eq!(curl(from, to), *want, "from `{from}` to {to}");
