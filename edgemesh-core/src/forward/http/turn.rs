@@ -195,6 +195,7 @@ mod tests {
         let near = listener.accept().await.unwrap().0;
         let turn = Arc::<Turn>::default();
         let mut client = Client::new(Prefixed::new(bytes::Bytes::new(), near), turn.clone());
+        turn.heard(b"GET / HTTP/1.1\r\n\r\n");
         let call = turn.call(false);
         client.flush().await.unwrap();
         drop(call);

@@ -12,7 +12,6 @@ use edgemesh_proto::record::{
     Workload,
 };
 
-use crate::backends::PoolLive;
 use crate::limit::Limiter;
 use crate::snapshot::builder::{Builder, selects, title, winner};
 use crate::snapshot::{Active, Backend, Host, LOCAL_SLICES, Pool, Port, Service, Source, Tier};
