@@ -46,7 +46,8 @@ async fn refusal(mesh: &Mesh, request: Request<Empty<Bytes>>) -> Refusal {
 
 async fn mesh(silent: &Silent, policy: &str) -> (Folder, Mesh) {
     let folder = Folder::new();
-    let policy = format!("{policy}\n  retries: {{ attempts: 0 }}\n  timeouts: {{ connect: 500ms }}");
+    let policy =
+        format!("{policy}\n  retries: {{ attempts: 0 }}\n  timeouts: {{ connect: 500ms }}");
     folder.service("svc", &[silent.address], &policy);
     let mesh = folder.open().await;
     (folder, mesh)
