@@ -166,8 +166,8 @@ impl Sync {
     pub fn tell(&self, asked: Asked) {
         let put = self.builder.records();
         let (epoch, revision) = (self.epoch, self.revision);
-        let addresses = self.addresses.services();
-        let step = Step { epoch, revision, put, addresses, ..Step::default() };
+        let (addresses, hosts) = (self.addresses.services(), self.addresses.hosts());
+        let step = Step { epoch, revision, put, addresses, hosts, ..Step::default() };
         let mut whole = published(&step);
         (whole.delta.from, whole.delta.reset) = (0, true);
         self.outlet.answer(asked, whole);
@@ -225,7 +225,7 @@ fn published(step: &Step) -> Published {
         delete: step.delete.clone(),
         reset: false,
     };
-    Published { delta, addresses: step.addresses.clone() }
+    Published { delta, addresses: step.addresses.clone(), hosts: step.hosts.clone() }
 }
 
 /// Fingerprints of records: 128 bits of two hashes with keys of this process, so that telling a
