@@ -223,6 +223,8 @@ impl Running {
     async fn attend(&mut self, reread: &Reread<'_>) -> anyhow::Result<Left> {
         let mut signals = Signals::new()?;
         let mut changes = self.mesh.status().changes();
+        // What changed during the start is not followed yet.
+        changes.mark_changed();
         let mut checks = Checks::new(self.capturing.is_on());
         let mut tidy =
             tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
@@ -270,12 +272,14 @@ impl Running {
     /// Captures what the records say now, then lets names lead there.
     async fn follow(&mut self) {
         let snapshot = self.mesh.snapshot();
+        let revision = snapshot.revision;
         let captured = self.capturing.update(wanted_for(&self.config, &snapshot)).await;
         self.state.captured(self.capturing.view());
         // A name whose address is not captured yet would lead clients nowhere.
         if captured {
             self.mesh.announce(snapshot);
         }
+        self.state.followed(revision);
     }
 }
 

@@ -54,13 +54,18 @@ async fn register(
         Ok(registration) => registration,
         Err(reason) => return fail(StatusCode::BAD_REQUEST, &reason),
     };
-    match state.registrations.put(name.clone(), registration, now()).await {
+    let begun = now();
+    match state.registrations.put(name.clone(), registration, begun).await {
         Err(rejected) => refuse(&rejected),
         Ok(kept) => {
+            let named = state.named(begun).await;
             let mut view = view(&state, &name);
             if let (Some(view), Err(error)) = (&mut view, kept) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "not kept");
                 view.note.get_or_insert_with(|| error.to_string());
+            }
+            if let (Some(view), Err(reason)) = (&mut view, named) {
+                view.note.get_or_insert_with(|| reason.to_owned());
             }
             found(view)
         }

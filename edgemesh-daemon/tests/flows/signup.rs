@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::agent::{Agent, PATIENCE};
-use crate::common::namespace::in_namespace;
+use crate::common::namespace::{in_namespace, sh};
 use crate::common::run::{Ran, Running, run};
 use crate::common::wait::eventually;
 use crate::world::World;
@@ -153,6 +153,29 @@ fn serve_gives_a_process_a_name_until_it_ends() {
         // The exit code is the command's; $PORT is set.
         let ran = edgemesh("serve hello --port 8003 -- sh -c 'exit $((PORT - 8000))'");
         assert_eq!(ran.code, Some(3), "{}", ran.err);
+    });
+}
+
+/// Names wait for capture, and the answer to a sign-up waits for names.
+#[test]
+fn who_is_told_may_call() {
+    in_namespace("signup::who_is_told_may_call", || {
+        let world = World::new();
+        let agent = Agent::start_with(&world, &alone(&world));
+        let _server = server(&world, "one", 8001);
+        answered("http://127.0.0.1:8001/", "one");
+        // Capture has something else to do, which takes it a second or two.
+        sh("for p in ip ip6; do for b in '' -nft -legacy; do
+                name=${p}tables$b-restore; real=$(command -v $name) || continue
+                printf '#!/bin/sh\ntouch /run/busy\nsleep 0.7\nexec %s \"$@\"\n' $real > /run/first/$name
+                chmod +x /run/first/$name
+            done; done");
+        world.write("agent.yaml", &format!("{}proxy: {{ excludePorts: [9] }}\n", alone(&world)));
+        kill(agent.worker(), Signal::SIGHUP).unwrap();
+        eventually("capture is busy", PATIENCE, || Path::new("/run/busy").exists().then_some(()));
+        let ran = edgemesh("expose hello --to :8001");
+        assert_eq!(ran.out, "hello.default leads to 127.0.0.1:8001\n", "{}", ran.err);
+        assert_eq!(asks("http://hello.default/"), "one", "{}", agent.log());
     });
 }
 
