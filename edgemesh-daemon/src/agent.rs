@@ -198,6 +198,7 @@ impl Starting {
         mesh.serve_dns(names);
         sockets.close_unclaimed();
         let state = Arc::new(State::new(&config, &mesh, &listening, log));
+        state.handing_over(before.is_some());
         let admin = Admin::start(state.clone(), Doors { admin, page })?;
         if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
             guarded.captures().context("lost the guard")?;
@@ -212,6 +213,7 @@ impl Starting {
         }
         if let Some(before) = before {
             before.serving();
+            state.handing_over(false);
         }
         tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
         Ok((Running { config, mesh, capturing, state, alone, sockets, offer }, admin))
@@ -241,6 +243,7 @@ impl Running {
                     tracing::warn!("SIGUSR2 is for the guard; without one, start `edgemesh agent --take-over`");
                 }
                 successor = self.offer.next() => {
+                    self.state.handing_over(true);
                     let place = Place {
                         mesh: &mut self.mesh,
                         alone: &mut self.alone,
@@ -249,6 +252,7 @@ impl Running {
                     if leaving::hand_over(place, successor).await {
                         return Ok(Left::HandedOver);
                     }
+                    self.state.handing_over(false);
                     self.offer = Offer::open(&self.config.data_dir)?;
                 }
                 Ok(()) = changes.changed() => {

@@ -63,6 +63,8 @@ pub(super) struct State {
     /// Revision that capture followed last, and names after it.
     followed: watch::Sender<u64>,
     stopping: AtomicBool,
+    /// A hand-over is under way: what is signed up now may be kept by nobody.
+    handing_over: AtomicBool,
 }
 
 impl State {
@@ -95,6 +97,7 @@ impl State {
             capture: ArcSwap::default(),
             followed: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
+            handing_over: AtomicBool::new(false),
         }
     }
 
@@ -134,6 +137,16 @@ impl State {
     /// No longer ready: whoever balances over agents looks elsewhere.
     pub(super) fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// A hand-over, to this agent or from it, begins or ends.
+    pub(super) fn handing_over(&self, under_way: bool) {
+        self.handing_over.store(under_way, Ordering::Relaxed);
+    }
+
+    /// Whether this agent keeps what is signed up.
+    pub(super) fn keeps(&self) -> bool {
+        !self.handing_over.load(Ordering::Relaxed)
     }
 
     /// What is missing; empty = ready.

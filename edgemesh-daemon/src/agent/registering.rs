@@ -20,6 +20,9 @@ use crate::api;
 /// Longest body of a registration, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
+/// Said while nobody can tell which agent keeps it.
+const HANDING_OVER: &str = "another agent takes over at this moment; try again in a second";
+
 /// Namespace, Service and id in a path.
 type Parts = Path<(String, String, String)>;
 type Shared = Extract<Arc<State>>;
@@ -54,6 +57,9 @@ async fn register(
         Ok(registration) => registration,
         Err(reason) => return fail(StatusCode::BAD_REQUEST, &reason),
     };
+    if !state.keeps() {
+        return fail(StatusCode::SERVICE_UNAVAILABLE, HANDING_OVER);
+    }
     let begun = now();
     match state.registrations.put(name.clone(), registration, begun).await {
         Err(rejected) => refuse(&rejected),
@@ -77,6 +83,9 @@ async fn remove(Extract(state): Shared, Path((namespace, service, id)): Parts) -
         Ok(name) => name,
         Err(rejected) => return refuse(&rejected),
     };
+    if !state.keeps() {
+        return fail(StatusCode::SERVICE_UNAVAILABLE, HANDING_OVER);
+    }
     match state.registrations.remove(&name).await {
         true => StatusCode::NO_CONTENT.into_response(),
         false => found(None),

@@ -218,6 +218,34 @@ fn kills_of_serve_and_of_the_agent() {
     });
 }
 
+/// Both agents take connections for a while, and each of them might forget.
+#[test]
+fn what_is_signed_up_during_a_hand_over_is_kept() {
+    in_namespace("signup::what_is_signed_up_during_a_hand_over_is_kept", || {
+        let world = World::new();
+        let agent = Agent::start_with(&world, &alone(&world));
+        let old = agent.worker();
+        kill(agent.id(), Signal::SIGUSR2).unwrap();
+        let mut taken = Vec::new();
+        let mut number = 0;
+        eventually("another one serves", PATIENCE, || {
+            number += 1;
+            let at = format!("http://127.0.0.1:15000/v1/registrations/default/hello/a{number}");
+            let put =
+                format!("curl -sS -m 9 -w '%{{http_code}}' -X PUT {at} -d '{{\"port\": 8001}}'");
+            let said = run("", &put).out;
+            if said.ends_with("200") {
+                taken.push(format!("a{number}"));
+            }
+            (agent.worker() != old && agent.children().len() == 1).then_some(())
+        });
+        let kept = registrations(&agent);
+        let kept = |id: &String| kept.iter().any(|one| one["id"] == **id);
+        assert!(taken.iter().all(kept), "{taken:?} were taken\n{}", agent.log());
+        assert!(!taken.is_empty());
+    });
+}
+
 /// By a hand-over, one that fails and one that succeeds: names lead on, and the socket answers.
 #[test]
 fn a_hand_over_keeps_what_is_signed_up() {
