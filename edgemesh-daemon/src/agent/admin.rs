@@ -36,7 +36,7 @@ use crate::log::Log;
 /// Requests at once; more wait, so that a scraper gone wild cannot take the machine.
 const AT_ONCE: usize = 16;
 
-/// Time from a sign-up to its answer, at most; whoever asked waits a second longer.
+/// Time from a sign-up to its answer, at most: applications wait a second longer.
 const NAMED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Why an agent's mesh has registrations and a feed.
