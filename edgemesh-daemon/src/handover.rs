@@ -33,6 +33,8 @@ const SERVING: &[u8] = b"serving\n";
 const MAX_SOCKETS: usize = 64;
 /// Longest list of them, in bytes.
 const MAX_LIST: usize = 16 * 1024;
+/// Pause after a connection that could not be accepted, as when files run out.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait for the new agent's first word.
 const FIRST_WORD: Duration = Duration::from_secs(5);
 /// Longest wait for the serving agent to close its store.
@@ -158,35 +160,48 @@ impl Predecessor {
 
 impl Offer {
     /// Offers to hand over. The caller owns the data folder: a socket that is there already is
-    /// its predecessor's.
-    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
-        let path = socket(data_dir);
-        match std::fs::remove_file(&path) {
+    /// its predecessor's. `None`, which the log explains: everything else works without.
+    pub(crate) fn open(data_dir: &Path) -> Option<Self> {
+        let told = |error: &io::Error| {
+            let folder = data_dir.display();
+            tracing::warn!(%error, "no socket in {folder}: until there is, nobody can take over");
+        };
+        Self::bind(&socket(data_dir)).inspect_err(told).ok()
+    }
+
+    fn bind(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let listener = tokio::net::UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let listener = tokio::net::UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener })
     }
 
-    /// The next agent that asks; who asks for something else is turned away.
-    pub(crate) async fn next(&self) -> Successor {
+    /// The next line that is opened; never without an offer. Dropping the future loses nothing.
+    pub(crate) async fn next(offer: Option<&Self>) -> tokio::net::UnixStream {
+        let Some(Self { listener }) = offer else { return std::future::pending().await };
         loop {
-            let asked = match self.listener.accept().await {
-                Ok((line, _)) => Successor::greet(line).await,
-                Err(error) => Err(error.into()),
-            };
-            match asked {
-                Ok(successor) => return successor,
-                Err(error) => tracing::warn!("turned away at {SOCKET}: {error:#}"),
+            match listener.accept().await {
+                Ok((line, _)) => return line,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept at {SOCKET}");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
             }
         }
     }
 }
 
 impl Successor {
-    async fn greet(mut line: tokio::net::UnixStream) -> anyhow::Result<Self> {
+    /// Who is on the line; who asks for something else is turned away.
+    pub(crate) async fn greet(line: tokio::net::UnixStream) -> Option<Self> {
+        let asked = Self::ask(line).await;
+        asked.inspect_err(|error| tracing::warn!("turned away at {SOCKET}: {error:#}")).ok()
+    }
+
+    async fn ask(mut line: tokio::net::UnixStream) -> anyhow::Result<Self> {
         let who = line.peer_cred()?;
         let own = nix::unistd::geteuid().as_raw();
         ensure!(who.uid() == own || who.uid() == 0, "uid {} may not take over", who.uid());
