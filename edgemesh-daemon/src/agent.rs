@@ -211,11 +211,11 @@ impl Starting {
         let offer = Offer::open(&config.data_dir);
         let admin = admin.open(bind_socket(&config));
         state.captured(capturing.view());
+        if let Some(before) = before {
+            before.serving()?;
+        }
         if let Some(guarded) = &guarded {
             guarded.ready().context("lost the guard")?;
-        }
-        if let Some(before) = before {
-            before.serving();
         }
         tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
         Ok((Running { config, mesh, capturing, state, alone, sockets, offer }, admin))
@@ -272,9 +272,10 @@ impl Running {
         let Some(successor) = Successor::greet(line).await else { return false };
         let place = Place { mesh: &mut self.mesh, alone: &mut self.alone, sockets: &self.sockets };
         let served = leaving::hand_over(place, successor).await;
-        if !served {
-            // It may have put a socket of its own in the place of ours.
-            self.offer = Offer::open(&self.config.data_dir);
+        let folder = &self.config.data_dir;
+        // Whoever asked meanwhile is kept; the other one may have put its socket in our place.
+        if !served && !self.offer.as_ref().is_some_and(|offer| offer.stands(folder)) {
+            self.offer = Offer::open(folder);
         }
         served
     }
