@@ -50,7 +50,7 @@ use crate::agent::sockets::{Sockets, in_use};
 use crate::capture::Input;
 use crate::config::{AgentConfig, Source};
 use crate::guard::{self, Guarded, Program};
-use crate::handover::{self, Inherited, Offer, Predecessor};
+use crate::handover::{self, Inherited, Offer, Predecessor, Successor};
 use crate::log::Log;
 
 pub use crate::agent::reload::Reread;
@@ -61,6 +61,9 @@ const BLOCKING_THREADS: usize = 3;
 
 /// Memory that a change of the records needed for a moment is given back about this long after.
 const TIDY_AFTER: Duration = Duration::from_secs(2);
+
+/// A socket for hand-overs that could not be made is tried again this often.
+const OFFER_AGAIN: Duration = Duration::from_secs(10);
 
 /// Runs the guard of an agent: this very command once more, as its child.
 ///
@@ -129,7 +132,7 @@ struct Running {
     state: Arc<State>,
     alone: Option<Alone>,
     sockets: Sockets,
-    offer: Offer,
+    offer: Option<Offer>,
 }
 
 /// Why an agent no longer attends.
@@ -149,8 +152,10 @@ impl Starting {
         match left {
             Left::Stopped => leaving::stop(agent.mesh, agent.capturing).await,
             Left::HandedOver => {
-                // Whoever asks shall hear the one that serves.
+                // Whoever asks shall hear the one that serves; and when that one is gone, the next
+                // must find the ports free.
                 admin.stop();
+                drop((agent.sockets, agent.offer));
                 let mut signals = Signals::new()?;
                 tokio::select! {
                     () = leaving::linger(agent.mesh) => {}
@@ -204,16 +209,15 @@ impl Starting {
             guarded.captures().context("lost the guard")?;
         }
         capturing.start().await?;
-        let offer = Offer::open(&config.data_dir)
-            .with_context(|| format!("cannot make a socket in {}", config.data_dir.display()))?;
+        let offer = Offer::open(&config.data_dir);
         let admin = admin.open(bind_socket(&config));
         state.captured(capturing.view());
+        if let Some(before) = before {
+            before.serving()?;
+            state.handing_over(false);
+        }
         if let Some(guarded) = &guarded {
             guarded.ready().context("lost the guard")?;
-        }
-        if let Some(before) = before {
-            before.serving();
-            state.handing_over(false);
         }
         tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
         Ok((Running { config, mesh, capturing, state, alone, sockets, offer }, admin))
@@ -230,6 +234,7 @@ impl Running {
         let mut checks = Checks::new(self.capturing.is_on());
         let mut tidy =
             tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
+        let mut again = tokio::time::interval(OFFER_AGAIN);
         let mut littered = true;
         loop {
             tokio::select! {
@@ -242,19 +247,12 @@ impl Running {
                 _ = signals.upgrade.recv() => {
                     tracing::warn!("SIGUSR2 is for the guard; without one, start `edgemesh agent --take-over`");
                 }
-                successor = self.offer.next() => {
-                    self.state.handing_over(true);
-                    let place = Place {
-                        mesh: &mut self.mesh,
-                        alone: &mut self.alone,
-                        sockets: &self.sockets,
-                    };
-                    if leaving::hand_over(place, successor).await {
+                line = Offer::next(self.offer.as_ref()) => {
+                    if self.hand_over(line).await {
                         return Ok(Left::HandedOver);
                     }
-                    self.state.handing_over(false);
-                    self.offer = Offer::open(&self.config.data_dir)?;
                 }
+                _ = again.tick(), if self.offer.is_none() => self.offer = Offer::open(&self.config.data_dir),
                 Ok(()) = changes.changed() => {
                     self.follow().await;
                     littered = true;
@@ -271,6 +269,21 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Hands over to whoever is on the `line`. `true`: it serves.
+    async fn hand_over(&mut self, line: tokio::net::UnixStream) -> bool {
+        let Some(successor) = Successor::greet(line).await else { return false };
+        let place = Place { mesh: &mut self.mesh, alone: &mut self.alone, sockets: &self.sockets };
+        self.state.handing_over(true);
+        let served = leaving::hand_over(place, successor).await;
+        self.state.handing_over(served);
+        let folder = &self.config.data_dir;
+        // Whoever asked meanwhile is kept; the other one may have put its socket in our place.
+        if !served && !self.offer.as_ref().is_some_and(|offer| offer.stands(folder)) {
+            self.offer = Offer::open(folder);
+        }
+        served
     }
 
     /// Captures what the records say now, then lets names lead there.

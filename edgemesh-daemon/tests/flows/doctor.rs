@@ -219,11 +219,17 @@ fn what_a_running_agent_knows_is_explained() {
         }
         eventually("the ill one is known", PATIENCE, || {
             let findings = findings(&world);
-            finds(&findings, "services", "bad", "of default/ill, port").then_some(())
+            finds(&findings, "services", "bad", "Backends of default/ill").then_some(())
         });
         let well = findings(&world);
         let bad = well.iter().filter(|finding| finding["level"] == "bad");
         assert!(bad.clone().all(|finding| finding["check"] == "services"), "{well:#?}");
+        let sick = run(
+            "",
+            "edgemesh=http://127.0.0.1:15000; curl -sS -X PUT \
+                $edgemesh/v1/registrations/default/sick/a -d '{\"port\": 9, \"check\": \"tcp\"}'",
+        );
+        assert!(sick.out.contains("\"ready\":false"), "{sick:?}");
         // What was healed is told afterwards.
         sh("iptables -t nat -F OUTPUT");
         world.manifest(
@@ -235,12 +241,15 @@ fn what_a_running_agent_knows_is_explained() {
             ("capture", "warn", "the jump from OUTPUT (IPv4) was gone: put back"),
             ("records", "bad", "wrong.yaml:4"),
             ("services", "bad", "1 of 1 IPv4 Backends of default/one, port 80, are ejected"),
+            ("services", "bad", "1 of 1 IPv4 Backends of default/sick are ejected or unhealthy"),
         ] {
             eventually(words, PATIENCE, || {
                 run("", "curl -sS -m 1 http://10.96.0.80/");
                 finds(&findings(&world), check, level, words).then_some(())
             });
         }
+        let said = findings(&world);
+        assert!(!finds(&said, "services", "warn", "default/sick has no Backend"), "{said:#?}");
         let second = format!(
             "{}proxy: {{ intercept: none, port: 16001 }}\nadmin: {{ listen: 127.0.0.1:16000 }}\n\
              metrics: {{ listen: 127.0.0.1:16020 }}\ndns: {{ listen: [127.0.0.1:16053], intercept: off }}\n",
