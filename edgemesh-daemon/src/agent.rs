@@ -50,7 +50,7 @@ use crate::agent::sockets::{Sockets, in_use};
 use crate::capture::Input;
 use crate::config::{AgentConfig, Source};
 use crate::guard::{self, Guarded, Program};
-use crate::handover::{self, Inherited, Offer, Predecessor};
+use crate::handover::{self, Inherited, Offer, Predecessor, Successor};
 use crate::log::Log;
 
 pub use crate::agent::reload::Reread;
@@ -61,6 +61,9 @@ const BLOCKING_THREADS: usize = 3;
 
 /// Memory that a change of the records needed for a moment is given back about this long after.
 const TIDY_AFTER: Duration = Duration::from_secs(2);
+
+/// A socket for hand-overs that could not be made is tried again this often.
+const OFFER_AGAIN: Duration = Duration::from_secs(10);
 
 /// Runs the guard of an agent: this very command once more, as its child.
 ///
@@ -129,7 +132,7 @@ struct Running {
     state: Arc<State>,
     alone: Option<Alone>,
     sockets: Sockets,
-    offer: Offer,
+    offer: Option<Offer>,
 }
 
 /// Why an agent no longer attends.
@@ -149,8 +152,10 @@ impl Starting {
         match left {
             Left::Stopped => leaving::stop(agent.mesh, agent.capturing).await,
             Left::HandedOver => {
-                // Whoever asks shall hear the one that serves.
+                // Whoever asks shall hear the one that serves; and when that one is gone, the next
+                // must find the ports free.
                 admin.stop();
+                drop((agent.sockets, agent.offer));
                 let mut signals = Signals::new()?;
                 tokio::select! {
                     () = leaving::linger(agent.mesh) => {}
@@ -198,20 +203,21 @@ impl Starting {
         mesh.serve_dns(names);
         sockets.close_unclaimed();
         let state = Arc::new(State::new(&config, &mesh, &listening, log));
+        state.handing_over(before.is_some());
         let admin = Admin::start(state.clone(), Doors { admin, page })?;
         if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
             guarded.captures().context("lost the guard")?;
         }
         capturing.start().await?;
-        let offer = Offer::open(&config.data_dir)
-            .with_context(|| format!("cannot make a socket in {}", config.data_dir.display()))?;
+        let offer = Offer::open(&config.data_dir);
         let admin = admin.open(bind_socket(&config));
         state.captured(capturing.view());
+        if let Some(before) = before {
+            before.serving()?;
+            state.handing_over(false);
+        }
         if let Some(guarded) = &guarded {
             guarded.ready().context("lost the guard")?;
-        }
-        if let Some(before) = before {
-            before.serving();
         }
         tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
         Ok((Running { config, mesh, capturing, state, alone, sockets, offer }, admin))
@@ -223,9 +229,12 @@ impl Running {
     async fn attend(&mut self, reread: &Reread<'_>) -> anyhow::Result<Left> {
         let mut signals = Signals::new()?;
         let mut changes = self.mesh.status().changes();
+        // What changed during the start is not followed yet.
+        changes.mark_changed();
         let mut checks = Checks::new(self.capturing.is_on());
         let mut tidy =
             tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
+        let mut again = tokio::time::interval(OFFER_AGAIN);
         let mut littered = true;
         loop {
             tokio::select! {
@@ -238,17 +247,12 @@ impl Running {
                 _ = signals.upgrade.recv() => {
                     tracing::warn!("SIGUSR2 is for the guard; without one, start `edgemesh agent --take-over`");
                 }
-                successor = self.offer.next() => {
-                    let place = Place {
-                        mesh: &mut self.mesh,
-                        alone: &mut self.alone,
-                        sockets: &self.sockets,
-                    };
-                    if leaving::hand_over(place, successor).await {
+                line = Offer::next(self.offer.as_ref()) => {
+                    if self.hand_over(line).await {
                         return Ok(Left::HandedOver);
                     }
-                    self.offer = Offer::open(&self.config.data_dir)?;
                 }
+                _ = again.tick(), if self.offer.is_none() => self.offer = Offer::open(&self.config.data_dir),
                 Ok(()) = changes.changed() => {
                     self.follow().await;
                     littered = true;
@@ -267,15 +271,32 @@ impl Running {
         }
     }
 
+    /// Hands over to whoever is on the `line`. `true`: it serves.
+    async fn hand_over(&mut self, line: tokio::net::UnixStream) -> bool {
+        let Some(successor) = Successor::greet(line).await else { return false };
+        let place = Place { mesh: &mut self.mesh, alone: &mut self.alone, sockets: &self.sockets };
+        self.state.handing_over(true);
+        let served = leaving::hand_over(place, successor).await;
+        self.state.handing_over(served);
+        let folder = &self.config.data_dir;
+        // Whoever asked meanwhile is kept; the other one may have put its socket in our place.
+        if !served && !self.offer.as_ref().is_some_and(|offer| offer.stands(folder)) {
+            self.offer = Offer::open(folder);
+        }
+        served
+    }
+
     /// Captures what the records say now, then lets names lead there.
     async fn follow(&mut self) {
         let snapshot = self.mesh.snapshot();
+        let revision = snapshot.revision;
         let captured = self.capturing.update(wanted_for(&self.config, &snapshot)).await;
         self.state.captured(self.capturing.view());
         // A name whose address is not captured yet would lead clients nowhere.
         if captured {
             self.mesh.announce(snapshot);
         }
+        self.state.followed(revision);
     }
 }
 

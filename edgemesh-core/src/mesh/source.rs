@@ -153,7 +153,6 @@ impl Source {
         let some = !records.is_empty();
         self.report(&remarks);
         let observed = self.sync.observe(records, now()).await;
-        self.local.settled(version);
         let store = match observed {
             Observed::Same => None,
             Observed::Changed { revision, put, deleted } => {
@@ -186,6 +185,8 @@ impl Source {
                 (_, Some(store)) => status.store = store,
             }
         });
+        // Whoever signed something up may look now.
+        self.local.settled(version);
         if changed {
             self.status.records_changed();
         }

@@ -2,12 +2,13 @@
 //! `status`.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use edgemesh_core::config::Include;
 use edgemesh_core::io::now;
 use edgemesh_core::snapshot::Snapshot;
+use edgemesh_proto::record::Transport;
 use ipnet::IpNet;
 
 use crate::agent::outside::{Bounds, Counts, Outside};
@@ -61,7 +62,13 @@ impl Wanted {
             Include::List(list) => list.iter().chain(&config.dns.virtual_range).copied().collect(),
         };
         let not_captured = not_captured(snapshot, &include);
-        let own = [proxy.port, config.admin.listen.port(), config.metrics.listen.port()];
+        let pages = [config.admin.listen.port(), config.metrics.listen.port()];
+        let names = config.dns.listen.iter().map(SocketAddr::port).chain(dns_port);
+        let tcp = pages.into_iter().chain([proxy.port]).chain(names.clone());
+        let own: Vec<_> = tcp
+            .map(|port| (Transport::Tcp, port))
+            .chain(names.map(|port| (Transport::Udp, port)))
+            .collect();
         let bounds = Bounds {
             include: &include,
             exclude_ports: &proxy.exclude_ports,
