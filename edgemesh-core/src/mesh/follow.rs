@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::io::now;
 use crate::mesh::agent::{Agent, AgentError};
 use crate::mesh::status::Cell;
+use crate::snapshot::Host;
 use crate::sync::{Follower, FollowerStep};
 
 /// The stream.
@@ -43,6 +44,7 @@ pub(super) struct Followed {
 struct Line {
     delta: Option<String>,
     addresses: Vec<Addresses>,
+    hosts: Vec<Hosts>,
     node: Option<String>,
     zone: Option<String>,
 }
@@ -51,6 +53,21 @@ struct Line {
 #[derive(Debug, Deserialize)]
 struct Addresses {
     namespace: String,
+    name: String,
+    addresses: Vec<IpAddr>,
+}
+
+/// The hosts of one Service.
+#[derive(Debug, Deserialize)]
+struct Hosts {
+    namespace: String,
+    name: String,
+    hosts: Vec<OneHost>,
+}
+
+/// A host with its virtual addresses.
+#[derive(Debug, Deserialize)]
+struct OneHost {
     name: String,
     addresses: Vec<IpAddr>,
 }
@@ -128,7 +145,7 @@ impl Followed {
 
 /// What a line says; a sign of life says nothing.
 fn step(line: Line) -> Result<Option<FollowerStep>, Box<dyn std::error::Error + Send + Sync>> {
-    let Line { delta, addresses, node, zone } = line;
+    let Line { delta, addresses, hosts, node, zone } = line;
     let Some(delta) = delta else { return Ok(None) };
     let (delta, bad) = Delta::decode(STANDARD.decode(delta)?.into())?;
     for bad in bad {
@@ -136,8 +153,13 @@ fn step(line: Line) -> Result<Option<FollowerStep>, Box<dyn std::error::Error + 
     }
     let name = |a: &Addresses| ServiceName::new(&a.namespace, &a.name);
     let addresses = addresses.into_iter().map(|a| (name(&a), a.addresses)).collect();
+    let host = |h: OneHost| Host { name: h.name.into(), addresses: h.addresses };
+    let all = |s: Hosts| {
+        (ServiceName::new(&s.namespace, &s.name), s.hosts.into_iter().map(host).collect())
+    };
+    let hosts = hosts.into_iter().map(all).collect();
     let node = node.map(|node| (NodeName(node.into()), zone.map(Into::into)));
-    Ok(Some(FollowerStep { delta, addresses, node }))
+    Ok(Some(FollowerStep { delta, addresses, hosts, node }))
 }
 
 /// Lines of a body, cut at line feeds.
