@@ -252,6 +252,12 @@ pub enum Feature {
     Limit,
     /// No breaker in the policy.
     Breaker,
+    /// No HTTPRoute.
+    Routes,
+    /// Calls with a key are balanced like others.
+    Keys,
+    /// The agent is killed where another should take over.
+    Handover,
     /// The change is written where nobody looks.
     Live,
     /// The guard is killed with its agent.

@@ -106,6 +106,21 @@ fn without_a_watch_changes_are_not_seen() {
 }
 
 #[test]
+fn without_a_route_a_service_of_routes_has_nobody() {
+    check("routes", &["a Route splits"], &[HTTP, LIMIT]);
+}
+
+#[test]
+fn without_a_key_users_are_spread() {
+    check("keys", &["a key stays"], &[HTTP, LIMIT]);
+}
+
+#[test]
+fn without_a_hand_over_calls_fail() {
+    check("handover", &["a new agent takes over"], &[HTTP, COLD]);
+}
+
+#[test]
 fn without_a_guard_nobody_comes_back() {
     check("guard", &[KILLED], &[HTTP, COLD, STOP]);
 }

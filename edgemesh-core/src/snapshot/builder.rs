@@ -185,6 +185,7 @@ impl Builder {
                 dirty.services.insert(owner.clone());
                 let slices = self.slices.entry(owner.clone()).or_default();
                 let place = slices.partition_point(|(name, _)| *name < own.name);
+                slices.reserve_exact(1); // most Services have one
                 slices.insert(place, (own.name.clone(), slice));
                 self.slice_owner.insert(own, owner);
             }

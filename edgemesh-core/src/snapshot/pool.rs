@@ -103,6 +103,7 @@ impl Pool {
         backends.sort_by_key(rank);
         let mut seen = std::collections::HashSet::new();
         backends.retain(|backend| seen.insert(backend.address));
+        backends.shrink_to_fit(); // they stay, and were found one by one
         if let Some(previous) = previous {
             for backend in &mut backends {
                 // The tier may have changed, so that the order of `previous` is of no help.

@@ -119,12 +119,7 @@ impl Database {
     /// Reads everything, and with it checks every page: `quick_check` finds broken structure, the
     /// digest finds records that are not those that were stored.
     pub(super) fn load(&mut self) -> Result<Contents, Fault> {
-        let verdict: String =
-            self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if verdict != "ok" {
-            let place = verdict.trim_start_matches("*** in database main ***").trim();
-            return Err(Fault::Damaged(place.replace('\n', "; ").into()));
-        }
+        self.check_pages()?;
         let (epoch, revision, digest) = self.state()?;
         let mut skipped = Vec::new();
         let (records, found) = self.records(&mut skipped)?;
@@ -134,6 +129,23 @@ impl Database {
             skipped,
             sound: found == digest,
         })
+    }
+
+    /// Whether [`Database::load`] would find it sound; keeps nothing of what it reads.
+    pub(super) fn is_sound(&mut self) -> Result<bool, Fault> {
+        self.check_pages()?;
+        let (_, _, digest) = self.state()?;
+        Ok(self.each_record(|_, _| {})? == digest)
+    }
+
+    fn check_pages(&self) -> Result<(), Fault> {
+        let verdict: String =
+            self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if verdict == "ok" {
+            return Ok(());
+        }
+        let place = verdict.trim_start_matches("*** in database main ***").trim();
+        Err(Fault::Damaged(place.replace('\n', "; ").into()))
     }
 
     /// Epoch, revision and digest.
@@ -149,24 +161,35 @@ impl Database {
         &mut self,
         skipped: &mut Vec<Repair>,
     ) -> Result<(Vec<(Record, u64)>, Digest), Fault> {
+        let mut records = Vec::new();
+        let digest = self.each_record(|stored, revision| match stored.decode() {
+            Ok(record) => records.push((record, revision)),
+            Err(why) => {
+                let StoredRecord { kind, namespace, name, .. } = stored;
+                let row = format!("{kind} {namespace}/{name}").into();
+                skipped.push(Repair::Skipped { row, why });
+            }
+        })?;
+        Ok((records, digest))
+    }
+
+    /// Shows every row with its revision to `see`, and gives the digest over all.
+    fn each_record(
+        &mut self,
+        mut see: impl FnMut(&StoredRecord<'_>, u64),
+    ) -> Result<Digest, Fault> {
         let mut statement =
             self.connection.prepare("SELECT kind, namespace, name, revision, body FROM record")?;
         let mut rows = statement.query([])?;
-        let (mut records, mut digest) = (Vec::new(), Digest::default());
+        let mut digest = Digest::default();
         while let Some(row) = rows.next()? {
             let revision: i64 = row.get(3)?;
             let stored = StoredRecord::read(row)?;
             let StoredRecord { kind, namespace, name, body } = stored;
             digest.add(self.hasher.record(kind, namespace, name, body));
-            match stored.decode() {
-                Ok(record) => records.push((record, revision.cast_unsigned())),
-                Err(why) => {
-                    let row = format!("{kind} {namespace}/{name}").into();
-                    skipped.push(Repair::Skipped { row, why });
-                }
-            }
+            see(&stored, revision.cast_unsigned());
         }
-        Ok((records, digest))
+        Ok(digest)
     }
 
     fn addresses(&self, skipped: &mut Vec<Repair>) -> Result<Vec<VirtualAddress>, Fault> {
@@ -191,7 +214,7 @@ impl Database {
     /// Makes the records that are there the stored truth, of an epoch that no registry has: the
     /// next sync then compares all of them.
     pub(super) fn adopt_altered(&mut self) -> Result<(), Fault> {
-        let (_, digest) = self.records(&mut Vec::new())?;
+        let digest = self.each_record(|_, _| {})?;
         self.connection.execute(
             "UPDATE sync_state SET epoch = zeroblob(16), revision = 0, digest = ?1",
             [digest.to_bytes()],

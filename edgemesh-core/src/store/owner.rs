@@ -96,10 +96,10 @@ impl Owner {
 /// A copy that does not read back replaces no good one.
 fn check_copy(folder: &Folder) -> Result<(), CommitError> {
     let fresh = folder.fresh();
-    let contents = Database::open_read_only(&fresh).and_then(|mut copy| copy.load());
-    match contents {
-        Ok(contents) if contents.sound => Ok(()),
-        Ok(_) => Err(CommitError::io(
+    let sound = Database::open_read_only(&fresh).and_then(|mut copy| copy.is_sound());
+    match sound {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(CommitError::io(
             &fresh,
             std::io::Error::other("the copy does not hold what was stored"),
         )),

@@ -142,6 +142,11 @@ impl Agent {
         kill(self.guarded()?, Signal::SIGKILL).context("kill -9")
     }
 
+    /// SIGUSR2 to the guard: it starts an agent that takes over.
+    pub(crate) fn renew(&self) -> anyhow::Result<()> {
+        kill(self.guard.id(), Signal::SIGUSR2).context("SIGUSR2")
+    }
+
     /// SIGKILL to the guard.
     pub(crate) fn kill_guard(&self) -> anyhow::Result<()> {
         kill(self.guard.id(), Signal::SIGKILL).context("kill -9 of the guard")

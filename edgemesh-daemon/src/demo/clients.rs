@@ -156,7 +156,16 @@ impl Http {
 
     /// One call, bounded in time.
     pub(crate) async fn get(&mut self) -> anyhow::Result<Answer> {
-        let request = Request::get(&self.uri).header(HOST, &self.host).body(Empty::new())?;
+        self.get_with(None).await
+    }
+
+    /// The same with a header field of its own.
+    pub(crate) async fn get_with(&mut self, field: Option<(&str, &str)>) -> anyhow::Result<Answer> {
+        let mut request = Request::get(&self.uri).header(HOST, &self.host);
+        if let Some((name, value)) = field {
+            request = request.header(name, value);
+        }
+        let request = request.body(Empty::new())?;
         let exchange = async {
             self.sender.ready().await?;
             let response = self.sender.send_request(request).await?;

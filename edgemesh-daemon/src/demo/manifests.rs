@@ -69,6 +69,21 @@ pub(crate) fn slice(service: &str, id: &str, backend: SocketAddr) -> String {
     )
 }
 
+/// An HTTPRoute that splits the calls of one Service over others, by weight.
+pub(crate) fn route(service: &str, backends: &[(&str, u32)]) -> String {
+    let backends: Vec<_> = backends
+        .iter()
+        .map(|(name, weight)| format!("{{ name: {name}, port: 80, weight: {weight} }}"))
+        .collect();
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+         metadata: {{ name: {service}, namespace: default }}\n\
+         spec:\n  parentRefs: [{{ group: \"\", kind: Service, name: {service} }}]\n  \
+         rules: [{{ backendRefs: [{}] }}]\n",
+        backends.join(", ")
+    )
+}
+
 /// Writes `NAME.yaml` whole or not at all.
 pub(crate) fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     let written = folder.join(format!(".{name}.new"));
@@ -96,6 +111,8 @@ mod tests {
             assert_eq!(parsed.remarks, []);
             assert_eq!(parsed.documents.len(), documents);
         }
+        let parsed = parse(Path::new("route.yaml"), &route("a", &[("b", 3), ("c", 1)]));
+        assert_eq!((parsed.remarks.len(), parsed.documents.len()), (0, 1));
         assert_eq!(NODE, "demo-node");
     }
 }

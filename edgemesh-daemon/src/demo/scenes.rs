@@ -1,5 +1,6 @@
 //! The scenes: one function a feature, in the order in which they are played.
 
+mod depth;
 mod life;
 mod policy;
 mod traffic;
@@ -27,7 +28,10 @@ pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("a load", traffic::load),
     ("a limit", policy::limit),
     ("a failing Backend", policy::breaker),
+    ("a split by a Route", depth::split),
+    ("keys", depth::keys),
     ("a changed manifest", policy::live),
+    ("a new agent", depth::renewed),
     ("kill -9 of the agent", life::killed),
     ("a cold restart without manifests", life::cold),
     ("a graceful stop", life::stop),

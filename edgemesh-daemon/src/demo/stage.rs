@@ -16,6 +16,7 @@ use crate::demo::children::find;
 use crate::demo::clients::Way;
 use crate::demo::clock::pause;
 use crate::demo::manifests::Service;
+use crate::demo::manifests::route;
 use crate::demo::manifests::write;
 use crate::demo::programs;
 use crate::demo::programs::Real;
@@ -29,6 +30,9 @@ use crate::say;
 pub(crate) const LIMIT: u32 = 5;
 /// Failures in a row after which a Backend of `flaky` is ejected.
 pub(crate) const EJECT_AFTER: u32 = 3;
+
+/// The header whose value the Service `keyed` balances by.
+pub(crate) const KEY: &str = "x-user";
 
 /// Everything that scenes use.
 #[derive(Debug)]
@@ -128,7 +132,21 @@ impl<'w> Stage<'w> {
         );
         let bare = "retries: { attempts: 0 }";
         let breaker = if world.lacks(Feature::Breaker) { bare } else { &breaker };
-        self.tell("flaky", 16, 80, breaker, &addresses(&self.flaky))
+        self.tell("flaky", 16, 80, breaker, &addresses(&self.flaky))?;
+        self.depth(robin)
+    }
+
+    /// A Service that only its Route leads on from, and one that is balanced by key.
+    fn depth(&self, robin: &str) -> anyhow::Result<()> {
+        self.tell("split", 17, 80, "", &[])?;
+        if !self.world.lacks(Feature::Routes) {
+            let folder = self.world.folder.join("manifests");
+            write(&folder, "split-route", &route("split", &[("hello", 3), ("notes", 1)]))?;
+        }
+        let hash = format!("loadBalancer: {{ consistentHash: {{ header: {KEY} }} }}");
+        let policy = if self.world.lacks(Feature::Keys) { robin } else { &hash };
+        let v4 = self.hello[..HELLOS].iter().map(|backend| backend.addresses[0]);
+        self.tell("keyed", 18, 80, policy, &v4.collect::<Vec<_>>())
     }
 
     fn tell(

@@ -23,8 +23,12 @@ pub(super) fn list<P, T>(
     entries: Vec<P>,
     check: impl Fn(P) -> Result<T, Invalid>,
 ) -> Result<Vec<T>, Invalid> {
-    let checked = entries.into_iter().enumerate();
-    checked.map(|(i, entry)| check(entry).map_err(|e| e.at(i).under(field))).collect()
+    // Not `collect`: it would keep the room of the wider protobuf form, twice what is needed.
+    let mut checked = Vec::with_capacity(entries.len());
+    for (i, entry) in entries.into_iter().enumerate() {
+        checked.push(check(entry).map_err(|e| e.at(i).under(field))?);
+    }
+    Ok(checked)
 }
 
 pub(super) fn port(field: &str, number: u32) -> Result<NonZeroU16, Invalid> {
