@@ -331,7 +331,11 @@ fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Optio
         node: NodeName(config.node.as_str().into()),
         zone: config.zone.as_deref().map(Into::into),
         data_dir: config.data_dir.clone(),
-        folders: Folders { services: Some(config.services.clone()), ..folders },
+        folders: Folders {
+            services: Some(config.services.clone()),
+            service_filter: config.proxy.service_filter_mode,
+            ..folders
+        },
         virtual_range: config.dns.virtual_range.clone(),
         domain: config.dns.domain.clone(),
         mark: needs_guard(config).then_some(config.proxy.mark),

@@ -192,3 +192,33 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_whole_or_refused() {
+        let delta = STANDARD.encode(Delta { to: 7, reset: true, ..Delta::default() }.encode());
+        let whole = format!(
+            r#"{{"delta":"{delta}","addresses":[{{"namespace":"default","name":"a","addresses":["198.18.0.1","fd96::1"]}}],"hosts":[{{"namespace":"default","name":"a","hosts":[{{"name":"db-0","addresses":["198.18.0.2"]}}]}}],"node":"edge-1","zone":"z","new":1}}"#
+        );
+        let read = |line: &[u8]| step(serde_json::from_slice(line).ok()?).ok()?;
+        let all = read(whole.as_bytes()).expect("a step");
+        assert_eq!((all.delta.to, all.addresses.len(), all.addresses[0].1.len()), (7, 1, 2));
+        assert_eq!((&*all.hosts[0].1[0].name, all.hosts[0].1[0].addresses.len()), ("db-0", 1));
+        assert_eq!(all.node, Some((NodeName("edge-1".into()), Some("z".into()))));
+        assert!(read(br#"{"heartbeat":7}"#).is_none(), "a sign of life");
+        // An agent of before there were hosts.
+        let old = read(format!(r#"{{"delta":"{delta}","addresses":[]}}"#).as_bytes());
+        assert!(old.is_some_and(|step| step.hosts.is_empty()));
+        for cut in 0..whole.len() {
+            assert!(read(&whole.as_bytes()[..cut]).is_none(), "cut at {cut}");
+            for bit in 0..8 {
+                let mut damaged = whole.clone().into_bytes();
+                damaged[cut] ^= 1 << bit;
+                let _ = read(&damaged); // another step, or none; never a panic
+            }
+        }
+    }
+}

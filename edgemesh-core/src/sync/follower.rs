@@ -129,12 +129,24 @@ mod tests {
         snapshot.services().iter().map(of).collect()
     }
 
+    /// Services that have hosts.
+    fn hosted(live: &ArcSwap<Snapshot>) -> Vec<String> {
+        let snapshot = live.load();
+        let hosting = snapshot.services().iter().filter(|service| !service.hosts.is_empty());
+        hosting.map(|service| service.name.name.to_string()).collect()
+    }
+
     #[test]
     fn steps_and_resets_lead_to_the_same_records() {
         let live = Arc::<ArcSwap<Snapshot>>::default();
         let mut follower = Follower::new(live.clone());
         let at = |name: &str| {
             (ServiceName::new("default", name), vec!["198.18.0.1".parse::<IpAddr>().unwrap()])
+        };
+        let hosts = |name: &str| {
+            let addresses = vec!["198.18.0.9".parse::<IpAddr>().unwrap()];
+            let host = Host { name: "db-0".into(), addresses };
+            (ServiceName::new("default", name), vec![host])
         };
         let node = Some((NodeName("edge-1".into()), None));
         let delta = |to, put, delete, reset| Delta { to, put, delete, reset, ..Delta::default() };
@@ -154,6 +166,7 @@ mod tests {
         let addresses = vec![(ServiceName::new("default", "b"), Vec::new())];
         follower.apply(Step { delta: second, addresses, ..Step::default() }, now());
         assert_eq!(names(&live), [("a".into(), 1), ("c".into(), 0)]);
+        assert_eq!(hosted(&live), ["a"]);
         let kept = live.load().services()[0].live.clone();
 
         let third = delta(9, vec![service("a")], Vec::new(), true);
