@@ -143,11 +143,6 @@ mod tests {
         let at = |name: &str| {
             (ServiceName::new("default", name), vec!["198.18.0.1".parse::<IpAddr>().unwrap()])
         };
-        let hosts = |name: &str| {
-            let addresses = vec!["198.18.0.9".parse::<IpAddr>().unwrap()];
-            let host = Host { name: "db-0".into(), addresses };
-            (ServiceName::new("default", name), vec![host])
-        };
         let node = Some((NodeName("edge-1".into()), None));
         let delta = |to, put, delete, reset| Delta { to, put, delete, reset, ..Delta::default() };
         let first = delta(1, vec![service("a"), service("b")], Vec::new(), true);

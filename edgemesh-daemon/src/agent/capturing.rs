@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use edgemesh_core::config::Include;
 use edgemesh_core::io::now;
-use edgemesh_core::snapshot::Snapshot;
+use edgemesh_core::snapshot::{Service, Snapshot};
 use edgemesh_proto::record::Transport;
 use ipnet::IpNet;
 
