@@ -203,6 +203,7 @@ impl Starting {
         mesh.serve_dns(names);
         sockets.close_unclaimed();
         let state = Arc::new(State::new(&config, &mesh, &listening, log));
+        state.handing_over(before.is_some());
         let admin = Admin::start(state.clone(), Doors { admin, page })?;
         if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
             guarded.captures().context("lost the guard")?;
@@ -213,6 +214,7 @@ impl Starting {
         state.captured(capturing.view());
         if let Some(before) = before {
             before.serving()?;
+            state.handing_over(false);
         }
         if let Some(guarded) = &guarded {
             guarded.ready().context("lost the guard")?;
@@ -227,6 +229,8 @@ impl Running {
     async fn attend(&mut self, reread: &Reread<'_>) -> anyhow::Result<Left> {
         let mut signals = Signals::new()?;
         let mut changes = self.mesh.status().changes();
+        // What changed during the start is not followed yet.
+        changes.mark_changed();
         let mut checks = Checks::new(self.capturing.is_on());
         let mut tidy =
             tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
@@ -276,7 +280,9 @@ impl Running {
     async fn hand_over(&mut self, line: tokio::net::UnixStream) -> bool {
         let Some(successor) = Successor::greet(line).await else { return false };
         let place = Place { mesh: &mut self.mesh, alone: &mut self.alone, sockets: &self.sockets };
+        self.state.handing_over(true);
         let served = leaving::hand_over(place, successor).await;
+        self.state.handing_over(served);
         let folder = &self.config.data_dir;
         // Whoever asked meanwhile is kept; the other one may have put its socket in our place.
         if !served && !self.offer.as_ref().is_some_and(|offer| offer.stands(folder)) {
@@ -288,12 +294,14 @@ impl Running {
     /// Captures what the records say now, then lets names lead there.
     async fn follow(&mut self) {
         let snapshot = self.mesh.snapshot();
+        let revision = snapshot.revision;
         let captured = self.capturing.update(wanted_for(&self.config, &snapshot)).await;
         self.state.captured(self.capturing.view());
         // A name whose address is not captured yet would lead clients nowhere.
         if captured {
             self.mesh.announce(snapshot);
         }
+        self.state.followed(revision);
     }
 }
 
@@ -328,7 +336,11 @@ fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Optio
         node: NodeName(config.node.as_str().into()),
         zone: config.zone.as_deref().map(Into::into),
         data_dir: config.data_dir.clone(),
-        folders: Folders { services: Some(config.services.clone()), ..folders },
+        folders: Folders {
+            services: Some(config.services.clone()),
+            service_filter: config.proxy.service_filter_mode,
+            ..folders
+        },
         virtual_range: config.dns.virtual_range.clone(),
         domain: config.dns.domain.clone(),
         mark: needs_guard(config).then_some(config.proxy.mark),

@@ -54,7 +54,7 @@ impl Wanted {
         let known: Vec<IpAddr> = snapshot
             .services()
             .iter()
-            .filter(|service| !service.is_virtual)
+            .filter(|service| !service.is_virtual && is_served(service))
             .flat_map(|service| service.addresses.iter().copied())
             .collect();
         let include: Vec<IpNet> = match &proxy.include {
@@ -98,9 +98,14 @@ impl Wanted {
     }
 }
 
+/// A Service that is left to others has no ports here.
+fn is_served(service: &Service) -> bool {
+    !service.ports.is_empty()
+}
+
 fn not_captured(snapshot: &Snapshot, include: &[IpNet]) -> Vec<api::Outside> {
     let mut outside = Vec::new();
-    for service in snapshot.services() {
+    for service in snapshot.services().iter().filter(|service| is_served(service)) {
         for address in service.addresses.iter().filter(|a| !covers(include, **a)) {
             let (service, address) = (service.name.to_string(), address.to_string());
             outside.push(api::Outside { service, address });
