@@ -248,8 +248,13 @@ impl Running {
                     tracing::warn!("SIGUSR2 is for the guard; without one, start `edgemesh agent --take-over`");
                 }
                 line = Offer::next(self.offer.as_ref()) => {
-                    if self.hand_over(line).await {
-                        return Ok(Left::HandedOver);
+                    // It may take minutes where the other one hangs.
+                    tokio::select! {
+                        served = self.hand_over(line) => if served {
+                            return Ok(Left::HandedOver);
+                        },
+                        _ = signals.terminate.recv() => return Ok(Left::Stopped),
+                        _ = signals.interrupt.recv() => return Ok(Left::Stopped),
                     }
                 }
                 _ = again.tick(), if self.offer.is_none() => self.offer = Offer::open(&self.config.data_dir),

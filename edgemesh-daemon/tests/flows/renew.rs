@@ -1,6 +1,7 @@
 //! An agent that is renewed: configuration read again, sockets handed over, nobody interrupted.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -179,6 +180,22 @@ fn no_room_for_the_socket_of_a_hand_over() {
         renewed(&agent, old);
         call().unwrap();
         assert!(!agent.log().contains("started again"), "{}", agent.log());
+    });
+}
+
+/// Half a minute later a service manager would kill it, and the rules would stay.
+#[test]
+fn stopped_while_the_other_one_hangs() {
+    in_namespace("renew::stopped_while_the_other_one_hangs", || {
+        let (world, _one) = world();
+        let mut agent = Agent::start(&world);
+        let mut hung = UnixStream::connect(world.path("data/handover.sock")).unwrap();
+        hung.write_all(b"take 1\n").unwrap();
+        hung.read_exact(&mut [0]).unwrap(); // the sockets
+        call().unwrap();
+        agent.terminate();
+        assert_eq!(agent.wait().code(), Some(0), "{}", agent.log());
+        assert!(call().is_err(), "no rule is left");
     });
 }
 
