@@ -264,6 +264,8 @@ pub struct PolicyView {
     pub active: bool,
     /// Why not: the one it lost to; absent when active.
     pub conflicted: Option<String>,
+    /// Why not, where it lost to none: what is missing.
+    pub missing: Option<String>,
     /// What it says.
     #[serde(flatten)]
     pub policy: PolicySummary,
@@ -295,6 +297,8 @@ pub enum Verdict {
     Refused,
     /// It goes where it was going: no Service of the mesh.
     PassThrough,
+    /// The kernel carries it: a port of UDP.
+    Kernel,
 }
 
 /// One step of a decision.

@@ -87,9 +87,19 @@ async fn list<T: Listed>(
     draw: fn(&[T], u16) -> String,
 ) -> anyhow::Result<String> {
     let mut items: Vec<T> = admin.get(T::PATH).await?;
-    let wanted = args.namespace.as_deref();
+    let (within, name) = match args.name.as_deref().map(|name| (name.split_once('/'), name)) {
+        Some((Some((namespace, name)), _)) => (Some(namespace), Some(name)), // as tables print it
+        Some((None, name)) => (None, Some(name)),
+        None => (None, None),
+    };
+    let wanted = match (args.namespace.as_deref(), within) {
+        (Some(one), Some(other)) if one != other => {
+            bail!("-n {one} contradicts {other}/; leave one of the two out")
+        }
+        (one, other) => one.or(other),
+    };
     items.retain(|item| wanted.is_none() || item.namespace() == wanted);
-    if let Some(name) = &args.name {
+    if let Some(name) = name {
         items.retain(|item| item.name() == name);
         if items.is_empty() {
             let within = wanted.map_or_else(String::new, |ns| format!(" in namespace {ns}"));

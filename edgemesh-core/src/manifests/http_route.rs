@@ -139,7 +139,7 @@ impl Reading<'_> {
         let fault = fault.map(|fault| {
             let reason = format!("{}; requests that match this rule get 500", fault.reason);
             let short = fault.reason.clone().into();
-            self.notes.push((Severity::Rejected, Fault { reason, ..fault }));
+            self.notes.push((Severity::Note, Fault { reason, ..fault })); // the Route stays in force
             short
         });
         Ok(RouteRule {
@@ -173,7 +173,7 @@ impl Reading<'_> {
         }
         if let Err(why) = &target {
             let reason = format!("{why}; its share of the requests gets 500");
-            self.notes.push((Severity::Rejected, backend.fault(reason)));
+            self.notes.push((Severity::Note, backend.fault(reason)));
         }
         let edits = if target.is_ok() { edits } else { RouteEdits::default() };
         Ok(RouteBackend { target, weight, edits })

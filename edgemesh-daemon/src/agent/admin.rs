@@ -243,7 +243,9 @@ impl State {
                 reason: policy.conflicted?,
             })
         });
-        trouble.chain(said).chain(overruled).chain(views::unrouted(snapshot)).collect()
+        let mut remarks: Vec<_> = trouble.chain(said).chain(overruled).collect();
+        remarks.extend(views::unrouted(snapshot, &remarks));
+        remarks
     }
 }
 

@@ -1,10 +1,14 @@
 //! `/v1/explain`: what was typed becomes a Destination, and the decision an object.
 
+mod missed;
+
 use std::net::{IpAddr, SocketAddr};
 
-use edgemesh_core::plan::{Arrival, Destination, Explanation, Head, Purpose, Target, Via, explain};
+use edgemesh_core::plan::{
+    Arrival, Destination, Explanation, Head, Purpose, Target, Via, explain, redirection,
+};
 use edgemesh_core::refusal::Refusal;
-use edgemesh_core::snapshot::{Snapshot, split_name};
+use edgemesh_core::snapshot::Snapshot;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
 use crate::api;
@@ -20,7 +24,7 @@ pub(super) fn explained(
     let asked = Asked::read(query)?;
     let (host, port) = (&*asked.host, asked.port);
     let to = match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        Ok(ip) => Target::Address(SocketAddr::new(ip, port.unwrap_or(80))),
+        Ok(ip) => Target::Address(SocketAddr::new(ip, port.unwrap_or(ASSUMED))),
         Err(_) => Target::Name { host, port, domain },
     };
     let destination = Destination {
@@ -29,8 +33,21 @@ pub(super) fn explained(
         ..Destination::new(to, Arrival::Captured, Purpose::Call)
     };
     let explanation = explain(snapshot, &destination, edgemesh_core::io::now());
-    Ok(view(&asked.url, to, snapshot, explanation))
+    let mut view = view(&asked.url, to, snapshot, explanation);
+    if let (Some(refusal), Some(there)) = (&mut view.refusal, redirection(snapshot, &destination))
+        && refusal.label == Refusal::Redirected.row().label
+    {
+        refusal.status = there.status; // the rule's own, not the usual one
+    }
+    if asked.assumed {
+        let what = format!("no port was given; {ASSUMED} is assumed");
+        view.steps.insert(0, step(what, ""));
+    }
+    Ok(view)
 }
+
+/// The port of a call that names neither a port nor a scheme.
+const ASSUMED: u16 = 80;
 
 /// What was asked, understood.
 struct Asked {
@@ -39,6 +56,8 @@ struct Asked {
     port: Option<u16>,
     from: Option<IpAddr>,
     request: Option<Request<()>>,
+    /// Whether nobody said the port.
+    assumed: bool,
 }
 
 impl Asked {
@@ -68,7 +87,9 @@ impl Asked {
             Some("https" | "wss" | "grpcs") => Some(443),
             _ => None,
         };
-        let (host, port) = (authority.host().to_owned(), authority.port_u16().or(usual));
+        let (host, named) = (authority.host().to_owned(), authority.port_u16().or(usual));
+        let assumed = named.is_none();
+        let port = named.or(Some(ASSUMED));
         let request = (is_http || !headers.is_empty()).then(|| {
             let mut request = Request::new(());
             request.headers_mut().extend(headers);
@@ -76,7 +97,7 @@ impl Asked {
             *request.method_mut() = method;
             request
         });
-        Ok(Self { url, host, port, from, request })
+        Ok(Self { url, host, port, from, request, assumed })
     }
 }
 
@@ -132,16 +153,23 @@ fn view(
             };
             (api::Verdict::Hop, Some(hop), None)
         }
+        Err(Refusal::NoService | Refusal::NoPort) if missed::datagrams(to, snapshot).is_some() => {
+            steps.extend(missed::datagrams(to, snapshot));
+            (api::Verdict::Kernel, None, None)
+        }
         Err(Refusal::NoService) if matches!(to, Target::Address(_)) => {
-            steps.push(api::Step {
-                step: "resolve".into(),
-                what: "no Service has this address".into(),
-                why: "what is not ours goes where it was going".into(),
+            steps.push(match missed::ports(to, snapshot) {
+                Some(step) => step,
+                None => {
+                    let why = "what is not ours goes where it was going";
+                    step("no Service has this address".into(), why)
+                }
             });
             (api::Verdict::PassThrough, None, None)
         }
         Err(refusal) => {
             steps.extend(stands_for(to, snapshot).filter(|_| refusal == Refusal::ExternalName));
+            steps.extend(missed::ports(to, snapshot).filter(|_| refusal == Refusal::NoPort));
             let row = refusal.row();
             let view = api::RefusalView {
                 label: row.label.into(),
@@ -156,15 +184,17 @@ fn view(
 
 /// The step that names what an ExternalName Service stands for.
 fn stands_for(to: Target<'_>, snapshot: &Snapshot) -> Option<api::Step> {
-    let Target::Name { host, domain, .. } = to else { return None };
-    let (namespace, name) = split_name(host, domain)?;
-    let service = snapshot.by_name(&namespace.to_ascii_lowercase(), &name.to_ascii_lowercase())?;
+    if matches!(to, Target::Address(_)) {
+        return None;
+    }
+    let service = missed::owner(to, snapshot)?;
     let other = service.external_name.as_deref()?;
-    Some(api::Step {
-        step: "resolve".into(),
-        what: format!("Service {} stands for {other}", service.name),
-        why: "the name server says so; calls of it are not the mesh's to carry".into(),
-    })
+    let why = "the name server says so; calls of it are not the mesh's to carry";
+    Some(step(format!("Service {} stands for {other}", service.name), why))
+}
+
+fn step(what: String, why: &str) -> api::Step {
+    api::Step { step: "resolve".into(), what, why: why.into() }
 }
 
 fn node_of(snapshot: &Snapshot, address: SocketAddr) -> String {

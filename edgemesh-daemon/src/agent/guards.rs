@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use edgemesh_core::snapshot::Active;
 use edgemesh_proto::record::{
-    AllowedCaller, BreakerPolicy, ConnectionCaps, HealthCheck, HealthQuestion, LimitBy, Policy,
-    RateLimit,
+    AllowedCaller, BalancePolicy, BreakerPolicy, ConnectionCaps, HashKey, HealthCheck,
+    HealthQuestion, LimitBy, Policy, RateLimit,
 };
 
 /// The parts of a Policy that guard, whether it is in force or not.
 struct Parts<'p> {
+    hash: Option<&'p HashKey>,
     client: Option<RateLimit>,
     server: Option<RateLimit>,
     breaker: Option<BreakerPolicy>,
@@ -21,7 +22,9 @@ struct Parts<'p> {
 
 /// Of a Policy in force.
 pub(super) fn active(active: &Active) -> Vec<String> {
+    let hashes = active.balance == BalancePolicy::ConsistentHash;
     words(&Parts {
+        hash: hashes.then_some(&active.hash_key),
         client: active.client.as_ref().map(|limiter| limiter.limit()),
         server: active.server.as_ref().map(|limiter| limiter.limit()),
         breaker: active.breaker,
@@ -34,7 +37,9 @@ pub(super) fn active(active: &Active) -> Vec<String> {
 
 /// Of a Policy as it was written.
 pub(super) fn written(policy: &Policy) -> Vec<String> {
+    let hashes = policy.balance == BalancePolicy::ConsistentHash;
     words(&Parts {
+        hash: hashes.then_some(&policy.hash_key),
         client: policy.client_limit,
         server: policy.server_limit,
         breaker: policy.breaker,
@@ -46,25 +51,30 @@ pub(super) fn written(policy: &Policy) -> Vec<String> {
 }
 
 fn words(parts: &Parts<'_>) -> Vec<String> {
-    let by = |side, limit: Option<RateLimit>| {
-        let by = match limit?.by {
-            LimitBy::Service => return None,
-            LimitBy::Workload => "workload",
-            LimitBy::Namespace => "namespace",
-            LimitBy::Ip => "ip",
+    let limit = |side, limit: Option<RateLimit>| {
+        let RateLimit { burst, by, .. } = limit?;
+        let by = match by {
+            LimitBy::Service => "",
+            LimitBy::Workload => " by workload",
+            LimitBy::Namespace => " by namespace",
+            LimitBy::Ip => " by ip",
         };
-        Some(format!("{side} by {by}"))
+        Some(format!("{side}{by} burst {burst}"))
     };
     let rate = parts.breaker.and_then(|breaker| breaker.success_rate);
-    let allow = parts.allow.map(|entries| match entries.len() {
-        0 => "allow nobody".into(),
-        1 => "allow 1 entry".into(),
-        n => format!("allow {n} entries"),
+    let allow = parts.allow.map(|entries| {
+        let written: Vec<_> = entries.iter().map(caller).collect();
+        match entries.len() {
+            0 => "allow nobody".into(),
+            1 => format!("allow {}", written.join("")),
+            n => format!("allow {n} entries: {}", written.join("; ")),
+        }
     });
     let caps = parts.connections.unwrap_or_default();
     let all = [
-        by("client", parts.client),
-        by("server", parts.server),
+        parts.hash.map(hashed),
+        limit("client", parts.client),
+        limit("server", parts.server),
         rate.map(|rate| format!("eject below {}% in {:?}", rate.percent, rate.window)),
         allow,
         caps.max.map(|max| format!("at most {max} connections")),
@@ -77,4 +87,22 @@ fn words(parts: &Parts<'_>) -> Vec<String> {
         }),
     ];
     all.into_iter().flatten().collect()
+}
+
+fn hashed(key: &HashKey) -> String {
+    match key {
+        HashKey::SourceIp => "hash of sourceIp".into(),
+        HashKey::Header(name) => format!("hash of header {name}"),
+        HashKey::Cookie(name) => format!("hash of cookie {name}"),
+        HashKey::Query(name) => format!("hash of query {name}"),
+    }
+}
+
+fn caller(entry: &AllowedCaller) -> String {
+    let words = [
+        entry.namespace.as_ref().map(|name| format!("namespace {name}")),
+        entry.service.as_ref().map(|name| format!("service {name}")),
+        entry.node.as_ref().map(|name| format!("node {name}")),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

@@ -62,12 +62,13 @@ fn port(service: &Service, port: &Port, now: Instant) -> api::PortView {
     api::PortView {
         name: port.name.to_string(),
         port: port.port,
-        protocol: match port.declared {
-            Declared::Unknown => "sniffed",
-            Declared::Http => "http",
-            Declared::Http2 => "http2",
-            Declared::Tls => "tls",
-            Declared::Opaque => "tcp",
+        protocol: match (port.transport, port.declared) {
+            (Transport::Udp | Transport::Sctp, _) => "", // nothing of it comes by to be looked at
+            (Transport::Tcp, Declared::Unknown) => "sniffed",
+            (Transport::Tcp, Declared::Http) => "http",
+            (Transport::Tcp, Declared::Http2) => "http2",
+            (Transport::Tcp, Declared::Tls) => "tls",
+            (Transport::Tcp, Declared::Opaque) => "tcp",
         }
         .into(),
         transport: match port.transport {
@@ -276,6 +277,8 @@ pub(super) fn policies(snapshot: &Snapshot) -> Vec<api::PolicyView> {
             }
             .into(),
             active: in_force && found.is_some(),
+            missing: (in_force && found.is_none())
+                .then(|| format!("there is no Service {}", listed.service)),
             conflicted,
             policy: api::PolicySummary {
                 balance: balance::name(policy.balance).into(),

@@ -22,7 +22,7 @@ pub struct PolicySummary {
     pub request_timeout_ms: Option<u64>,
     /// Attempts beyond the first.
     pub retries: Option<u32>,
-    /// What else guards callers and Backends, a few words each.
+    /// What else it says, such as keys, bursts and callers; a few words each.
     pub guards: Vec<String>,
 }
 

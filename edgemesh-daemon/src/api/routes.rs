@@ -29,6 +29,8 @@ pub enum RouteState {
     Accepted,
     /// Some of its requests get 500, or some of its parents are not there.
     Partly,
+    /// Every rule of it answers 500.
+    Broken,
     /// A match of it never counts: an older Route has the same.
     Conflicted,
     /// None of its parents is there.

@@ -169,6 +169,7 @@ pub fn explanation(explanation: &Explanation, width: u16) -> String {
 fn verdict(explanation: &Explanation) -> String {
     match explanation.verdict {
         Verdict::PassThrough => "passes through: goes where it was going, outside the mesh".into(),
+        Verdict::Kernel => "carried by the kernel's rules: edgemesh never sees it".into(),
         Verdict::Hop => match &explanation.backend {
             None => "goes to a Backend".into(),
             Some(hop) => {
@@ -183,6 +184,9 @@ fn verdict(explanation: &Explanation) -> String {
         },
         Verdict::Refused => match &explanation.refusal {
             None => "refused".into(),
+            Some(refusal) if refusal.label == Refusal::Redirected.row().label => {
+                format!("redirected: {}: {}", refusal.status, refusal.text)
+            }
             Some(refusal) => {
                 format!("refused: {} {}: {}", refusal.status, refusal.label, refusal.text)
             }

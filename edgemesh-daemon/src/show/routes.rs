@@ -55,6 +55,7 @@ fn state(route: &RouteView) -> String {
     let word = match route.state {
         RouteState::Accepted => "accepted",
         RouteState::Partly => "partly",
+        RouteState::Broken => "broken",
         RouteState::Conflicted => "conflicted",
         RouteState::Inactive => "inactive",
     };

@@ -53,7 +53,8 @@ fn ports(ports: &[PortView]) -> (String, String) {
         let name = if port.name.is_empty() { String::new() } else { format!("{} ", port.name) };
         let transport =
             if port.transport == "TCP" { String::new() } else { format!("/{}", port.transport) };
-        format!("{name}{}{transport} {}", port.port, port.protocol)
+        let text = format!("{name}{}{transport} {}", port.port, port.protocol);
+        text.trim_end().to_owned()
     };
     let names: Vec<_> = ports.iter().map(name).collect();
     let ready: Vec<_> =
@@ -147,10 +148,11 @@ pub fn registrations(registrations: &[RegistrationView], width: u16) -> String {
 /// Policies, in force or not.
 pub fn policies(policies: &[PolicyView], width: u16) -> String {
     let rows = policies.iter().map(|policy| {
-        let state = match (&policy.conflicted, policy.active) {
+        let state = match (&policy.conflicted, &policy.missing) {
             (Some(reason), _) => format!("conflicted: {reason}"),
-            (None, true) => "active".into(),
-            (None, false) => "inactive".into(),
+            (None, Some(reason)) => format!("inactive: {reason}"),
+            (None, None) if policy.active => "active".into(),
+            (None, None) => "inactive".into(),
         };
         vec![
             format!("{}/{}", policy.namespace, policy.name),

@@ -230,7 +230,7 @@ fn explained(one: &Backend) {
         ("http://web.default/any --header x-canary:yes", &["rules[6]", "10.4.0.2:8090"]),
         ("http://web.default/any", &["noRoute", "404"]),
         ("http://web.default/gone", &["there is no Service default/nobody", "routeFault"]),
-        ("http://web.default/old/x?q", &["http://web.default/split/x?q", "redirected"]),
+        ("http://web.default/old/x?q", &["http://web.default/split/x?q", "redirected: 301"]),
         ("http://greeter.default:50051/t.T/Unary --method POST", &["default/greeter-2:50051 1"]),
     ] {
         let said = squeeze(&says(asked));

@@ -23,6 +23,9 @@ pub(in crate::agent) fn routes(snapshot: &Snapshot) -> Vec<RouteView> {
         let state = match () {
             () if parents.iter().all(|parent| !parent.found) => RouteState::Inactive,
             () if !conflicts.is_empty() => RouteState::Conflicted,
+            () if entry.rules.iter().all(|rule| serves_nobody(snapshot, rule)) => {
+                RouteState::Broken
+            }
             () if !conditions.is_empty() => RouteState::Partly,
             () => RouteState::Accepted,
         };
@@ -39,9 +42,9 @@ pub(in crate::agent) fn routes(snapshot: &Snapshot) -> Vec<RouteView> {
     snapshot.routes.iter().map(|entry| view(entry)).collect()
 }
 
-/// What is wrong with Routes, for `status`.
-pub(in crate::agent) fn unrouted(snapshot: &Snapshot) -> impl Iterator<Item = Remark> {
-    routes(snapshot).into_iter().flat_map(|route| {
+/// What is wrong with Routes, for `status`, without what `said` has of the same place.
+pub(in crate::agent) fn unrouted(snapshot: &Snapshot, said: &[Remark]) -> Vec<Remark> {
+    let all = routes(snapshot).into_iter().flat_map(|route| {
         let object = format!("HTTPRoute {}/{}", route.namespace, route.name);
         route.conditions.into_iter().map(move |reason| Remark {
             severity: Severity::Warning,
@@ -51,7 +54,15 @@ pub(in crate::agent) fn unrouted(snapshot: &Snapshot) -> impl Iterator<Item = Re
             field: String::new(),
             reason,
         })
-    })
+    });
+    all.filter(|remark| !said.iter().any(|other| same(other, remark))).collect()
+}
+
+/// Whether a remark on a document tells what a condition `PLACE: WHY; EFFECT` of its Route does.
+fn same(said: &Remark, condition: &Remark) -> bool {
+    let Some((place, why)) = condition.reason.split_once(": ") else { return false };
+    let why = why.rsplit_once("; ").map_or(why, |(why, _)| why);
+    said.object == condition.object && said.field.contains(place) && said.reason.contains(why)
 }
 
 fn parent(snapshot: &Snapshot, parent: &RouteParent) -> RouteParentView {
@@ -87,22 +98,33 @@ fn faults(snapshot: &Snapshot, rule: &Rule) -> Vec<String> {
     }
     let mut out = Vec::new();
     for (index, share) in rule.shares.iter().enumerate() {
-        let why = match &share.target {
-            Err(why) => why.to_string(),
-            Ok(to) => {
-                let service = snapshot.by_name(&to.namespace, &to.service);
-                if service.is_some_and(|service| service.port(to.port.get()).is_some()) {
-                    continue;
-                }
-                format!("no Service {}/{} with port {}", to.namespace, to.service, to.port)
-            }
-        };
+        let Some(why) = lost(snapshot, share) else { continue };
         out.push(format!("{}: {why}; its share gets 500", at(&format!(".backendRefs[{index}]"))));
     }
     if rule.redirect.is_none() && rule.split.choose(0).is_none() {
         out.push(format!("{}: no backendRef has a weight; it answers 500", at("")));
     }
     out
+}
+
+/// Why nobody takes a share; `None` = somebody does.
+fn lost(snapshot: &Snapshot, share: &Share) -> Option<String> {
+    match &share.target {
+        Err(why) => Some(why.to_string()),
+        Ok(to) => {
+            let service = snapshot.by_name(&to.namespace, &to.service);
+            let found = service.is_some_and(|service| service.port(to.port.get()).is_some());
+            let missing =
+                || format!("no Service {}/{} with port {}", to.namespace, to.service, to.port);
+            (!found).then(missing)
+        }
+    }
+}
+
+/// Whether every request of a rule gets 500.
+fn serves_nobody(snapshot: &Snapshot, rule: &Rule) -> bool {
+    let served = |share: &Share| share.weight > 0 && lost(snapshot, share).is_none();
+    rule.fault.is_some() || (rule.redirect.is_none() && !rule.shares.iter().any(served))
 }
 
 /// Matches that never count, by Route: another Route has the same before.
