@@ -20,6 +20,7 @@ mod page;
 mod registering;
 mod reload;
 mod serve;
+mod signals;
 mod socket;
 mod sockets;
 mod views;
@@ -36,7 +37,6 @@ use edgemesh_core::mesh::{Folders, Mesh, Options};
 use edgemesh_core::snapshot::Snapshot;
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::sources::{self, Named};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::admin::State;
 use crate::agent::alone::Alone;
@@ -45,6 +45,7 @@ use crate::agent::capturing::{Capturing, Wanted};
 use crate::agent::checks::Checks;
 use crate::agent::doors::{Admin, Doors, Opened};
 use crate::agent::leaving::Place;
+use crate::agent::signals::Signals;
 use crate::agent::socket::Socket;
 use crate::agent::sockets::{Sockets, in_use};
 use crate::capture::Input;
@@ -302,25 +303,6 @@ impl Running {
             self.mesh.announce(snapshot);
         }
         self.state.followed(revision);
-    }
-}
-
-/// The signals that an agent listens to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    upgrade: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            upgrade: signal(SignalKind::user_defined2())?,
-        })
     }
 }
 
