@@ -142,13 +142,6 @@ fn records_line(step: &Published, state: &State) -> api::RecordsLine {
     }
 }
 
-fn host_addresses(host: &Host) -> api::HostAddresses {
-    api::HostAddresses {
-        name: host.name.to_string(),
-        addresses: host.addresses.iter().map(ToString::to_string).collect(),
-    }
-}
-
 /// A JSON object and the end of its line.
 fn line(value: &impl Serialize) -> Option<Bytes> {
     let mut text = serde_json::to_vec(value).ok()?;
