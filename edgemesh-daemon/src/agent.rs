@@ -211,7 +211,7 @@ impl Starting {
         }
         capturing.start().await?;
         let offer = Offer::open(&config.data_dir);
-        let admin = admin.open(bind_socket(&config));
+        let admin = admin.open(Socket::open(&config.data_dir));
         state.captured(capturing.view());
         if let Some(before) = before {
             before.serving()?;
@@ -342,16 +342,6 @@ fn loopback(sockets: &mut Sockets, port: u16) -> anyhow::Result<Vec<Listener>> {
         }
     }
     Ok(listeners)
-}
-
-/// The socket of this machine's programs. Without it everything else works.
-fn bind_socket(config: &AgentConfig) -> Option<Socket> {
-    let bound = Socket::bind(&config.data_dir);
-    bound
-        .inspect_err(|error| {
-            tracing::warn!(error = error as &dyn std::error::Error, "no socket for programs");
-        })
-        .ok()
 }
 
 /// What is to be captured, by configuration and records.
