@@ -20,6 +20,7 @@ mod page;
 mod registering;
 mod reload;
 mod serve;
+mod signals;
 mod socket;
 mod sockets;
 mod views;
@@ -36,7 +37,6 @@ use edgemesh_core::mesh::{Folders, Mesh, Options};
 use edgemesh_core::snapshot::Snapshot;
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::sources::{self, Named};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::admin::State;
 use crate::agent::alone::Alone;
@@ -45,6 +45,7 @@ use crate::agent::capturing::{Capturing, Wanted};
 use crate::agent::checks::Checks;
 use crate::agent::doors::{Admin, Doors, Opened};
 use crate::agent::leaving::Place;
+use crate::agent::signals::Signals;
 use crate::agent::socket::Socket;
 use crate::agent::sockets::{Sockets, in_use};
 use crate::capture::Input;
@@ -210,7 +211,7 @@ impl Starting {
         }
         capturing.start().await?;
         let offer = Offer::open(&config.data_dir);
-        let admin = admin.open(bind_socket(&config));
+        let admin = admin.open(Socket::open(&config.data_dir));
         state.captured(capturing.view());
         if let Some(before) = before {
             before.serving()?;
@@ -305,25 +306,6 @@ impl Running {
     }
 }
 
-/// The signals that an agent listens to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    upgrade: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            upgrade: signal(SignalKind::user_defined2())?,
-        })
-    }
-}
-
 fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Options> {
     let (word, folder) = match &config.source {
         Source::Manifests(folder) => ("manifests", Some(folder.clone())),
@@ -360,16 +342,6 @@ fn loopback(sockets: &mut Sockets, port: u16) -> anyhow::Result<Vec<Listener>> {
         }
     }
     Ok(listeners)
-}
-
-/// The socket of this machine's programs. Without it everything else works.
-fn bind_socket(config: &AgentConfig) -> Option<Socket> {
-    let bound = Socket::bind(&config.data_dir);
-    bound
-        .inspect_err(|error| {
-            tracing::warn!(error = error as &dyn std::error::Error, "no socket for programs");
-        })
-        .ok()
 }
 
 /// What is to be captured, by configuration and records.

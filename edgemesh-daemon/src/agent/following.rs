@@ -128,14 +128,10 @@ fn records_line(step: &Published, state: &State) -> api::RecordsLine {
         name: service.name.to_string(),
         addresses: addresses.iter().map(ToString::to_string).collect(),
     });
-    let host = |host: &Host| api::HostAddresses {
-        name: host.name.to_string(),
-        addresses: host.addresses.iter().map(ToString::to_string).collect(),
-    };
     let hosts = step.hosts.iter().map(|(service, hosts)| api::ServiceHosts {
         namespace: service.namespace.to_string(),
         name: service.name.to_string(),
-        hosts: hosts.iter().map(host).collect(),
+        hosts: hosts.iter().map(host_addresses).collect(),
     });
     api::RecordsLine {
         delta: STANDARD.encode(step.delta.encode()),
