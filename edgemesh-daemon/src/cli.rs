@@ -362,7 +362,7 @@ fn destination(text: &str) -> Result<String, String> {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
     });
     let bare = uri.as_ref().is_some_and(|uri| {
-        uri.scheme().is_none() && uri.port_u16().is_some() && uri.path_and_query().is_none()
+        uri.scheme().is_none() && uri.host().is_some() && uri.path_and_query().is_none()
     });
-    if url || bare { Ok(text.into()) } else { Err("neither http://… nor HOST:PORT".into()) }
+    if url || bare { Ok(text.into()) } else { Err("none of http://…, HOST:PORT and HOST".into()) }
 }

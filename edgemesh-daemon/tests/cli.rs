@@ -92,7 +92,6 @@ fn exit_codes_are_0_fine_1_failed_2_usage() {
         (&["serve", "hello", "--port", "0", "--", "true"], 2, "--port"),
         (&["get", "pods"], 2, "services"),
         (&["get", "nodes", "-n", "default"], 2, "nodes have no namespace"),
-        (&["explain", "hello"], 2, "HOST:PORT"),
         (&["explain", "ftp://hello/"], 2, "HOST:PORT"),
         (&["explain", "http://hello/", "--header", "x"], 2, "NAME:VALUE"),
         (&["explain", "http://hello/", "--from", "me"], 2, "--from"),

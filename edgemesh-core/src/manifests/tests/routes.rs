@@ -189,10 +189,12 @@ fn remarked() {
             (6, "spec.rules[0].backendRefs[0]", "ReferenceGrant"),
         ),
         (
-            route("  rules: [{ filters: [{ type: RequestMirror, requestMirror: { backendRef: { name: web, port: 80 } } }] }]"),
+            route(
+                "  rules: [{ filters: [{ type: RequestMirror, requestMirror: { backendRef: { name: web, port: 80 } } }] }]",
+            ),
             1,
             Severity::Note,
-            (6, "spec.rules[0].filters[0]", "get 500"),
+            (6, "spec.rules[0].filters[0].type", "get 500"),
         ),
     ];
     for (text, documents, severity, (line, field, reason)) in rows {
