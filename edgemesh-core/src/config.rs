@@ -34,10 +34,34 @@ pub struct Proxy {
     pub exclude: Vec<IpNet>,
     /// Destination ports never to capture.
     pub exclude_ports: Vec<u16>,
+    /// Which Services are left to others, by a label of theirs.
+    pub service_filter_mode: ServiceFilter,
     /// fwmark on the mesh's own sockets, by which the capture rules let them through. The default
     /// has no bit in common with the marks of kube-proxy (0x4000, 0x8000) and Cilium (0x0f00),
     /// which would masquerade or drop what carries them.
     pub mark: u32,
+}
+
+/// Which Services are left to others, for example to kube-proxy: by whether they carry the label
+/// `service.edgemesh.kubeedge.io/service-proxy-name`. The words are those of KubeEdge's EdgeMesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceFilter {
+    /// Those that carry it.
+    #[default]
+    #[serde(rename = "FilterIfLabelExists")]
+    LabelExists,
+    /// Those that do not.
+    #[serde(rename = "FilterIfLabelDoesNotExists")]
+    LabelDoesNotExist,
+}
+
+impl fmt::Display for ServiceFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LabelExists => "FilterIfLabelExists",
+            Self::LabelDoesNotExist => "FilterIfLabelDoesNotExists",
+        })
+    }
 }
 
 /// How connections are captured.
@@ -161,6 +185,7 @@ impl Default for Proxy {
             include: Include::Auto(Auto::Auto),
             exclude: Vec::new(),
             exclude_ports: Vec::new(),
+            service_filter_mode: ServiceFilter::default(),
             mark: 0x2065,
         }
     }

@@ -8,6 +8,7 @@
 
 mod destination_rule;
 mod field;
+mod filter;
 mod folder;
 mod http_route;
 mod machines;
@@ -26,7 +27,7 @@ mod whole;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use edgemesh_proto::record::{Key, Record, ServiceName};
@@ -49,6 +50,8 @@ pub struct Observed {
     pub records: BTreeMap<Key, Record>,
     /// Services whose Backends are to be probed: annotation `edgemesh.io/check`.
     pub checks: BTreeMap<ServiceName, Check>,
+    /// Services with the label that [`Observed::without`] goes by.
+    pub labelled: BTreeSet<Key>,
     /// What an operator should know, in the order of paths and lines.
     pub remarks: Vec<Remark>,
 }
@@ -103,6 +106,8 @@ pub struct Document {
     pub origin: Origin,
     /// How the Backends of its Service are probed.
     pub check: Option<Check>,
+    /// Whether it is a Service with the label that [`Observed::without`] goes by.
+    pub labelled: bool,
     /// Its records: one, or one for each subset of Endpoints.
     pub records: Vec<Record>,
 }

@@ -16,7 +16,7 @@ use crate::forward::bytes::Early;
 use crate::forward::flow::{Flow, Said};
 use crate::forward::http::{Origin, Towards, Version, serve as serve_http};
 use crate::forward::{Place, Shared, Turn};
-use crate::io::Prefixed;
+use crate::io::{Prefixed, now};
 use crate::listen::{Accepted, Came, Listener, came, is_local};
 use crate::metrics::{Carried, Ended};
 use crate::plan::{Arrival, Hop, Target, resolve};
@@ -40,8 +40,8 @@ pub struct Proxy {
     crowd: Arc<Crowd>,
 }
 
-/// How soon the task of a connection that was shed has given its room back.
-const SHED_WITHIN: Duration = Duration::from_millis(100);
+/// How soon the task of a connection that was shed has given its room back, on a busy machine too.
+const SHED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// Loops that share `room` for connections, until `accepting` ends them.
@@ -85,7 +85,7 @@ impl Proxy {
     }
 
     fn shed_oldest_idle(&self) -> bool {
-        let shed = self.crowd.shed_oldest_idle();
+        let shed = self.crowd.shed_oldest_idle(now());
         self.shared.metrics.connections_shed.fetch_add(u64::from(shed), Relaxed);
         shed
     }
@@ -96,7 +96,7 @@ impl Proxy {
         let place = Arc::new(Place { room, open, turn: turn.clone() });
         let flow = flow(self.shared.clone(), stream, peer, place);
         let cut = self.shared.cut.clone();
-        self.crowd.join(turn, |member| {
+        self.crowd.join(turn, now(), |member| {
             let serving = async move {
                 let _listed = member;
                 cut.run_until_cancelled(flow).await;

@@ -33,7 +33,7 @@ pub const MAX_REGISTRATIONS: usize = 1000;
 /// Longest time to live, in seconds: a day.
 pub const MAX_TTL: u32 = 86_400;
 /// Longest wait until a registration is part of the Snapshot.
-const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+const SETTLED_WITHIN: Duration = Duration::from_secs(3);
 
 /// One process or device that backs a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

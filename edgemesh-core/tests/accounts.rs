@@ -34,7 +34,7 @@ async fn mesh(folder: &std::path::Path, backend: u16, room: usize) -> (Mesh, std
         node: NodeName("node-1".into()),
         zone: None,
         data_dir: folder.join("data"),
-        folders: Folders { source: Some(manifests), services: None },
+        folders: Folders { source: Some(manifests), ..Folders::default() },
         virtual_range: Vec::new(),
         domain: "cluster.local".into(),
         mark: None,
@@ -82,6 +82,24 @@ async fn head(stream: &mut TcpStream) -> String {
 
 fn refused(metrics: &Arc<Metrics>, reason: &str) -> u64 {
     metrics.refusals().find(|(label, _)| *label == reason).unwrap().1
+}
+
+/// One Backend, and it is not there: the Policy would allow a retry, but there is nobody to retry at.
+#[tokio::test]
+async fn what_nobody_is_left_for_is_no_retry() {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let (mesh, at) = mesh(folder.path(), gone, 10).await;
+    for request in [
+        "CONNECT svc.default:80 HTTP/1.1\r\nHost: svc.default:80\r\n\r\n",
+        "GET http://svc.default/ HTTP/1.1\r\nHost: svc.default\r\n\r\n",
+    ] {
+        let mut client = TcpStream::connect(at).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answered = tokio::time::timeout(PATIENCE, head(&mut client)).await.expect("in time");
+        assert!(answered.contains("x-edgemesh-refusal: connectFailed"), "{answered}");
+        assert_eq!(mesh.metrics().retries.load(Relaxed), 0, "{request}");
+    }
 }
 
 #[tokio::test]

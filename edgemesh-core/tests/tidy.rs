@@ -141,6 +141,29 @@ fn every_layer_that_is_named_exists_or_is_planned() {
     }
 }
 
+/// The page for readers has the same layers, highest first.
+#[test]
+fn the_layers_are_those_of_the_docs() {
+    let page = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let section = page.split("## Layers of").nth(1).expect("the section").split("\n## ");
+    let rows = section.take(1).flat_map(str::lines).filter_map(|line| line.split('|').nth(2));
+    let named = |row: &str| -> Vec<String> {
+        row.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let told: Vec<_> = rows.map(named).filter(|row| !row.is_empty()).collect();
+    let known = |name: &&&str| root().join(format!("edgemesh-core/src/{name}.rs")).exists();
+    let sorted = |mut row: Vec<String>| {
+        row.sort();
+        row
+    };
+    let there: Vec<Vec<String>> = LAYERS
+        .iter()
+        .rev()
+        .map(|layer| sorted(layer.iter().filter(|n| known(n)).map(|n| (*n).to_owned()).collect()))
+        .collect();
+    assert_eq!(told.into_iter().map(sorted).collect::<Vec<_>>(), there);
+}
+
 #[test]
 fn every_file_is_short() {
     let long = |s: &Source| (s.text.lines().count() > MAX_LINES).then(|| s.text.lines().count());
@@ -219,6 +242,11 @@ fn the_reading_of_sources() {
     }
 }
 
+/// The workspace.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the core is a member")
+}
+
 fn heights() -> BTreeMap<&'static str, usize> {
     let rows = LAYERS.iter().enumerate();
     rows.flat_map(|(height, layer)| layer.iter().map(move |name| (*name, height))).collect()
@@ -291,7 +319,7 @@ fn opens_with_a_sentence(text: &str) -> bool {
 }
 
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the core is a member");
+    let root = root();
     let mut out = Vec::new();
     let there = CRATES.iter().map(|name| root.join(name)).filter(|folder| folder.is_dir());
     there.for_each(|folder| walk(root, &folder, &mut out));

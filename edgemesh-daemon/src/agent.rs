@@ -20,6 +20,7 @@ mod page;
 mod registering;
 mod reload;
 mod serve;
+mod signals;
 mod socket;
 mod sockets;
 mod views;
@@ -36,7 +37,6 @@ use edgemesh_core::mesh::{Folders, Mesh, Options};
 use edgemesh_core::snapshot::Snapshot;
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::sources::{self, Named};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::admin::State;
 use crate::agent::alone::Alone;
@@ -45,12 +45,13 @@ use crate::agent::capturing::{Capturing, Wanted};
 use crate::agent::checks::Checks;
 use crate::agent::doors::{Admin, Doors, Opened};
 use crate::agent::leaving::Place;
+use crate::agent::signals::Signals;
 use crate::agent::socket::Socket;
 use crate::agent::sockets::{Sockets, in_use};
 use crate::capture::Input;
 use crate::config::{AgentConfig, Source};
 use crate::guard::{self, Guarded, Program};
-use crate::handover::{self, Inherited, Offer, Predecessor};
+use crate::handover::{self, Inherited, Offer, Predecessor, Successor};
 use crate::log::Log;
 
 pub use crate::agent::reload::Reread;
@@ -61,6 +62,9 @@ const BLOCKING_THREADS: usize = 3;
 
 /// Memory that a change of the records needed for a moment is given back about this long after.
 const TIDY_AFTER: Duration = Duration::from_secs(2);
+
+/// A socket for hand-overs that could not be made is tried again this often.
+const OFFER_AGAIN: Duration = Duration::from_secs(10);
 
 /// Runs the guard of an agent: this very command once more, as its child.
 ///
@@ -129,7 +133,7 @@ struct Running {
     state: Arc<State>,
     alone: Option<Alone>,
     sockets: Sockets,
-    offer: Offer,
+    offer: Option<Offer>,
 }
 
 /// Why an agent no longer attends.
@@ -149,8 +153,10 @@ impl Starting {
         match left {
             Left::Stopped => leaving::stop(agent.mesh, agent.capturing).await,
             Left::HandedOver => {
-                // Whoever asks shall hear the one that serves.
+                // Whoever asks shall hear the one that serves; and when that one is gone, the next
+                // must find the ports free.
                 admin.stop();
+                drop((agent.sockets, agent.offer));
                 let mut signals = Signals::new()?;
                 tokio::select! {
                     () = leaving::linger(agent.mesh) => {}
@@ -198,20 +204,21 @@ impl Starting {
         mesh.serve_dns(names);
         sockets.close_unclaimed();
         let state = Arc::new(State::new(&config, &mesh, &listening, log));
+        state.handing_over(before.is_some());
         let admin = Admin::start(state.clone(), Doors { admin, page })?;
         if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
             guarded.captures().context("lost the guard")?;
         }
         capturing.start().await?;
-        let offer = Offer::open(&config.data_dir)
-            .with_context(|| format!("cannot make a socket in {}", config.data_dir.display()))?;
-        let admin = admin.open(bind_socket(&config));
+        let offer = Offer::open(&config.data_dir);
+        let admin = admin.open(Socket::open(&config.data_dir));
         state.captured(capturing.view());
+        if let Some(before) = before {
+            before.serving()?;
+            state.handing_over(false);
+        }
         if let Some(guarded) = &guarded {
             guarded.ready().context("lost the guard")?;
-        }
-        if let Some(before) = before {
-            before.serving();
         }
         tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
         Ok((Running { config, mesh, capturing, state, alone, sockets, offer }, admin))
@@ -223,9 +230,12 @@ impl Running {
     async fn attend(&mut self, reread: &Reread<'_>) -> anyhow::Result<Left> {
         let mut signals = Signals::new()?;
         let mut changes = self.mesh.status().changes();
+        // What changed during the start is not followed yet.
+        changes.mark_changed();
         let mut checks = Checks::new(self.capturing.is_on());
         let mut tidy =
             tokio::time::interval_at(tokio::time::Instant::now() + TIDY_AFTER, TIDY_AFTER);
+        let mut again = tokio::time::interval(OFFER_AGAIN);
         let mut littered = true;
         loop {
             tokio::select! {
@@ -238,17 +248,17 @@ impl Running {
                 _ = signals.upgrade.recv() => {
                     tracing::warn!("SIGUSR2 is for the guard; without one, start `edgemesh agent --take-over`");
                 }
-                successor = self.offer.next() => {
-                    let place = Place {
-                        mesh: &mut self.mesh,
-                        alone: &mut self.alone,
-                        sockets: &self.sockets,
-                    };
-                    if leaving::hand_over(place, successor).await {
-                        return Ok(Left::HandedOver);
+                line = Offer::next(self.offer.as_ref()) => {
+                    // It may take minutes where the other one hangs.
+                    tokio::select! {
+                        served = self.hand_over(line) => if served {
+                            return Ok(Left::HandedOver);
+                        },
+                        _ = signals.terminate.recv() => return Ok(Left::Stopped),
+                        _ = signals.interrupt.recv() => return Ok(Left::Stopped),
                     }
-                    self.offer = Offer::open(&self.config.data_dir)?;
                 }
+                _ = again.tick(), if self.offer.is_none() => self.offer = Offer::open(&self.config.data_dir),
                 Ok(()) = changes.changed() => {
                     self.follow().await;
                     littered = true;
@@ -267,34 +277,32 @@ impl Running {
         }
     }
 
+    /// Hands over to whoever is on the `line`. `true`: it serves.
+    async fn hand_over(&mut self, line: tokio::net::UnixStream) -> bool {
+        let Some(successor) = Successor::greet(line).await else { return false };
+        let place = Place { mesh: &mut self.mesh, alone: &mut self.alone, sockets: &self.sockets };
+        self.state.handing_over(true);
+        let served = leaving::hand_over(place, successor).await;
+        self.state.handing_over(served);
+        let folder = &self.config.data_dir;
+        // Whoever asked meanwhile is kept; the other one may have put its socket in our place.
+        if !served && !self.offer.as_ref().is_some_and(|offer| offer.stands(folder)) {
+            self.offer = Offer::open(folder);
+        }
+        served
+    }
+
     /// Captures what the records say now, then lets names lead there.
     async fn follow(&mut self) {
         let snapshot = self.mesh.snapshot();
+        let revision = snapshot.revision;
         let captured = self.capturing.update(wanted_for(&self.config, &snapshot)).await;
         self.state.captured(self.capturing.view());
         // A name whose address is not captured yet would lead clients nowhere.
         if captured {
             self.mesh.announce(snapshot);
         }
-    }
-}
-
-/// The signals that an agent listens to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    upgrade: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            upgrade: signal(SignalKind::user_defined2())?,
-        })
+        self.state.followed(revision);
     }
 }
 
@@ -310,7 +318,11 @@ fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Optio
         node: NodeName(config.node.as_str().into()),
         zone: config.zone.as_deref().map(Into::into),
         data_dir: config.data_dir.clone(),
-        folders: Folders { services: Some(config.services.clone()), ..folders },
+        folders: Folders {
+            services: Some(config.services.clone()),
+            service_filter: config.proxy.service_filter_mode,
+            ..folders
+        },
         virtual_range: config.dns.virtual_range.clone(),
         domain: config.dns.domain.clone(),
         mark: needs_guard(config).then_some(config.proxy.mark),
@@ -330,16 +342,6 @@ fn loopback(sockets: &mut Sockets, port: u16) -> anyhow::Result<Vec<Listener>> {
         }
     }
     Ok(listeners)
-}
-
-/// The socket of this machine's programs. Without it everything else works.
-fn bind_socket(config: &AgentConfig) -> Option<Socket> {
-    let bound = Socket::bind(&config.data_dir);
-    bound
-        .inspect_err(|error| {
-            tracing::warn!(error = error as &dyn std::error::Error, "no socket for programs");
-        })
-        .ok()
 }
 
 /// What is to be captured, by configuration and records.

@@ -16,7 +16,8 @@ use serde::Serialize;
 
 pub use capture::{Capture, CaptureState, Outside};
 pub use local::{
-    HealthState, HealthView, Heartbeat, Lookup, RecordsLine, RegistrationView, VirtualAddresses,
+    HealthState, HealthView, Heartbeat, HostAddresses, Lookup, RecordsLine, RegistrationView,
+    ServiceHosts, VirtualAddresses,
 };
 pub use policy::PolicySummary;
 pub use routes::{RouteBackendView, RouteParentView, RouteRuleView, RouteState, RouteView};

@@ -68,6 +68,9 @@ pub enum ClientError {
     /// The agent said no.
     #[error("{0}")]
     Refused(String),
+    /// The agent cannot at this moment, and said why.
+    #[error("{0}")]
+    NotNow(String),
     /// The answer is none of ours.
     #[error("{url} answered {status}, and not as an agent does: {body}")]
     Strange {
@@ -167,6 +170,9 @@ impl Admin {
             return serde_json::from_slice(body).map_err(|error| strange(error.to_string()));
         }
         match serde_json::from_slice::<ApiError>(body) {
+            Ok(said) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                Err(ClientError::NotNow(said.error))
+            }
             Ok(said) => Err(ClientError::Refused(said.error)),
             Err(_) => {
                 let shown = &body[..body.len().min(MAX_SHOWN)];

@@ -10,7 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,10 +29,14 @@ const SOCKET: &str = "handover.sock";
 const TAKE: &[u8] = b"take 1\n";
 /// Its last.
 const SERVING: &[u8] = b"serving\n";
+/// The serving agent's last word to one that took too long: it goes on itself.
+const KEPT: &[u8] = b"kept\n";
 /// Most sockets that are handed over at once.
 const MAX_SOCKETS: usize = 64;
 /// Longest list of them, in bytes.
 const MAX_LIST: usize = 16 * 1024;
+/// Pause after a connection that could not be accepted, as when files run out.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Longest wait for the new agent's first word.
 const FIRST_WORD: Duration = Duration::from_secs(5);
 /// Longest wait for the serving agent to close its store.
@@ -83,6 +87,7 @@ pub(crate) struct Predecessor {
 #[derive(Debug)]
 pub(crate) struct Offer {
     listener: tokio::net::UnixListener,
+    inode: u64,
 }
 
 /// An agent that wants to take over.
@@ -150,43 +155,72 @@ fn receive(line: &mut UnixStream) -> anyhow::Result<(List, Vec<OwnedFd>)> {
 
 impl Predecessor {
     /// We serve: the other one may go.
-    pub(crate) fn serving(mut self) {
+    ///
+    /// # Errors
+    /// When it waited too long for this and goes on: two must not serve.
+    pub(crate) fn serving(mut self) -> anyhow::Result<()> {
+        self.line.set_nonblocking(true)?;
+        let mut word = [0; KEPT.len()];
+        if self.line.read_exact(&mut word).is_ok() {
+            let most = READY.as_secs();
+            bail!("took more than {most} s to come up, and the agent that served goes on");
+        }
         // One that is gone already needs no word.
         let _ = self.line.write_all(SERVING);
+        Ok(())
     }
 }
 
 impl Offer {
     /// Offers to hand over. The caller owns the data folder: a socket that is there already is
-    /// its predecessor's.
-    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
-        let path = socket(data_dir);
-        match std::fs::remove_file(&path) {
+    /// its predecessor's. `None`, which the log explains: everything else works without.
+    pub(crate) fn open(data_dir: &Path) -> Option<Self> {
+        let told = |error: &io::Error| {
+            let folder = data_dir.display();
+            tracing::warn!(%error, "no socket in {folder}: until there is, nobody can take over");
+        };
+        Self::bind(&socket(data_dir)).inspect_err(told).ok()
+    }
+
+    fn bind(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let listener = tokio::net::UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener })
+        let listener = tokio::net::UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, inode: std::fs::symlink_metadata(path)?.ino() })
     }
 
-    /// The next agent that asks; who asks for something else is turned away.
-    pub(crate) async fn next(&self) -> Successor {
+    /// Whether who asks in `data_dir` still comes here, and not to one that failed to take over.
+    pub(crate) fn stands(&self, data_dir: &Path) -> bool {
+        let file = std::fs::symlink_metadata(socket(data_dir));
+        file.is_ok_and(|file| file.ino() == self.inode)
+    }
+
+    /// The next line that is opened; never without an offer. Dropping the future loses nothing.
+    pub(crate) async fn next(offer: Option<&Self>) -> tokio::net::UnixStream {
+        let Some(Self { listener, .. }) = offer else { return std::future::pending().await };
         loop {
-            let asked = match self.listener.accept().await {
-                Ok((line, _)) => Successor::greet(line).await,
-                Err(error) => Err(error.into()),
-            };
-            match asked {
-                Ok(successor) => return successor,
-                Err(error) => tracing::warn!("turned away at {SOCKET}: {error:#}"),
+            match listener.accept().await {
+                Ok((line, _)) => return line,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept at {SOCKET}");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
             }
         }
     }
 }
 
 impl Successor {
-    async fn greet(mut line: tokio::net::UnixStream) -> anyhow::Result<Self> {
+    /// Who is on the line; who asks for something else is turned away.
+    pub(crate) async fn greet(line: tokio::net::UnixStream) -> Option<Self> {
+        let asked = Self::ask(line).await;
+        asked.inspect_err(|error| tracing::warn!("turned away at {SOCKET}: {error:#}")).ok()
+    }
+
+    async fn ask(mut line: tokio::net::UnixStream) -> anyhow::Result<Self> {
         let who = line.peer_cred()?;
         let own = nix::unistd::geteuid().as_raw();
         ensure!(who.uid() == own || who.uid() == 0, "uid {} may not take over", who.uid());
@@ -224,6 +258,36 @@ impl Successor {
     pub(crate) async fn serves(mut self) -> bool {
         let mut word = [0; SERVING.len()];
         let read = tokio::time::timeout(READY, self.line.read_exact(&mut word)).await;
-        matches!(read, Ok(Ok(_))) && word == SERVING
+        let serves = matches!(read, Ok(Ok(_))) && word == SERVING;
+        if !serves {
+            // It may only be slow; one that is gone needs no word.
+            let _ = self.line.try_write(KEPT);
+        }
+        serves
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_late_does_not_serve_too() {
+        let (line, other) = UnixStream::pair().unwrap();
+        other.set_nonblocking(true).unwrap();
+        let line = tokio::net::UnixStream::from_std({
+            line.set_nonblocking(true).unwrap();
+            line
+        });
+        let successor = Successor { line: line.unwrap(), pid: None };
+        assert!(!successor.serves().await, "it says nothing for a minute");
+        Predecessor { line: other }.serving().unwrap_err();
+    }
+
+    #[test]
+    fn one_that_is_gone_needs_no_word() {
+        let (line, other) = UnixStream::pair().unwrap();
+        drop(other);
+        Predecessor { line }.serving().unwrap();
     }
 }

@@ -12,6 +12,7 @@ pub mod expose;
 pub mod guard;
 pub(crate) mod handover;
 pub mod log;
+pub(crate) mod proc_net;
 pub mod read;
 pub mod redirect;
 pub mod say;

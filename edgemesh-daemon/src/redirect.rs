@@ -66,7 +66,8 @@ fn snapshot(config: &AgentConfig) -> std::sync::Arc<Snapshot> {
         Source::None | Source::Cloud | Source::Kubernetes { .. } => None,
     };
     let folders: Vec<_> = source.into_iter().chain([config.services.clone()]).collect();
-    let records: BTreeMap<_, _> = manifests::read(&folders).records;
+    let records: BTreeMap<_, _> =
+        manifests::read(&folders).without(config.proxy.service_filter_mode).records;
     let put = records.into_values().collect();
     let mut builder = Builder::new(NodeName(config.node.as_str().into()), None);
     builder.apply(Change { put, ..Change::default() }, edgemesh_core::io::now())

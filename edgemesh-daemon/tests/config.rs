@@ -71,6 +71,10 @@ const BAD: &[(&str, &str)] = &[
         "proxy: { excludePorts: [0] }",
         "agent.yaml:2: proxy.excludePorts[0]: `0` is no port: a number from 1 to 65535",
     ),
+    (
+        "proxy: { serviceFilterMode: FilterIfLabelDoesNotExist }",
+        "agent.yaml:2: proxy.serviceFilterMode: `FilterIfLabelDoesNotExist` is none of FilterIfLabelExists, FilterIfLabelDoesNotExists",
+    ),
     ("dns: { intercept: true }", "agent.yaml:2: dns.intercept: `true` is none of auto, on, off"),
     ("dns: { domain: Cluster }", "agent.yaml:2: dns.domain: `Cluster` is no name: "),
     (

@@ -1,6 +1,8 @@
 //! What must hold for any bytes from outside: one check a parser, for the fuzzer and for the corpus tests.
 
+mod keys;
 mod routes;
+mod signups;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -28,6 +30,9 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("dns", dns),
     ("manifests", manifest),
     ("routes", routes::check),
+    ("keys", keys::check),
+    ("check", signups::check),
+    ("registration", signups::registration),
 ];
 
 /// Cuts that are tried of long inputs; more would make the fuzzer slow and find no more.

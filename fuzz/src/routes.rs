@@ -78,7 +78,7 @@ pub(super) fn check(bytes: &[u8]) -> bool {
     true
 }
 
-fn request(bytes: &[u8]) -> Option<Request<()>> {
+pub(super) fn request(bytes: &[u8]) -> Option<Request<()>> {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let (method, target) = std::str::from_utf8(lines.next()?).ok()?.split_once(' ')?;
     let mut request = Request::builder().method(method).uri(target).body(()).ok()?;

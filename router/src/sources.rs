@@ -27,7 +27,7 @@ type Open = fn(Option<PathBuf>) -> Result<Folders, &'static str>;
 
 /// Every source. To add one, add one line here and one file beside this one.
 const SOURCES: &[(&str, Open)] = &[
-    ("manifests", |folder| Ok(Folders { source: folder, services: None })),
+    ("manifests", |folder| Ok(Folders { source: folder, ..Folders::default() })),
     ("none", |_| Ok(Folders::default())),
     ("cloud", |_| Err("there are no Links yet")),
     ("kubernetes", |_| Err("it does not speak to API servers yet")),

@@ -114,6 +114,11 @@ impl Flow {
                     return Err(failed.unwrap_or(refusal));
                 }
             };
+            if failed.is_some() {
+                // Only now is it known that a Backend is left to try.
+                self.attempts += 1;
+                self.shared.metrics.retries.fetch_add(1, Relaxed);
+            }
             let address = hop.address();
             let policy = &hop.service().policy;
             let (retries, timeout) = (policy.retries, policy.connect_timeout);
@@ -142,8 +147,6 @@ impl Flow {
                 return Err(error.refusal());
             }
             failed = Some(error.refusal());
-            self.attempts += 1;
-            self.shared.metrics.retries.fetch_add(1, Relaxed);
         }
     }
 

@@ -58,6 +58,8 @@ fn wide(address: IpAddr) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -86,6 +88,30 @@ mod tests {
             assert_eq!(front, b"\r\n\r\n\0\r\nQUIT\n\x21");
             let hex: String = rest.iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(hex, want.replace(' ', ""), "{client} {to}");
+        }
+    }
+
+    /// Reads a header as its receiver does.
+    fn read(header: &[u8]) -> [SocketAddr; 2] {
+        let (family, rest) = (header[13], &header[16..]);
+        assert_eq!(usize::from(u16::from_be_bytes([header[14], header[15]])), rest.len());
+        let width = if family == TCP4 { 4 } else { 16 };
+        let address = |at: usize| match &rest[at * width..(at + 1) * width] {
+            v4 if width == 4 => IpAddr::from(<[u8; 4]>::try_from(v4).unwrap()),
+            v6 => IpAddr::from(<[u8; 16]>::try_from(v6).unwrap()),
+        };
+        let port = |at: usize| {
+            u16::from_be_bytes([rest[2 * width + 2 * at], rest[2 * width + 2 * at + 1]])
+        };
+        [0, 1].map(|at| SocketAddr::new(address(at).to_canonical(), port(at)))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_the_same(client: SocketAddr, to: SocketAddr) {
+            prop_assume!(!client.ip().is_unspecified());
+            let plain = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+            prop_assert_eq!(read(&header(client, to)), [plain(client), plain(to)]);
         }
     }
 }

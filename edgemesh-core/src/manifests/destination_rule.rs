@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use edgemesh_proto::record::{
-    BalancePolicy, BreakerPolicy, HashKey, Policy, PolicyOrigin, ServiceName,
+    BalancePolicy, BreakerPolicy, ConnectionCaps, HashKey, Policy, PolicyOrigin, ServiceName,
 };
 
 use crate::manifests::Severity;
@@ -57,7 +57,7 @@ pub(super) fn read(
             (policy.balance, policy.hash_key) = load_balancer(&field, notes)?;
         }
         if let Some(field) = field.get("connectionPool")? {
-            policy.connect_timeout = connection_pool(&field, notes)?;
+            (policy.connect_timeout, policy.connections) = connection_pool(&field, notes)?;
         }
         if let Some(field) = field.get("outlierDetection")? {
             policy.breaker = outlier_detection(&field, notes)?;
@@ -144,12 +144,30 @@ fn hash_key(field: &Field<'_>, notes: &mut Notes) -> Result<HashKey, Fault> {
     }
 }
 
-/// The time for a connect, which is all of it that the mesh can honour.
-fn connection_pool(field: &Field<'_>, notes: &mut Notes) -> Result<Option<Duration>, Fault> {
-    note(field, &["tcp"], notes)?;
-    let Some(tcp) = field.get("tcp")? else { return Ok(None) };
-    note(&tcp, &["connectTimeout"], notes)?;
-    tcp.maybe("connectTimeout", syntax::duration)
+/// The time for a connect, and how much may be under way. `http2MaxRequests` holds for HTTP/1 too,
+/// as it does in Istio.
+fn connection_pool(
+    field: &Field<'_>,
+    notes: &mut Notes,
+) -> Result<(Option<Duration>, Option<ConnectionCaps>), Fault> {
+    note(field, &["tcp", "http"], notes)?;
+    let (mut connect_timeout, mut caps) = (None, ConnectionCaps::default());
+    if let Some(tcp) = field.get("tcp")? {
+        note(&tcp, &["connectTimeout", "maxConnections"], notes)?;
+        connect_timeout = tcp.maybe("connectTimeout", syntax::duration)?;
+        caps.max = tcp.maybe("maxConnections", cap)?.flatten();
+    }
+    if let Some(http) = field.get("http")? {
+        note(&http, &["http2MaxRequests"], notes)?;
+        caps.max_requests = http.maybe("http2MaxRequests", cap)?.flatten();
+    }
+    Ok((connect_timeout, (caps != ConnectionCaps::default()).then_some(caps)))
+}
+
+/// 0 stands for no bound of its own, as unset does; Istio's usual one, 2^31 - 1, is none either.
+fn cap(field: &Field<'_>) -> Result<Option<NonZeroU32>, Fault> {
+    let cap = field.int(0..=i32::MAX.unsigned_abs())?;
+    Ok(NonZeroU32::new(cap).filter(|cap| cap.get() < i32::MAX.unsigned_abs()))
 }
 
 fn outlier_detection(field: &Field<'_>, notes: &mut Notes) -> Result<Option<BreakerPolicy>, Fault> {

@@ -10,8 +10,8 @@ use crate::manifests::http_route::{self, Notes};
 use crate::manifests::machines::{self, Pod};
 use crate::manifests::tree::{Item, Tree};
 use crate::manifests::{
-    Document, Focus, Origin, Parsed, Remark, Severity, destination_rule, policy, service, slices,
-    syntax, weight,
+    Document, Focus, Origin, Parsed, Remark, Severity, destination_rule, filter, policy, service,
+    slices, syntax, weight,
 };
 
 /// Where objects live when they do not say it.
@@ -75,10 +75,10 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
             Ok(items) => items.iter().for_each(|item| read(file, before, item, parsed)),
             Err(fault) => remark(Severity::Rejected, fault),
         },
-        Ok(reader) => match records(&top, reader).and_then(|found| Ok((found, check(&top)?))) {
+        Ok(reader) => match whole(&top, reader) {
             Err(fault) => remark(Severity::Rejected, fault),
-            Ok((Found::Nothing(reason), _)) => remark(Severity::Ignored, top.fault(reason)),
-            Ok((Found::Records(records, notes), check)) => {
+            Ok((Found::Nothing(reason), ..)) => remark(Severity::Ignored, top.fault(reason)),
+            Ok((Found::Records(records, notes), check, labelled)) => {
                 notes.into_iter().for_each(|(severity, fault)| remark(severity, fault));
                 let line = before.saturating_add(item.line);
                 let mut focus = focus(&top, reader);
@@ -89,11 +89,19 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
                     focus,
                     origin: origin(reader),
                     check,
+                    labelled,
                     records,
                 });
             }
         },
     }
+}
+
+/// What an object says, how it is to be checked, and whether it is a Service with the filter's label.
+fn whole(top: &Field<'_>, reader: Reader) -> Result<(Found, Option<Check>, bool), Fault> {
+    let found = records(top, reader)?;
+    let labelled = reader == Reader::Service && filter::is_labelled(&top.need("metadata")?)?;
+    Ok((found, check(top)?, labelled))
 }
 
 /// What an object says.

@@ -47,8 +47,11 @@ impl Whole {
         let records = self.records();
         self.note_aimless_policies(&records);
         let checks = self.checks();
+        let labelled = self.documents.iter().filter(|(_, document)| document.labelled);
+        let labelled =
+            labelled.flat_map(|(_, document)| document.records.iter().map(Record::key)).collect();
         self.remarks.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        Observed { records, checks, remarks: self.remarks }
+        Observed { records, checks, labelled, remarks: self.remarks }
     }
 
     /// Of two documents with one identity the first counts.

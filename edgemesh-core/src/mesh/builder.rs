@@ -117,7 +117,7 @@ impl Builder {
             node: NodeName(node.into()),
             zone: self.zone.as_deref().map(Into::into),
             data_dir: self.data_dir.clone().unwrap_or_default(),
-            folders: Folders { source, services: None },
+            folders: Folders { source, ..Folders::default() },
             virtual_range: defaults.virtual_range,
             domain: defaults.domain,
             mark: None,

@@ -1,7 +1,7 @@
 //! Active health checks of Backends, as Policies ask for them: what the probes say goes into the
 //! live state that decisions read.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -58,7 +58,11 @@ impl Checks {
     fn probe(&mut self) {
         let snapshot = self.live.load();
         let (mut targets, mut probed) = (BTreeMap::new(), Vec::new());
-        for service in snapshot.services() {
+        // By Policy: where none asks, ten thousand Services are not looked at with each change.
+        let asking = snapshot.policies.iter().filter(|listed| listed.policy.health_check.is_some());
+        let services: BTreeSet<_> = asking.map(|listed| &listed.service).collect();
+        for name in services {
+            let Some(service) = snapshot.by_name(&name.namespace, &name.name) else { continue };
             let Some(check) = &service.policy.health_check else { continue };
             for backend in service.ports.iter().flat_map(|port| port.backends()) {
                 let target = Target::new(backend.address, asks(&check.how));

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::io::now;
 use crate::mesh::agent::{Agent, AgentError};
 use crate::mesh::status::Cell;
+use crate::snapshot::Host;
 use crate::sync::{Follower, FollowerStep};
 
 /// The stream.
@@ -43,6 +44,7 @@ pub(super) struct Followed {
 struct Line {
     delta: Option<String>,
     addresses: Vec<Addresses>,
+    hosts: Vec<Hosts>,
     node: Option<String>,
     zone: Option<String>,
 }
@@ -51,6 +53,21 @@ struct Line {
 #[derive(Debug, Deserialize)]
 struct Addresses {
     namespace: String,
+    name: String,
+    addresses: Vec<IpAddr>,
+}
+
+/// The hosts of one Service.
+#[derive(Debug, Deserialize)]
+struct Hosts {
+    namespace: String,
+    name: String,
+    hosts: Vec<NamedHost>,
+}
+
+/// A host with its virtual addresses.
+#[derive(Debug, Deserialize)]
+struct NamedHost {
     name: String,
     addresses: Vec<IpAddr>,
 }
@@ -128,7 +145,7 @@ impl Followed {
 
 /// What a line says; a sign of life says nothing.
 fn step(line: Line) -> Result<Option<FollowerStep>, Box<dyn std::error::Error + Send + Sync>> {
-    let Line { delta, addresses, node, zone } = line;
+    let Line { delta, addresses, hosts, node, zone } = line;
     let Some(delta) = delta else { return Ok(None) };
     let (delta, bad) = Delta::decode(STANDARD.decode(delta)?.into())?;
     for bad in bad {
@@ -136,8 +153,14 @@ fn step(line: Line) -> Result<Option<FollowerStep>, Box<dyn std::error::Error + 
     }
     let name = |a: &Addresses| ServiceName::new(&a.namespace, &a.name);
     let addresses = addresses.into_iter().map(|a| (name(&a), a.addresses)).collect();
+    let host = |h: NamedHost| Host { name: h.name.into(), addresses: h.addresses };
+    let hosts = hosts.into_iter().map(|of| {
+        let service = ServiceName::new(&of.namespace, &of.name);
+        (service, of.hosts.into_iter().map(host).collect())
+    });
+    let hosts = hosts.collect();
     let node = node.map(|node| (NodeName(node.into()), zone.map(Into::into)));
-    Ok(Some(FollowerStep { delta, addresses, node }))
+    Ok(Some(FollowerStep { delta, addresses, hosts, node }))
 }
 
 /// Lines of a body, cut at line feeds.
@@ -165,6 +188,36 @@ impl Lines {
             let frame = self.body.frame().await.ok_or("the stream ended")??;
             if let Some(data) = frame.data_ref() {
                 self.read.extend_from_slice(data);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_whole_or_refused() {
+        let delta = STANDARD.encode(Delta { to: 7, reset: true, ..Delta::default() }.encode());
+        let whole = format!(
+            r#"{{"delta":"{delta}","addresses":[{{"namespace":"default","name":"a","addresses":["198.18.0.1","fd96::1"]}}],"hosts":[{{"namespace":"default","name":"a","hosts":[{{"name":"db-0","addresses":["198.18.0.2"]}}]}}],"node":"edge-1","zone":"z","new":1}}"#
+        );
+        let read = |line: &[u8]| step(serde_json::from_slice(line).ok()?).ok()?;
+        let all = read(whole.as_bytes()).expect("a step");
+        assert_eq!((all.delta.to, all.addresses.len(), all.addresses[0].1.len()), (7, 1, 2));
+        assert_eq!((&*all.hosts[0].1[0].name, all.hosts[0].1[0].addresses.len()), ("db-0", 1));
+        assert_eq!(all.node, Some((NodeName("edge-1".into()), Some("z".into()))));
+        assert!(read(br#"{"heartbeat":7}"#).is_none(), "a sign of life");
+        // An agent of before there were hosts.
+        let old = read(format!(r#"{{"delta":"{delta}","addresses":[]}}"#).as_bytes());
+        assert!(old.is_some_and(|step| step.hosts.is_empty()));
+        for cut in 0..whole.len() {
+            assert!(read(&whole.as_bytes()[..cut]).is_none(), "cut at {cut}");
+            for bit in 0..8 {
+                let mut damaged = whole.clone().into_bytes();
+                damaged[cut] ^= 1 << bit;
+                let _ = read(&damaged); // another step, or none; never a panic
             }
         }
     }

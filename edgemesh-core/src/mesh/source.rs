@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::config::ServiceFilter;
 use crate::io::now;
 use crate::manifests::{Observed as Manifests, Remark, Severity, Watcher, read};
 use crate::mesh::local::{Local, Settled};
@@ -21,6 +22,8 @@ pub struct Folders {
     pub source: Option<PathBuf>,
     /// This node's own Services; may be missing.
     pub services: Option<PathBuf>,
+    /// Which of their Services are left to others.
+    pub service_filter: ServiceFilter,
 }
 
 /// A change that the disk refused is tried again after this long.
@@ -113,11 +116,11 @@ impl Source {
 
     async fn read_by(&mut self, read: fn(&[PathBuf]) -> Manifests) {
         let mut folders = self.all();
-        let (source, services) = (self.folders.source.clone(), self.folders.services.clone());
+        let Folders { source, services, service_filter } = self.folders.clone();
         let done = tokio::task::spawn_blocking(move || {
             let trouble = source.as_deref().and_then(unreadable);
             folders.retain(|folder| services.as_ref() != Some(folder) || folder.exists());
-            (trouble.is_none().then(|| read(&folders)), trouble)
+            (trouble.is_none().then(|| read(&folders).without(service_filter)), trouble)
         });
         let (manifests, trouble) = match done.await {
             Ok(done) => done,
@@ -143,7 +146,7 @@ impl Source {
     /// Puts in force what was `read` and what runs here; without, what was read last.
     async fn observe(&mut self, read: Option<Manifests>) {
         let fresh = read.is_some();
-        let records = read.map(|Manifests { records, remarks, checks }| {
+        let records = read.map(|Manifests { records, remarks, checks, .. }| {
             self.local.read(&records, &checks);
             self.said = remarks;
             records
@@ -153,7 +156,6 @@ impl Source {
         let some = !records.is_empty();
         self.report(&remarks);
         let observed = self.sync.observe(records, now()).await;
-        self.local.settled(version);
         let store = match observed {
             Observed::Same => None,
             Observed::Changed { revision, put, deleted } => {
@@ -186,6 +188,8 @@ impl Source {
                 (_, Some(store)) => status.store = store,
             }
         });
+        // Whoever signed something up may look now.
+        self.local.settled(version);
         if changed {
             self.status.records_changed();
         }
@@ -245,7 +249,7 @@ mod tests {
         let node = edgemesh_proto::record::NodeName("node-1".into());
         let sync = Sync::resume(store, loaded, node.clone(), None, &[], Arc::default(), now());
         let status = Arc::new(Cell::new(Vec::new(), false));
-        let folders = Folders { source: Some(folder.path().to_owned()), services: None };
+        let folders = Folders { source: Some(folder.path().to_owned()), ..Folders::default() };
         let checker =
             Checker::new(Dial::default(), Pace::default(), TaskTracker::new(), Default::default());
         let local = Local::new(node, Registrations::open(folder.path(), now()), checker);

@@ -11,7 +11,7 @@ use crate::backends::CappedPlace;
 use crate::balance::FAILED;
 use crate::breaker::{Held, Pass};
 use crate::plan::{Chosen, Counted, Routed};
-use crate::snapshot::{Backend, Pool, Service, Tier};
+use crate::snapshot::{Backend, Service, Tier};
 
 /// Where a call goes. Ends with [`Hop::finish`]; dropped without, it counts as cancelled.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Hop {
         let rest = wanted.min(policy.max_eject_for).min(LONGEST_REST);
         let live = &pool.backends[*backend].live;
         live.breaker.rest(*pass, now + rest, || {
-            spare(pool, policy).filter(|_| pool.ejected() + 1 < pool.backends.len())
+            self.spare(policy).filter(|_| pool.ejected() + 1 < pool.backends.len())
         });
         if self.is_probe() {
             self.chosen.pass = Pass::Ordinary;
@@ -211,22 +211,25 @@ impl Hop {
                 if *purpose == Counted::Call {
                     live.failures.fetch_add(1, Relaxed);
                 }
-                live.breaker.failed(*pass, policy, now, || spare(pool, policy?));
+                live.breaker.failed(*pass, policy, now, || self.spare(policy?));
             }
         }
+    }
+
+    /// Whether the Service can spare one more Backend, also where only one host was called. What
+    /// this gives is to be held until that one is ejected, or two at once could both be the last
+    /// that may go.
+    fn spare(&self, policy: &BreakerPolicy) -> Option<Held<'_>> {
+        let Chosen { service, port, .. } = &self.chosen;
+        let pool = service.ports[*port].pool(Some(self.address().ip()));
+        let held = pool.live.ejecting.hold();
+        (pool.ejected() < pool.ejectable(policy)).then_some(held)
     }
 
     /// Whether this call decides about an ejected Backend.
     pub fn is_probe(&self) -> bool {
         matches!(self.chosen.pass, Pass::Probe(_))
     }
-}
-
-/// Whether the pool can spare one more Backend. What this gives is to be held until that one is
-/// ejected, or two at once could both be the last that may go.
-fn spare<'p>(pool: &'p Pool, policy: &BreakerPolicy) -> Option<Held<'p>> {
-    let held = pool.live.ejecting.hold();
-    (pool.ejected() < pool.ejectable(policy)).then_some(held)
 }
 
 impl Drop for Hop {

@@ -163,6 +163,10 @@ impl First<'_> {
             let live = hop.backend().live.clone();
             let Some(_place) = live.race() else { return self.client_only().await };
             shared.metrics.raced.fetch_add(1, Relaxed);
+            if failed.is_some() {
+                // Only now is it known that a Backend is left to try.
+                shared.metrics.retries.fetch_add(1, Relaxed);
+            }
             let Unreached { refusal, bad } = match contest(shared, self.stream, &hop, self.prefix)
                 .await
             {
@@ -193,7 +197,6 @@ impl First<'_> {
                 return self.alone(refusal).await;
             }
             failed = Some(refusal);
-            shared.metrics.retries.fetch_add(1, Relaxed);
         }
     }
 

@@ -56,6 +56,10 @@ pub struct Builder {
     hosts: HashMap<ServiceName, Vec<Host>>,
     /// Addresses of this machine's own interfaces.
     own: Vec<IpAddr>,
+    /// A Policy or a Route asks who calls.
+    asked: bool,
+    /// What says who is behind an address changed.
+    moved: bool,
     current: Arc<Snapshot>,
 }
 
@@ -101,6 +105,8 @@ impl Builder {
             addresses: HashMap::new(),
             hosts: HashMap::new(),
             own: Vec::new(),
+            asked: false,
+            moved: false,
             current: Arc::default(),
         }
     }
@@ -109,7 +115,7 @@ impl Builder {
     /// limiters are full.
     pub fn apply(&mut self, change: Change, now: Instant) -> Arc<Snapshot> {
         let mut dirty = Dirty::default();
-        let touched = !(change.put.is_empty() && change.delete.is_empty());
+        self.moved |= !change.delete.is_empty() || change.put.iter().any(|put| self.moves(put));
         for key in &change.delete {
             self.delete(key, &mut dirty);
         }
@@ -150,7 +156,10 @@ impl Builder {
             false => self.current.routes.clone(),
         };
         let (epoch, revision) = (change.epoch, change.revision);
-        let callers = self.callers(touched);
+        if dirty.policies || dirty.routes {
+            self.asked = self.asks_who_calls();
+        }
+        let callers = self.callers();
         let next = Snapshot { epoch, revision, policies, nodes, routes, callers, index, services };
         self.current = Arc::new(next);
         self.current.clone()

@@ -98,7 +98,17 @@ impl Backend {
 impl Pool {
     /// Sorts `backends`, drops repeated addresses, and takes the live state of those that
     /// `previous` knew; a pool without one begins at `now`.
-    pub fn new(mut backends: Vec<Backend>, previous: Option<&Self>, now: Instant) -> Self {
+    pub fn new(backends: Vec<Backend>, previous: Option<&Self>, now: Instant) -> Self {
+        let live = previous.map(|previous| previous.live.clone());
+        Self::with(backends, previous, live.unwrap_or_else(|| Arc::new(PoolLive::new(now))))
+    }
+
+    /// Some Backends of `all`, with turns and sessions of their own.
+    pub fn part(backends: Vec<Backend>, all: &Self, now: Instant) -> Self {
+        Self::with(backends, Some(all), Arc::new(PoolLive::new(now)))
+    }
+
+    fn with(mut backends: Vec<Backend>, previous: Option<&Self>, live: Arc<PoolLive>) -> Self {
         let rank = |b: &Backend| (b.weight == 0, b.tier, b.address);
         backends.sort_by_key(rank);
         let mut seen = std::collections::HashSet::new();
@@ -112,7 +122,6 @@ impl Pool {
                 }
             }
         }
-        let live = previous.map(|previous| previous.live.clone());
         let end = |idle, tier| {
             let end = backends.partition_point(|b| (b.weight == 0, b.tier) <= (idle, tier));
             u32::try_from(end).expect("a Snapshot of 2^32 Backends does not fit into memory")
@@ -121,7 +130,6 @@ impl Pool {
         let [node, zone, anywhere] = tiers.map(|tier| end(false, tier));
         let [idle_node, idle_zone, idle] = tiers.map(|tier| end(true, tier));
         let ends = [node, zone, anywhere, idle_node, idle_zone, idle];
-        let live = live.unwrap_or_else(|| Arc::new(PoolLive::new(now)));
         live.size.store(backends.len(), Relaxed);
         Self { backends, ends, extras: None, live }.weighed()
     }

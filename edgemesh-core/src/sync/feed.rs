@@ -6,6 +6,8 @@ use std::sync::Arc;
 use edgemesh_proto::record::{Delta, ServiceName};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::snapshot::Host;
+
 /// Steps that are kept for a slow reader; over it, it gets the whole again.
 const BEHIND: usize = 64;
 /// Readers that wait for the whole at once; more wait until there is room.
@@ -19,6 +21,8 @@ pub struct Published {
     /// Virtual addresses: all of each Service named, none = taken away. With `reset` of the delta
     /// they are all there are.
     pub addresses: Vec<(ServiceName, Vec<IpAddr>)>,
+    /// Hosts, in the same way.
+    pub hosts: Vec<(ServiceName, Vec<Host>)>,
 }
 
 /// Where steps come from. Clones share it.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use edgemesh_proto::record::{Delta, Key, NodeName, Record, ServiceName};
 
-use crate::snapshot::{Builder, Change, Snapshot};
+use crate::snapshot::{Builder, Change, Host, Snapshot};
 
 /// The one writer of an application that follows an agent.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Follower {
     node: Option<(NodeName, Option<Box<str>>)>,
     known: BTreeSet<Key>,
     addressed: BTreeSet<ServiceName>,
+    /// Services that have hosts.
+    hosted: BTreeSet<ServiceName>,
     live: Arc<ArcSwap<Snapshot>>,
 }
 
@@ -29,6 +31,8 @@ pub struct Step {
     /// Virtual addresses: all of each Service that is named, none = taken away. Those of a reset
     /// are all there are.
     pub addresses: Vec<(ServiceName, Vec<IpAddr>)>,
+    /// Hosts, in the same way.
+    pub hosts: Vec<(ServiceName, Vec<Host>)>,
     /// Node and zone of the agent, with a reset.
     pub node: Option<(NodeName, Option<Box<str>>)>,
 }
@@ -41,6 +45,7 @@ impl Follower {
             node: None,
             known: BTreeSet::new(),
             addressed: BTreeSet::new(),
+            hosted: BTreeSet::new(),
             live,
         }
     }
@@ -48,39 +53,52 @@ impl Follower {
     /// Makes a step visible. Returns how many of its records this version does not read; they are
     /// left out. A reset keeps the live state of what is still there.
     pub fn apply(&mut self, step: Step, now: Instant) -> usize {
-        let Step { delta, mut addresses, node } = step;
+        let Step { delta, mut addresses, mut hosts, node } = step;
         let Delta { epoch, to, put, mut delete, reset, .. } = delta;
         if node.is_some() && node != self.node {
             // Everybody is as far away as the new node says.
             if let Some((node, zone)) = &node {
                 self.builder = Builder::new(node.clone(), zone.clone());
             }
-            (self.node, self.known, self.addressed) = (node, BTreeSet::new(), BTreeSet::new());
+            (self.node, self.known) = (node, BTreeSet::new());
+            (self.addressed, self.hosted) = (BTreeSet::new(), BTreeSet::new());
         }
         let count = put.len();
         let put: Vec<Record> = put.iter().filter_map(|put| put.record().ok()).collect();
         if reset {
             let kept: BTreeSet<Key> = put.iter().map(Record::key).collect();
             delete = std::mem::take(&mut self.known).difference(&kept).cloned().collect();
-            let named: BTreeSet<&ServiceName> = addresses.iter().map(|(name, _)| name).collect();
-            let gone = self.addressed.iter().filter(|name| !named.contains(name));
-            let gone: Vec<_> = gone.map(|name| (name.clone(), Vec::new())).collect();
-            addresses.extend(gone);
+            add_gone(&self.addressed, &mut addresses);
+            add_gone(&self.hosted, &mut hosts);
         }
         for key in &delete {
             self.known.remove(key);
         }
         self.known.extend(put.iter().map(Record::key));
-        for (name, given) in &addresses {
-            match given.is_empty() {
-                true => self.addressed.remove(name),
-                false => self.addressed.insert(name.clone()),
-            };
-        }
+        note(&mut self.addressed, &addresses);
+        note(&mut self.hosted, &hosts);
         let left_out = count - put.len();
-        let change = Change { epoch, revision: to, put, delete, addresses, ..Change::default() };
+        let change = Change { epoch, revision: to, put, delete, addresses, hosts };
         self.live.store(self.builder.apply(change, now));
         left_out
+    }
+}
+
+/// Takes away what a reset does not name any more.
+fn add_gone<T>(known: &BTreeSet<ServiceName>, all: &mut Vec<(ServiceName, Vec<T>)>) {
+    let named: BTreeSet<&ServiceName> = all.iter().map(|(name, _)| name).collect();
+    let gone = known.iter().filter(|name| !named.contains(name));
+    let gone: Vec<_> = gone.map(|name| (name.clone(), Vec::new())).collect();
+    all.extend(gone);
+}
+
+/// Remembers who has some.
+fn note<T>(known: &mut BTreeSet<ServiceName>, given: &[(ServiceName, Vec<T>)]) {
+    for (name, given) in given {
+        match given.is_empty() {
+            true => known.remove(name),
+            false => known.insert(name.clone()),
+        };
     }
 }
 
@@ -111,6 +129,13 @@ mod tests {
         snapshot.services().iter().map(of).collect()
     }
 
+    /// Services that have hosts.
+    fn hosted(live: &ArcSwap<Snapshot>) -> Vec<String> {
+        let snapshot = live.load();
+        let hosting = snapshot.services().iter().filter(|service| !service.hosts.is_empty());
+        hosting.map(|service| service.name.name.to_string()).collect()
+    }
+
     #[test]
     fn steps_and_resets_lead_to_the_same_records() {
         let live = Arc::<ArcSwap<Snapshot>>::default();
@@ -121,21 +146,28 @@ mod tests {
         let node = Some((NodeName("edge-1".into()), None));
         let delta = |to, put, delete, reset| Delta { to, put, delete, reset, ..Delta::default() };
         let first = delta(1, vec![service("a"), service("b")], Vec::new(), true);
-        follower.apply(
-            Step { delta: first, addresses: vec![at("a"), at("b")], node: node.clone() },
-            now(),
-        );
+        let host = Host { name: "a-0".into(), addresses: vec![] };
+        let first = Step {
+            delta: first,
+            addresses: vec![at("a"), at("b")],
+            hosts: vec![(ServiceName::new("default", "a"), vec![host])],
+            node: node.clone(),
+        };
+        follower.apply(first, now());
         assert_eq!(names(&live), [("a".into(), 1), ("b".into(), 1)]);
+        assert_eq!(live.load().services()[0].host("a-0"), Some(0));
 
         let second = delta(2, vec![service("c")], vec![service("b").key], false);
         let addresses = vec![(ServiceName::new("default", "b"), Vec::new())];
-        follower.apply(Step { delta: second, addresses, node: None }, now());
+        follower.apply(Step { delta: second, addresses, ..Step::default() }, now());
         assert_eq!(names(&live), [("a".into(), 1), ("c".into(), 0)]);
+        assert_eq!(hosted(&live), ["a"]);
         let kept = live.load().services()[0].live.clone();
 
         let third = delta(9, vec![service("a")], Vec::new(), true);
-        follower.apply(Step { delta: third, addresses: Vec::new(), node: node.clone() }, now());
+        follower.apply(Step { delta: third, node: node.clone(), ..Step::default() }, now());
         assert_eq!(names(&live), [("a".into(), 0)]);
+        assert_eq!(live.load().services()[0].host("a-0"), None, "a reset names all there are");
         assert_eq!(live.load().revision, 9);
         assert!(Arc::ptr_eq(&kept, &live.load().services()[0].live), "live state survives");
 

@@ -7,4 +7,5 @@ mod calls;
 mod connections;
 mod ordered;
 mod serving;
+mod unreached;
 mod world;

@@ -153,6 +153,8 @@ fn line() -> impl Strategy<Value = String> {
             " origin=DestinationRule",
             " client=5/5",
             " balance=random locality=none",
+            " allow=service:api,namespace:ns",
+            " client=5/5/workload",
             " balance=consistentHash by=cookie:sid",
         ]),
     );

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use axum::extract::{Query, Request, State as Extract};
@@ -22,7 +23,7 @@ use edgemesh_core::registrations::Registrations;
 use edgemesh_core::snapshot::Snapshot;
 use edgemesh_core::sync::Feed;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
@@ -34,6 +35,9 @@ use crate::log::Log;
 
 /// Requests at once; more wait, so that a scraper gone wild cannot take the machine.
 const AT_ONCE: usize = 16;
+
+/// Time from a sign-up to its answer, at most: applications wait a second longer.
+const NAMED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Why an agent's mesh has registrations and a feed.
 const OWN: &str = "an agent follows nobody: it keeps its records itself";
@@ -56,7 +60,11 @@ pub(super) struct State {
     pub(super) followers: Arc<Semaphore>,
     pub(super) streams: TaskTracker,
     capture: ArcSwap<Option<api::Capture>>,
+    /// Revision that capture followed last, and names after it.
+    followed: watch::Sender<u64>,
     stopping: AtomicBool,
+    /// A hand-over is under way: what is signed up now may be kept by nobody.
+    handing_over: AtomicBool,
 }
 
 impl State {
@@ -87,13 +95,38 @@ impl State {
             followers: Arc::new(Semaphore::new(following::FOLLOWERS)),
             streams: TaskTracker::new(),
             capture: ArcSwap::default(),
+            followed: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
+            handing_over: AtomicBool::new(false),
         }
     }
 
     /// Capture is in place, or off.
     pub(super) fn captured(&self, view: api::Capture) {
         self.capture.store(Arc::new(Some(view)));
+    }
+
+    /// Capture has followed the records of `revision`, or has failed to; names only if it has not.
+    pub(super) fn followed(&self, revision: u64) {
+        self.followed.send_replace(revision);
+    }
+
+    /// Waits until the Services that are known now can be called by name; says why they cannot.
+    /// What led here has `begun` a while ago.
+    pub(super) async fn named(&self, begun: Instant) -> Result<(), &'static str> {
+        let wanted = self.live.load().revision;
+        let mut followed = self.followed.subscribe();
+        let seen = followed.wait_for(|revision| *revision >= wanted);
+        if tokio::time::timeout_at((begun + NAMED_WITHIN).into(), seen).await.is_err() {
+            return Err("its name may not be known yet: capture takes long; see edgemesh status");
+        }
+        let capture = self.capture.load();
+        match capture.as_ref().as_ref().map(|view| &view.state) {
+            Some(api::CaptureState::Failed) => {
+                Err("its name may not be known: capture fails; see edgemesh status")
+            }
+            Some(api::CaptureState::Installed | api::CaptureState::Off) | None => Ok(()),
+        }
     }
 
     /// Programs of this machine find the agent there.
@@ -104,6 +137,16 @@ impl State {
     /// No longer ready: whoever balances over agents looks elsewhere.
     pub(super) fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// A hand-over, to this agent or from it, begins or ends.
+    pub(super) fn handing_over(&self, under_way: bool) {
+        self.handing_over.store(under_way, Ordering::Relaxed);
+    }
+
+    /// Whether this agent keeps what is signed up.
+    pub(super) fn keeps(&self) -> bool {
+        !self.handing_over.load(Ordering::Relaxed)
     }
 
     /// What is missing; empty = ready.

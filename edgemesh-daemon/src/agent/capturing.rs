@@ -2,12 +2,13 @@
 //! `status`.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use edgemesh_core::config::Include;
 use edgemesh_core::io::now;
-use edgemesh_core::snapshot::Snapshot;
+use edgemesh_core::snapshot::{Service, Snapshot};
+use edgemesh_proto::record::Transport;
 use ipnet::IpNet;
 
 use crate::agent::outside::{Bounds, Counts, Outside};
@@ -53,7 +54,7 @@ impl Wanted {
         let known: Vec<IpAddr> = snapshot
             .services()
             .iter()
-            .filter(|service| !service.is_virtual)
+            .filter(|service| !service.is_virtual && is_served(service))
             .flat_map(|service| service.addresses.iter().copied())
             .collect();
         let include: Vec<IpNet> = match &proxy.include {
@@ -61,7 +62,13 @@ impl Wanted {
             Include::List(list) => list.iter().chain(&config.dns.virtual_range).copied().collect(),
         };
         let not_captured = not_captured(snapshot, &include);
-        let own = [proxy.port, config.admin.listen.port(), config.metrics.listen.port()];
+        let pages = [config.admin.listen.port(), config.metrics.listen.port()];
+        let names = config.dns.listen.iter().map(SocketAddr::port).chain(dns_port);
+        let tcp = pages.into_iter().chain([proxy.port]).chain(names.clone());
+        let own: Vec<_> = tcp
+            .map(|port| (Transport::Tcp, port))
+            .chain(names.map(|port| (Transport::Udp, port)))
+            .collect();
         let bounds = Bounds {
             include: &include,
             exclude_ports: &proxy.exclude_ports,
@@ -91,9 +98,14 @@ impl Wanted {
     }
 }
 
+/// A Service that is left to others has no ports here.
+fn is_served(service: &Service) -> bool {
+    !service.ports.is_empty()
+}
+
 fn not_captured(snapshot: &Snapshot, include: &[IpNet]) -> Vec<api::Outside> {
     let mut outside = Vec::new();
-    for service in snapshot.services() {
+    for service in snapshot.services().iter().filter(|service| is_served(service)) {
         for address in service.addresses.iter().filter(|a| !covers(include, **a)) {
             let (service, address) = (service.name.to_string(), address.to_string());
             outside.push(api::Outside { service, address });

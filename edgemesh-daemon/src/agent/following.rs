@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use edgemesh_core::io::now;
-use edgemesh_core::snapshot::split_name;
+use edgemesh_core::snapshot::{Host, split_name};
 use edgemesh_core::sync::Published;
 use http_body_util::channel::{Channel, Sender};
 use serde::{Deserialize, Serialize};
@@ -128,11 +128,24 @@ fn records_line(step: &Published, state: &State) -> api::RecordsLine {
         name: service.name.to_string(),
         addresses: addresses.iter().map(ToString::to_string).collect(),
     });
+    let hosts = step.hosts.iter().map(|(service, hosts)| api::ServiceHosts {
+        namespace: service.namespace.to_string(),
+        name: service.name.to_string(),
+        hosts: hosts.iter().map(host_addresses).collect(),
+    });
     api::RecordsLine {
         delta: STANDARD.encode(step.delta.encode()),
         addresses: addresses.collect(),
+        hosts: hosts.collect(),
         node: reset.then(|| state.node.clone()),
         zone: state.zone.clone().filter(|_| reset),
+    }
+}
+
+fn host_addresses(host: &Host) -> api::HostAddresses {
+    api::HostAddresses {
+        name: host.name.to_string(),
+        addresses: host.addresses.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -20,8 +20,8 @@ pub(super) struct Bounds<'c> {
     pub(super) exclude_ports: &'c [u16],
     /// Whether NodePorts and external IPs are captured.
     pub(super) node_ports: bool,
-    /// Ports of our own listeners, which would be loops.
-    pub(super) own: &'c [u16],
+    /// Ports of our own listeners, which would be loops, or would be hidden.
+    pub(super) own: &'c [(Transport, u16)],
 }
 
 /// What the kernel is told.
@@ -44,6 +44,13 @@ pub(super) struct Counts {
     pub(super) elsewhere: u64,
 }
 
+impl Bounds<'_> {
+    /// Whether the NodePort `number` of `port` may be captured.
+    fn spare(&self, port: &Port, number: u16) -> bool {
+        !self.exclude_ports.contains(&number) && !self.own.contains(&(port.transport, number))
+    }
+}
+
 impl Outside {
     pub(super) fn of(snapshot: &Snapshot, bounds: Bounds<'_>) -> Self {
         let mut outside = Self::default();
@@ -64,6 +71,9 @@ impl Outside {
                 }
             }
         }
+        if bounds.node_ports {
+            outside.notes.extend(snapshot.services().iter().flat_map(|s| refused(s, bounds)));
+        }
         outside.node_ports.ports.sort_unstable();
         outside.node_ports.external.sort_unstable();
         let (kept, left_out) = bounded(all);
@@ -78,15 +88,7 @@ impl Outside {
     }
 
     fn tcp(&mut self, service: &Service, port: &Port, bounds: Bounds<'_>) {
-        if let Some(number) = port.node_port {
-            if bounds.own.contains(&number) {
-                let name = &service.name;
-                let why = format!("NodePort {number} of {name} is a port of the agent's own");
-                self.notes.push(why);
-            } else if !bounds.exclude_ports.contains(&number) {
-                self.node_ports.ports.push(number);
-            }
-        }
+        self.node_ports.ports.extend(port.node_port.filter(|number| bounds.spare(port, *number)));
         if !bounds.exclude_ports.contains(&port.port) {
             let at = service.external_ips.iter().map(|ip| SocketAddr::new(*ip, port.port));
             self.node_ports.external.extend(at);
@@ -103,6 +105,14 @@ impl Outside {
             self.notes.push(most);
         }
     }
+}
+
+/// NodePorts that are ours, one line each.
+fn refused(service: &Service, bounds: Bounds<'_>) -> impl Iterator<Item = String> {
+    let ports = service.ports.iter().filter_map(|port| Some((port.transport, port.node_port?)));
+    let ours = ports.filter(move |port| bounds.own.contains(port));
+    let name = &service.name;
+    ours.map(move |(_, number)| format!("NodePort {number} of {name} is a port of the agent's own"))
 }
 
 /// Where clients of a UDP port send to, each with the Backends that they may get.
@@ -128,7 +138,7 @@ fn udp(service: &Service, port: &Port, bounds: Bounds<'_>, all: &mut Vec<UdpPort
     for address in &service.external_ips {
         add(UdpAt::External(SocketAddr::new(*address, port.port)), None, address.is_ipv4());
     }
-    if let Some(number) = port.node_port.filter(|n| !bounds.exclude_ports.contains(n)) {
+    if let Some(number) = port.node_port.filter(|number| bounds.spare(port, *number)) {
         for v4 in [true, false] {
             add(UdpAt::Node { port: number, v4 }, None, v4);
         }

@@ -20,6 +20,9 @@ use crate::api;
 /// Longest body of a registration, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
+/// Said while nobody can tell which agent keeps it.
+const HANDING_OVER: &str = "another agent takes over at this moment; try again in a second";
+
 /// Namespace, Service and id in a path.
 type Parts = Path<(String, String, String)>;
 type Shared = Extract<Arc<State>>;
@@ -54,13 +57,21 @@ async fn register(
         Ok(registration) => registration,
         Err(reason) => return fail(StatusCode::BAD_REQUEST, &reason),
     };
-    match state.registrations.put(name.clone(), registration, now()).await {
+    if !state.keeps() {
+        return fail(StatusCode::SERVICE_UNAVAILABLE, HANDING_OVER);
+    }
+    let begun = now();
+    match state.registrations.put(name.clone(), registration, begun).await {
         Err(rejected) => refuse(&rejected),
         Ok(kept) => {
+            let named = state.named(begun).await;
             let mut view = view(&state, &name);
             if let (Some(view), Err(error)) = (&mut view, kept) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "not kept");
                 view.note.get_or_insert_with(|| error.to_string());
+            }
+            if let (Some(view), Err(reason)) = (&mut view, named) {
+                view.note.get_or_insert_with(|| reason.to_owned());
             }
             found(view)
         }
@@ -72,6 +83,9 @@ async fn remove(Extract(state): Shared, Path((namespace, service, id)): Parts) -
         Ok(name) => name,
         Err(rejected) => return refuse(&rejected),
     };
+    if !state.keeps() {
+        return fail(StatusCode::SERVICE_UNAVAILABLE, HANDING_OVER);
+    }
     match state.registrations.remove(&name).await {
         true => StatusCode::NO_CONTENT.into_response(),
         false => found(None),

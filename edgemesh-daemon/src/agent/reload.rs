@@ -32,6 +32,7 @@ const KEYS: &[Key] = &[
         |to, from| to.proxy.node_ports = from.proxy.node_ports,
     ),
     fixed("proxy.intercept", |c| format!("{:?}", c.proxy.intercept)),
+    fixed("proxy.serviceFilterMode", |c| c.proxy.service_filter_mode.to_string()),
     fixed("proxy.mark", |c| c.proxy.mark.to_string()),
     live(
         "proxy.include",
@@ -180,8 +181,9 @@ mod tests {
             include: _,
             exclude: _,
             exclude_ports: _,
+            service_filter_mode: _,
             mark: _,
         } = proxy;
-        assert_eq!(KEYS.len(), 19, "a new field above needs its line in KEYS");
+        assert_eq!(KEYS.len(), 20, "a new field above needs its line in KEYS");
     }
 }

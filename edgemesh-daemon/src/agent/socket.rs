@@ -41,8 +41,16 @@ pub(super) enum SocketError {
 }
 
 impl Socket {
+    /// Binds it, or says in the log why not: without it everything else works.
+    pub(super) fn open(folder: &Path) -> Option<Self> {
+        let told = |error: &SocketError| {
+            tracing::warn!(error = error as &dyn std::error::Error, "no socket for programs");
+        };
+        Self::bind(folder).inspect_err(told).ok()
+    }
+
     /// Binds it in `folder`, which this agent has locked: what is left there is nobody's.
-    pub(super) fn bind(folder: &Path) -> Result<Self, SocketError> {
+    fn bind(folder: &Path) -> Result<Self, SocketError> {
         let (path, next) = (folder.join(NAME), folder.join(NEXT));
         if path.as_os_str().len() > MAX_PATH {
             return Err(SocketError::TooLong(path));

@@ -82,6 +82,9 @@ pub struct RecordsLine {
     pub delta: String,
     /// Virtual addresses: all of each Service named.
     pub addresses: Vec<VirtualAddresses>,
+    /// Hosts of Services: all of each Service named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<ServiceHosts>,
     /// Name of the agent's node; with `reset` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
@@ -97,6 +100,28 @@ pub struct VirtualAddresses {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
+    pub name: String,
+    /// All of them.
+    pub addresses: Vec<String>,
+}
+
+/// The hosts of one Service; none = taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceHosts {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// All of them.
+    pub hosts: Vec<HostAddresses>,
+}
+
+/// The virtual addresses of one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostAddresses {
+    /// Its hostname.
     pub name: String,
     /// All of them.
     pub addresses: Vec<String>,

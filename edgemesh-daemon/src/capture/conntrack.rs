@@ -225,6 +225,16 @@ mod tests {
             for cut in 0..whole.len() {
                 assert_eq!(entry(&whole[..cut]), None, "cut at {cut}");
             }
+            // Damaged anywhere it is another one or none, and nothing worse.
+            for at in 0..8 * whole.len() {
+                let mut damaged = whole.clone();
+                damaged[at / 8] ^= 1 << (at % 8);
+                if let Some(entry) = entry(&damaged) {
+                    assert!(entry.identity.len() <= whole.len());
+                }
+                let message = [message(GET, 0, true, &damaged), vec![0xff; at % 4]].concat();
+                assert!(split(&message).is_some_and(|(_, rest)| rest.len() < HEADER));
+            }
         }
     }
 

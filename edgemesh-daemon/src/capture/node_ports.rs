@@ -1,14 +1,14 @@
 //! NodePorts and external IPs (`proxy.nodePorts`): captured from everywhere, since that is what
 //! they are for, and compared with the programs that listen on the same ports.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
 use crate::capture::rules::{Input, PORTS_A_RULE, Text};
 use crate::capture::udp;
+use crate::proc_net::{bound, owners};
 
 /// Most external addresses with a port that are captured, a family: each is a rule that new
 /// connections walk.
@@ -48,61 +48,19 @@ pub(super) fn write(text: &mut Text, chain: &str, input: &Input, v4: bool, targe
 /// Programs of this network namespace that listen on one of `ports` too: what they serve cannot be
 /// reached any more. Names need the right to look at other processes; else there is none.
 pub fn listening(ports: &[u16]) -> BTreeMap<u16, Option<String>> {
-    let mut found = BTreeMap::new();
-    for file in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
-        // A kernel without IPv6 has no such file.
-        let table = fs::read_to_string(file).unwrap_or_default();
-        found.extend(table.lines().filter_map(listener).filter(|(port, _)| ports.contains(port)));
-    }
+    let sockets = ["tcp", "tcp6"].into_iter().flat_map(bound);
+    let found: Vec<_> = sockets.filter(|socket| ports.contains(&socket.port)).collect();
     if found.is_empty() {
         return BTreeMap::new();
     }
-    let mut names = holders(&found.values().cloned().collect());
-    found.into_iter().map(|(port, inode)| (port, names.remove(&inode))).collect()
-}
-
-/// Port and inode of a line of `/proc/net/tcp`, if it is a listener.
-fn listener(line: &str) -> Option<(u16, String)> {
-    const LISTEN: &str = "0A";
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let (local, state, inode) = (words.get(1)?, words.get(3)?, words.get(9)?);
-    let (_, port) = local.rsplit_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    (*state == LISTEN).then(|| (port, (*inode).to_owned()))
-}
-
-/// The programs that hold these sockets, by inode.
-fn holders(inodes: &BTreeSet<String>) -> BTreeMap<String, String> {
-    let mut names = BTreeMap::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Ok(files) = fs::read_dir(process.path().join("fd")) else { continue };
-        for file in files.flatten() {
-            let Ok(link) = fs::read_link(file.path()) else { continue };
-            let link = link.to_string_lossy();
-            let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
-            let Some(inode) = inode.filter(|inode| inodes.contains(*inode)) else { continue };
-            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            let id = process.file_name();
-            names.insert(inode.to_owned(), format!("{} ({})", name.trim(), id.display()));
-        }
-    }
-    names
+    let owners = owners();
+    let named = |inode| owners.get(&inode).map(|(pid, name)| format!("{name} ({pid})"));
+    found.into_iter().map(|socket| (socket.port, named(socket.inode))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn listeners_are_told_from_connections() {
-        let row = |state: &str| {
-            format!("  0: 0100007F:7530 00000000:0000 {state} 00000000:00000000 00:0 0 0 0 4711 1")
-        };
-        assert_eq!(listener(&row("0A")), Some((30000, "4711".into())));
-        assert_eq!(listener(&row("01")), None);
-        assert_eq!(listener("  sl  local_address rem_address   st tx_queue"), None);
-        assert_eq!(listener(""), None);
-    }
 
     #[test]
     fn whoever_listens_is_named() {

@@ -200,4 +200,30 @@ mod tests {
         assert!(!table(":EDGEMESH_OUTBOUND - [0:0]\n-A OUTPUT -j EDGEMESH_OUTBOUND\n").has_ours());
         assert!(!table(rival).ours().contains("Completed"));
     }
+
+    /// Text of a stranger's program, cut and damaged: whatever is said of it, it is said.
+    #[test]
+    fn any_text_is_surveyed() {
+        let saved = concat!(
+            "*nat\n:OUTPUT ACCEPT [0:0]\n:EDGEMESH_OUT - [0:0]\n",
+            "-A OUTPUT -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n",
+            "-A OUTPUT -j EDGEMESH_OUT\n",
+            "-A EDGEMESH_OUT -d 10.96.0.0/12 -p tcp -j REDIRECT --to-ports 15001\nCOMMIT\n",
+        );
+        let lines = saved.lines().count() + 1; // damage may make a line of two
+        let check = |bytes: &[u8]| {
+            let table = table(&String::from_utf8_lossy(bytes));
+            assert!(table.foreign() <= lines && table.rivals().len() <= lines);
+            assert!(table.ours().lines().count() <= lines);
+            let _ = (table.lacks(None), table.has_ours());
+        };
+        for at in 0..saved.len() {
+            check(&saved.as_bytes()[..at]);
+            for bit in 0..8 {
+                let mut damaged = saved.as_bytes().to_vec();
+                damaged[at] ^= 1 << bit;
+                check(&damaged);
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use edgemesh_core::config::AccessLog;
 use edgemesh_core::config::DnsIntercept;
 use edgemesh_core::config::Intercept;
+use edgemesh_core::config::ServiceFilter;
 use ipnet::IpNet;
 
 /// Longest DNS name (RFC 1035) and longest label in it.
@@ -123,6 +124,13 @@ pub(crate) fn intercept(text: &str) -> Result<Intercept, String> {
         "none" => Ok(Intercept::None),
         _ => Err(format!("`{text}` is none of iptables, none")),
     }
+}
+
+pub(crate) fn service_filter(text: &str) -> Result<ServiceFilter, String> {
+    let all = [ServiceFilter::LabelExists, ServiceFilter::LabelDoesNotExist];
+    all.into_iter()
+        .find(|mode| mode.to_string() == text)
+        .ok_or_else(|| format!("`{text}` is none of {}, {}", all[0], all[1]))
 }
 
 pub(crate) fn dns_intercept(text: &str) -> Result<DnsIntercept, String> {

@@ -111,6 +111,7 @@ fn proxy(resolved: &Resolved) -> Vec<Row> {
         ("proxy.include", Some(include), ""),
         ("proxy.exclude", Some(list(&proxy.exclude)), ""),
         ("proxy.excludePorts", Some(list(&proxy.exclude_ports)), ""),
+        ("proxy.serviceFilterMode", Some(proxy.service_filter_mode.to_string()), ""),
         ("proxy.mark", Some(format!("{:#x}", proxy.mark)), ""),
     ]
 }

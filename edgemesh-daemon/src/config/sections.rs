@@ -192,6 +192,9 @@ fn proxy(reader: &mut Reader, top: &mut Section) -> Proxy {
         exclude_ports: reader
             .list(&mut section, "excludePorts", parse::captured_port)
             .unwrap_or(default.exclude_ports),
+        service_filter_mode: reader
+            .value(&mut section, "serviceFilterMode", parse::service_filter)
+            .unwrap_or(default.service_filter_mode),
         mark: reader.value(&mut section, "mark", parse::mark).unwrap_or(default.mark),
     };
     reader.close(section);

@@ -177,8 +177,10 @@ pub(super) fn ejected(facts: &Facts) -> Vec<Finding> {
             pool.1 += usize::from(is_out(backend));
         }
         for service in &answers.services {
-            if service.ports.iter().all(|port| port.backends == 0) {
-                pools.insert([&service.namespace, &service.name, "", ""], (0, 0));
+            let whole = [&service.namespace, &*service.name, "", ""];
+            let known = pools.range(whole..).next().is_some_and(|(key, _)| key[..2] == whole[..2]);
+            if !known && service.ports.iter().all(|port| port.backends == 0) {
+                pools.insert(whole, (0, 0));
             }
         }
         let findings = pools.iter().filter_map(|([namespace, name, port, family], counts)| {
@@ -187,8 +189,10 @@ pub(super) fn ejected(facts: &Facts) -> Vec<Finding> {
                 (0, _) => Some(warn(format!("{namespace}/{name} has no Backend"), fix)),
                 (_, 0) => None,
                 (all, ejected) => {
-                    let of = format!("{family}Backends of {namespace}/{name}, port {port}");
-                    let found = format!("{ejected} of {all} {of}, are ejected or unhealthy");
+                    let at =
+                        if port.is_empty() { String::new() } else { format!(", port {port},") };
+                    let of = format!("{family}Backends of {namespace}/{name}{at}");
+                    let found = format!("{ejected} of {all} {of} are ejected or unhealthy");
                     Some(if all == ejected { bad(found, fix) } else { warn(found, fix) })
                 }
             }

@@ -116,6 +116,8 @@ impl Kernel {
         if let (Some(input), Some(agent)) = (&mut input, agent) {
             let include = &agent.status.capture.include;
             input.include = include.iter().filter_map(|net| net.parse().ok()).collect();
+            // Nor of what is signed up, or ill: it keeps these rules whole itself.
+            input.udp.clear();
         }
         let asked = |lacks: fn(&Input) -> Result<Vec<String>, crate::capture::CaptureError>| {
             let asked = input.as_ref().map_or_else(|| Ok(Vec::new()), lacks);

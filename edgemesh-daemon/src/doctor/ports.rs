@@ -1,16 +1,11 @@
 //! The ports that the agent needs, and who holds them.
 
-use std::collections::HashMap;
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::config::AgentConfig;
 use crate::doctor::facts::Facts;
-use crate::doctor::processes::pids;
 use crate::doctor::report::{Finding, bad, ok, or_ok};
-
-/// The state of a listening TCP socket in `/proc/net/tcp`.
-const LISTEN: &str = "0A";
+use crate::proc_net::{Socket, bound, owners};
 
 /// A socket at an address that the agent needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,15 +55,13 @@ pub(super) fn holders(config: &AgentConfig) -> Vec<Holder> {
         wanted.push(("udp", *listen, "dns.listen"));
         wanted.push(("tcp", *listen, "dns.listen"));
     }
-    let sockets: Vec<Socket> =
-        ["tcp", "tcp6", "udp", "udp6"].into_iter().flat_map(sockets).collect();
-    let mut owners = None;
+    let sockets: Vec<Socket> = ["tcp", "tcp6", "udp", "udp6"].into_iter().flat_map(bound).collect();
+    let mut known = None;
     let mut holders: Vec<Holder> = Vec::new();
     for (protocol, address, key) in wanted {
-        let clashes = |socket: &&Socket| socket.protocol == protocol && socket.clashes(address);
-        for socket in sockets.iter().filter(clashes) {
-            let owners = owners.get_or_insert_with(owners_of_sockets);
-            let process = owners.get(&socket.inode).cloned();
+        let held = |socket: &&Socket| socket.protocol == protocol && clashes(socket, address);
+        for socket in sockets.iter().filter(held) {
+            let process = known.get_or_insert_with(owners).get(&socket.inode).cloned();
             let holder = Holder { protocol, port: address.port(), key, process };
             if !holders.contains(&holder) {
                 holders.push(holder);
@@ -78,62 +71,17 @@ pub(super) fn holders(config: &AgentConfig) -> Vec<Holder> {
     holders
 }
 
-/// A bound socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Socket {
-    protocol: &'static str,
-    /// The address in the kernel's hexadecimal.
-    address: String,
-    port: u16,
-    inode: u64,
-}
-
-impl Socket {
-    /// Whether it keeps somebody from listening at `address`.
-    fn clashes(&self, address: SocketAddr) -> bool {
-        let anywhere = self.address.bytes().all(|digit| digit == b'0');
-        let same = match address {
-            SocketAddr::V4(v4) => {
-                let kernels = format!("{:08X}", u32::from_le_bytes(v4.ip().octets()));
-                self.address == kernels
-            }
-            SocketAddr::V6(_) => self.address.len() == 32 && !anywhere,
-        };
-        self.port == address.port() && (anywhere || same || address.ip().is_unspecified())
-    }
-}
-
-fn sockets(file: &str) -> Vec<Socket> {
-    let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-    let protocol = if file.starts_with("tcp") { "tcp" } else { "udp" };
-    text.lines().skip(1).filter_map(|line| socket(protocol, line)).collect()
-}
-
-/// A line such as `0: 0100007F:3A99 00000000:0000 0A … uid timeout inode`.
-fn socket(protocol: &'static str, line: &str) -> Option<Socket> {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let (address, port) = words.get(1)?.split_once(':')?;
-    if protocol == "tcp" && *words.get(3)? != LISTEN {
-        return None;
-    }
-    let port = u16::from_str_radix(port, 16).ok()?;
-    Some(Socket { protocol, address: address.into(), port, inode: words.get(9)?.parse().ok()? })
-}
-
-/// Which process holds which socket, as far as we may see.
-fn owners_of_sockets() -> HashMap<u64, (u32, String)> {
-    let mut owners = HashMap::new();
-    for pid in pids() {
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        for target in files.filter_map(|file| fs::read_link(file.path()).ok()) {
-            let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']'));
-            if let Some(inode) = inode.and_then(|inode| inode.parse().ok()) {
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                owners.insert(inode, (pid, name.trim().to_owned()));
-            }
+/// Whether `socket` keeps somebody from listening at `address`.
+fn clashes(socket: &Socket, address: SocketAddr) -> bool {
+    let anywhere = socket.address.bytes().all(|digit| digit == b'0');
+    let same = match address {
+        SocketAddr::V4(v4) => {
+            let kernels = format!("{:08X}", u32::from_le_bytes(v4.ip().octets()));
+            socket.address == kernels
         }
-    }
-    owners
+        SocketAddr::V6(_) => socket.address.len() == 32 && !anywhere,
+    };
+    socket.port == address.port() && (anywhere || same || address.ip().is_unspecified())
 }
 
 #[cfg(test)]
@@ -142,12 +90,13 @@ mod tests {
 
     #[test]
     fn sockets_that_clash_are_found() {
-        let line =
-            "0: 0100007F:3A99 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 77 1";
-        let at = socket("tcp", line).unwrap();
-        assert_eq!((at.port, at.inode), (15001, 77));
-        assert_eq!(socket("tcp", &line.replace(" 0A ", " 01 ")), None);
-        let anywhere = socket("tcp", &line.replace("0100007F", "00000000")).unwrap();
+        let at = |address: &str| Socket {
+            protocol: "tcp",
+            address: address.into(),
+            port: 15001,
+            inode: 77,
+        };
+        let (loopback, anywhere) = (at("0100007F"), at("00000000"));
         let cases = [
             ("127.0.0.1:15001", true, true),
             ("127.0.0.1:15002", false, false),
@@ -156,8 +105,8 @@ mod tests {
         ];
         for (wanted, clash, clash_anywhere) in cases {
             let wanted = wanted.parse().unwrap();
-            assert_eq!(at.clashes(wanted), clash, "{wanted}");
-            assert_eq!(anywhere.clashes(wanted), clash_anywhere, "{wanted}");
+            assert_eq!(clashes(&loopback, wanted), clash, "{wanted}");
+            assert_eq!(clashes(&anywhere, wanted), clash_anywhere, "{wanted}");
         }
     }
 }

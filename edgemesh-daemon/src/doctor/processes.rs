@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use nix::unistd::geteuid;
 
+use crate::proc_net::pids;
+
 /// A running agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Process {
@@ -20,12 +22,6 @@ pub(super) fn agents() -> Vec<Process> {
     let mut agents: Vec<Process> = pids().filter_map(agent).collect();
     agents.sort_unstable_by_key(|process| process.pid);
     agents
-}
-
-/// All processes that can be seen.
-pub(super) fn pids() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// A field of `/proc/PID/status` or of a file like it.

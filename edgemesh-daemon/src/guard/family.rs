@@ -27,6 +27,8 @@ struct Child {
     id: Pid,
     line: UnixStream,
     life: Life,
+    /// It handed over, and only waits for what it has open.
+    drains: bool,
 }
 
 impl Family {
@@ -42,7 +44,7 @@ impl Family {
             .process_group(0)
             .spawn()?;
         let id = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-        self.0.push(Child { id, line, life: Life::default() });
+        self.0.push(Child { id, line, life: Life::default(), drains: false });
         Ok(())
     }
 
@@ -104,8 +106,11 @@ impl Family {
         let was_last = at == self.0.len();
         match self.0.last_mut() {
             None => Some((ended, life)),
-            // It had taken over: those that are left only drain.
-            Some(_) if was_last && life.ready => Some((ended, life)),
+            // Those that are left only drain: it had taken over, or was to come after one that had.
+            Some(left) if was_last && (life.ready || left.drains) => {
+                left.drains = true;
+                Some((ended, life))
+            }
             Some(_) if was_last => {
                 tracing::error!(?ended, "the new agent did not come up; the old one goes on");
                 None

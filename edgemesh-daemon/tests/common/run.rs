@@ -29,6 +29,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("nghttp", "nghttp2-client"),
     ("nc", "netcat-openbsd"),
+    ("socat", "socat"),
     ("setpriv", "util-linux"),
 ];
 
@@ -51,12 +52,13 @@ pub(crate) fn need(programs: &[&str]) {
     }
 }
 
-/// Fails where Python's gRPC is missing.
+/// Fails where a module of Python is missing.
 #[track_caller]
-pub(crate) fn need_grpc() {
-    let found = Command::new("/usr/bin/python3").args(["-c", "import grpc"]).output();
+pub(crate) fn need_python(module: &str, package: &str) {
+    let import = format!("import {module}");
+    let found = Command::new("/usr/bin/python3").args(["-c", &import]).output();
     let found = found.is_ok_and(|output| output.status.success());
-    assert!(found, "python's grpc is missing (package python3-grpcio); fix: make deps");
+    assert!(found, "python's {module} is missing (package {package}); fix: make deps");
 }
 
 /// Runs a shell script in the network namespace `netns` (empty: this one) to its end.

@@ -160,6 +160,9 @@ fn nobody_waits_for_a_dead_server() {
         for _ in 0..8 {
             Raw::connect("", "10.96.0.115:25").expect(b"220 hello\r\n");
         }
+        let retries = || agent.metric("edgemesh_retries_total", "");
+        let before = retries();
+        assert!(before > 0.0, "half of the first tries met the dead one");
         for (at, name, outcome) in
             [("10.96.0.116:25", "dead", "connectFailed"), ("10.96.0.117:25", "empty", "noBackend")]
         {
@@ -171,5 +174,6 @@ fn nobody_waits_for_a_dead_server() {
             });
             assert_eq!(agent.metric("edgemesh_refusals_total", outcome), 1.0, "{name}");
         }
+        assert_eq!(retries(), before, "nobody was left to try");
     });
 }

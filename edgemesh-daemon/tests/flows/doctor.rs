@@ -115,6 +115,22 @@ const FAULTS: &[Fault] = &[
     ),
 ];
 
+/// A UDP Service whose only Backend fails its check.
+const ILL: &str = "apiVersion: v1
+kind: Service
+metadata: { name: ill, annotations: { edgemesh.io/check: tcp } }
+spec:
+  clusterIP: 10.96.0.81
+  ports: [{ name: t, port: 53 }, { name: u, port: 53, protocol: UDP }]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: ill-1, labels: { kubernetes.io/service-name: ill } }
+addressType: IPv4
+ports: [{ name: t, port: 5353 }, { name: u, port: 5353, protocol: UDP }]
+endpoints: [{ addresses: [10.4.0.3], nodeName: node-1 }]
+";
+
 /// All findings.
 fn findings(world: &World) -> Vec<Value> {
     let file = world.path("agent.yaml").display().to_string();
@@ -187,6 +203,8 @@ fn what_a_running_agent_knows_is_explained() {
             "  circuitBreaker: { consecutiveFailures: 1, ejectFor: 5m, maxEjectedPercent: 100 }",
         );
         world.service("far", &["10.97.0.80"], &[":80:8080"], &[]);
+        // The agent takes what is ill out of the rules, which the manifests do not tell.
+        world.manifest("ill", ILL);
         let narrow = format!("{}proxy: {{ include: [10.96.0.0/16] }}\n", config(&world));
         let agent = Agent::start_with(&world, &narrow);
         let well = findings(&world);
@@ -199,7 +217,19 @@ fn what_a_running_agent_knows_is_explained() {
         ] {
             assert!(finds(&well, check, level, words), "{check}: {words}: {well:#?}");
         }
-        assert!(well.iter().all(|finding| finding["level"] != "bad"), "{well:#?}");
+        eventually("the ill one is known", PATIENCE, || {
+            let findings = findings(&world);
+            finds(&findings, "services", "bad", "Backends of default/ill").then_some(())
+        });
+        let well = findings(&world);
+        let bad = well.iter().filter(|finding| finding["level"] == "bad");
+        assert!(bad.clone().all(|finding| finding["check"] == "services"), "{well:#?}");
+        let sick = run(
+            "",
+            "edgemesh=http://127.0.0.1:15000; curl -sS -X PUT \
+                $edgemesh/v1/registrations/default/sick/a -d '{\"port\": 9, \"check\": \"tcp\"}'",
+        );
+        assert!(sick.out.contains("\"ready\":false"), "{sick:?}");
         // What was healed is told afterwards.
         sh("iptables -t nat -F OUTPUT");
         world.manifest(
@@ -211,12 +241,15 @@ fn what_a_running_agent_knows_is_explained() {
             ("capture", "warn", "the jump from OUTPUT (IPv4) was gone: put back"),
             ("records", "bad", "wrong.yaml:4"),
             ("services", "bad", "1 of 1 IPv4 Backends of default/one, port 80, are ejected"),
+            ("services", "bad", "1 of 1 IPv4 Backends of default/sick are ejected or unhealthy"),
         ] {
             eventually(words, PATIENCE, || {
                 run("", "curl -sS -m 1 http://10.96.0.80/");
                 finds(&findings(&world), check, level, words).then_some(())
             });
         }
+        let said = findings(&world);
+        assert!(!finds(&said, "services", "warn", "default/sick has no Backend"), "{said:#?}");
         let second = format!(
             "{}proxy: {{ intercept: none, port: 16001 }}\nadmin: {{ listen: 127.0.0.1:16000 }}\n\
              metrics: {{ listen: 127.0.0.1:16020 }}\ndns: {{ listen: [127.0.0.1:16053], intercept: off }}\n",

@@ -22,6 +22,7 @@ mod world;
 mod accounts;
 mod bad;
 mod balance;
+mod cases;
 mod doctor;
 mod explain;
 mod exposing;

@@ -57,17 +57,23 @@ const NODE_PORTS: &[(&str, &str, &str)] = &[
 #[test]
 fn node_ports_are_for_everybody() {
     in_namespace("outside::node_ports_are_for_everybody", || {
-        need(&["curl"]);
+        need(&["curl", "dig"]);
         let world = World::new();
         uplink();
         let _one = Backend::start("", "one", ONE, 8080);
-        world.service("web", &["10.96.0.10"], &["a:80:8080", "b:81:8080", "c:82:8080"], &[ONE]);
+        world.service(
+            "web",
+            &["10.96.0.10"],
+            &["a:80:8080", "b:81:8080", "c:82:8080", "d:83:8080"],
+            &[ONE],
+        );
         let text = std::fs::read_to_string(world.path("manifests/web.yaml")).unwrap();
         let text = text
             .replace("spec:\n", "spec:\n  type: NodePort\n  externalIPs: [192.0.2.5]\n")
             .replace("port: 80,", "port: 80, nodePort: 30080,")
             .replace("port: 81,", "port: 81, nodePort: 30081,")
-            .replace("port: 82,", "port: 82, nodePort: 30090,");
+            .replace("port: 82,", "port: 82, nodePort: 30090,")
+            .replace("port: 83,", "port: 83, nodePort: 15053,");
         world.manifest("web", &text);
         let _hidden = listen("", "10.3.0.1:30081");
         let agent = Agent::start(&world);
@@ -89,6 +95,10 @@ fn node_ports_are_for_everybody() {
         assert!(agent.log().contains("NodePort 30081 hides flows"), "{}", agent.log());
         let notes = agent.get("/v1/status")["capture"]["notes"].to_string();
         assert!(notes.contains("which listens on it too"), "{notes}");
+        assert!(notes.contains("15053 of default/web is a port of the agent's own"), "{notes}");
+        let by_tcp =
+            "dig +tcp +short +time=2 +tries=1 -p 15053 @127.0.0.1 web.default.svc.cluster.local";
+        assert_eq!(run("", by_tcp).out, "10.96.0.10\n", "the agent's own port is not hidden");
         // Gone with its Service.
         world.remove_manifest("web");
         eventually("the rules follow", PATIENCE, || {

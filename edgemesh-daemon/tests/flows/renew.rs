@@ -1,6 +1,7 @@
 //! An agent that is renewed: configuration read again, sockets handed over, nobody interrupted.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::agent::{Agent, PATIENCE, config};
 use crate::backend::Backend;
-use crate::common::namespace::in_namespace;
+use crate::common::namespace::{in_namespace, sh};
 use crate::common::run::run;
 use crate::common::wait::eventually;
 use crate::raw::Raw;
@@ -153,6 +154,73 @@ fn a_hand_over_that_fails_changes_nothing() {
         kill(agent.id(), Signal::SIGUSR2).unwrap();
         renewed(&agent, old);
         call().unwrap();
+    });
+}
+
+/// A full disk, as far as new files are concerned: there is no room for the socket.
+#[test]
+fn no_room_for_the_socket_of_a_hand_over() {
+    in_namespace("renew::no_room_for_the_socket_of_a_hand_over", || {
+        let (world, _one) = world();
+        let data = world.path("data").display().to_string();
+        sh(&format!("mkdir {data}; mount -t tmpfs -o mode=700,nr_inodes=20 none {data}"));
+        let agent = Agent::start(&world);
+        let old = agent.worker();
+        // Nor for the one that starts, nor, when that has failed, for the one that goes on.
+        sh(&format!("i=0; while touch {data}/$i; do i=$((i+1)); done 2>/dev/null || :"));
+        let _taken = listen("", "127.0.0.1:15999");
+        world.write("agent.yaml", &format!("{}proxy: {{ port: 15999 }}\n", config(&world)));
+        kill(agent.id(), Signal::SIGUSR2).unwrap();
+        eventually("it fails", PATIENCE, || {
+            agent.log().contains("the old one goes on").then_some(())
+        });
+        call().unwrap();
+        world.write("agent.yaml", &config(&world));
+        kill(agent.id(), Signal::SIGUSR2).unwrap();
+        renewed(&agent, old);
+        call().unwrap();
+        assert!(!agent.log().contains("started again"), "{}", agent.log());
+    });
+}
+
+/// Half a minute later a service manager would kill it, and the rules would stay.
+#[test]
+fn stopped_while_the_other_one_hangs() {
+    in_namespace("renew::stopped_while_the_other_one_hangs", || {
+        let (world, _one) = world();
+        let mut agent = Agent::start(&world);
+        let mut hung = UnixStream::connect(world.path("data/handover.sock")).unwrap();
+        hung.write_all(b"take 1\n").unwrap();
+        hung.read_exact(&mut [0]).unwrap(); // the sockets
+        call().unwrap();
+        agent.terminate();
+        assert_eq!(agent.wait().code(), Some(0), "{}", agent.log());
+        assert!(call().is_err(), "no rule is left");
+    });
+}
+
+/// The one that drains must not hold what the next one listens on.
+#[test]
+fn killed_while_the_one_before_drains() {
+    in_namespace("renew::killed_while_the_one_before_drains", || {
+        let (world, _one) = world();
+        let listener = listen("", "10.4.0.1:7007");
+        let agent = Agent::start(&world);
+        let old = agent.worker();
+        let mut long = Raw::connect("pod", "10.96.0.104:7");
+        let (mut server, _) = listener.accept().unwrap();
+        kill(agent.id(), Signal::SIGUSR2).unwrap();
+        renewed(&agent, old);
+        let killed = agent.children()[1];
+        kill(killed, Signal::SIGKILL).unwrap();
+        eventually("a third one serves", PATIENCE, || {
+            (agent.log().matches("daemon::agent: started").count() >= 3).then_some(())
+        });
+        call().unwrap();
+        long.send(b"hi");
+        let mut got = [0; 2];
+        server.read_exact(&mut got).unwrap();
+        assert_eq!(agent.children().first(), Some(&old), "{}", agent.log());
     });
 }
 

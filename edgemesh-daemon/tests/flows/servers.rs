@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::common::namespace::{sh, within};
-use crate::common::run::{Running, need, need_grpc};
+use crate::common::run::{Running, need, need_python};
 use crate::common::wait::eventually;
 use crate::world::World;
 
@@ -114,7 +114,7 @@ pub(crate) fn redis(world: &World, netns: &str, ips: [&str; 2]) -> Running {
 
 /// A gRPC server on 50051 that says its name.
 pub(crate) fn grpc(world: &World, netns: &str, name: &str, ips: [&str; 2]) -> Running {
-    need_grpc();
+    need_python("grpc", "python3-grpcio");
     let log = world.path(&format!("{name}.log"));
     let [v4, v6] = [format!("{}:50051", ips[0]), format!("[{}]:50051", ips[1])];
     let running = Running::start(netns, &["/usr/bin/python3", PEER, "serve", name, &v4, &v6], &log);

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::agent::{Agent, PATIENCE};
-use crate::common::namespace::in_namespace;
+use crate::common::namespace::{in_namespace, sh};
 use crate::common::run::{Ran, Running, run};
 use crate::common::wait::eventually;
 use crate::world::World;
@@ -163,6 +163,29 @@ fn serve_gives_a_process_a_name_until_it_ends() {
     });
 }
 
+/// Names wait for capture, and the answer to a sign-up waits for names.
+#[test]
+fn who_is_told_may_call() {
+    in_namespace("signup::who_is_told_may_call", || {
+        let world = World::new();
+        let agent = Agent::start_with(&world, &alone(&world));
+        let _server = server(&world, "one", 8001);
+        answered("http://127.0.0.1:8001/", "one");
+        // Capture has something else to do, which takes it a second or two.
+        sh("for p in ip ip6; do for b in '' -nft -legacy; do
+                name=${p}tables$b-restore; real=$(command -v $name) || continue
+                printf '#!/bin/sh\ntouch /run/busy\nsleep 0.7\nexec %s \"$@\"\n' $real > /run/first/$name
+                chmod +x /run/first/$name
+            done; done");
+        world.write("agent.yaml", &format!("{}proxy: {{ excludePorts: [9] }}\n", alone(&world)));
+        kill(agent.worker(), Signal::SIGHUP).unwrap();
+        eventually("capture is busy", PATIENCE, || Path::new("/run/busy").exists().then_some(()));
+        let ran = edgemesh("expose hello --to :8001");
+        assert_eq!(ran.out, "hello.default leads to 127.0.0.1:8001\n", "{}", ran.err);
+        assert_eq!(asks("http://hello.default/"), "one", "{}", agent.log());
+    });
+}
+
 #[test]
 fn kills_of_serve_and_of_the_agent() {
     in_namespace("signup::kills_of_serve_and_of_the_agent", || {
@@ -199,6 +222,34 @@ fn kills_of_serve_and_of_the_agent() {
         let ran = edgemesh("serve hello --port 8004 --wait 1s -- sleep 60");
         assert_eq!(ran.code, Some(1));
         assert!(ran.err.contains("no agent answers at http://127.0.0.1:15000"), "{}", ran.err);
+    });
+}
+
+/// Both agents take connections for a while, and each of them might forget.
+#[test]
+fn what_is_signed_up_during_a_hand_over_is_kept() {
+    in_namespace("signup::what_is_signed_up_during_a_hand_over_is_kept", || {
+        let world = World::new();
+        let agent = Agent::start_with(&world, &alone(&world));
+        let old = agent.worker();
+        kill(agent.id(), Signal::SIGUSR2).unwrap();
+        let mut taken = Vec::new();
+        let mut number = 0;
+        eventually("another one serves", PATIENCE, || {
+            number += 1;
+            let at = format!("http://127.0.0.1:15000/v1/registrations/default/hello/a{number}");
+            let put =
+                format!("curl -sS -m 9 -w '%{{http_code}}' -X PUT {at} -d '{{\"port\": 8001}}'");
+            let said = run("", &put).out;
+            if said.ends_with("200") {
+                taken.push(format!("a{number}"));
+            }
+            (agent.worker() != old && agent.children().len() == 1).then_some(())
+        });
+        let kept = registrations(&agent);
+        let kept = |id: &String| kept.iter().any(|one| one["id"] == **id);
+        assert!(taken.iter().all(kept), "{taken:?} were taken\n{}", agent.log());
+        assert!(!taken.is_empty());
     });
 }
 

@@ -77,6 +77,8 @@ pub(super) fn pass_on(headers: &mut HeaderMap, left: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn timeouts_of_grpc() {
@@ -137,6 +139,26 @@ mod tests {
             let mut headers = HeaderMap::new();
             pass_on(&mut headers, left);
             assert_eq!(headers[GRPC_TIMEOUT], want, "{left:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_time_or_none(bytes in vec(any::<u8>(), 0..12)) {
+            let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
+            let found = asked(&HeaderMap::from_iter([(GRPC_TIMEOUT, value)]));
+            let is_one = (2..=9).contains(&bytes.len())
+                && bytes[..bytes.len() - 1].iter().all(u8::is_ascii_digit)
+                && b"HMSmun".contains(&bytes[bytes.len() - 1]);
+            prop_assert_eq!(found.is_some(), is_one);
+        }
+
+        /// What is passed on is what is left, to the millisecond.
+        #[test]
+        fn what_is_passed_on_reads_the_same(left in 1..99_999_999u64) {
+            let mut headers = HeaderMap::new();
+            pass_on(&mut headers, Duration::from_millis(left));
+            prop_assert_eq!(asked(&headers), Some(Duration::from_millis(left)));
         }
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::forward::http::upload::Upload;
 use crate::forward::http::upstream::Http1;
+use crate::refusal::Refusal;
 
 /// Idle HTTP/1 connections kept for one Backend.
 const IDLE_PER_BACKEND: usize = 512;
@@ -48,8 +49,10 @@ struct Idle {
 #[derive(Debug, Default)]
 pub(super) struct Multiplexed {
     /// Held while one caller dials; the others wait for its connection instead of each making
-    /// their own.
-    pub(super) dialling: tokio::sync::Mutex<()>,
+    /// their own. Says why the last dial failed that did.
+    pub(super) dialling: tokio::sync::Mutex<Option<Refusal>>,
+    /// Dials that failed: who waited for one of them need not fail for itself as well.
+    failed: AtomicUsize,
     open: Mutex<Vec<Http2>>,
 }
 
@@ -171,6 +174,17 @@ impl Multiplexed {
         connection.used = now;
         connection.streams.fetch_add(1, Relaxed);
         Some((connection.sender.clone(), StreamPlace(connection.streams.clone())))
+    }
+
+    /// Dials that failed so far.
+    pub(super) fn failed(&self) -> usize {
+        self.failed.load(Relaxed)
+    }
+
+    /// Notes one more, for those who wait.
+    pub(super) fn note_failed(&self, last: &mut Option<Refusal>, refusal: Refusal) {
+        *last = Some(refusal);
+        self.failed.fetch_add(1, Relaxed);
     }
 
     /// Shares a connection no longer.

@@ -71,6 +71,8 @@ fn of_trailers(trailers: &HeaderMap) -> Wish {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
 
     use super::*;
@@ -103,6 +105,32 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().unwrap());
             assert_eq!(of_head(status, &headers, grpc, today), want, "{status} {name}: {value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_wish_or_none(bytes in vec(any::<u8>(), 0..40), status in 100u16..600) {
+            let Ok(value) = http::HeaderValue::from_bytes(&bytes) else { return Ok(()) };
+            for name in ["retry-after", "grpc-retry-pushback-ms"] {
+                for grpc in [false, true] {
+                    let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.clone())]);
+                    let wish = of_head(status, &headers, grpc, || UNIX_EPOCH);
+                    prop_assert!(wish != Wish::Rest(Duration::ZERO));
+                    prop_assert!(grpc || wish != Wish::NoRetry);
+                }
+            }
+        }
+
+        #[test]
+        fn numbers_mean_themselves(seconds in 1..u64::MAX, millis in 1..i64::MAX) {
+            let headers = |name: &str, value: String| {
+                HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())])
+            };
+            let rest = of_head(503, &headers("retry-after", seconds.to_string()), false, || UNIX_EPOCH);
+            prop_assert_eq!(rest, Wish::Rest(Duration::from_secs(seconds)));
+            let rest = of_trailers(&headers("grpc-retry-pushback-ms", millis.to_string()));
+            prop_assert_eq!(rest, Wish::Rest(Duration::from_millis(millis.unsigned_abs())));
         }
     }
 }

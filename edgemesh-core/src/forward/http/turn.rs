@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,6 +25,8 @@ pub struct Turn {
     now: AtomicU8,
     /// The last four bytes that were read.
     tail: AtomicU32,
+    /// An answer is made, and part of it may still wait for its client to read on.
+    unsent: AtomicBool,
 }
 
 impl Turn {
@@ -43,18 +45,26 @@ impl Turn {
 
     /// Whether nothing was said since the last answer, or ever.
     pub fn is_idle(&self) -> bool {
-        self.now.load(Relaxed) == IDLE
+        self.now.load(Relaxed) == IDLE && !self.unsent.load(Relaxed)
     }
 
     /// Whether part of a head was read.
     pub fn is_partial(&self) -> bool {
-        self.now.load(Relaxed) == HEAD
+        self.now.load(Relaxed) == HEAD && !self.unsent.load(Relaxed)
+    }
+
+    /// All that was written so far is on its way.
+    fn flushed(&self) {
+        if self.now.load(Relaxed) != CALL && self.unsent.load(Relaxed) {
+            self.unsent.store(false, Relaxed);
+        }
     }
 
     /// A head is whole; the call lasts until what this gives is dropped. What comes in a call that
     /// has no body belongs to the next one.
     pub(super) fn call(self: &Arc<Self>, has_body: bool) -> InCall {
         self.now.store(CALL, Relaxed);
+        self.unsent.store(true, Relaxed);
         InCall { turn: self.clone(), has_body }
     }
 
@@ -127,7 +137,9 @@ impl AsyncWrite for Client {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        self.turn.flushed(); // hyper asks when it has handed over all that it holds
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -174,6 +186,28 @@ mod tests {
         far.write_all(b"G").await.unwrap();
         client.read_exact(&mut [0; 1]).await.unwrap();
         assert!(turn.take_partial());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_waits_for_its_client_is_no_idle_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let near = listener.accept().await.unwrap().0;
+        let turn = Arc::<Turn>::default();
+        let mut client = Client::new(Prefixed::new(bytes::Bytes::new(), near), turn.clone());
+        turn.heard(b"GET / HTTP/1.1\r\n\r\n");
+        let call = turn.call(false);
+        client.flush().await.unwrap();
+        drop(call);
+        assert!(!turn.is_idle(), "the end of the answer may not have been written yet");
+        client.flush().await.unwrap();
+        assert!(turn.is_idle());
+        let call = turn.call(false);
+        turn.heard(b"G");
+        drop(call);
+        assert!(!turn.is_partial(), "nor is one that began its next request meanwhile");
+        client.flush().await.unwrap();
+        assert!(turn.is_partial());
     }
 
     #[test]

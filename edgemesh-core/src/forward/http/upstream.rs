@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{Method, Request, Version};
 use hyper::client::conn::{http1, http2};
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout_at};
 
 use crate::forward::Shared;
 use crate::forward::http::deadline::Deadline;
@@ -183,23 +183,38 @@ impl Attempt<'_> {
         }
     }
 
-    /// A place on a connection to the Backend; one caller dials, the others wait for it.
+    /// A place on a connection to the Backend; one caller dials, the others wait for it, and fail
+    /// with it: one after the other, the last would wait for as many time-outs as there are calls.
     async fn stream(&self) -> Result<(http2::SendRequest<Upload>, StreamPlace), Failure> {
         let all = self.shared.pools.http2(self.hop.address());
         if let Some(stream) = all.take(now()) {
             return Ok(stream);
         }
-        let _one_dials = all.dialling.lock().await;
+        let failure =
+            |refusal, backends_fault| Failure { refusal, again: None, sent: false, backends_fault };
+        let failed = all.failed();
+        let mut last = match self.deadline {
+            None => all.dialling.lock().await,
+            Some(deadline) => timeout_at(deadline.at, all.dialling.lock())
+                .await
+                .map_err(|_| failure(Refusal::RequestTimeout, false))?,
+        };
         if let Some(stream) = all.take(now()) {
             return Ok(stream);
         }
-        all.add(connect_http2(self).await?, now());
-        all.take(now()).ok_or(Failure {
-            refusal: Refusal::BackendProtocol,
-            again: None,
-            sent: false,
-            backends_fault: true,
-        })
+        if let Some(refusal) = last.filter(|_| all.failed() != failed) {
+            return Err(failure(refusal, true));
+        }
+        match connect_http2(self).await {
+            Ok(new) => all.add(new, now()),
+            Err(failure) => {
+                if failure.backends_fault {
+                    all.note_failed(&mut last, failure.refusal);
+                }
+                return Err(failure);
+            }
+        }
+        all.take(now()).ok_or_else(|| failure(Refusal::BackendProtocol, true))
     }
 
     /// Waits for the head of an answer, but not for ever. Only a Backend that has the whole

@@ -1,9 +1,10 @@
 //! DestinationRule: what becomes of its settings, which of them are reported, and whom it is for.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use edgemesh_proto::record::{
-    BalancePolicy, Body, BreakerPolicy, HashKey, Policy, PolicyOrigin, Record,
+    BalancePolicy, Body, BreakerPolicy, ConnectionCaps, HashKey, Policy, PolicyOrigin, Record,
 };
 
 use crate::manifests::tests::{remarks, yaml};
@@ -75,7 +76,21 @@ fn pools_and_outliers() {
         "{connectionPool: {tcp: {connectTimeout: 300ms}}}",
         Policy { connect_timeout: connect, ..plain() },
     );
-    check("{connectionPool: {tcp: {maxConnections: 5}}}", plain());
+    let caps = |max, max_requests| Policy {
+        connections: Some(ConnectionCaps {
+            max: NonZeroU32::new(max),
+            max_requests: NonZeroU32::new(max_requests),
+        }),
+        ..plain()
+    };
+    check("{connectionPool: {tcp: {maxConnections: 5}}}", caps(5, 0));
+    check("{connectionPool: {http: {http2MaxRequests: 7}}}", caps(0, 7));
+    check(
+        "{connectionPool: {tcp: {maxConnections: 5, connectTimeout: 300ms}, http: {http2MaxRequests: 7}}}",
+        Policy { connect_timeout: connect, ..caps(5, 7) },
+    );
+    check("{connectionPool: {tcp: {maxConnections: 0}}}", plain());
+    check("{connectionPool: {http: {http2MaxRequests: 2147483647}}}", plain());
     check("{connectionPool: {http: {http1MaxPendingRequests: 5}}}", plain());
     // Istio's defaults
     check("{outlierDetection: {}}", breaker(5, 30, 300, 10));
@@ -142,7 +157,7 @@ fn what_is_not_served_is_reported() {
         minimumRingSize: 10
       localityLbSetting: {enabled: true}
     connectionPool:
-      tcp: {maxConnections: 5}
+      tcp: {tcpKeepalive: {time: 1s}}
       http: {maxRetries: 5}
     outlierDetection: {interval: 1s, consecutiveGatewayErrors: 3, minHealthPercent: 30}";
     let said = remarks(&rule(text));
@@ -155,8 +170,8 @@ fn what_is_not_served_is_reported() {
         "16 spec.trafficPolicy.loadBalancer.localityLbSetting",
         "15 spec.trafficPolicy.loadBalancer.consistentHash.minimumRingSize",
         "14 spec.trafficPolicy.loadBalancer.consistentHash.httpCookie.ttl",
-        "19 spec.trafficPolicy.connectionPool.http",
-        "18 spec.trafficPolicy.connectionPool.tcp.maxConnections",
+        "18 spec.trafficPolicy.connectionPool.tcp.tcpKeepalive",
+        "19 spec.trafficPolicy.connectionPool.http.maxRetries",
         "20 spec.trafficPolicy.outlierDetection.interval",
         "20 spec.trafficPolicy.outlierDetection.consecutiveGatewayErrors",
         "20 spec.trafficPolicy.outlierDetection.minHealthPercent",
@@ -198,6 +213,12 @@ fn what_is_wrong_is_refused() {
             6,
             "spec.trafficPolicy.connectionPool.tcp.connectTimeout",
             "has no unit",
+        ),
+        (
+            "  host: web\n  trafficPolicy: {connectionPool: {tcp: {maxConnections: many}}}",
+            6,
+            "spec.trafficPolicy.connectionPool.tcp.maxConnections",
+            "whole number",
         ),
         (
             "  host: web\n  trafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}",

@@ -149,7 +149,7 @@ async fn the_slow_look_finds_what_inotify_does_not_tell() {
     assert!(silent(watcher.changed(), 5 * RESCAN).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_dropped_wait_loses_nothing() {
     let folder = TempDir::new().unwrap();
     let mut watcher = Watcher::new(&[PathBuf::from(folder.path())]).unwrap();

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use edgemesh_proto::record::{LimitBy, NodeName, Policy, RateLimit, ServiceName, Workload};
+use edgemesh_proto::record::{
+    Backend, Body, LimitBy, NodeName, Policy, RateLimit, Record, ServiceName, Workload,
+};
 
 use crate::snapshot::builder::{Builder, selects};
 use crate::snapshot::callers::Callers;
@@ -13,19 +15,38 @@ impl Builder {
     /// Addresses of this machine, from the next change on: what calls from there is a process of
     /// this node, whether the Node's record says so or not.
     pub fn own_addresses(&mut self, own: Vec<IpAddr>) {
+        self.moved |= own != self.own;
         self.own = own;
     }
 
-    /// The index after a change, `touched` by records or not. Without a Policy that asks who
-    /// calls there is none, and it costs nothing.
-    pub(super) fn callers(&self, touched: bool) -> Arc<Callers> {
-        let asked = self.policies.values().flat_map(|policies| policies.values()).any(asks)
-            || self.routing.asks_who_calls();
-        match (asked, touched) {
+    /// The index after a change. Without a Policy that asks who calls there is none, and it costs
+    /// nothing.
+    pub(super) fn callers(&mut self) -> Arc<Callers> {
+        match (self.asked, std::mem::take(&mut self.moved)) {
             (false, _) => Arc::new(Callers::new(self.node.clone())),
             (true, false) => self.current.callers.clone(),
             (true, true) => Arc::new(self.all_callers()),
         }
+    }
+
+    pub(super) fn asks_who_calls(&self) -> bool {
+        self.policies.values().flat_map(|policies| policies.values()).any(asks)
+            || self.routing.asks_who_calls()
+    }
+
+    /// Whether a record that is put may change who is behind an address. One that only says that a
+    /// Backend is ready or not, which most do, does not.
+    pub(super) fn moves(&self, put: &Record) -> bool {
+        let Body::Slice(slice) = &put.body else { return true };
+        let own = ServiceName::new(&put.namespace, &put.name);
+        self.slice(&own).is_none_or(|before| {
+            let same = |(a, b): (&Backend, &Backend)| {
+                (&a.addresses, &a.workload, &a.node) == (&b.addresses, &b.workload, &b.node)
+            };
+            before.service != slice.service
+                || before.backends.len() != slice.backends.len()
+                || !before.backends.iter().zip(&slice.backends).all(same)
+        })
     }
 
     fn all_callers(&self) -> Callers {

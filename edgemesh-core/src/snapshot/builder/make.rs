@@ -12,7 +12,6 @@ use edgemesh_proto::record::{
     Workload,
 };
 
-use crate::backends::PoolLive;
 use crate::limit::Limiter;
 use crate::snapshot::builder::{Builder, selects, title, winner};
 use crate::snapshot::{Active, Backend, Host, LOCAL_SLICES, Pool, Port, Service, Source, Tier};
@@ -267,8 +266,7 @@ fn alone(
     let (v6, v4): (Vec<_>, Vec<_>) = backends.into_iter().partition(|b| b.address.is_ipv6());
     let (no_v4, no_v6) = (v4.is_empty(), v6.is_empty());
     let pool = |backends, all: &Pool| {
-        let mut pool = Pool::new(backends, Some(all), now);
-        pool.live = Arc::new(PoolLive::new(now));
+        let pool = Pool::part(backends, all, now);
         Arc::new(if hashed { pool.hashed() } else { pool })
     };
     let (v4, v6) = (pool(v4, &all[0]), pool(v6, &all[1]));

@@ -7,6 +7,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::dial::DialError;
 use crate::forward::http::serve::{
     MAX_BUFFER, MAX_HEADERS, PING_EVERY, Tracked, WINDOW_CONNECTION, WINDOW_STREAM,
 };
@@ -66,9 +67,15 @@ async fn dial(attempt: &Attempt<'_>) -> Result<TcpStream, Failure> {
     if left == Some(Duration::ZERO) {
         return Err(failure(Refusal::RequestTimeout, false));
     }
-    let timeout = left.map_or(timeout, |left| left.min(timeout));
-    shared.connect(hop.address(), timeout).await.map_err(|error| {
+    let cut = left.filter(|left| *left < timeout);
+    shared.connect(hop.address(), cut.unwrap_or(timeout)).await.map_err(|error| {
         tracing::debug!(error = &error as &dyn std::error::Error, "no connection to the backend");
-        failure(error.refusal(), error.blames_backend())
+        match (&error, deadline) {
+            // It had less time than its Policy gives it.
+            (DialError::Timeout(_), Some(deadline)) if cut.is_some() => {
+                failure(Refusal::RequestTimeout, !deadline.by_client)
+            }
+            _ => failure(error.refusal(), error.blames_backend()),
+        }
     })
 }
