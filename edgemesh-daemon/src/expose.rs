@@ -21,6 +21,8 @@ use crate::show;
 /// Every registration of the node.
 const LIST: &str = "/v1/registrations";
 
+/// How the agent's note on a registration begins that leads nowhere.
+const NO_EFFECT: &str = "has no effect";
 /// Ids of what `expose` signs up begin so; the place follows.
 const PREFIX: &str = "at-";
 
@@ -57,8 +59,20 @@ async fn sign_up(
         ttl: args.ttl.and_then(seconds),
         ..Registration::at(port)
     };
-    let path = path(&Name::new(&args.namespace, name, &id(to))?);
+    let id = id(to);
+    let path = path(&Name::new(&args.namespace, name, &id)?);
+    let before: Vec<RegistrationView> = admin.get(LIST).await?;
     let view: RegistrationView = admin.put(&path, &registration).await?;
+    if let Some(note) = view.note.as_deref().filter(|note| note.starts_with(NO_EFFECT)) {
+        let same = |one: &RegistrationView| {
+            one.namespace == args.namespace && one.service == name && one.id == id
+        };
+        // One that was there may have its effect again: an address comes back.
+        if !before.iter().any(same) {
+            admin.delete(&path).await?;
+        }
+        bail!("{name}.{} at {}: {note}", args.namespace, view.address);
+    }
     let so_far = match (&view.note, view.ready) {
         (Some(note), _) => format!("; {note}"),
         (None, true) => String::new(),

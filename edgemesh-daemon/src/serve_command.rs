@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::future::poll_fn;
+use std::io;
 use std::io::IsTerminal;
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
@@ -54,15 +55,29 @@ const SIGNALS: &[(Signal, bool)] = &[
 /// Runs the command to its end and gives its exit code.
 ///
 /// # Errors
-/// When it cannot be started, or the agent says no.
+/// When signals cannot be listened to, or the agent says no. A command that cannot be started is no
+/// error: 127 when it is not there, 126 otherwise.
 pub async fn serve(admin: &Admin, args: &ServeArgs) -> anyhow::Result<u8> {
     let signing = Signing::new(admin, args)?;
     // Whoever is refused is refused before anything runs.
     if let Err(ClientError::Refused(reason)) = signing.put().await {
         anyhow::bail!(reason);
     }
-    let mut signals = Signals::new()?;
-    let mut child = start(&args.command, args.port.get())?;
+    let started = Signals::new().map(|signals| (signals, start(&args.command, args.port.get())));
+    let (mut signals, mut child) = match started {
+        Ok((signals, Ok(child))) => (signals, child),
+        Ok((_, Err(error))) => {
+            signing.goodbye().await;
+            let program = args.command.first().map(|program| program.display().to_string());
+            let program = program.unwrap_or_default();
+            say::complain(format_args!("cannot start `{program}`: {error}"));
+            return Ok(unstarted(&error));
+        }
+        Err(error) => {
+            signing.goodbye().await;
+            return Err(error.into());
+        }
+    };
     let mut kept = pin!(signing.keep(args.wait));
     let mut leaving = false;
     let mut given_up = None;
@@ -90,17 +105,18 @@ pub async fn serve(admin: &Admin, args: &ServeArgs) -> anyhow::Result<u8> {
     Ok(given_up.unwrap_or_else(|| code(ended)))
 }
 
-fn start(command: &[OsString], port: u16) -> anyhow::Result<Child> {
-    let (program, args) = command.split_first().context("no command")?;
-    Command::new(program)
-        .args(args)
-        .env("PORT", port.to_string())
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", program.display()))
+fn start(command: &[OsString], port: u16) -> io::Result<Child> {
+    let (program, args) = command.split_first().ok_or(io::ErrorKind::NotFound)?;
+    Command::new(program).args(args).env("PORT", port.to_string()).spawn()
+}
+
+/// As shells count what did not start.
+fn unstarted(error: &io::Error) -> u8 {
+    if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
 }
 
 /// Ends the command, since nobody will call it; the exit code is then ours.
-async fn stop(child: &mut Child, given_up: &mut Option<u8>) -> std::io::Result<ExitStatus> {
+async fn stop(child: &mut Child, given_up: &mut Option<u8>) -> io::Result<ExitStatus> {
     *given_up = Some(1);
     send(child, Signal::SIGTERM);
     if let Ok(ended) = timeout(STOP_WITHIN, child.wait()).await {
@@ -112,7 +128,7 @@ async fn stop(child: &mut Child, given_up: &mut Option<u8>) -> std::io::Result<E
 
 /// A terminal has sent its signal to the command already.
 fn pass_on(child: &Child, signal: Signal, ends: bool) {
-    let from_terminal = ends && signal != Signal::SIGTERM && std::io::stdin().is_terminal();
+    let from_terminal = ends && signal != Signal::SIGTERM && io::stdin().is_terminal();
     if !from_terminal {
         send(child, signal);
     }
@@ -211,12 +227,12 @@ impl<'a> Signing<'a> {
 struct Signals(Vec<(Signal, bool, tokio::signal::unix::Signal)>);
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         let listen = |(signal, ends): &(Signal, bool)| {
             let kind = SignalKind::from_raw(*signal as i32);
             Ok((*signal, *ends, tokio::signal::unix::signal(kind)?))
         };
-        Ok(Self(SIGNALS.iter().map(listen).collect::<Result<_, std::io::Error>>()?))
+        Ok(Self(SIGNALS.iter().map(listen).collect::<Result<_, io::Error>>()?))
     }
 
     async fn next(&mut self) -> (Signal, bool) {

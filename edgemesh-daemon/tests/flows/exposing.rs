@@ -103,7 +103,7 @@ fn mistakes_are_told() {
             ("expose --remove hello", 1, "hello.default is not exposed here"),
             ("serve hello -- true", 2, "--port"),
             ("serve hello --port 80", 2, "CMD"),
-            ("serve hello --port 80 -- /no/such/program", 1, "cannot start `/no/such/program`"),
+            ("serve hello --port 80 -- /no/such/program", 127, "cannot start `/no/such/program`"),
             (
                 "serve hello --port 80 --address 192.0.2.1 -- touch /run/ran",
                 1,
@@ -174,9 +174,12 @@ fn registrations_join_services_of_other_sources() {
         eventually("it joins all the same", PATIENCE, || {
             (asks("http://hello.default/") == "two").then_some(())
         });
-        // A port that the Service does not have is told.
-        let said = edgemesh("expose hello --to :8003 --port 81").out;
-        assert!(said.contains("the Service has no TCP port 81; it has 80"), "{said}");
+        // A port that the Service does not have is told, and nothing stays behind.
+        let before = registrations(&agent).len();
+        let ran = edgemesh("expose hello --to :8003 --port 81");
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.err.contains("the Service has no TCP port 81; it has 80"), "{ran:?}");
+        assert_eq!(registrations(&agent).len(), before, "it is still registered");
     });
 }
 

@@ -153,6 +153,13 @@ fn serve_gives_a_process_a_name_until_it_ends() {
         // The exit code is the command's; $PORT is set.
         let ran = edgemesh("serve hello --port 8003 -- sh -c 'exit $((PORT - 8000))'");
         assert_eq!(ran.code, Some(3), "{}", ran.err);
+        // What cannot be started leaves nothing behind; exit codes are those of shells.
+        for (command, code) in [("/no/such", 127), ("/etc/passwd", 126)] {
+            let ran = edgemesh(&format!("serve hello --port 8004 -- {command}"));
+            assert_eq!(ran.code, Some(code), "{}", ran.err);
+            assert!(ran.err.contains(&format!("cannot start `{command}`")), "{}", ran.err);
+            assert_eq!(registrations(&agent).len(), 0, "after {command}");
+        }
     });
 }
 
