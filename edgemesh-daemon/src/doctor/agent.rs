@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::api::{
-    BackendView, BreakerState, CaptureState, HealthState, HealthView, Severity, StoreState,
+    BackendView, BreakerState, CaptureState, HealthState, HealthView, RouteView, ServiceView,
+    Severity, StoreState,
 };
 use crate::doctor::facts::{Answers, Facts};
 use crate::doctor::report::{Finding, bad, ok, or_ok, warn};
@@ -137,7 +138,7 @@ pub(super) fn records(facts: &Facts) -> Vec<Finding> {
             }
         });
         let status = &answers.status;
-        or_ok(few(findings), format!("{} Services, no document rejected", status.services))
+        or_ok(few(findings), format!("no document rejected, Services known: {}", status.services))
     })
 }
 
@@ -179,7 +180,8 @@ pub(super) fn ejected(facts: &Facts) -> Vec<Finding> {
         for service in &answers.services {
             let whole = [&service.namespace, &*service.name, "", ""];
             let known = pools.range(whole..).next().is_some_and(|(key, _)| key[..2] == whole[..2]);
-            if !known && service.ports.iter().all(|port| port.backends == 0) {
+            let needs = !is_led_on(service, &answers.routes);
+            if needs && !known && service.ports.iter().all(|port| port.backends == 0) {
                 pools.insert(whole, (0, 0));
             }
         }
@@ -199,6 +201,13 @@ pub(super) fn ejected(facts: &Facts) -> Vec<Finding> {
         });
         or_ok(few(findings), "no Backend is ejected or unhealthy")
     })
+}
+
+/// Whether a Service has no use for Backends: it stands for a DNS name, or its Routes lead elsewhere.
+fn is_led_on(service: &ServiceView, routes: &[RouteView]) -> bool {
+    let name = format!("{}/{}", service.namespace, service.name);
+    let routed = routes.iter().flat_map(|route| &route.parents).any(|to| to.service == name);
+    routed || service.external_name.is_some()
 }
 
 /// Whether breaker or health check keeps calls away.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 
-use crate::api::{BackendView, ServiceView, Status};
+use crate::api::{BackendView, RouteView, ServiceView, Status};
 use crate::capture::survey::{self, Table};
 use crate::capture::{Input, Ruleset, render};
 use crate::client::Admin;
@@ -42,6 +42,7 @@ pub(super) struct Facts {
 pub(super) struct Answers {
     pub(super) status: Status,
     pub(super) services: Vec<ServiceView>,
+    pub(super) routes: Vec<RouteView>,
     pub(super) backends: Vec<BackendView>,
     pub(super) metrics: String,
 }
@@ -150,6 +151,7 @@ fn ask(admin: &Admin) -> anyhow::Result<Result<Answers, String>> {
         Ok(Answers {
             status: admin.get("/v1/status").await?,
             services: admin.get("/v1/services").await?,
+            routes: admin.get("/v1/routes").await?,
             backends: admin.get("/v1/backends").await?,
             metrics: admin.text("/metrics").await?,
         })

@@ -192,6 +192,15 @@ fn each_fault_is_found_and_explained_with_the_agent_down() {
     });
 }
 
+/// Services that need no Backends: one stands for a DNS name, the Route of the other leads on.
+const LED_ON: &str = "apiVersion: v1\nkind: Service\nmetadata: { name: out }\n\
+    spec: { type: ExternalName, externalName: example.org }\n---\n\
+    apiVersion: v1\nkind: Service\nmetadata: { name: shop }\n\
+    spec: { clusterIP: 10.96.0.81, ports: [{ port: 80 }] }\n---\n\
+    apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: shop }\n\
+    spec:\n  parentRefs: [{ group: '', kind: Service, name: shop }]\n  \
+    rules: [{ backendRefs: [{ name: one, port: 80 }] }]\n";
+
 #[test]
 fn what_a_running_agent_knows_is_explained() {
     in_namespace("doctor::what_a_running_agent_knows_is_explained", || {
@@ -203,6 +212,7 @@ fn what_a_running_agent_knows_is_explained() {
             "  circuitBreaker: { consecutiveFailures: 1, ejectFor: 5m, maxEjectedPercent: 100 }",
         );
         world.service("far", &["10.97.0.80"], &[":80:8080"], &[]);
+        world.manifest("led-on", LED_ON);
         // The agent takes what is ill out of the rules, which the manifests do not tell.
         world.manifest("ill", ILL);
         let narrow = format!("{}proxy: {{ include: [10.96.0.0/16] }}\n", config(&world));
@@ -216,6 +226,10 @@ fn what_a_running_agent_knows_is_explained() {
             ("services", "warn", "default/far has no Backend"),
         ] {
             assert!(finds(&well, check, level, words), "{check}: {words}: {well:#?}");
+        }
+        for name in ["out", "shop"] {
+            let needs = format!("default/{name} has no Backend");
+            assert!(!finds(&well, "services", "warn", &needs), "{well:#?}");
         }
         eventually("the ill one is known", PATIENCE, || {
             let findings = findings(&world);
