@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use edgemesh_proto::record::{
     AllowedCaller, BalancePolicy, BreakerPolicy, ConnectionCaps, HashKey, HealthCheck, Locality,
-    Node, PolicyOrigin, RetryPolicy, ServiceName, Transport,
+    Node, PolicyOrigin, RetryPolicy, Revocation, ServiceName, Transport,
 };
 
 use crate::backends::{PortLive, ServiceLive};
@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub policies: Arc<[ListedPolicy]>,
     /// The Node records, for whoever lists them.
     pub nodes: Arc<BTreeMap<Box<str>, Node>>,
+    /// Nodes whose identity no longer counts, by name.
+    pub revocations: Arc<BTreeMap<Box<str>, Revocation>>,
     /// Every Route, by name.
     pub routes: Arc<[Arc<RouteEntry>]>,
     /// Who is behind an address.

@@ -226,7 +226,7 @@ fn published(step: &Step) -> Published {
         to: step.revision,
         put: step.put.iter().map(Put::from).collect(),
         delete: step.delete.clone(),
-        reset: false,
+        ..Delta::default()
     };
     Published { delta, addresses: step.addresses.clone(), hosts: step.hosts.clone() }
 }

@@ -88,6 +88,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Invalid> {
         header: header(whole.header)?,
         route: route(whole.route)?,
         content: whole.content.map_or(Ok(Content::Null), |raw| Content::from_json(raw.get()))?,
+        body: None,
     };
     message.check()?;
     Ok(message)

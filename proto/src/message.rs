@@ -1,10 +1,16 @@
 //! Checked Messages: header, route and content, and their protobuf form.
 
+mod body;
 mod content;
 mod protobuf;
 
 use uuid::Uuid;
 
+pub(crate) use crate::message::body::exact;
+pub use crate::message::body::{
+    Accepted, Ack, Answer, BUCKETS, Body, Caller, Connect, DialBack, HeaderField, Held, Hello,
+    Join, Joined, MAX_FIELDS, Offer, Ping, Refused, Request, Selector, Target, Welcome,
+};
 pub use crate::message::content::{Content, Json};
 use crate::record::Invalid;
 
@@ -16,6 +22,9 @@ pub const MAX_RESOURCE: usize = 16 * 1024;
 
 /// Largest Message in any form, in bytes: KubeEdge's own cap on a payload (32 MiB).
 pub const MAX_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// The group of every Message of a Link.
+pub const LINK: &str = "link";
 
 /// The operation of an answer.
 pub const RESPONSE: &str = "response";
@@ -33,6 +42,8 @@ pub struct Message {
     pub route: Route,
     /// What is said.
     pub content: Content,
+    /// What is said on a Link; never part of the JSON.
+    pub body: Option<Box<Body>>,
 }
 
 /// Which message this is. Empty text and 0 mean that a field is absent.
@@ -80,7 +91,28 @@ impl Message {
     /// A Message that answers nothing. `now` in milliseconds since 1970.
     pub fn request(id: Uuid, now: i64, route: Route, content: Content) -> Self {
         let header = Header { id: id.to_string(), timestamp: now, ..Header::default() };
-        Self { header, route, content }
+        Self { header, route, content, body: None }
+    }
+
+    /// A Message of a Link: from whom, to whom, about what, with what is said.
+    pub fn of_link(id: Uuid, now: i64, [source, destination]: [&str; 2], body: Body) -> Self {
+        let route = Route {
+            source: source.to_owned(),
+            group: LINK.to_owned(),
+            operation: body.operation().to_owned(),
+            resource: body.resource(),
+            destination: destination.to_owned(),
+        };
+        Self { body: Some(Box::new(body)), ..Self::request(id, now, route, Content::Null) }
+    }
+
+    /// What is said on a Link in answer to this Message.
+    pub fn answered(&self, id: Uuid, now: i64, source: &str, body: Body) -> Self {
+        let to = self.route.source.as_str();
+        let mut answer = Self::of_link(id, now, [source, to], body);
+        answer.header.parent_id.clone_from(&self.header.id);
+        answer.header.trace.clone_from(&self.header.trace);
+        answer
     }
 
     /// The answer to `request`: same source, group and resource, operation [`RESPONSE`]. The trace
@@ -97,7 +129,7 @@ impl Message {
             resource: request.route.resource.clone(),
             destination: String::new(),
         };
-        Self { header, route, content }
+        Self { header, route, content, body: None }
     }
 
     /// What went wrong with `request`, in words: same resource, operation [`ERROR`], no source and
@@ -112,6 +144,7 @@ impl Message {
             header: request.answer_header(id, now),
             route,
             content: Content::Text(what.to_owned()),
+            body: None,
         }
     }
 

@@ -106,6 +106,8 @@ pub enum Body {
     Policy(Policy),
     /// See [`Route`].
     Route(Route),
+    /// See [`Revocation`].
+    Revocation(Revocation),
 }
 
 /// A name with virtual addresses and ports.
@@ -231,6 +233,24 @@ pub struct Node {
     pub zone: Option<Box<str>>,
     /// All labels.
     pub labels: BTreeMap<Box<str>, Box<str>>,
+    /// The agent that runs there: its Backends are reached by Links. `None` = none does.
+    pub agent: Option<Agent>,
+    /// Its Backends are reached through the cloud process.
+    pub via_cloud: bool,
+}
+
+/// The agent of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Agent {
+    /// `host:port` at which other agents may dial it; none = behind NAT.
+    pub links: Vec<Box<str>>,
+}
+
+/// A node whose identity no longer counts; the record's name is the node's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revocation {
+    /// Certificates whose validity begins before this, in seconds since 1970, are void.
+    pub before: i64,
 }
 
 /// Who is behind an address.

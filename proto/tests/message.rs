@@ -156,6 +156,7 @@ fn viaduct_messages_are_read_by_number() {
             destination: String::new(),
         },
         content: Content::Bytes(Bytes::from_static(b"\x00\xff")),
+        body: None,
     };
     assert_eq!(Message::decode(whole.concat().into()), Ok(want.clone()));
     assert_eq!(want.encode(), whole[..3].concat(), "viaduct reads what we write");
@@ -172,7 +173,7 @@ fn our_fields_have_their_numbers() {
             ..Header::default()
         },
         route: Route { destination: "d".into(), ..Route::default() },
-        content: Content::Null,
+        ..Message::default()
     };
     let header = [field(6, b"7"), vec![7 << 3, 9], field(8, b"t")].concat();
     let want = [field(1, &header), field(2, &field(5, b"d"))].concat();
@@ -222,10 +223,13 @@ fn answers_copy_what_kubeedge_copies() {
     };
     let route =
         Route { operation: "response".into(), destination: String::new(), ..request.route.clone() };
-    assert_eq!(answer, Message { header: header.clone(), route, content: Content::Null });
+    assert_eq!(answer, Message { header: header.clone(), route, ..Message::default() });
 
     let error = Message::error_to(&request, id, later, "no such thing");
     let route = Route { operation: "error".into(), resource: "node".into(), ..Route::default() };
     let header = Header { message_type: String::new(), ..header };
-    assert_eq!(error, Message { header, route, content: Content::Text("no such thing".into()) });
+    assert_eq!(
+        error,
+        Message { header, route, content: Content::Text("no such thing".into()), body: None }
+    );
 }

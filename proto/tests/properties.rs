@@ -31,7 +31,8 @@ proptest! {
     ) {
         let put = records.iter().map(Put::from).collect();
         let delete = records.iter().map(Record::key).collect();
-        let delta = Delta { epoch, from, to: from + steps, put, delete, reset };
+        let delta =
+            Delta { epoch, from, to: from + steps, put, delete, reset, ..Delta::default() };
         prop_assert_eq!(Delta::decode(delta.encode().into()), Ok((delta, vec![])));
     }
 

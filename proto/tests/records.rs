@@ -314,7 +314,7 @@ fn a_bad_record_harms_only_itself() {
             put(Some(key(6, "route"))),
         ],
         delete: vec![key(0, "unsaid"), key(2, ""), key(5, "gone")],
-        reset: false,
+        ..Default::default()
     };
     let (delta, bad) = Delta::decode(delta.encode_to_vec().into()).unwrap();
     let names = |keys: Vec<&Key>| keys.iter().map(|k| k.to_string()).collect::<Vec<_>>();

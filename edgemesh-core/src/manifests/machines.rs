@@ -9,6 +9,8 @@ use crate::manifests::{field, service, syntax};
 
 /// Names the zone of a Node.
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// `cloud`: what runs on this Node is reached through the cloud process.
+const REACH_LABEL: &str = "edgemesh.io/reach";
 
 /// A Pod: a Workload, or why it is none.
 pub(super) enum Pod {
@@ -51,6 +53,8 @@ pub(super) fn node(top: &Field<'_>, metadata: &Field<'_>) -> Result<Node, Fault>
     Ok(Node {
         addresses: addresses.unwrap_or_default().into_iter().flatten().collect(),
         zone: labels.get(ZONE_LABEL).filter(|zone| !zone.is_empty()).cloned(),
+        agent: None,
+        via_cloud: labels.get(REACH_LABEL).is_some_and(|reach| **reach == *"cloud"),
         labels,
     })
 }

@@ -176,9 +176,11 @@ impl Whole {
                 let name = match &record.body {
                     Body::Slice(slice) => &slice.service,
                     Body::Service(_) => &record.name,
-                    Body::Node(_) | Body::Workload(_) | Body::Policy(_) | Body::Route(_) => {
-                        continue;
-                    }
+                    Body::Node(_)
+                    | Body::Workload(_)
+                    | Body::Policy(_)
+                    | Body::Route(_)
+                    | Body::Revocation(_) => continue,
                 };
                 let service = ServiceName::new(&record.namespace, name);
                 checks.entry(service).or_insert_with(|| check.clone());
@@ -236,18 +238,24 @@ fn about(file: &Path, document: &Document, (severity, focus, reason): Verdict) -
 fn sliced_service(record: &Record) -> Option<ServiceName> {
     match &record.body {
         Body::Slice(slice) => Some(ServiceName::new(&record.namespace, &slice.service)),
-        Body::Service(_) | Body::Node(_) | Body::Workload(_) | Body::Policy(_) | Body::Route(_) => {
-            None
-        }
+        Body::Service(_)
+        | Body::Node(_)
+        | Body::Workload(_)
+        | Body::Policy(_)
+        | Body::Route(_)
+        | Body::Revocation(_) => None,
     }
 }
 
 fn service(record: &Record) -> Option<&Service> {
     match &record.body {
         Body::Service(service) => Some(service),
-        Body::Slice(_) | Body::Node(_) | Body::Workload(_) | Body::Policy(_) | Body::Route(_) => {
-            None
-        }
+        Body::Slice(_)
+        | Body::Node(_)
+        | Body::Workload(_)
+        | Body::Policy(_)
+        | Body::Route(_)
+        | Body::Revocation(_) => None,
     }
 }
 

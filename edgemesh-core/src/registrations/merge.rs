@@ -66,7 +66,11 @@ pub(crate) fn is_local(record: &Record) -> bool {
     match &record.body {
         Body::Slice(_) => record.name.starts_with(LOCAL_SLICES),
         Body::Service(service) => service.selector.get(MARK.0).is_some_and(|v| **v == *MARK.1),
-        Body::Node(_) | Body::Workload(_) | Body::Policy(_) | Body::Route(_) => false,
+        Body::Node(_)
+        | Body::Workload(_)
+        | Body::Policy(_)
+        | Body::Route(_)
+        | Body::Revocation(_) => false,
     }
 }
 

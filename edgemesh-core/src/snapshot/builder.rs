@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use edgemesh_proto::record::{
-    Body, DESTINATION_RULE, Key, Kind, Node, NodeName, Policy, Record, Service as ServiceRecord,
-    ServiceName, Slice, Workload,
+    Body, DESTINATION_RULE, Key, Kind, Node, NodeName, Policy, Record, Revocation,
+    Service as ServiceRecord, ServiceName, Slice, Workload,
 };
 
 use crate::snapshot::builder::routing::Routing;
@@ -49,6 +49,7 @@ pub struct Builder {
     slice_owner: HashMap<ServiceName, ServiceName>,
     workloads: BTreeMap<Box<str>, BTreeMap<Box<str>, Workload>>,
     nodes: BTreeMap<Box<str>, Node>,
+    revocations: BTreeMap<Box<str>, Revocation>,
     policies: BTreeMap<ServiceName, BTreeMap<Box<str>, Policy>>,
     policy_owner: HashMap<ServiceName, ServiceName>,
     routing: Routing,
@@ -84,6 +85,7 @@ struct Dirty {
     index: bool,
     policies: bool,
     nodes: bool,
+    revocations: bool,
     routes: bool,
     all: bool,
 }
@@ -99,6 +101,7 @@ impl Builder {
             slice_owner: HashMap::new(),
             workloads: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            revocations: BTreeMap::new(),
             policies: BTreeMap::new(),
             policy_owner: HashMap::new(),
             routing: Routing::default(),
@@ -151,6 +154,10 @@ impl Builder {
             true => Arc::new(self.nodes.clone()),
             false => self.current.nodes.clone(),
         };
+        let revocations = match dirty.revocations {
+            true => Arc::new(self.revocations.clone()),
+            false => self.current.revocations.clone(),
+        };
         let routes = match dirty.routes {
             true => self.routing.all(),
             false => self.current.routes.clone(),
@@ -160,7 +167,17 @@ impl Builder {
             self.asked = self.asks_who_calls();
         }
         let callers = self.callers();
-        let next = Snapshot { epoch, revision, policies, nodes, routes, callers, index, services };
+        let next = Snapshot {
+            epoch,
+            revision,
+            policies,
+            nodes,
+            revocations,
+            routes,
+            callers,
+            index,
+            services,
+        };
         self.current = Arc::new(next);
         self.current.clone()
     }
@@ -220,6 +237,10 @@ impl Builder {
                 dirty.nodes = true;
                 dirty.all |= before.is_none_or(|before| before.zone != zone);
             }
+            Body::Revocation(revocation) => {
+                dirty.revocations = true;
+                self.revocations.insert(record.name, revocation);
+            }
         }
     }
 
@@ -243,8 +264,12 @@ impl Builder {
                 dirty.all |= self.nodes.remove(&key.name).is_some();
             }
             Kind::Route => drop(self.routing.forget(&own, dirty)),
+            Kind::Revocation => {
+                dirty.revocations = true;
+                self.revocations.remove(&key.name);
+            }
             // Nothing in here is made from these yet.
-            Kind::Endpoint | Kind::Rule | Kind::Revocation => {}
+            Kind::Endpoint | Kind::Rule => {}
         }
     }
 

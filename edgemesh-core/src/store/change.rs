@@ -91,7 +91,8 @@ const fn project(record: &Record) {
         | Body::Node(_)
         | Body::Workload(_)
         | Body::Policy(_)
-        | Body::Route(_) => {}
+        | Body::Route(_)
+        | Body::Revocation(_) => {}
     }
 }
 

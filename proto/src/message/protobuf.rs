@@ -36,6 +36,7 @@ impl From<&Message> for pb::Message {
             header: Some((&message.header).into()),
             route: Some((&message.route).into()),
             content: message.content.payload(),
+            body: message.body.as_deref().map(Into::into),
         }
     }
 }
@@ -50,7 +51,8 @@ impl TryFrom<pb::Message> for Message {
         };
         let header = message.header.map(Header::from).unwrap_or_default();
         let route = message.route.map(Route::from).unwrap_or_default();
-        let message = Self { header, route, content };
+        let body = message.body.map(crate::message::Body::try_from).transpose()?.map(Box::new);
+        let message = Self { header, route, content, body };
         message.check()?;
         Ok(message)
     }

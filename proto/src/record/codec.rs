@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
+use crate::message::exact;
 use crate::pb;
 use crate::record::values::{bounded, required, variant};
 use crate::record::{
@@ -23,6 +24,7 @@ impl Record {
             Body::Workload(workload) => pb::Workload::from(workload).encode_to_vec(),
             Body::Policy(policy) => pb::Policy::from(policy).encode_to_vec(),
             Body::Route(route) => pb::HttpRoute::from(route).encode_to_vec(),
+            Body::Revocation(revocation) => pb::Revocation::from(revocation).encode_to_vec(),
         }
     }
 
@@ -44,7 +46,8 @@ impl Record {
             Kind::Workload => Body::Workload(Workload::try_from(message::<pb::Workload>(body)?)?),
             Kind::Policy => Body::Policy(Policy::try_from(message::<pb::Policy>(body)?)?),
             Kind::Route => Body::Route(Route::try_from(message::<pb::HttpRoute>(body)?)?),
-            Kind::Endpoint | Kind::Rule | Kind::Revocation => {
+            Kind::Revocation => Body::Revocation(message::<pb::Revocation>(body)?.into()),
+            Kind::Endpoint | Kind::Rule => {
                 let reason = format!("this version does not read records of kind {}", kind.name());
                 return Err(Invalid::new("kind", reason));
             }
@@ -178,6 +181,12 @@ pub struct Delta {
     pub delete: Vec<Key>,
     /// Everything known before is void; `put` holds all there is.
     pub reset: bool,
+    /// Everything known before in these buckets is void; `put` holds all there is in them.
+    pub buckets: Vec<u8>,
+    /// Further parts of the same step follow; they are applied together.
+    pub more: bool,
+    /// Digest of the records after the step, with its last part; `None` = not said.
+    pub digest: Option<[u8; 32]>,
 }
 
 impl Delta {
@@ -189,16 +198,31 @@ impl Delta {
     /// or `to` if it is below `from`.
     pub fn decode(bytes: Bytes) -> Result<(Self, Vec<Invalid>), Invalid> {
         let delta = pb::Delta::decode(bytes).map_err(|e| Invalid::new("delta", e.to_string()))?;
-        let epoch = <[u8; 16]>::try_from(&*delta.epoch)
-            .map_err(|_| Invalid::new("epoch", format!("{} bytes: 16", delta.epoch.len())))?;
-        let (from, to, reset) = (delta.from, delta.to, delta.reset);
+        Self::checked(delta)
+    }
+
+    /// As [`Delta::decode`].
+    ///
+    /// # Errors
+    /// As [`Delta::decode`], and `buckets` or `digest`.
+    pub fn checked(delta: pb::Delta) -> Result<(Self, Vec<Invalid>), Invalid> {
+        let epoch = exact("epoch", &delta.epoch)?;
+        let (from, to, reset, more) = (delta.from, delta.to, delta.reset, delta.more);
         if !reset && to < from {
             return Err(Invalid::new("to", format!("{to} comes before {from}")));
         }
+        let bucket = |n: u32| {
+            u8::try_from(n).map_err(|_| Invalid::new("buckets", format!("{n} is none: 0 to 255")))
+        };
+        let buckets = delta.buckets.into_iter().map(bucket).collect::<Result<_, _>>()?;
+        let digest = match delta.digest.is_empty() {
+            true => None,
+            false => Some(exact("digest", &delta.digest)?),
+        };
         let mut bad = Vec::new();
         let put = fitting("put", delta.put, &mut bad);
         let delete = fitting("delete", delta.delete, &mut bad);
-        Ok((Self { epoch, from, to, put, delete, reset }, bad))
+        Ok((Self { epoch, from, to, put, delete, reset, buckets, more, digest }, bad))
     }
 
     /// The protobuf.
@@ -222,17 +246,33 @@ where
     keep
 }
 
+impl TryFrom<pb::Delta> for Delta {
+    type Error = Invalid;
+
+    /// Without what was left out.
+    fn try_from(delta: pb::Delta) -> Result<Self, Invalid> {
+        Self::checked(delta).map(|(delta, _)| delta)
+    }
+}
+
+impl From<&Put> for pb::Record {
+    fn from(put: &Put) -> Self {
+        Self { key: Some((&put.key).into()), body: put.body.clone() }
+    }
+}
+
 impl From<&Delta> for pb::Delta {
     fn from(delta: &Delta) -> Self {
-        let record =
-            |put: &Put| pb::Record { key: Some((&put.key).into()), body: put.body.clone() };
         Self {
             epoch: Bytes::copy_from_slice(&delta.epoch),
             from: delta.from,
             to: delta.to,
-            put: delta.put.iter().map(record).collect(),
+            put: delta.put.iter().map(Into::into).collect(),
             delete: delta.delete.iter().map(Into::into).collect(),
             reset: delta.reset,
+            buckets: delta.buckets.iter().map(|bucket| u32::from(*bucket)).collect(),
+            more: delta.more,
+            digest: delta.digest.map(|d| Bytes::copy_from_slice(&d)).unwrap_or_default(),
         }
     }
 }

@@ -54,6 +54,7 @@ impl Record {
             Body::Workload(_) => Kind::Workload,
             Body::Policy(_) => Kind::Policy,
             Body::Route(_) => Kind::Route,
+            Body::Revocation(_) => Kind::Revocation,
         }
     }
 }

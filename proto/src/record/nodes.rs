@@ -4,7 +4,7 @@ use crate::pb;
 use crate::record::values::{
     address_bytes, addresses, label_strings, labels, list, port, required, text,
 };
-use crate::record::{Invalid, NamedPort, Node, NodeName, Workload};
+use crate::record::{Agent, Invalid, NamedPort, Node, NodeName, Revocation, Workload};
 
 impl From<&Node> for pb::Node {
     fn from(node: &Node) -> Self {
@@ -12,6 +12,10 @@ impl From<&Node> for pb::Node {
             addresses: address_bytes(&node.addresses),
             zone: text(node.zone.as_deref()),
             labels: label_strings(&node.labels),
+            agent: node.agent.as_ref().map(|agent| pb::Agent {
+                links: agent.links.iter().map(ToString::to_string).collect(),
+            }),
+            via_cloud: node.via_cloud,
         }
     }
 }
@@ -24,7 +28,23 @@ impl TryFrom<pb::Node> for Node {
             addresses: addresses("addresses", node.addresses)?,
             zone: node.zone.map(Into::into),
             labels: labels(node.labels),
+            agent: node
+                .agent
+                .map(|agent| Agent { links: agent.links.into_iter().map(Into::into).collect() }),
+            via_cloud: node.via_cloud,
         })
+    }
+}
+
+impl From<&Revocation> for pb::Revocation {
+    fn from(revocation: &Revocation) -> Self {
+        Self { before: revocation.before }
+    }
+}
+
+impl From<pb::Revocation> for Revocation {
+    fn from(revocation: pb::Revocation) -> Self {
+        Self { before: revocation.before }
     }
 }
 

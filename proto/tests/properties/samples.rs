@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use edgemesh_proto::message::{Content, Header, Message, Route};
 use edgemesh_proto::record::{
-    AllowedCaller, Backend, BalancePolicy, Body, BreakerPolicy, ConnectionCaps, HashKey,
+    Agent, AllowedCaller, Backend, BalancePolicy, Body, BreakerPolicy, ConnectionCaps, HashKey,
     HealthCheck, HealthQuestion, LimitBy, Locality, MAX_WEIGHT, NamedPort, Node, NodeName, Policy,
-    PolicyOrigin, RateLimit, Record, RetryPolicy, Service, ServicePort, Slice, SlicePort,
-    SuccessRate, TargetPort, Transport, Workload,
+    PolicyOrigin, RateLimit, Record, RetryPolicy, Revocation, Service, ServicePort, Slice,
+    SlicePort, SuccessRate, TargetPort, Transport, Workload,
 };
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -138,11 +138,16 @@ fn backend() -> impl Strategy<Value = Backend> {
 }
 
 fn node() -> impl Strategy<Value = Node> {
-    (addresses(), option::of(text()), labels()).prop_map(|(addresses, zone, labels)| Node {
-        addresses,
-        zone,
-        labels,
-    })
+    let agent = list(text()).prop_map(|links| Agent { links });
+    (addresses(), option::of(text()), labels(), option::of(agent), flag()).prop_map(
+        |(addresses, zone, labels, agent, via_cloud)| Node {
+            addresses,
+            zone,
+            labels,
+            agent,
+            via_cloud,
+        },
+    )
 }
 
 fn workload() -> impl Strategy<Value = Workload> {
@@ -278,6 +283,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         workload().prop_map(Body::Workload),
         policy().prop_map(Body::Policy),
         routes::route().prop_map(Body::Route),
+        any::<i64>().prop_map(|before| Body::Revocation(Revocation { before })),
     ];
     (text(), name(), body).prop_map(|(namespace, name, body)| Record { namespace, name, body })
 }
@@ -321,5 +327,6 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         header,
         route,
         content,
+        body: None,
     })
 }

@@ -302,6 +302,7 @@ status:
         addresses: vec![ip("192.168.0.5"), ip("fd00::5")],
         zone: Some("site-a".into()),
         labels: pairs([("topology.kubernetes.io/zone", "site-a")]),
+        ..Node::default()
     };
     assert_eq!(body(text), Body::Node(want));
     assert_eq!(

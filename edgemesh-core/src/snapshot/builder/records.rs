@@ -46,8 +46,12 @@ impl Builder {
                 let all = self.routing.records();
                 all.map(|(n, r)| record(&n.namespace, &n.name, Body::Route(r.clone()))).collect()
             }
+            Kind::Revocation => {
+                let all = self.revocations.iter();
+                all.map(|(name, r)| record("", name, Body::Revocation(*r))).collect()
+            }
             // Nothing in here is made from these yet.
-            Kind::Endpoint | Kind::Rule | Kind::Revocation => Vec::new(),
+            Kind::Endpoint | Kind::Rule => Vec::new(),
         }
     }
 }
@@ -60,7 +64,7 @@ fn record(namespace: &str, name: &str, body: Body) -> Record {
 mod tests {
     use std::collections::BTreeMap;
 
-    use edgemesh_proto::record::{Node, NodeName, Policy, Route, Service, Workload};
+    use edgemesh_proto::record::{Node, NodeName, Policy, Revocation, Route, Service, Workload};
 
     use super::*;
     use crate::io::now;
@@ -78,7 +82,10 @@ mod tests {
             Kind::Workload => Body::Workload(Workload::default()),
             Kind::Policy => Body::Policy(Policy { service: "nobody".into(), ..Policy::default() }),
             Kind::Route => Body::Route(Route::default()),
-            Kind::Endpoint | Kind::Rule | Kind::Revocation => return None,
+            Kind::Revocation => {
+                return Some(record("", "edge-9", Body::Revocation(Revocation::default())));
+            }
+            Kind::Endpoint | Kind::Rule => return None,
         };
         Some(record("default", "hello", body))
     }
