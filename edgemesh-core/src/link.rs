@@ -8,6 +8,7 @@
 //! a Message of ours, [`Inbound`] what follows one of theirs; [`Duplex`] and [`Messages`] make a
 //! two-way stream of a pair of them. A reset is never a clean end, whatever HTTP/2 calls it.
 
+mod bulk;
 mod client;
 mod duplex;
 mod error;
@@ -18,6 +19,9 @@ mod opening;
 mod outgoing;
 mod pipe;
 mod server;
+#[cfg(test)]
+mod tests;
+mod tls;
 mod wire;
 
 use std::net::SocketAddr;
@@ -28,16 +32,21 @@ use std::time::Duration;
 use edgemesh_proto::message::Message;
 use edgemesh_proto::record::NodeName;
 use http::HeaderName;
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::task::TaskTracker;
 
+use crate::identity::Proved;
+
+pub use crate::link::bulk::{BulkStream, open_bulk, serve_bulk};
 pub use crate::link::client::{Link, client};
 pub use crate::link::duplex::Duplex;
 pub use crate::link::error::{Failure, LinkError};
 pub use crate::link::inbound::Inbound;
-pub use crate::link::messages::{MessageReader, MessageWriter, Messages};
+pub use crate::link::messages::{MAX_MESSAGE, MessageReader, MessageWriter, Messages};
 pub use crate::link::outgoing::Rest;
 pub use crate::link::pipe::{Outlet, PIPE, Writer, pipe};
 pub use crate::link::server::{ServedLink, serve};
+pub use crate::link::tls::{accept, dial};
 
 /// Any error, as hyper takes it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -137,15 +146,6 @@ impl Peer {
     }
 }
 
-/// What a certificate proves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proved {
-    /// Of whom.
-    pub node: NodeName,
-    /// It is the hub's.
-    pub is_hub: bool,
-}
-
 /// A connection that is about to become a Link.
 #[derive(Debug)]
 pub struct Dialled<S> {
@@ -203,6 +203,20 @@ pub struct Answering {
 pub trait Serve: Send + Sync + 'static {
     /// One exchange.
     fn serve(self: Arc<Self>, called: Called) -> Pin<Box<dyn Future<Output = Answering> + Send>>;
+
+    /// A flow on a connection of its own: answers with a first Message ([`BulkStream::say`]), and
+    /// goes on. Where nobody cares it is refused.
+    fn bulk(
+        self: Arc<Self>,
+        opening: Message,
+        mut stream: BulkStream,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let why = "there is no bulk here";
+            let _ = stream.say(&opening::refusal(&opening, "unknownOperation", why)).await;
+            let _ = stream.shutdown().await; // the peer may be gone already
+        })
+    }
 }
 
 /// hyper's tasks, owned by the process so that a stop can wait for them.

@@ -36,7 +36,6 @@ struct Shared {
     sender: Mutex<Option<http2::SendRequest<Outgoing>>>,
     open: Arc<Open>,
     most: usize,
-    line: Arc<Line>,
 }
 
 /// Makes a Link of a connection whose other side serves. Its tasks end when it does.
@@ -67,9 +66,8 @@ where
     Ok(Link(Arc::new(Shared {
         peer,
         sender: Mutex::new(Some(sender)),
-        open: Arc::default(),
+        open: Arc::new(Open::new(line)),
         most: limits.exchanges as usize,
-        line,
     })))
 }
 
@@ -99,7 +97,7 @@ impl Link {
 
     /// Whether exchanges can be opened, as far as is known.
     pub fn is_open(&self) -> bool {
-        !self.0.line.is_gone() && self.0.sender.lock().as_ref().is_some_and(|s| !s.is_closed())
+        !self.line().is_gone() && self.0.sender.lock().as_ref().is_some_and(|s| !s.is_closed())
     }
 
     /// Exchanges that are not over.
@@ -109,7 +107,16 @@ impl Link {
 
     /// Resolves when the connection is gone.
     pub async fn closed(&self) {
-        self.0.line.gone().await;
+        self.line().gone().await;
+    }
+
+    /// Why the connection broke, where it did not end in order.
+    pub fn why(&self) -> Option<&str> {
+        self.line().why()
+    }
+
+    fn line(&self) -> &Line {
+        self.0.open.line()
     }
 
     /// Opens no more exchanges; those under way go on, and then the connection ends.
@@ -120,7 +127,7 @@ impl Link {
     /// Ends the connection now, and breaks what is under way.
     pub fn cut(&self) {
         self.close();
-        self.0.line.cut();
+        self.line().cut();
     }
 
     /// Opens an exchange: `opening`, then `rest`. Resolves with the first Message of the answer.
@@ -162,7 +169,7 @@ impl Link {
             Ok(response) => response,
             Err(mut error) => {
                 *rest = error.take_message().map(|unsent| unsent.into_body().into_rest());
-                return Err(LinkError::of_hyper(error.into_error(), !exchange.is_taken()));
+                return Err(exchange.broken(error.into_error()));
             }
         };
         if response.status() != StatusCode::OK {
@@ -173,7 +180,7 @@ impl Link {
         let read = opening::read(&mut incoming, MAX_OPENING).await;
         // From here on, what is dropped gives the exchange up.
         let mut body = Inbound::new(bytes::Bytes::new(), incoming, Some(exchange));
-        let (opening, first) = read.map_err(unread)?;
+        let (opening, first) = read.map_err(Unread::into_error)?;
         body.prepend(first);
         opening::show("answers an exchange", &opening);
         Ok(Reply { opening, body })
@@ -200,15 +207,6 @@ fn uri(operation: Operation) -> Uri {
         Operation::Stream => "https://link/edgemesh.v1.Link/Stream",
         Operation::Join => "https://link/edgemesh.v1.Link/Join",
     })
-}
-
-fn unread(unread: Unread) -> LinkError {
-    let protocol = |what| LinkError::new(Failure::Protocol, what);
-    match unread {
-        Unread::Broken(error) => error,
-        Unread::TooLong(why) => protocol(format!("the answer's first Message is too long: {why}")),
-        Unread::Malformed(why) => protocol(format!("the answer begins with no Message: {why}")),
-    }
 }
 
 impl fmt::Debug for Link {

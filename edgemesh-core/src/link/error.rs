@@ -7,6 +7,7 @@ use std::fmt;
 use h2::Reason;
 
 use crate::link::BoxError;
+use crate::link::wire::Line;
 
 /// What a failure means to whoever asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct LinkError(Box<Inner>);
 struct Inner {
     kind: Failure,
     what: Cow<'static, str>,
+    /// The other side said so; the connection goes on.
+    is_remote: bool,
     /// The label that came in the trailers.
     refusal: Option<Box<str>>,
     source: Option<BoxError>,
@@ -37,7 +40,13 @@ struct Inner {
 
 impl LinkError {
     pub(super) fn new(kind: Failure, what: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind, what: what.into(), refusal: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            what: what.into(),
+            is_remote: false,
+            refusal: None,
+            source: None,
+        }))
     }
 
     pub(super) fn because(mut self, source: impl Into<BoxError>) -> Self {
@@ -74,7 +83,19 @@ impl LinkError {
         } else {
             (Failure::Broken, "the Link broke")
         };
-        Self::new(kind, what).because(error)
+        let mut made = Self::new(kind, what).because(error);
+        made.0.is_remote = remote;
+        made
+    }
+
+    /// The same, in the words of the connection where it is the connection that broke.
+    pub(super) fn or_of_line(mut self, line: &Line) -> Self {
+        if !self.0.is_remote
+            && let Some(why) = line.why()
+        {
+            self.0.what = format!("the Link broke: {why}").into();
+        }
+        self
     }
 
     /// What it means.

@@ -6,15 +6,25 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
+use crate::link::error::LinkError;
+use crate::link::wire::Line;
+
 /// Exchanges that we opened on one Link and that are not over.
-#[derive(Debug, Default)]
-pub(super) struct Open(AtomicUsize);
+#[derive(Debug)]
+pub(super) struct Open {
+    count: AtomicUsize,
+    line: Arc<Line>,
+}
 
 impl Open {
+    pub(super) const fn new(line: Arc<Line>) -> Self {
+        Self { count: AtomicUsize::new(0), line }
+    }
+
     /// One more, unless there are `most` already.
     pub(super) fn begin(self: &Arc<Self>, most: usize) -> Option<Arc<Exchange>> {
-        if self.0.fetch_add(1, Ordering::Relaxed) >= most {
-            self.0.fetch_sub(1, Ordering::Relaxed);
+        if self.count.fetch_add(1, Ordering::Relaxed) >= most {
+            self.count.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         Some(Arc::new(Exchange {
@@ -26,7 +36,11 @@ impl Open {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(super) const fn line(&self) -> &Arc<Line> {
+        &self.line
     }
 }
 
@@ -46,8 +60,13 @@ impl Exchange {
         self.taken.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_taken(&self) -> bool {
+    fn is_taken(&self) -> bool {
         self.taken.load(Ordering::Acquire)
+    }
+
+    /// What hyper says of it, in the words of the connection where that is what broke.
+    pub(super) fn broken(&self, error: hyper::Error) -> LinkError {
+        LinkError::of_hyper(error, !self.is_taken()).or_of_line(&self.open.line)
     }
 
     /// The answer was dropped before its end: what we still send is in vain.
@@ -70,6 +89,6 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.open.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -70,7 +70,10 @@ impl Inbound {
             }
             Some(Err(error)) => {
                 self.ended = true;
-                Some(Err(LinkError::of_hyper(error, false)))
+                Some(Err(match &self.exchange {
+                    Some(exchange) => exchange.broken(error),
+                    None => LinkError::of_hyper(error, false),
+                }))
             }
             // hyper takes a reset, and a GOAWAY, with NO_ERROR for an end; h2 knows better.
             None => {

@@ -38,6 +38,18 @@ pub(super) enum Unread {
     Malformed(String),
 }
 
+impl Unread {
+    /// As the failure of what we opened.
+    pub(super) fn into_error(self) -> LinkError {
+        let protocol = |what| LinkError::new(Failure::Protocol, what);
+        match self {
+            Self::Broken(error) => error,
+            Self::TooLong(why) => protocol(format!("the first Message is too long: {why}")),
+            Self::Malformed(why) => protocol(format!("no Message comes first: {why}")),
+        }
+    }
+}
+
 /// Reads the first Message of `body`; also what came behind it in the same piece.
 pub(super) async fn read(body: &mut Incoming, most: usize) -> Result<(Message, Bytes), Unread> {
     let mut sofar = BytesMut::new();

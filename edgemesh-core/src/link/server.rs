@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use edgemesh_proto::message::Message;
+use edgemesh_proto::message::{Body, Message};
 use h2::Reason;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -45,6 +45,11 @@ impl ServedLink {
     /// Resolves when the connection is gone.
     pub async fn closed(&self) {
         self.line.gone().await;
+    }
+
+    /// Why the connection broke, where it did not end in order.
+    pub fn why(&self) -> Option<&str> {
+        self.line.why()
     }
 
     /// Takes no more exchanges (GOAWAY); those under way go on, and then the connection ends.
@@ -161,7 +166,7 @@ impl Call {
                 return Ok(self.refuse(&Message::default(), "malformed", &what));
             }
         };
-        if let Err((label, what)) = self.check(operation, &opening) {
+        if let Err((label, what)) = check(&self.peer, operation, &opening) {
             return Ok(self.refuse(&opening, label, &what));
         }
         opening::show("opens an exchange", &opening);
@@ -170,34 +175,37 @@ impl Call {
         Ok(self.handler.clone().serve(called).await)
     }
 
-    /// Whether the Message is one that this peer may open such an exchange with.
-    fn check(&self, operation: Operation, opening: &Message) -> Result<(), (&'static str, String)> {
-        use edgemesh_proto::message::Body;
-        let (header, route) = (&opening.header, &opening.route);
-        if header.id.is_empty() || route.operation.is_empty() {
-            return Err(("malformed", "a Message without header or route".into()));
-        }
-        let fits = match (operation, opening.body.as_deref()) {
-            (_, None) => return Err(("malformed", "a Message without a body".into())),
-            (Operation::Request, Some(body)) => matches!(body, Body::Request(_)),
-            (Operation::Stream, Some(body)) => matches!(body, Body::Connect(_)),
-            (Operation::Join, Some(body)) => matches!(body, Body::Join(_)),
-            (Operation::Control, Some(_)) => true,
-        };
-        if !fits {
-            let what = format!("`{}` opens no {operation:?}", route.operation);
-            return Err(("unknownOperation", what));
-        }
-        match self.peer.node() {
-            None if operation == Operation::Join => Ok(()),
-            None => Err(("notAllowed", "without a certificate a node may only join".into())),
-            Some(node) if self.peer.is_hub() || *node.0 == *route.source => Ok(()),
-            Some(node) => Err(("notAllowed", format!("`{}` speaks as `{}`", node.0, route.source))),
-        }
-    }
-
     fn refuse(&self, to: &Message, label: &str, why: &str) -> Answering {
         tracing::warn!(peer = %self.peer, label, "an exchange was refused: {why}");
         Answering { opening: opening::refusal(to, label, why), rest: Rest::Nothing }
+    }
+}
+
+/// Whether the Message is one that this peer may open such an exchange with; else a label and words.
+pub(super) fn check(
+    peer: &Peer,
+    operation: Operation,
+    opening: &Message,
+) -> Result<(), (&'static str, String)> {
+    let (header, route) = (&opening.header, &opening.route);
+    if header.id.is_empty() || route.operation.is_empty() {
+        return Err(("malformed", "a Message without header or route".into()));
+    }
+    let fits = match (operation, opening.body.as_deref()) {
+        (_, None) => return Err(("malformed", "a Message without a body".into())),
+        (Operation::Request, Some(body)) => matches!(body, Body::Request(_)),
+        (Operation::Stream, Some(body)) => matches!(body, Body::Connect(_)),
+        (Operation::Join, Some(body)) => matches!(body, Body::Join(_)),
+        (Operation::Control, Some(_)) => true,
+    };
+    if !fits {
+        let what = format!("`{}` opens no {operation:?}", route.operation);
+        return Err(("unknownOperation", what));
+    }
+    match peer.node() {
+        None if operation == Operation::Join => Ok(()),
+        None => Err(("notAllowed", "without a certificate a node may only join".into())),
+        Some(node) if peer.is_hub() || *node.0 == *route.source => Ok(()),
+        Some(node) => Err(("notAllowed", format!("`{node}` speaks as `{}`", route.source))),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::identity::explain;
 use crate::link::DEAD_AFTER;
 
 /// What others may know of a connection, and do to it.
@@ -18,6 +19,8 @@ use crate::link::DEAD_AFTER;
 pub(super) struct Line {
     cut: AtomicBool,
     waker: AtomicWaker,
+    /// Why it broke, in words.
+    why: OnceLock<Box<str>>,
     /// Ends when the connection is gone.
     gone: CancellationToken,
 }
@@ -27,6 +30,20 @@ impl Line {
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// Why it broke, where it did not end in order. HTTP/2 does not pass on what TLS says.
+    pub(super) fn why(&self) -> Option<&str> {
+        self.why.get().map(|why| &**why)
+    }
+
+    fn note<T>(&self, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &poll {
+            let of_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+            let why = if of_tls { explain(error) } else { error.to_string() };
+            let _ = self.why.set(why.into()); // the first one tells
+        }
+        poll
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -88,10 +105,11 @@ impl<S> Wire<S> {
         cx: &mut Context<'_>,
         poll: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        let mut poll = poll;
         match poll {
             Poll::Pending => {
                 self.is_stuck = true;
-                self.poll_alive(cx)?;
+                poll = or_dead(self.poll_alive(cx));
             }
             Poll::Ready(_) if self.is_stuck => {
                 self.is_stuck = false;
@@ -99,8 +117,12 @@ impl<S> Wire<S> {
             }
             Poll::Ready(_) => {}
         }
-        poll
+        self.line.note(poll)
     }
+}
+
+fn or_dead<T>(alive: io::Result<()>) -> Poll<io::Result<T>> {
+    alive.map_or_else(|dead| Poll::Ready(Err(dead)), |()| Poll::Pending)
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
@@ -110,16 +132,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check_cut()?;
-        match Pin::new(&mut self.inner).poll_read(cx, buf) {
-            Poll::Ready(read) => {
-                self.heard = Instant::now();
-                Poll::Ready(read)
-            }
-            Poll::Pending => {
-                self.poll_alive(cx)?;
-                Poll::Pending
-            }
+        let mut poll = Pin::new(&mut self.inner).poll_read(cx, buf);
+        match poll {
+            Poll::Ready(_) => self.heard = Instant::now(),
+            Poll::Pending => poll = or_dead(self.poll_alive(cx)),
         }
+        self.line.note(poll)
     }
 }
 
