@@ -42,6 +42,7 @@
 pub mod breaker;
 pub mod config;
 pub mod hash;
+pub mod identity;
 pub mod io;
 pub mod limit;
 pub mod refusal;
@@ -56,6 +57,7 @@ pub mod snapshot;
 pub mod plan;
 
 pub mod dial;
+pub mod link;
 pub mod listen;
 pub mod manifests;
 pub mod store;
