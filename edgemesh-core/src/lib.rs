@@ -66,6 +66,7 @@ pub mod health;
 
 pub mod registrations;
 pub mod sync;
+pub mod tunnel;
 
 pub mod dns;
 pub mod forward;

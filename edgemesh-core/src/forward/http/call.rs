@@ -1,6 +1,5 @@
 //! A request under way: who calls whom, decided attempt by attempt, told in one line at the end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -66,15 +65,13 @@ pub struct By {
     /// The Service.
     pub service: Arc<Service>,
     /// Its Backend.
-    pub backend: SocketAddr,
-    /// Which one that is of all.
-    pub spot: Spot,
+    pub backend: Spot,
 }
 
 impl By {
     /// The Backend of `hop`.
     pub(super) fn of(hop: &Hop) -> Self {
-        Self { service: hop.service().clone(), backend: hop.address(), spot: hop.spot() }
+        Self { service: hop.service().clone(), backend: hop.spot() }
     }
 }
 
@@ -148,7 +145,7 @@ impl Call {
     /// The Backend that was asked last.
     pub(super) fn by(&self) -> Option<By> {
         let (service, spot, _) = self.hop.as_ref()?;
-        Some(By { service: service.clone(), backend: spot.address, spot: *spot })
+        Some(By { service: service.clone(), backend: *spot })
     }
 
     /// Ends as refused.
