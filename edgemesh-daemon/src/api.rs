@@ -331,7 +331,11 @@ pub struct Hop {
 pub enum Via {
     /// It is on this node.
     Local,
-    /// Straight to its address on another node.
+    /// A Link to the agent of its node.
+    Direct,
+    /// Through the hub.
+    Hub,
+    /// Straight to its address, where no agent runs.
     PlainDial,
 }
 

@@ -41,7 +41,7 @@ impl Follower {
     /// Begins with nothing.
     pub fn new(live: Arc<ArcSwap<Snapshot>>) -> Self {
         Self {
-            builder: Builder::new(NodeName("".into()), None),
+            builder: Builder::new(NodeName("".into()), None).without_links(),
             node: None,
             known: BTreeSet::new(),
             addressed: BTreeSet::new(),
@@ -58,7 +58,7 @@ impl Follower {
         if node.is_some() && node != self.node {
             // Everybody is as far away as the new node says.
             if let Some((node, zone)) = &node {
-                self.builder = Builder::new(node.clone(), zone.clone());
+                self.builder = Builder::new(node.clone(), zone.clone()).without_links();
             }
             (self.node, self.known) = (node, BTreeSet::new());
             (self.addressed, self.hosted) = (BTreeSet::new(), BTreeSet::new());

@@ -177,6 +177,8 @@ fn verdict(explanation: &Explanation) -> String {
                     if hop.node.is_empty() { String::new() } else { format!(" on {}", hop.node) };
                 let via = match hop.via {
                     Via::Local => "on this node",
+                    Via::Direct => "by a direct Link",
+                    Via::Hub => "through the hub",
                     Via::PlainDial => "plain dial",
                 };
                 format!("goes to {}{node}, {via}", hop.address)
