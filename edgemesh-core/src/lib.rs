@@ -57,6 +57,7 @@ pub mod snapshot;
 pub mod plan;
 
 pub mod dial;
+pub mod link;
 pub mod listen;
 pub mod manifests;
 pub mod store;
