@@ -64,6 +64,7 @@ pub mod store;
 
 pub mod health;
 
+pub mod peers;
 pub mod registrations;
 pub mod sync;
 

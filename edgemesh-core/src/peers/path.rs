@@ -15,7 +15,7 @@ const STEADY_AFTER: Duration = Duration::from_secs(30);
 
 /// What is known of the direct way to one node.
 #[derive(Debug)]
-pub struct Path {
+pub(super) struct Path {
     direct: Direct,
     pause: Pause,
     /// In words, for people.
@@ -37,7 +37,7 @@ enum Direct {
 
 /// What to do about the direct way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub(super) enum Ask {
     /// Try it now.
     Try,
     /// It stands, or somebody is at it already.
@@ -56,24 +56,31 @@ impl Default for Path {
 impl Path {
     /// Whether the direct way is to be tried. After [`Ask::Try`] the caller reports
     /// [`Path::stands`] or [`Path::failed`].
-    pub fn ask(&mut self, now: Instant) -> Ask {
-        match self.direct {
-            Direct::Trying | Direct::Stands { .. } => return Ask::Wait,
-            Direct::Failed { until } if now < until => return Ask::Later,
-            Direct::Untried | Direct::Failed { .. } => {}
+    pub(super) fn ask(&mut self, now: Instant) -> Ask {
+        let ask = self.ask_only(now);
+        if ask == Ask::Try {
+            self.direct = Direct::Trying;
         }
-        self.direct = Direct::Trying;
-        Ask::Try
+        ask
+    }
+
+    /// What [`Path::ask`] would say; changes nothing.
+    pub(super) fn ask_only(&self, now: Instant) -> Ask {
+        match self.direct {
+            Direct::Trying | Direct::Stands { .. } => Ask::Wait,
+            Direct::Failed { until } if now < until => Ask::Later,
+            Direct::Untried | Direct::Failed { .. } => Ask::Try,
+        }
     }
 
     /// A direct Link stands, whoever dialled it.
-    pub fn stands(&mut self, why: impl Into<String>, now: Instant) {
+    pub(super) fn stands(&mut self, why: impl Into<String>, now: Instant) {
         self.direct = Direct::Stands { since: now };
         self.says(why, now);
     }
 
     /// The direct way failed, or the Link over it ended.
-    pub fn failed(&mut self, why: impl Into<String>, chance: u64, now: Instant) {
+    pub(super) fn failed(&mut self, why: impl Into<String>, chance: u64, now: Instant) {
         if let Direct::Stands { since } = self.direct
             && now.saturating_duration_since(since) >= STEADY_AFTER
         {
@@ -84,7 +91,7 @@ impl Path {
     }
 
     /// The network changed, or the node told of other addresses: what failed may work now.
-    pub fn fresh(&mut self) {
+    pub(super) fn fresh(&mut self) {
         if matches!(self.direct, Direct::Failed { .. }) {
             self.direct = Direct::Untried;
             self.pause.reset();
@@ -92,7 +99,7 @@ impl Path {
     }
 
     /// The reason for how it is, and since when.
-    pub fn why(&self) -> (&str, Option<Instant>) {
+    pub(super) fn why(&self) -> (&str, Option<Instant>) {
         (&self.why, self.since)
     }
 
