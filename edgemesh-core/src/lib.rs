@@ -41,6 +41,7 @@
 
 pub mod breaker;
 pub mod config;
+pub mod digest;
 pub mod hash;
 pub mod identity;
 pub mod io;
