@@ -38,6 +38,8 @@ pub use routes::{
 
 /// Name of every Slice that was made on this node, from what runs here, begins so.
 pub const LOCAL_SLICES: &str = "edgemesh-local.";
+/// Name of every Slice that a node offers to others begins so; the node's name and a dot follow.
+pub const NODE_SLICES: &str = "edgemesh-node.";
 
 /// Index over one revision.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! The cloud side of EdgeMesh, as a library.
 //!
-//! What is here serves one node: the table of record [`sources`]. Registry, hub, certificate
-//! authority and the Endpoint/Rule router join it when nodes are linked.
+//! The table of record [`sources`], and the [`registry`] that keeps every agent in step with them.
 
+pub mod registry;
 pub mod sources;

@@ -10,7 +10,7 @@ use crate::api::{BackendView, RouteView, ServiceView, Status};
 use crate::capture::survey::{self, Table};
 use crate::capture::{Input, Ruleset, render};
 use crate::client::Admin;
-use crate::config::{self, AgentConfig, Environment, Flags, Resolved};
+use crate::config::{self, AgentConfig, Environment, Flags, Kind, Resolved};
 use crate::doctor::machine::Machine;
 use crate::doctor::names::Answer;
 use crate::doctor::ports::Holder;
@@ -67,7 +67,7 @@ impl Facts {
     pub(super) fn gather(file: Option<&Path>, admin: Option<&str>) -> anyhow::Result<Self> {
         let agents = processes::agents();
         let file = file.map(Path::to_owned).or_else(|| agents.first()?.config.clone());
-        let file = config::file_or_default(file.as_deref()).map(Path::to_owned);
+        let file = config::file_or_default(file.as_deref(), Kind::Agent).map(Path::to_owned);
         let config = load(file.as_deref());
         let told = config.as_ref().ok().map(|resolved| &resolved.config);
         let url = admin.map_or_else(
