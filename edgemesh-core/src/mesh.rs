@@ -12,6 +12,7 @@ mod connection;
 mod doors;
 mod follow;
 mod handover;
+mod links;
 mod local;
 mod names;
 mod ordered;
@@ -179,6 +180,8 @@ impl Mesh {
         let (tasks, stop, cut) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
+            node: options.node.clone(),
+            ways: OnceLock::new(),
             live: live.clone(),
             dial: Dial { mark: options.mark },
             metrics: Arc::default(),

@@ -161,7 +161,12 @@ mod tests {
     #[test]
     fn heads_cross_as_they_are() {
         let rows: &[(&str, &str, Version, &[(&str, &[u8])])] = &[
-            ("GET", "/", Version::HTTP_11, &[("host", b"web.default"), ("x", b"1"), ("x", b"\xff")]),
+            (
+                "GET",
+                "/",
+                Version::HTTP_11,
+                &[("host", b"web.default"), ("x", b"1"), ("x", b"\xff")],
+            ),
             ("POST", "/a%20b?c=d&e", Version::HTTP_11, &[]),
             ("OPTIONS", "*", Version::HTTP_11, &[("host", b"a")]),
             ("CONNECT", "far.example:443", Version::HTTP_11, &[("host", b"far.example:443")]),

@@ -114,12 +114,14 @@ enum Verdict {
 
 fn verdict(error: &CallError) -> Verdict {
     match error {
-        CallError::Broken { source: BodyError::Backend(_), .. } => Verdict::Died,
+        CallError::Broken { source: BodyError::Backend(_) | BodyError::Link(_), .. } => {
+            Verdict::Died
+        }
         CallError::Broken { source: BodyError::TimedOut, .. } | CallError::TooLong { .. } => {
             Verdict::Final
         }
         CallError::Refused(refused) => match refused.refusal {
-            Refusal::ConnectFailed | Refusal::ConnectTimeout => Verdict::NotSent,
+            Refusal::ConnectFailed | Refusal::ConnectTimeout | Refusal::NoPath => Verdict::NotSent,
             Refusal::BackendReset => Verdict::Died,
             _ => Verdict::Final,
         },
