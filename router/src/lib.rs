@@ -2,5 +2,6 @@
 //!
 //! The table of record [`sources`], and the [`registry`] that keeps every agent in step with them.
 
+pub mod hub;
 pub mod registry;
 pub mod sources;
