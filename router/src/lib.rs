@@ -1,6 +1,7 @@
 //! The cloud side of EdgeMesh, as a library.
 //!
-//! What is here serves one node: the table of record [`sources`]. Registry, hub, certificate
-//! authority and the Endpoint/Rule router join it when nodes are linked.
+//! [`sources`] is the table of where records come from; [`authority`] decides which node may join,
+//! under which name, and signs its certificates.
 
+pub mod authority;
 pub mod sources;
