@@ -103,6 +103,14 @@ impl Hub {
         self.0.nodes.read().get(name).cloned()
     }
 
+    /// A node was removed: tells it, and ends what it has open here.
+    pub async fn remove(&self, name: &NodeName) {
+        let Some(node) = self.node(name) else { return };
+        let text = format!("node {} was removed from this mesh", name.0);
+        let _ = node.tell(door::refusal("revoked", &text)).await; // it may have left
+        node.left();
+    }
+
     /// Accepts until the stop.
     pub async fn run(self, listener: Listener) {
         let stop = self.0.parts.stop.clone();
