@@ -42,6 +42,7 @@
 pub mod breaker;
 pub mod config;
 pub mod hash;
+pub mod identity;
 pub mod io;
 pub mod limit;
 pub mod refusal;
