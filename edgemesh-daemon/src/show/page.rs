@@ -79,7 +79,8 @@ pub(super) fn epoch(epoch: &str) -> &str {
     epoch.get(..EPOCH_SHOWN).unwrap_or(epoch)
 }
 
-fn counted(count: u64, noun: &str) -> String {
+/// `1 day`, `2 days`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{s}")
 }
