@@ -23,7 +23,7 @@ mod serve;
 mod signals;
 mod socket;
 mod sockets;
-mod views;
+pub(crate) mod views;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
