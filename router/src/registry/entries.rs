@@ -72,6 +72,11 @@ impl Entries {
         self.floor
     }
 
+    /// Deletes that are remembered.
+    pub(super) fn graves(&self) -> usize {
+        self.graves.len()
+    }
+
     pub(super) fn get(&self, key: &Key) -> Option<(&Arc<Key>, &Entry)> {
         self.by_key.get_key_value(key)
     }

@@ -72,9 +72,6 @@ pub enum Violation {
         /// Told.
         told: u64,
     },
-    /// It speaks of another registry.
-    #[error("the agent acknowledges what another registry said")]
-    Stranger,
     /// A selector without end.
     #[error("the agent's selector has {0} entries: at most {MAX_SELECTED}")]
     Selector(usize),
@@ -88,7 +85,6 @@ impl Violation {
     pub fn refused(&self) -> Refused {
         let label = match self {
             Self::Backwards { .. } => "revisionBackwards",
-            Self::Stranger => "otherEpoch",
             Self::Selector(_) => "badSelector",
             Self::Unexpected(_) => "unexpected",
         };
@@ -170,7 +166,13 @@ impl Session {
     ) -> Result<(), Violation> {
         match body {
             Body::Ack(ack) => self.on_ack(registry, *ack, now),
-            Body::Held(held) if held.buckets.is_empty() => self.on_visible(registry, held, now),
+            Body::Held(held) if held.buckets.is_empty() => {
+                // It shows it, but could not store it: nothing is acknowledged, and it goes on.
+                if held.epoch == registry.epoch() {
+                    self.answered(held.revision, now);
+                }
+                Ok(())
+            }
             Body::Held(held) => self.on_held(registry, held),
             Body::Hello(_)
             | Body::Welcome(_)
@@ -239,7 +241,7 @@ impl Session {
 
     fn on_ack(&mut self, registry: &mut Registry, ack: Ack, now: Instant) -> Result<(), Violation> {
         if ack.epoch != registry.epoch() {
-            return Err(Violation::Stranger);
+            return Ok(()); // it speaks of what it had before this conversation
         }
         if ack.revision > registry.revision() {
             self.state = self.everything(registry);
@@ -251,20 +253,6 @@ impl Session {
         }
         self.acknowledged = ack.revision;
         self.answered(ack.revision, now);
-        Ok(())
-    }
-
-    /// The agent shows it, but could not store it: nothing is acknowledged, and it goes on.
-    fn on_visible(
-        &mut self,
-        registry: &Registry,
-        held: &Held,
-        now: Instant,
-    ) -> Result<(), Violation> {
-        if held.epoch != registry.epoch() {
-            return Err(Violation::Stranger);
-        }
-        self.answered(held.revision, now);
         Ok(())
     }
 
