@@ -186,6 +186,11 @@ impl Registry {
         digest
     }
 
+    /// Keeps the digests of what a selector sees from now on, whether somebody uses it or not.
+    pub fn keep(&mut self, selector: &Selector) {
+        self.enter(selector);
+    }
+
     /// Deletes that are remembered.
     pub fn remembered(&self) -> usize {
         self.entries.graves()
@@ -244,6 +249,9 @@ impl Registry {
     fn select(&mut self, name: &NodeName, node: Option<&Node>) {
         let Self { views, entries, .. } = self;
         let mut moved = BTreeSet::new();
+        if views.values().any(|view| view.would_select(name, node)) {
+            entries.forget_past(name);
+        }
         for view in views.values_mut().filter(|view| view.would_select(name, node)) {
             let lives = |home: &Home| match home {
                 Home::On(nodes) => nodes.contains(name),

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use edgemesh_proto::message::{Ack, BUCKETS, Body, Held, Hello, Refused, Selector};
 
+use crate::registry::Registry;
 use crate::registry::walk::Walk;
-use crate::registry::{Registry, walk};
 
 /// An agent that has heard nothing for so long is asked for its digest.
 pub const DIGEST_EVERY: Duration = Duration::from_secs(300);
@@ -38,8 +38,6 @@ enum State {
     Idle,
     /// It is to be asked what it holds.
     Asking,
-    /// It has what the registry has, under another number.
-    Adopting,
     Sending(Walk),
     /// The step that leads there is out.
     Waiting {
@@ -121,7 +119,7 @@ impl Session {
         let ours = hello.epoch == registry.epoch();
         if hello.digest == registry.views[&self.selector].sums().whole() {
             let current = ours && hello.revision == registry.revision();
-            return if current { State::Idle } else { State::Adopting };
+            return if current { State::Idle } else { self.adopting(registry) };
         }
         let nothing = hello.digest == [0; 32];
         match (ours, hello.revision <= registry.revision()) {
@@ -137,6 +135,11 @@ impl Session {
 
     fn everything(&mut self, registry: &mut Registry) -> State {
         State::Sending(Walk::everything(registry, &self.selector))
+    }
+
+    /// It has what the registry has now, under another number.
+    const fn adopting(&self, registry: &Registry) -> State {
+        State::Sending(Walk::adopting(self.number, registry.revision()))
     }
 
     /// Up to where the agent has stored everything.
@@ -197,7 +200,6 @@ impl Session {
             match &mut self.state {
                 State::Waiting { .. } | State::Asked { .. } => return None,
                 State::Asking => return Some(self.ask(registry)),
-                State::Adopting => return Some(self.adopt(registry)),
                 State::Idle if self.cursor < registry.floor() => self.state = State::Asking,
                 State::Idle if self.cursor < registry.revision() => {
                     self.state = State::Sending(Walk::changes(self.number, self.cursor));
@@ -233,12 +235,6 @@ impl Session {
         Said::Held(Held { epoch, revision, digest, buckets: Vec::new() })
     }
 
-    fn adopt(&mut self, registry: &Registry) -> Said {
-        let to = registry.revision();
-        (self.cursor, self.state) = (to, State::Waiting { to });
-        Said::Delta(walk::ending(registry, &self.selector, self.number))
-    }
-
     fn on_ack(&mut self, registry: &mut Registry, ack: Ack, now: Instant) -> Result<(), Violation> {
         if ack.epoch != registry.epoch() {
             return Ok(()); // it speaks of what it had before this conversation
@@ -261,7 +257,7 @@ impl Session {
         let out = match self.state {
             State::Waiting { to } => to,
             State::Asked { at } => at,
-            State::Idle | State::Asking | State::Adopting | State::Sending(_) => return,
+            State::Idle | State::Asking | State::Sending(_) => return,
         };
         if revision == out {
             (self.number, self.cursor) = (revision, self.cursor.max(revision));
@@ -278,7 +274,7 @@ impl Session {
         }
         match self.state {
             // What it held before; the answer to what is sent comes later.
-            State::Sending(_) | State::Adopting | State::Asking => return Ok(()),
+            State::Sending(_) | State::Asking => return Ok(()),
             State::Idle | State::Waiting { .. } | State::Asked { .. } => {}
         }
         if ours && held.revision > registry.revision() {
@@ -288,7 +284,7 @@ impl Session {
         self.number = if ours { held.revision } else { 0 };
         let differing = registry.views[&self.selector].sums().differing(&held.buckets);
         self.state = if differing.is_empty() {
-            State::Adopting
+            self.adopting(registry)
         } else if differing.len() > MOST_BUCKETS {
             self.everything(registry)
         } else {
@@ -307,7 +303,7 @@ impl fmt::Display for Session {
         let state = match self.state {
             State::Idle => "idle",
             State::Asking | State::Asked { .. } => "comparing",
-            State::Adopting | State::Sending(_) => "sending",
+            State::Sending(_) => "sending",
             State::Waiting { .. } => "waiting",
         };
         write!(f, "{state} at {}", self.acknowledged)

@@ -56,6 +56,11 @@ impl Walk {
         Self { from, phase: Phase::Changes { cursor, first: true }, sent: 0 }
     }
 
+    /// As [`Walk::changes`], and said even if nothing has changed.
+    pub(super) const fn adopting(from: u64, cursor: u64) -> Self {
+        Self { from, phase: Phase::Changes { cursor, first: false }, sent: 0 }
+    }
+
     /// The next part.
     pub(super) fn part(&mut self, registry: &mut Registry, selector: &Selector) -> Said {
         if let Phase::Changes { cursor, .. } | Phase::Buckets { since: cursor, .. } = &self.phase
@@ -173,7 +178,7 @@ fn changes(
 }
 
 /// An empty part that ends a step.
-pub(super) fn ending(registry: &Registry, selector: &Selector, from: u64) -> Bytes {
+fn ending(registry: &Registry, selector: &Selector, from: u64) -> Bytes {
     let mut delta = Gathered::new(registry, from).delta;
     delta.digest = Some(registry.views[selector].sums().whole());
     delta.encode().into()

@@ -16,6 +16,9 @@ pub(crate) struct Agent {
     pub(crate) shown: BTreeMap<Key, Bytes>,
     pub(crate) disk: Disk,
     pub(crate) disk_full: bool,
+    /// It holds what it says that it holds, and the registry keeps its view: steps lead exactly to
+    /// where they say, and nothing needs mending.
+    pub(crate) exact: bool,
 }
 
 /// What is durable: always a whole state.
@@ -35,6 +38,7 @@ impl Agent {
             shown: BTreeMap::new(),
             disk: Disk::default(),
             disk_full: false,
+            exact: true,
         }
     }
 
@@ -66,7 +70,11 @@ impl Agent {
             Reaction::Apply(step) => {
                 self.show(&step);
                 let stored = self.store();
-                self.replica.done(stored)
+                let answer = self.replica.done(stored);
+                let mends = matches!(&answer, Body::Held(held) if !held.buckets.is_empty());
+                assert!(!mends || !self.exact, "{} went astray", self.name);
+                assert!(!self.replica.is_unlike(), "{} cannot be mended", self.name);
+                answer
             }
         };
         self.check(&answer);

@@ -38,6 +38,9 @@ pub(crate) struct World {
     links: Vec<Option<Link>>,
     /// Sessions whose agent is gone, although the registry does not know yet.
     ghosts: Vec<Link>,
+    /// In half of the worlds somebody always looks through every view, so that each change of what
+    /// it selects is a change of its records.
+    watched: bool,
 }
 
 type Kept = BTreeMap<(Owner, Key), Bytes>;
@@ -60,8 +63,9 @@ impl World {
             .zip(selectors)
             .map(|(name, selector)| Agent::new(name, selector))
             .collect();
-        Self {
+        let mut new = Self {
             registry: Registry::within(BOUNDS, chance.epoch(), []),
+            watched: seed.is_multiple_of(2),
             chance,
             told,
             now: start(),
@@ -72,6 +76,17 @@ impl World {
             links: agents.iter().map(|_| None).collect(),
             agents,
             ghosts: Vec::new(),
+        };
+        new.watch();
+        new
+    }
+
+    fn watch(&mut self) {
+        for agent in &mut self.agents {
+            agent.exact &= self.watched || agent.selector.is_everything();
+            if self.watched {
+                self.registry.keep(&agent.selector);
+            }
         }
     }
 
@@ -223,10 +238,11 @@ impl World {
 
     /// Its disk is not what it was, and nobody has noticed.
     fn alter(&mut self, who: usize) {
-        if !self.chance.once_in(3) {
+        if !self.chance.once_in(12) {
             return;
         }
         self.lose(who);
+        self.agents[who].exact = false;
         let mut disk = self.agents[who].disk.clone();
         if disk.records.pop_first().is_none() {
             let (key, bodies) = &manifests()[0];
@@ -271,6 +287,7 @@ impl World {
         };
         let kept: Vec<_> = self.kept.iter().map(put).collect();
         self.registry = Registry::within(BOUNDS, self.chance.epoch(), kept);
+        self.watch();
         // Until they are read again, what was kept of them counts.
         if !self.chance.once_in(4) {
             let writes = self.registry.observe(&self.folder);
