@@ -86,11 +86,14 @@ mod tests {
     use super::*;
     use crate::doctor::report::Level;
 
+    /// Whom the certificate names, the time, and what is found.
+    type Case = (&'static str, i64, &'static [(Level, &'static str)]);
+
     #[test]
     fn certificates_are_judged_by_name_and_time() {
         const DAYS: i64 = 86_400;
         let (ok, warn, bad) = (Level::Ok, Level::Warn, Level::Bad);
-        let cases: &[(&str, i64, &[(Level, &str)])] = &[
+        let cases: &[Case] = &[
             ("edge-1", 1, &[(ok, "edge-1, valid until 1970-01-31T00:00:00Z")]),
             ("edge-1", 16 * DAYS, &[(ok, "valid until")]),
             ("edge-1", 16 * DAYS + 1, &[(warn, "was not renewed for days")]),
