@@ -6,7 +6,6 @@ mod views;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use edgemesh_core::identity::OFFLINE_GRACE;
 use edgemesh_core::listen::Listener;
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::authority::{self, Authority};
@@ -62,12 +61,12 @@ fn options(config: &CloudConfig) -> CloudOptions {
         names: config.hub.names.clone(),
         domain: config.dns.domain.clone(),
         access_log: config.access_log,
-        grace: OFFLINE_GRACE,
+        grace: config.hub.offline_grace,
     }
 }
 
 fn open(config: &CloudConfig) -> anyhow::Result<Authority> {
-    Ok(Authority::open(&config.data_dir, today(), OFFLINE_GRACE)?)
+    Ok(Authority::open(&config.data_dir, today(), config.hub.offline_grace)?)
 }
 
 fn today() -> i64 {
