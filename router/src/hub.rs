@@ -141,11 +141,14 @@ impl Hub {
         let tasks = &self.0.parts.tasks;
         let door = Arc::new(door::Door(self.clone()));
         match dialled.role {
-            link::Role::Opens => match link::client(dialled, Limits::REQUESTS, tasks.clone()).await {
+            link::Role::Opens => match link::client(dialled, Limits::REQUESTS, tasks.clone()).await
+            {
                 Ok(link) => self.reversed(link),
                 Err(error) => tracing::warn!("no reversed Link: {error}"),
             },
-            link::Role::Serves => link::serve(dialled, door, Limits::REQUESTS, tasks).closed().await,
+            link::Role::Serves => {
+                link::serve(dialled, door, Limits::REQUESTS, tasks).closed().await
+            }
             link::Role::Bulk => {
                 if let Err(error) = link::serve_bulk(dialled, door).await {
                     tracing::debug!("no bulk flow: {error}");

@@ -17,9 +17,10 @@ use crate::listen::Listener;
 use crate::mesh::synced::Ends;
 use crate::mesh::{Keeper, Mesh};
 use crate::peers::{
-    Advertise, Choice, Controls, Door, DoorParts, Introduction, JoinError, Joining, Pause, PeerView,
-    Peers, PeersParts, Uplink, UplinkParts, UplinkState, renew,
+    Advertise, Choice, Controls, Door, DoorParts, Introduction, JoinError, Joining, Pause,
+    PeerView, Peers, PeersParts, Uplink, UplinkParts, UplinkState, renew,
 };
+use crate::proxy::Linked;
 
 /// First and longest pause before a node asks to join again.
 const JOIN_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -134,11 +135,15 @@ impl Mesh {
         let (accepting, stop) = (self.accepting.clone(), self.stop.clone());
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
             let (tls, clock) = linking.identity(&shared.dial, &shared.tasks).await;
-            let calls: Arc<dyn Serve> = Arc::new(crate::proxy::Linked::new(shared.clone()));
+            let calls: Arc<dyn Serve> = Arc::new(Linked::new(shared.clone()));
             let made = linking.make(tls, calls, &shared, accepting, stop);
             // Set once: this task is the only one.
             let _ = shared.ways.set(Arc::new(made.peers.clone()));
-            let _ = linking.links.0.made.set((made.tls.clone(), made.uplink.clone(), made.peers.clone()));
+            let _ = linking.links.0.made.set((
+                made.tls.clone(),
+                made.uplink.clone(),
+                made.peers.clone(),
+            ));
             made.run(listener, linking, clock).await;
         }));
         links

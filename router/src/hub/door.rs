@@ -65,10 +65,9 @@ async fn join(hub: &Hub, called: &Called) -> Answering {
         authority.join(&join, proved.as_ref(), clock.seconds())
     });
     match done.await {
-        Ok(Ok(joined)) => Answering {
-            opening: reply(&called.opening, Body::Joined(joined)),
-            rest: Rest::Nothing,
-        },
+        Ok(Ok(joined)) => {
+            Answering { opening: reply(&called.opening, Body::Joined(joined)), rest: Rest::Nothing }
+        }
         Ok(Err(refused)) => refuse(called, refused.label(), &refused.to_string()),
         Err(_) => refuse(called, "internal", "the authority failed: see the cloud's log"),
     }
