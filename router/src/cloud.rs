@@ -23,6 +23,8 @@ use crate::authority::{Authority, AuthorityError};
 use crate::hub::{Hub, Parts};
 use crate::registry::shared::Shared as Registry;
 
+pub use manifests::{Read, Report};
+
 /// How often the hub's own certificate, and removals by `edgemesh node remove`, are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest wait for flows to end when the cloud stops.
@@ -53,9 +55,6 @@ pub enum CloudError {
     /// The authority.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    /// The registry.
-    #[error(transparent)]
-    Registry(#[from] crate::registry::store::OpenError),
     /// The cloud's own mesh.
     #[error(transparent)]
     Mesh(#[from] OpenError),
@@ -74,7 +73,7 @@ pub struct Cloud {
     /// The cloud's own mesh.
     pub mesh: Arc<Mesh>,
     /// How the manifests are.
-    pub source: manifests::Report,
+    pub source: Report,
     tls: Arc<Tls>,
     clock: Arc<Clock>,
     feeder: Feeder,
@@ -97,7 +96,7 @@ impl Cloud {
         let authority = Authority::open(&options.data_dir, clock.seconds(), options.grace)?;
         let identity = authority.hub(&options.names, clock.seconds())?;
         let tls = Arc::new(Tls::new(identity, clock.clone(), options.grace));
-        let registry = Registry::open(&options.data_dir)?;
+        let registry = Registry::in_memory(unique_id().to_le_bytes());
         let (mesh, feeder) = Mesh::of_cloud(Options {
             node: NodeName(CLOUD.into()),
             zone: Some(options.zone.clone()),
@@ -124,7 +123,7 @@ impl Cloud {
         });
         hub.serve_own(mesh.serve_links());
         mesh.reach_by(Arc::new(hub.clone()));
-        let source = manifests::Report::default();
+        let source = Report::default();
         Ok(Self {
             options,
             authority,

@@ -32,9 +32,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authority::Authority;
-use crate::hub::node::Node;
 use crate::hub::roster::Roster;
 use crate::registry::shared::Shared as Registry;
+
+pub use node::Node;
 
 /// Handshakes at once; the others wait in the listener's queue.
 const HANDSHAKES: usize = 64;

@@ -206,9 +206,11 @@ impl Uplink {
             tracing::warn!("no Link to the cloud: {text}; the last records stay in force");
         }
         self.0.state.send_modify(|state| {
-            state.linked = None;
+            if state.linked.take().is_some() {
+                state.since = SystemTime::now();
+            }
             state.trouble = Some(text);
-            state.tries = state.tries.saturating_add(1);
+            state.refused = matches!(trouble, Trouble::Refused(_));
         });
         *self.0.outgoing.lock() = None;
         // What it carries may be broken too, and nobody would notice before the next request.
@@ -281,7 +283,8 @@ impl Uplink {
         self.0.state.send_replace(UplinkState {
             linked: Some(Linked { server, address, since: SystemTime::now(), round_trip: None }),
             trouble: None,
-            tries: 0,
+            refused: false,
+            since: SystemTime::now(),
         });
         if talks.send(Talk { welcome, incoming, outgoing }).await.is_err() {
             return Trouble::Ended; // the mesh stops

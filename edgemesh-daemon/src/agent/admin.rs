@@ -367,13 +367,13 @@ async fn set_log(Extract(state): Extract<Arc<State>>, Query(new): Query<Filter>)
     }
 }
 
-pub(super) fn fail(status: StatusCode, error: &str) -> Response {
+pub(crate) fn fail(status: StatusCode, error: &str) -> Response {
     (status, Json(api::ApiError { error: error.into() })).into_response()
 }
 
 /// A web page in somebody's browser can reach loopback too: what comes under another Host (DNS
 /// rebinding) or from another origin is refused.
-async fn only_from_here(request: Request, next: Next) -> Response {
+pub(crate) async fn only_from_here(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let local = host.is_some_and(|host| {
         let name = host

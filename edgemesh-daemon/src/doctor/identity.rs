@@ -86,24 +86,26 @@ mod tests {
     use super::*;
     use crate::doctor::report::Level;
 
+    /// Whom the certificate names, the time, and what is found.
+    type Case = (&'static str, i64, &'static [(Level, &'static str)]);
+
     #[test]
     fn certificates_are_judged_by_name_and_time() {
         const DAYS: i64 = 86_400;
-        let (ok, warn, bad) = (Level::Ok, Level::Warn, Level::Bad);
-        let cases: &[(&str, i64, &[(Level, &str)])] = &[
-            ("edge-1", 1, &[(ok, "edge-1, valid until 1970-01-31T00:00:00Z")]),
-            ("edge-1", 16 * DAYS, &[(ok, "valid until")]),
-            ("edge-1", 16 * DAYS + 1, &[(warn, "was not renewed for days")]),
-            ("edge-1", 30 * DAYS, &[(warn, "was not renewed for days")]),
+        let cases: &[Case] = &[
+            ("edge-1", 1, &[(Level::Ok, "edge-1, valid until 1970-01-31T00:00:00Z")]),
+            ("edge-1", 16 * DAYS, &[(Level::Ok, "valid until")]),
+            ("edge-1", 16 * DAYS + 1, &[(Level::Warn, "was not renewed for days")]),
+            ("edge-1", 30 * DAYS, &[(Level::Warn, "was not renewed for days")]),
             (
                 "edge-1",
                 31 * DAYS,
-                &[(warn, "ended 1 day ago; other nodes accept it for another 9 days")],
+                &[(Level::Warn, "ended 1 day ago; other nodes accept it for another 9 days")],
             ),
-            ("edge-1", 40 * DAYS, &[(warn, "accept it for another 0 days")]),
-            ("edge-1", 40 * DAYS + 1, &[(bad, "no other node accepts it any more")]),
-            ("edge-2", 1, &[(bad, "of node edge-2, and this one is called edge-1")]),
-            ("edge-2", 41 * DAYS, &[(bad, "of node edge-2"), (bad, "no other node")]),
+            ("edge-1", 40 * DAYS, &[(Level::Warn, "accept it for another 0 days")]),
+            ("edge-1", 40 * DAYS + 1, &[(Level::Bad, "no other node accepts it any more")]),
+            ("edge-2", 1, &[(Level::Bad, "of node edge-2, and this one is called edge-1")]),
+            ("edge-2", 41 * DAYS, &[(Level::Bad, "of node edge-2"), (Level::Bad, "no other node")]),
         ];
         for (node, now, want) in cases {
             let shown = Shown::at(node, 30 * DAYS, *now);

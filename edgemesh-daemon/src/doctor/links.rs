@@ -167,13 +167,16 @@ mod tests {
         }
     }
 
+    /// How the servers were reached, what the agent says, and what is found.
+    type Case = (Vec<Reached>, Option<CloudLink>, Vec<(Level, &'static str)>);
+
     #[test]
     fn why_the_cloud_is_not_reached_is_named() {
         let to = |server: &str, outcome| Reached { server: server.into(), outcome };
         let (bad, warn, ok) = (Level::Bad, Level::Warn, Level::Ok);
         let refused = || to("a:1", Err(Unreached::Refused));
         let good = || to("b:1", Ok(()));
-        let cases: Vec<(Vec<Reached>, Option<CloudLink>, Vec<(Level, &str)>)> = vec![
+        let cases: Vec<Case> = vec![
             (vec![good()], None, vec![(ok, "b:1 answers")]),
             (vec![good()], Some(link(CloudState::Linked, None)), vec![(ok, "linked, b:1")]),
             (vec![refused()], None, vec![(bad, "a:1 refuses connections")]),

@@ -132,7 +132,8 @@ impl Node {
     pub(crate) fn wait_linked(&self) {
         eventually(&format!("{} is linked", self.place.name), PATIENCE, || {
             let status = self.try_get("/v1/status")?;
-            (status["cloud"]["state"] == "linked" && status["cloud"]["inStep"] == true).then_some(())
+            let linked = status["links"]["cloud"]["state"] == "linked";
+            (linked && status["services"].as_u64() > Some(0)).then_some(())
         });
     }
 

@@ -1,11 +1,10 @@
 //! Keeps the cloud's own mesh in step with the registry, as one more agent that sees everything.
 
-use edgemesh_core::io::now;
 use edgemesh_core::mesh::Feeder;
 use edgemesh_core::sync::FollowerStep;
 use edgemesh_core::sync::replica::{Reaction, Replica, Step};
 use edgemesh_proto::message::{Body, Hello, Selector};
-use edgemesh_proto::record::{Body as RecordBody, Delta, Kind, NodeName};
+use edgemesh_proto::record::{Body as RecordBody, Delta, Key, Kind, NodeName, Put};
 use tokio_util::sync::CancellationToken;
 
 use crate::cloud::OwnNodes;
@@ -23,10 +22,11 @@ impl Own {
         stop.run_until_cancelled(async {
             let mut replica = Replica::new([0; 16], 0, []);
             let Ok(talk) = self.registry.talk(&hello()) else { return };
-            while let Err(error) = self.follow(&mut replica, &talk).await {
-                // Both ends are ours: a defect, which the log shall show.
-                tracing::error!("the cloud's own records: {error}");
-                return;
+            loop {
+                if let Err(error) = self.follow(&mut replica, &talk).await {
+                    // Both ends are ours: a defect, which the log shall show.
+                    return tracing::error!("the cloud's own records: {error}");
+                }
             }
         })
         .await;
@@ -60,21 +60,25 @@ impl Own {
             Delta { epoch: to.epoch, to: to.revision, put, delete, ..Delta::default() };
         let left_out = self.feeder.apply(FollowerStep { delta, ..FollowerStep::default() });
         tracing::debug!(revision = to.revision, left_out, "records changed");
-        let _ = now(); // each step is visible before the next is asked for
     }
 
     /// Which nodes' Backends this process calls.
-    fn note_nodes(&self, put: &[edgemesh_proto::record::Put], delete: &[edgemesh_proto::record::Key]) {
+    fn note_nodes(&self, put: &[Put], delete: &[Key]) {
         let mut own = self.own_nodes.write();
         for key in delete.iter().filter(|key| key.kind == Kind::Node) {
             own.remove(&key.name);
         }
         for put in put.iter().filter(|put| put.key.kind == Kind::Node) {
-            let ours = put.record().is_ok_and(|record| match record.body {
-                RecordBody::Node(node) => node.via_cloud && node.agent.is_none(),
-                _ => false,
+            let node = put.record().ok().and_then(|record| match record.body {
+                RecordBody::Node(node) => Some(node),
+                RecordBody::Service(_)
+                | RecordBody::Slice(_)
+                | RecordBody::Workload(_)
+                | RecordBody::Policy(_)
+                | RecordBody::Route(_)
+                | RecordBody::Revocation(_) => None,
             });
-            match ours {
+            match node.is_some_and(|node| node.via_cloud && node.agent.is_none()) {
                 true => own.insert(put.key.name.clone()),
                 false => own.remove(&put.key.name),
             };

@@ -44,7 +44,7 @@ fn admitted(hub: &Hub, proved: &Proved) -> Result<(), (&'static str, String)> {
         let text = format!("node {node} was removed from this mesh: join again with a new token");
         return Err(("revoked", text));
     }
-    match proved.expired_for {
+    match proved.expired_for(hub.0.parts.tls.clock().seconds()) {
         None => Ok(()),
         Some(expired) => {
             let hours = expired.as_secs() / 3600;

@@ -11,15 +11,15 @@ use crate::hub::door::{refusal, refuse, reply};
 pub(super) async fn pass_on(hub: &Hub, mut called: Called, from: &NodeName) -> Answering {
     // A node speaks only as itself, whatever it writes.
     called.opening.route.source = from.0.to_string();
-    let to = called.opening.route.destination.as_str();
-    if to.is_empty() || to == CLOUD || hub.is_own(to) {
+    let to = called.opening.route.destination.clone();
+    if to.is_empty() || to == CLOUD || hub.is_own(&to) {
         let own = hub.0.own.read().clone();
         return match own {
             Some(own) => own.serve(called).await,
             None => refuse(&called, "noPath", "the cloud does not serve yet"),
         };
     }
-    let name = NodeName(to.into());
+    let name = NodeName(to.as_str().into());
     let Some(node) = hub.node(&name) else {
         return refuse(&called, "noPath", &format!("node {to} is not linked to the hub"));
     };

@@ -6,7 +6,7 @@ use edgemesh_core::identity::{CLOUD, Proved};
 use edgemesh_core::io::now;
 use edgemesh_core::link::{self, Answering, Called, LinkError, Messages};
 use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message};
-use edgemesh_proto::message::{Body, DialBack, Hello, Message, Offer, Welcome};
+use edgemesh_proto::message::{Body, DialBack, Message, Offer, Welcome};
 use edgemesh_proto::record::NodeName;
 use tokio::sync::mpsc;
 
@@ -73,15 +73,10 @@ pub(super) async fn begin(hub: &Hub, called: Called, proved: &Proved) -> Answeri
     let hub = hub.clone();
     hub.0.parts.tasks.clone().spawn(stop.run_until_cancelled_owned(async move {
         tracing::info!(node = %hello.node.0, %address, version = hello.version, "linked");
-        hub.0.parts.registry.joined(&hello.node, told_links(&hello, address)).await;
+        hub.0.parts.registry.joined(&hello.node, hello.links.clone()).await;
         session.run().await;
     }));
     Answering { opening, rest }
-}
-
-/// What a node says of where it can be dialled.
-fn told_links(hello: &Hello, _from: std::net::SocketAddr) -> Vec<Box<str>> {
-    hello.links.clone()
 }
 
 fn welcome(hub: &Hub, proved: &Proved) -> Welcome {
