@@ -10,9 +10,13 @@ use crate::world::{A1, A2, B1, C1, CLOUD, Place, World};
 /// A web server and an echo that greets first, on a machine; both say where they are.
 pub(crate) fn servers(world: &World, at: Place) -> [Running; 2] {
     let name = at.name;
-    let script = format!("while read -r line && [ \"$line\" != \"$(printf '\\r')\" ]; do :; done; printf 'HTTP/1.1 200 OK\\r\\nContent-Length: {}\\r\\n\\r\\n{name}'", name.len());
+    let script = format!(
+        "while read -r line && [ \"$line\" != \"$(printf '\\r')\" ]; do :; done; printf 'HTTP/1.1 200 OK\\r\\nContent-Length: {}\\r\\n\\r\\n{name}'",
+        name.len()
+    );
     let answer = world.write(&format!("{name}-http.sh"), &script);
-    let greeting = world.write(&format!("{name}-echo.sh"), &format!("echo 'hello from {name}'; exec cat"));
+    let greeting =
+        world.write(&format!("{name}-echo.sh"), &format!("echo 'hello from {name}'; exec cat"));
     let start = |port: u16, script: &Path| {
         let listen = format!("TCP-LISTEN:{port},bind={},reuseaddr,fork", at.ip);
         let run = format!("EXEC:sh {}", script.display());
@@ -55,7 +59,12 @@ fn calls_reach_every_node() {
         let ports = ["10.96.1.1", "10.96.1.2", "10.96.1.3", "10.96.1.4"];
         for (place, ip) in at.iter().zip(ports) {
             world.service(place.name, ip, "http:80:8080", &[*place]);
-            world.service(&format!("echo-{}", place.name), ip.replace("10.96.1", "10.96.2").as_str(), "tcp:2701:2701", &[*place]);
+            world.service(
+                &format!("echo-{}", place.name),
+                ip.replace("10.96.1", "10.96.2").as_str(),
+                "tcp:2701:2701",
+                &[*place],
+            );
         }
         let _servers: Vec<_> = at.iter().map(|place| servers(&world, *place)).collect();
         let _cloud = cloud(&world);
@@ -71,8 +80,18 @@ fn calls_reach_every_node() {
         ] {
             for round in 0..3 {
                 let ran = from.sh(&format!("curl -sS -m 5 http://{ip}/"));
-                println!("{} -> {}: {} {} {}", from.place.name, to.name, ran.out, ran.err, via(from));
-                let echo = from.sh(&format!("echo ping | socat -t 2 - TCP:{}:2701", ip.replace("10.96.1", "10.96.2")));
+                println!(
+                    "{} -> {}: {} {} {}",
+                    from.place.name,
+                    to.name,
+                    ran.out,
+                    ran.err,
+                    via(from)
+                );
+                let echo = from.sh(&format!(
+                    "echo ping | socat -t 2 - TCP:{}:2701",
+                    ip.replace("10.96.1", "10.96.2")
+                ));
                 println!("   echo {:?} {}", echo.out, echo.err);
                 let _ = round;
             }
