@@ -41,6 +41,7 @@
 
 pub mod breaker;
 pub mod config;
+pub mod digest;
 pub mod hash;
 pub mod identity;
 pub mod io;
@@ -64,8 +65,10 @@ pub mod store;
 
 pub mod health;
 
+pub mod peers;
 pub mod registrations;
 pub mod sync;
+pub mod tunnel;
 
 pub mod dns;
 pub mod forward;

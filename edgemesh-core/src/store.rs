@@ -36,7 +36,6 @@ pub use crate::store::repair::Repair;
 
 mod change;
 mod database;
-mod digest;
 mod errors;
 mod folder;
 mod opening;

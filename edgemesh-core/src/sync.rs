@@ -8,6 +8,8 @@
 mod addresses;
 mod feed;
 mod follower;
+pub mod offer;
+pub mod replica;
 
 #[cfg(test)]
 mod tests;

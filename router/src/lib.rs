@@ -1,6 +1,11 @@
 //! The cloud side of EdgeMesh, as a library.
 //!
-//! What is here serves one node: the table of record [`sources`]. Registry, hub, certificate
-//! authority and the Endpoint/Rule router join it when nodes are linked.
+//! [`cloud`] puts it together: record [`sources`] feed the [`registry`], which keeps every agent in
+//! step through the [`hub`]; the hub also passes on what nodes ask of each other. The [`authority`]
+//! says who belongs to the mesh.
 
+pub mod authority;
+pub mod cloud;
+pub mod hub;
+pub mod registry;
 pub mod sources;

@@ -2,16 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{BalancePolicy, BreakerPolicy};
 
-use crate::backends::CappedPlace;
+use crate::backends::{CappedPlace, Known, Way};
 use crate::balance::FAILED;
 use crate::breaker::{Held, Pass};
 use crate::plan::{Chosen, Counted, Routed};
-use crate::snapshot::{Backend, Service, Tier};
+use crate::snapshot::{Backend, Reach, Service, Spot};
 
 /// Where a call goes. Ends with [`Hop::finish`]; dropped without, it counts as cancelled.
 #[derive(Debug)]
@@ -19,6 +19,9 @@ use crate::snapshot::{Backend, Service, Tier};
 pub struct Hop {
     chosen: Chosen,
     began: Instant,
+    via: Via,
+    /// The way that a Link took in the end, where one did; see [`Hop::went`].
+    way: AtomicU8,
     /// Whether its latency was reported.
     measured: AtomicBool,
     finished: bool,
@@ -35,6 +38,10 @@ pub enum Outcome {
     Neutral,
 }
 
+/// Values of [`Hop::way`].
+const WENT_DIRECTLY: u8 = 1;
+const WENT_BY_HUB: u8 = 2;
+
 /// A Backend that asks for rest is left alone for no longer: what it says may be meant for one
 /// caller, or wrong.
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -44,7 +51,11 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 pub enum Via {
     /// It runs on this node.
     Local,
-    /// It runs elsewhere, or nobody said where: its address is dialled.
+    /// A Link to the agent of its node.
+    Direct,
+    /// Through the hub, to the agent of its node or to the cloud itself.
+    Hub,
+    /// No agent runs where it runs, or nobody said where: its address is dialled.
     PlainDial,
 }
 
@@ -53,20 +64,33 @@ impl Via {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Direct => "direct",
+            Self::Hub => "hub",
             Self::PlainDial => "plainDial",
         }
     }
 
-    pub(super) fn to(backend: &Backend) -> Self {
-        if backend.tier == Tier::Node { Self::Local } else { Self::PlainDial }
+    /// As far as is known before it was tried: where nothing is, a direct Link is tried first.
+    pub(super) fn to(backend: &Backend, now: Instant) -> Self {
+        match &backend.reach {
+            Reach::Here => Self::Local,
+            Reach::Plain => Self::PlainDial,
+            Reach::Cloud(_) => Self::Hub,
+            Reach::Linked(node) => match node.known(now) {
+                Known::Works(Way::Hub) => Self::Hub,
+                Known::Works(Way::Direct) | Known::Nothing | Known::Lost { .. } => Self::Direct,
+            },
+        }
     }
 }
 
 impl Hop {
     pub(super) fn begin(chosen: Chosen, now: Instant) -> Self {
-        let live = &chosen.pool.backends[chosen.backend].live;
-        live.in_flight.fetch_add(1, Relaxed);
-        let hop = Self { chosen, began: now, measured: AtomicBool::new(false), finished: false };
+        let backend = &chosen.pool.backends[chosen.backend];
+        backend.live.in_flight.fetch_add(1, Relaxed);
+        let (via, measured) = (Via::to(backend, now), AtomicBool::new(false));
+        let way = AtomicU8::new(0);
+        let hop = Self { chosen, began: now, via, way, measured, finished: false };
         if hop.chosen.purpose == Counted::Call {
             hop.count();
         }
@@ -125,9 +149,30 @@ impl Hop {
         self.route()?.rule().backend_timeout
     }
 
+    /// Which Backend that is.
+    pub fn spot(&self) -> Spot {
+        self.backend().spot()
+    }
+
     /// How it is reached.
     pub fn via(&self) -> Via {
-        Via::to(self.backend())
+        match self.way.load(Relaxed) {
+            WENT_DIRECTLY => Via::Direct,
+            WENT_BY_HUB => Via::Hub,
+            _ => self.via,
+        }
+    }
+
+    /// The Link that is taken leads there so, whatever was foretold.
+    pub fn went(&self, way: Way) {
+        let way = if way == Way::Direct { WENT_DIRECTLY } else { WENT_BY_HUB };
+        self.way.store(way, Relaxed);
+    }
+
+    /// The name of the one Backend that was called, where one was.
+    pub fn hostname(&self) -> Option<&str> {
+        let Chosen { service, host, .. } = &self.chosen;
+        host.map(|host| &*service.hosts[host].name)
     }
 
     /// Reports that the connection stands that the call is: what latency means where nobody knows

@@ -3,9 +3,9 @@
 use edgemesh_proto::record::{Body, Key, Record};
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 
+use crate::digest::{Digest, Hasher};
 use crate::store::Change;
 use crate::store::database::Database;
-use crate::store::digest::{Digest, Hasher};
 
 impl Database {
     /// Applies a change whole, or not at all: deletes first, then puts, records before addresses.

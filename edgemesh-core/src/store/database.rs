@@ -12,7 +12,7 @@ use edgemesh_proto::record::{Kind, Record, ServiceName};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
-use crate::store::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hasher};
 use crate::store::errors::{Cause, CommitError};
 use crate::store::repair::Repair;
 use crate::store::schema;

@@ -2,15 +2,34 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use prost::encoding::WireType;
 
 use crate::message::{Content, Header, MAX_MESSAGE, Message, Route};
 use crate::pb;
 use crate::record::Invalid;
 
+/// The field of a Delta in a Message.
+const DELTA_TAG: u32 = 12;
+/// Most bytes of a tag and a length.
+const MAX_TAG: usize = 16;
+
 impl Message {
     /// The protobuf. Whether the content was text, bytes or JSON is not in it.
     pub fn encode(&self) -> Vec<u8> {
         pb::Message::from(self).encode_to_vec()
+    }
+
+    /// The protobuf of this Message with a Delta for its body that is encoded already, as it is sent
+    /// to many. It must have no body of its own.
+    pub fn encode_with_delta(&self, delta: &[u8]) -> Vec<u8> {
+        let head = pb::Message::from(self);
+        let room = head.encoded_len() + delta.len() + MAX_TAG;
+        let mut bytes = Vec::with_capacity(room);
+        head.encode_raw(&mut bytes);
+        prost::encoding::encode_key(DELTA_TAG, WireType::LengthDelimited, &mut bytes);
+        prost::encoding::encode_varint(delta.len() as u64, &mut bytes);
+        bytes.extend_from_slice(delta);
+        bytes
     }
 
     /// The Message in `bytes`; its content is [`Content::Bytes`], or [`Content::Null`] if empty.

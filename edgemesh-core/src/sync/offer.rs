@@ -1,0 +1,90 @@
+//! What a node may say of itself to others, and the names under which its records rise.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use edgemesh_proto::record::{
+    Body, Invalid, Key, Kind, Node, NodeName, Put, Service, Slice, Workload,
+};
+
+use crate::snapshot::NODE_SLICES;
+
+/// Most records that one node offers: what it may have signed up, and as many Services.
+pub const MAX_OFFERED: usize = 4096;
+
+/// Begins the names of a node's Slices where others see them.
+pub fn prefix(node: &NodeName) -> String {
+    format!("{NODE_SLICES}{node}.")
+}
+
+/// Those of the records that `node` may say; why not the others. A bad one harms only itself.
+pub fn accepted(node: &NodeName, records: Vec<Put>) -> (BTreeMap<Key, Bytes>, Vec<Invalid>) {
+    let (mut fine, mut bad) = (BTreeMap::new(), Vec::new());
+    for put in records {
+        if fine.len() >= MAX_OFFERED {
+            bad.push(Invalid::new("records", format!("at most {MAX_OFFERED} count")));
+            break;
+        }
+        match check(node, &put) {
+            Ok(()) => drop(fine.insert(put.key, put.body)),
+            Err(why) => bad.push(Invalid::new(format!("{}: {}", put.key, why.field), why.reason)),
+        }
+    }
+    (fine, bad)
+}
+
+/// Whether a record is one that `node` may say: a node speaks of itself and of what runs on it,
+/// and takes no address that others own.
+///
+/// # Errors
+/// Names the field that says too much.
+pub fn check(node: &NodeName, put: &Put) -> Result<(), Invalid> {
+    let Key { kind, name, .. } = &put.key;
+    match kind {
+        Kind::Service | Kind::Slice | Kind::Node | Kind::Workload => {}
+        Kind::Policy | Kind::Route | Kind::Endpoint | Kind::Rule | Kind::Revocation => {
+            return wrong("kind", "a node offers Services, and what runs on it");
+        }
+    }
+    match put.record()?.body {
+        Body::Service(service) => check_service(&service),
+        Body::Slice(_) if !name.starts_with(&prefix(node)) => {
+            wrong("name", "a node's Slices begin with its own name")
+        }
+        Body::Slice(slice) => check_slice(node, &slice),
+        Body::Workload(Workload { node: Some(at), .. }) if at == *node => Ok(()),
+        Body::Workload(_) => wrong("node", "is another one"),
+        Body::Node(_) if *name != node.0 => wrong("name", "is another node's"),
+        Body::Node(Node { addresses, agent: None, via_cloud: false, .. })
+            if addresses.is_empty() =>
+        {
+            Ok(())
+        }
+        Body::Node(_) => wrong("node", "only zone and labels are its own to say"),
+        Body::Policy(_) | Body::Route(_) | Body::Revocation(_) => Ok(()), // excluded above
+    }
+}
+
+fn check_service(service: &Service) -> Result<(), Invalid> {
+    if !service.cluster_ips.is_empty() || !service.external_ips.is_empty() {
+        return wrong("addresses", "a node's Service gets virtual ones");
+    }
+    if service.external_name.is_some() {
+        return wrong("external_name", "is not on this node");
+    }
+    match service.ports.iter().all(|port| port.node_port.is_none()) {
+        true => Ok(()),
+        false => wrong("node_port", "is not a node's to give out"),
+    }
+}
+
+fn check_slice(node: &NodeName, slice: &Slice) -> Result<(), Invalid> {
+    match slice.backends.iter().all(|backend| backend.node.as_ref() == Some(node)) {
+        true => Ok(()),
+        false => wrong("backends", "are on another node"),
+    }
+}
+
+fn wrong(field: &str, reason: &str) -> Result<(), Invalid> {
+    Err(Invalid::new(field, reason))
+}

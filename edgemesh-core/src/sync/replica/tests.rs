@@ -1,0 +1,1 @@
+//! What an agent makes of what it hears.

@@ -1,0 +1,173 @@
+//! The registry as the hub uses it: behind a lock, kept on disk, with sessions that wait.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use edgemesh_core::io::now;
+use edgemesh_core::sync::offer;
+use edgemesh_proto::message::{Body, Hello};
+use edgemesh_proto::record::{Invalid, Key, NodeName, Put, Record};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::registry::session::{Said, Session, Violation};
+use crate::registry::{Owner, Registry, Write};
+
+/// The registry. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Mutex<Registry>,
+    /// The last revision.
+    changed: watch::Sender<u64>,
+}
+
+/// One agent's conversation, which ends when this is dropped.
+#[derive(Debug)]
+pub struct Talk {
+    shared: Shared,
+    session: Mutex<Session>,
+    heard: Notify,
+}
+
+impl Shared {
+    /// A registry that is kept nowhere.
+    pub fn in_memory(epoch: [u8; 16]) -> Self {
+        let changed = watch::Sender::new(0);
+        Self(Arc::new(Inner { registry: Mutex::new(Registry::new(epoch, [])), changed }))
+    }
+
+    /// The life of this registry.
+    pub fn epoch(&self) -> [u8; 16] {
+        self.0.registry.lock().epoch()
+    }
+
+    /// The last change.
+    pub fn revision(&self) -> u64 {
+        self.0.registry.lock().revision()
+    }
+
+    /// Wakes at each change, with its revision.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    /// Makes `records` everything that the manifests say.
+    pub async fn observe(&self, records: BTreeMap<Key, Record>) {
+        let encode = |(key, record): (Key, Record)| (key, record.encode_body().into());
+        let encoded: BTreeMap<Key, _> = records.into_iter().map(encode).collect();
+        self.change(|registry| registry.observe(&encoded)).await;
+    }
+
+    /// Makes `records` everything that a node says. Returns what it may not say, which is left out.
+    pub async fn offer(&self, node: &NodeName, records: Vec<Put>) -> Vec<Invalid> {
+        let (records, bad) = offer::accepted(node, records);
+        self.change(|registry| registry.offer(node, &records)).await;
+        bad
+    }
+
+    /// A node has an agent, which may be dialled at `links`.
+    pub async fn joined(&self, node: &NodeName, links: Vec<Box<str>>) {
+        self.change(|registry| registry.joined(node, links)).await;
+    }
+
+    /// Certificates of a node issued before that time, in seconds since 1970, are void.
+    pub async fn revoke(&self, node: &NodeName, before: i64) {
+        self.change(|registry| registry.revoke(node, before)).await;
+    }
+
+    /// A node has no agent any more, and what it said is gone. A Revocation stays.
+    pub async fn forget(&self, node: &NodeName) {
+        self.change(|registry| registry.forget(node)).await;
+    }
+
+    /// Certificates of that node issued before this are void.
+    pub fn revoked(&self, node: &NodeName) -> Option<i64> {
+        self.0.registry.lock().revoked(node)
+    }
+
+    /// Every record that counts. Bodies are shared, keys are copies.
+    pub fn records(&self) -> Vec<Put> {
+        let registry = self.0.registry.lock();
+        let put = |(key, body): (&Key, &bytes::Bytes)| Put { key: key.clone(), body: body.clone() };
+        registry.records().map(put).collect()
+    }
+
+    /// Everybody who stands for anything, with how many records.
+    pub fn owners(&self) -> Vec<(Owner, usize)> {
+        let registry = self.0.registry.lock();
+        registry.owners().map(|owner| (owner.clone(), registry.count(owner))).collect()
+    }
+
+    /// Begins a conversation with an agent.
+    ///
+    /// # Errors
+    /// A Hello that no conversation can begin with.
+    pub fn talk(&self, hello: &Hello) -> Result<Talk, Violation> {
+        let session = Session::begin(&mut self.0.registry.lock(), hello, now())?;
+        let (session, heard) = (Mutex::new(session), Notify::new());
+        Ok(Talk { shared: self.clone(), session, heard })
+    }
+
+    async fn change(&self, change: impl FnOnce(&mut Registry) -> Vec<Write>) {
+        let revision = {
+            let mut registry = self.0.registry.lock();
+            change(&mut registry);
+            registry.revision()
+        };
+        self.0.changed.send_if_modified(|known| {
+            let news = revision > *known;
+            *known = revision.max(*known);
+            news
+        });
+    }
+}
+
+impl Talk {
+    /// Hears the agent: `ack` and `digest`.
+    ///
+    /// # Errors
+    /// [`Violation`]: tell the agent ([`Violation::refused`]) and end.
+    pub fn hear(&self, body: &Body) -> Result<(), Violation> {
+        let mut registry = self.shared.0.registry.lock();
+        self.session.lock().on(&mut registry, body, now())?;
+        self.heard.notify_one();
+        Ok(())
+    }
+
+    /// What the agent is to hear next; waits until there is something. Dropping the future loses
+    /// nothing.
+    pub async fn next(&self) -> Said {
+        let mut changed = self.shared.changed();
+        loop {
+            changed.mark_unchanged();
+            let due = {
+                let mut registry = self.shared.0.registry.lock();
+                let mut session = self.session.lock();
+                if let Some(said) = session.next(&mut registry, now()) {
+                    return said;
+                }
+                session.due()
+            };
+            tokio::select! {
+                () = self.heard.notified() => {}
+                // The sender lives in `shared`.
+                Ok(()) = changed.changed() => {}
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
+        }
+    }
+
+    /// Up to where the agent has stored everything.
+    pub fn acknowledged(&self) -> u64 {
+        self.session.lock().acknowledged()
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.session.lock().end(&mut self.shared.0.registry.lock());
+    }
+}
