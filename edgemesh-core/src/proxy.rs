@@ -289,19 +289,19 @@ fn carry(
     mut flow: Box<Flow>,
     client: TcpStream,
     to: SocketAddr,
-    spoken: Box<Spoken>,
+    mut spoken: Box<Spoken>,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let Spoken { mut early, carried, server_name, raced } = *spoken;
-        flow.carried = carried.unwrap_or(Carried::Opaque);
-        flow.said = server_name.map_or(Said::Nothing, Said::ServerName);
-        let reached = match raced {
+        flow.carried = spoken.carried.unwrap_or(Carried::Opaque);
+        flow.said = spoken.server_name.take().map_or(Said::Nothing, Said::ServerName);
+        let reached = match spoken.raced.take() {
             Some(Raced { hop, backend, message }) => flow.adopt(hop, message).map(|()| backend),
             None => {
                 let to = Target::Address(to);
-                Box::pin(flow.reach(to, Arrival::Captured, &mut early)).await
+                Box::pin(flow.reach(to, Arrival::Captured, &mut spoken.early)).await
             }
         };
+        let early = spoken.early;
         match reached {
             Ok(backend) => flow.carry(client, backend, early).await,
             Err(refusal) => flow.refuse(&client, refusal),
