@@ -206,8 +206,10 @@ impl Sync {
             epoch: self.epoch,
             revision: self.revision,
             reset: self.behind,
-            put: put.to_vec(),
+            put: put.iter().map(Put::from).collect(),
             delete: delete.to_vec(),
+            local_put: Vec::new(),
+            local_delete: Vec::new(),
             addresses_put: if self.behind { self.addresses.entries() } else { moved.put.clone() },
             addresses_delete: moved.delete.clone(),
         }

@@ -1,6 +1,6 @@
 //! One [`Change`] becomes one transaction: records, digest, addresses and projections together.
 
-use edgemesh_proto::record::{Body, Key, Record};
+use edgemesh_proto::record::{Key, Kind, Put};
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 
 use crate::digest::{Digest, Hasher};
@@ -21,9 +21,10 @@ impl Database {
         for key in &change.delete {
             records.delete(key)?;
         }
-        for record in &change.put {
-            records.put(record, change.revision)?;
+        for put in &change.put {
+            records.put(put, change.revision)?;
         }
+        put_local(&transaction, change)?;
         put_addresses(&transaction, change)?;
         transaction
             .prepare_cached("UPDATE sync_state SET epoch = ?1, revision = ?2, digest = ?3")?
@@ -42,7 +43,7 @@ struct Records<'a> {
 impl Records<'_> {
     fn clear(&mut self) -> Result<(), rusqlite::Error> {
         self.transaction
-            .execute_batch("DELETE FROM rule; DELETE FROM endpoint; DELETE FROM record")?;
+            .execute_batch("DELETE FROM rule; DELETE FROM endpoint; DELETE FROM record; DELETE FROM local_record")?;
         *self.digest = Digest::default();
         Ok(())
     }
@@ -57,43 +58,53 @@ impl Records<'_> {
         Ok(())
     }
 
-    fn put(&mut self, record: &Record, revision: u64) -> Result<(), rusqlite::Error> {
-        let key = record.key();
-        self.delete(&key)?;
-        let (kind, body) = (key.kind.name(), record.encode_body());
+    fn put(&mut self, Put { key, body }: &Put, revision: u64) -> Result<(), rusqlite::Error> {
+        self.delete(key)?;
+        let columns =
+            (key.kind.name(), &*key.namespace, &*key.name, revision.cast_signed(), &**body);
         self.transaction
             .prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute((
-                kind,
-                &*key.namespace,
-                &*key.name,
-                revision.cast_signed(),
-                body.as_slice(),
-            ))?;
-        self.digest.add(self.hasher.record(kind, &key.namespace, &key.name, &body));
-        project(record);
+            .execute(columns)?;
+        self.digest.add(self.hasher.of(key, body));
+        project(key.kind);
         Ok(())
     }
 
     fn leave(&mut self, key: &Key, old: Option<Vec<u8>>) {
         if let Some(body) = old {
-            let hash = self.hasher.record(key.kind.name(), &key.namespace, &key.name, &body);
-            self.digest.remove(hash);
+            self.digest.remove(self.hasher.of(key, &body));
         }
     }
 }
 
 /// What else a record writes: the tables `endpoint` and `rule`, once records have these kinds.
-const fn project(record: &Record) {
-    match record.body {
-        Body::Service(_)
-        | Body::Slice(_)
-        | Body::Node(_)
-        | Body::Workload(_)
-        | Body::Policy(_)
-        | Body::Route(_)
-        | Body::Revocation(_) => {}
+const fn project(kind: Kind) {
+    match kind {
+        Kind::Service
+        | Kind::Slice
+        | Kind::Node
+        | Kind::Workload
+        | Kind::Policy
+        | Kind::Route
+        | Kind::Endpoint
+        | Kind::Rule
+        | Kind::Revocation => {}
     }
+}
+
+fn put_local(transaction: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Error> {
+    let mut delete = transaction.prepare_cached(
+        "DELETE FROM local_record WHERE kind = ?1 AND namespace = ?2 AND name = ?3",
+    )?;
+    for Key { kind, namespace, name } in &change.local_delete {
+        delete.execute((kind.name(), &**namespace, &**name))?;
+    }
+    let mut put = transaction
+        .prepare_cached("INSERT OR REPLACE INTO local_record VALUES (?1, ?2, ?3, ?4)")?;
+    for Put { key: Key { kind, namespace, name }, body } in &change.local_put {
+        put.execute((kind.name(), &**namespace, &**name, &**body))?;
+    }
+    Ok(())
 }
 
 fn put_addresses(transaction: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Error> {
