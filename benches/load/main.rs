@@ -7,8 +7,10 @@ mod latencies;
 mod pingpong;
 mod rate;
 mod servers;
+mod tls;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -37,6 +39,15 @@ enum Command {
         /// Requests a second, over all connections
         #[arg(long)]
         rate: f64,
+    },
+    /// Serve zeros over one plain TLS connection; write the certificate to a file
+    TlsServe { listen: SocketAddr, file: PathBuf },
+    /// Read so many bytes from `tls-serve`
+    TlsFetch {
+        to: SocketAddr,
+        file: PathBuf,
+        #[arg(long)]
+        bytes: u64,
     },
     /// Open connections, send one HTTP request on each, then hold them until standard input ends
     Hold {
@@ -75,6 +86,8 @@ fn main() -> std::io::Result<()> {
             Command::Sink { listen } => servers::sink(listen).await,
             Command::Pingpong(load) => pingpong::run(&load).await?.print(),
             Command::Rate { load, rate } => rate::run(&load, rate).await?.print(),
+            Command::TlsServe { listen, file } => tls::serve(listen, &file).await,
+            Command::TlsFetch { to, file, bytes } => tls::fetch(to, &file, bytes).await,
             Command::Hold { to, connections } => held::run(to, connections).await,
         }
     })

@@ -1,6 +1,7 @@
 //! Live state of Services and Backends: what calls leave behind and Snapshot swaps must not lose.
 
 mod latency;
+mod node;
 mod sessions;
 
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use crate::breaker::{Breaker, Ejecting};
 use crate::hash;
 
 pub use crate::backends::latency::Latency;
+pub use crate::backends::node::{Known, NodeLive, Way};
 pub use crate::backends::sessions::{MAX_SESSIONS, Sessions};
 
 /// Live state of one Backend on one Service port.

@@ -52,6 +52,8 @@ pub struct Shared {
     pub cut: CancellationToken,
     /// The mesh's own listeners, once it has some: a Backend at one of them would be a loop.
     pub own: OnceLock<Box<[SocketAddr]>>,
+    /// How other nodes are reached, once somebody knows.
+    pub ways: OnceLock<Arc<dyn crate::peers::Ways>>,
     /// Upstream connections that wait for their next request.
     pub pools: http::Pools,
 }

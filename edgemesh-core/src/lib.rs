@@ -43,6 +43,7 @@ pub mod breaker;
 pub mod config;
 pub mod digest;
 pub mod hash;
+pub mod identity;
 pub mod io;
 pub mod limit;
 pub mod refusal;
@@ -57,12 +58,14 @@ pub mod snapshot;
 pub mod plan;
 
 pub mod dial;
+pub mod link;
 pub mod listen;
 pub mod manifests;
 pub mod store;
 
 pub mod health;
 
+pub mod peers;
 pub mod registrations;
 pub mod sync;
 

@@ -8,26 +8,29 @@ mod away;
 mod hop;
 mod key;
 mod limits;
+mod look;
 mod pick;
 mod route;
 mod view;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use edgemesh_proto::record::Transport;
+use edgemesh_proto::record::{Locality, NodeName, ServiceName, Transport};
 use http::{HeaderMap, Method, Request, Uri};
 
 use crate::backends::CappedPlace;
 use crate::refusal::Refusal;
-use crate::snapshot::{Found, Pool, Service, Snapshot, split_name};
+use crate::snapshot::{Found, Pool, Service, Snapshot, Spot, Who, split_name};
 
 pub use hop::{Hop, Outcome, Via};
+use limits::{Calling, Guard};
+use look::Look;
+pub use look::{Explanation, Step};
 use pick::pick;
 pub use route::{Redirection, Routed, redirection};
-use view::{Commit, Look, View};
-pub use view::{Explanation, Step};
+use view::{Commit, View};
 
 /// Where a client wants to go.
 #[derive(Clone, Copy, Debug)]
@@ -40,10 +43,23 @@ pub struct Destination<'a> {
     pub purpose: Purpose<'a>,
     /// Address of whoever calls; `None` = the embedding application itself.
     pub caller: Option<IpAddr>,
+    /// Who that is, where another node says so.
+    pub from: Option<&'a Vouched>,
+    /// The Backend that whoever asks over a Link has chosen. Only one of this node counts.
+    pub wish: Option<SocketAddr>,
     /// What is asked for; `None` for a connection of bytes.
     pub request: Option<Head<'a>>,
     /// What the first attempt at the same call fitted.
     pub routed: Option<&'a Routed>,
+}
+
+/// A caller on another node, for whom that node vouches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    /// The node, as its certificate proves, or as the hub says.
+    pub node: NodeName,
+    /// What it says of the caller; the node in there is that very one.
+    pub who: Who,
 }
 
 /// The head of a request, as the client sent it.
@@ -71,6 +87,15 @@ pub enum Target<'a> {
         /// The cluster domain.
         domain: &'a str,
     },
+    /// The Service itself, as another node names it.
+    Service {
+        /// Its name.
+        service: &'a ServiceName,
+        /// One of its TCP ports.
+        port: u16,
+        /// The name of the one Backend that is meant.
+        hostname: Option<&'a str>,
+    },
 }
 
 /// How a call came in.
@@ -82,6 +107,10 @@ pub enum Arrival {
     Proxy,
     /// From the embedding application.
     Library,
+    /// From another node: it goes to a Backend of this one, or nowhere.
+    Link,
+    /// At the ingress of the cloud.
+    Ingress,
 }
 
 /// What a decision is for.
@@ -90,16 +119,17 @@ pub enum Purpose<'a> {
     /// A new call.
     Call,
     /// The same call again, on a Backend that it has not tried; takes no client-side token.
-    Retry(&'a [SocketAddr]),
+    Retry(&'a [Spot]),
     /// A dial while nobody has spoken, on a Backend that was not tried: takes no token and no
     /// probe. [`confirm`] takes the tokens when the flow turns out to be a connection.
-    Race(&'a [SocketAddr]),
+    Race(&'a [Spot]),
 }
 
 impl<'a> Destination<'a> {
     /// A connection of bytes, by nobody in particular.
     pub const fn new(to: Target<'a>, arrival: Arrival, purpose: Purpose<'a>) -> Self {
-        Self { to, arrival, purpose, caller: None, request: None, routed: None }
+        let (caller, from, wish) = (None, None, None);
+        Self { to, arrival, purpose, caller, from, wish, request: None, routed: None }
     }
 }
 
@@ -129,8 +159,9 @@ pub fn confirm(
     caller: Option<IpAddr>,
     now: Instant,
 ) -> Result<(), Refusal> {
-    let who = (&*snapshot.callers, caller);
-    let place = limits::confirmed(hop.service(), who, now, &mut Commit)?;
+    let calling = Calling { callers: &snapshot.callers, address: caller, from: None };
+    let guard = if hop.backend().is_dialled() { Guard::Here } else { Guard::There };
+    let place = limits::confirmed(hop.service(), guard, &calling, now)?;
     hop.became_a_call(place);
     Ok(())
 }
@@ -139,7 +170,7 @@ pub fn confirm(
 pub fn explain(snapshot: &Snapshot, destination: &Destination<'_>, now: Instant) -> Explanation {
     let mut look = Look::default();
     let decided = decide(snapshot, destination, now, &mut look);
-    look.into_explanation(decided)
+    look.into_explanation(decided, now)
 }
 
 /// A Service port that a call is for; captured calls to an unknown place are `NoService`.
@@ -163,6 +194,16 @@ pub fn resolve<'s>(snapshot: &'s Snapshot, to: Target<'_>) -> Result<Found<'s>, 
                 None => only_port(service),
             };
             port.map(|port| Found { service, port, host }).ok_or(Refusal::NoPort)
+        }
+        Target::Service { service, port, hostname } => {
+            let ServiceName { namespace, name } = service;
+            let service = snapshot.by_name(namespace, name).ok_or(Refusal::NoService)?;
+            let host = match hostname {
+                Some(name) => Some(service.host(name).ok_or(Refusal::NoService)?),
+                None => None,
+            };
+            let port = service.port(port).ok_or(Refusal::NoPort)?;
+            Ok(Found { service, port, host })
         }
     }
 }
@@ -241,17 +282,46 @@ fn decide<V: View>(
 ) -> Result<Chosen, Refusal> {
     let called = resolve(snapshot, destination.to)?;
     view.resolved(destination, called.service, called.port);
-    limits::allowed(snapshot, called.service, destination.caller, view)?;
-    // A host is meant, and nobody else.
+    let calling = Calling::of(snapshot, destination);
+    limits::allowed(called.service, &calling, view)?;
     let (found, route) = match called.host {
-        None => route::route(snapshot, called, destination, view)?,
-        Some(_) => (called, None),
+        // Where it came from, the Routes had their say.
+        None if destination.arrival != Arrival::Link => {
+            route::route(snapshot, called, destination, view)?
+        }
+        // A host is meant, and nobody else.
+        None | Some(_) => (called, None),
     };
     if found.service.proxy_protocol && destination.request.is_some() {
         return Err(Refusal::ProxyProtocol);
     }
-    let place = limits::admit(snapshot, [called.service, found.service], destination, now, view)?;
-    let chosen = pick(found, destination, now, view)?;
+    let pool = pool(found, destination);
+    let guard = Guard::of(destination.arrival, pool);
+    if guard == Guard::Local && !pool.has_local() {
+        view.tiers(pool, Locality::OnlyNode, guard);
+        return Err(Refusal::NoLocalBackend);
+    }
+    let services = [called.service, found.service];
+    let place = limits::admit(services, &calling, destination, guard, now, view)?;
+    let chosen = pick(found, pool, (destination, &calling, guard), now, view)?;
     let first = !matches!(destination.purpose, Purpose::Retry(_));
     Ok(Chosen { route, first, place, ..chosen })
+}
+
+/// The Backends that a call may go to: of the family that the client dialled, or that the other
+/// node has chosen from.
+fn pool<'s>(found: Found<'s>, destination: &Destination<'_>) -> &'s Arc<Pool> {
+    let like = match destination.to {
+        Target::Address(address) => Some(address.ip().to_canonical()),
+        Target::Name { .. } | Target::Service { .. } => destination.wish.map(|wish| wish.ip()),
+    };
+    let pool = found.pool(like);
+    if destination.arrival != Arrival::Link || pool.has_local() {
+        return pool;
+    }
+    let other: IpAddr = match like {
+        Some(IpAddr::V6(_)) => Ipv4Addr::UNSPECIFIED.into(),
+        Some(IpAddr::V4(_)) | None => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    found.pool(Some(other))
 }

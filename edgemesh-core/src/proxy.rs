@@ -2,6 +2,9 @@
 
 mod crowd;
 mod first;
+mod linked;
+
+pub use linked::Linked;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -74,6 +74,8 @@ pub enum Refusal {
     /// The Service wants to be told who its client is, which requests of many clients on one
     /// connection cannot tell.
     ProxyProtocol,
+    /// No way leads to the nodes of the backends: neither a direct Link nor one through the hub.
+    NoPath,
 }
 
 /// One row of the table.
@@ -93,7 +95,7 @@ pub struct Row {
 
 impl Refusal {
     /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 25] = [
+    pub const LABELS: [&'static str; 26] = [
         "noService",
         "noPort",
         "noBackend",
@@ -119,6 +121,7 @@ impl Refusal {
         "proxyProtocol",
         "notAllowed",
         "idleTimeout",
+        "noPath",
     ];
 
     /// Index into per-reason tables.
@@ -149,6 +152,7 @@ impl Refusal {
             Self::ProxyProtocol => 22,
             Self::NotAllowed => 23,
             Self::IdleTimeout => 24,
+            Self::NoPath => 25,
         }
     }
 
@@ -227,6 +231,9 @@ impl Refusal {
                 row(408, 4, "idleTimeout", Client, "nothing was said for too long")
             }
             Self::Draining => row(503, 14, "draining", Mesh, "the mesh is shutting down"),
+            Self::NoPath => {
+                row(503, 14, "noPath", Mesh, "no Link leads to a node that has a backend")
+            }
             Self::ExternalName => row(
                 501,
                 12,
@@ -272,8 +279,71 @@ impl Refusal {
             | Self::ExternalName
             | Self::ProxyProtocol
             | Self::NotAllowed
-            | Self::IdleTimeout => None,
+            | Self::IdleTimeout
+            | Self::NoPath => None,
         }
+    }
+
+    /// Whether another node may still serve what one refused so, before it dialled anybody: then no
+    /// byte has reached a backend, and any call may be tried there.
+    pub const fn is_of_one_node(self) -> bool {
+        match self {
+            // Its records may be younger or older than ours.
+            Self::NoService | Self::NoPort | Self::NoBackend | Self::NoLocalBackend => true,
+            // A limit on the server's side is each node's own.
+            Self::RateLimited { .. } | Self::Unhealthy { .. } => true,
+            Self::ConnectFailed | Self::ConnectTimeout => true,
+            Self::Overloaded | Self::Draining | Self::NoPath => true,
+            Self::NoRoute
+            | Self::RouteFault
+            | Self::Redirected
+            | Self::BackendReset
+            | Self::RequestTimeout
+            | Self::BackendProtocol
+            | Self::BadRequest
+            | Self::NotAllowed
+            | Self::IdleTimeout
+            | Self::HeadTooLarge
+            | Self::TargetTooLong
+            | Self::Unsupported
+            | Self::Loop
+            | Self::ExternalName
+            | Self::ProxyProtocol => false,
+        }
+    }
+
+    /// The reason of that label, as it comes back over a Link. `None` = a newer version's.
+    pub fn from_label(label: &str, retry_after: Duration) -> Option<Self> {
+        let all = [
+            Self::NoService,
+            Self::NoPort,
+            Self::NoBackend,
+            Self::NoLocalBackend,
+            Self::RateLimited { retry_after },
+            Self::Unhealthy { retry_after },
+            Self::ConnectFailed,
+            Self::ConnectTimeout,
+            Self::BackendReset,
+            Self::RequestTimeout,
+            Self::BackendProtocol,
+            Self::BadRequest,
+            Self::HeadTooLarge,
+            Self::TargetTooLong,
+            Self::Unsupported,
+            Self::Loop,
+            Self::Overloaded,
+            Self::Draining,
+            Self::NoRoute,
+            Self::RouteFault,
+            Self::Redirected,
+            Self::ExternalName,
+            Self::ProxyProtocol,
+            Self::NotAllowed,
+            Self::IdleTimeout,
+            Self::NoPath,
+        ];
+        let index = Self::LABELS.iter().position(|known| *known == label)?;
+        all.into_iter().find(|refusal| refusal.index() == index)
     }
 }
 
@@ -290,38 +360,13 @@ mod tests {
     #[test]
     fn every_reason_has_its_label() {
         let wait = Duration::from_secs(1);
-        let all = [
-            Refusal::NoService,
-            Refusal::NoPort,
-            Refusal::NoBackend,
-            Refusal::NoLocalBackend,
-            Refusal::RateLimited { retry_after: wait },
-            Refusal::Unhealthy { retry_after: wait },
-            Refusal::ConnectFailed,
-            Refusal::ConnectTimeout,
-            Refusal::BackendReset,
-            Refusal::RequestTimeout,
-            Refusal::BackendProtocol,
-            Refusal::BadRequest,
-            Refusal::HeadTooLarge,
-            Refusal::TargetTooLong,
-            Refusal::Unsupported,
-            Refusal::Loop,
-            Refusal::Overloaded,
-            Refusal::Draining,
-            Refusal::NoRoute,
-            Refusal::RouteFault,
-            Refusal::Redirected,
-            Refusal::ExternalName,
-            Refusal::ProxyProtocol,
-            Refusal::NotAllowed,
-            Refusal::IdleTimeout,
-        ];
-        assert_eq!(all.map(|r| r.row().label), Refusal::LABELS);
-        for (i, refusal) in all.into_iter().enumerate() {
-            assert_eq!(refusal.index(), i);
+        for (i, label) in Refusal::LABELS.into_iter().enumerate() {
+            let refusal = Refusal::from_label(label, wait).expect(label);
+            assert_eq!((refusal.row().label, refusal.index()), (label, i));
             assert!((300..600).contains(&refusal.row().http), "{refusal:?}");
             assert!((1..=16).contains(&refusal.row().grpc), "{refusal:?}");
+            assert!(refusal.retry_after().is_none_or(|said| said == wait), "{refusal:?}");
         }
+        assert_eq!(Refusal::from_label("ofTomorrow", wait), None);
     }
 }

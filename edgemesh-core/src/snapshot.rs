@@ -3,6 +3,7 @@
 //! [`Builder`] keeps the records and makes the next Snapshot from a change; what did not change
 //! is shared with the one before, live state always is.
 
+mod backend;
 mod builder;
 mod callers;
 mod describe;
@@ -21,15 +22,16 @@ use edgemesh_proto::record::{
     Node, PolicyOrigin, RetryPolicy, Revocation, ServiceName, Transport,
 };
 
-use crate::backends::{PortLive, ServiceLive};
+use crate::backends::{NodeLive, PortLive, ServiceLive};
 use crate::limit::Limiter;
 use crate::snapshot::index::{Index, Place};
 use crate::sniff::Declared;
 
+pub use backend::{Backend, Reach, Spot, Tier};
 pub use builder::{Builder, Change, ListedPolicy};
 pub use callers::{Callers, Who};
 pub use group::Group;
-pub use pool::{Backend, Pool, Tier};
+pub use pool::Pool;
 pub use routes::{
     Candidate, Edits, Entry as RouteEntry, Fields, Match, PortRoutes, Rule, Share, Split, pattern,
 };
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub policies: Arc<[ListedPolicy]>,
     /// The Node records, for whoever lists them.
     pub nodes: Arc<BTreeMap<Box<str>, Node>>,
+    /// Live state of the nodes that Links lead to, by name.
+    pub lives: Arc<BTreeMap<Box<str>, Arc<NodeLive>>>,
     /// Nodes whose identity no longer counts, by name.
     pub revocations: Arc<BTreeMap<Box<str>, Revocation>>,
     /// Every Route, by name.

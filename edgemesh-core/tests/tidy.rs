@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The layers of `edgemesh-core`, lowest first. A module uses lower layers only: no neighbour in
 /// its own layer, nothing above. Modules that other parts of the project add belong here.
 const LAYERS: &[&[&str]] = &[
-    &["breaker", "config", "digest", "hash", "io", "limit", "refusal", "sniff"],
+    &["breaker", "config", "digest", "hash", "identity", "io", "limit", "refusal", "sniff"],
     &["backends", "metrics"],
     &["snapshot"],
     &["balance"],

@@ -1,8 +1,9 @@
 //! The command line: what can be typed, and what it means.
 
+mod cloud;
+mod explain;
 mod local;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -15,6 +16,15 @@ use crate::log::DEFAULT_FILTER;
 use crate::log::Format;
 use crate::log::checked_filter;
 
+pub use cloud::CaAction;
+pub use cloud::CaArgs;
+pub use cloud::CloudArgs;
+pub use cloud::CloudFileArgs;
+pub use cloud::NodeAction;
+pub use cloud::NodeArgs;
+pub use cloud::TokenAction;
+pub use cloud::TokenArgs;
+pub use explain::ExplainArgs;
 pub use local::ExposeArgs;
 pub use local::ServeArgs;
 
@@ -47,6 +57,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a node: capture, resolve, limit, balance, forward
     Agent(AgentArgs),
+    /// Run the cloud: records and identities for all nodes, and the hub
+    Cloud(CloudArgs),
     /// List what the agent knows
     Get(GetArgs),
     /// Sign up something that runs on this machine, or list what is
@@ -55,12 +67,18 @@ pub enum Command {
     Serve(ServeArgs),
     /// Show one routing decision, step by step; nothing is sent
     Explain(ExplainArgs),
-    /// Show revision, data age, capture, refusals and faulty records
+    /// Show revision, data age, Links, capture, refusals, faulty records
     Status(StatusArgs),
     /// Find what is wrong with this node, and print the fix
     Doctor(DoctorArgs),
     /// Validate a configuration file and print what it amounts to
-    Check(ConfigArgs),
+    Check(CheckArgs),
+    /// On the cloud: make the token by which a node joins
+    Token(TokenArgs),
+    /// On the cloud: revoke and forget a node
+    Node(NodeArgs),
+    /// On the cloud: save the certificate authority, or put it back
+    Ca(CaArgs),
     /// The iptables rules: as reviewed text, or applied
     Redirect(RedirectArgs),
     /// A whole world in network namespaces, no root needed
@@ -92,6 +110,29 @@ pub struct ConfigArgs {
     /// Folder of Kubernetes YAML to take records from; wins over `source`
     #[arg(long, value_name = "DIR")]
     pub manifests: Option<PathBuf>,
+}
+
+/// `check`
+#[derive(Debug, Args)]
+#[command(after_help = "Which of the two it is, the keys tell; the first line of the answer says.")]
+pub struct CheckArgs {
+    /// The configuration of an agent or of a cloud [default: agent.yaml in /etc/edgemesh, else
+    /// cloud.yaml there, else none]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Name of this node; wins over $NODE_NAME and the file
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Folder of Kubernetes YAML to take records from; wins over `source`
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+}
+
+impl CheckArgs {
+    /// The part that [`crate::config::check_any`] asks for.
+    pub fn flags(&self) -> Flags {
+        Flags { node: self.node.clone(), manifests: self.manifests.clone() }
+    }
 }
 
 impl ConfigArgs {
@@ -177,30 +218,6 @@ pub struct OutputArgs {
     /// How to print it; json and yaml are the admin API's objects
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: Output,
-}
-
-/// `explain`
-#[derive(Debug, Args)]
-#[command(after_help = "No counter moves. A refusal is an answer too: the exit code is 0.")]
-pub struct ExplainArgs {
-    /// What would be called, such as http://hello.default/ or redis.default:6379
-    #[arg(value_name = "URL|HOST:PORT", value_parser = destination)]
-    pub destination: String,
-    /// A header of the call; may be repeated
-    #[arg(long = "header", value_name = "K:V", value_parser = header)]
-    pub headers: Vec<String>,
-    /// Method of the call; GET without
-    #[arg(long, value_name = "METHOD", value_parser = method)]
-    pub method: Option<String>,
-    /// Who calls; nobody in particular without
-    #[arg(long, value_name = "IP")]
-    pub from: Option<IpAddr>,
-    /// Whom it asks.
-    #[command(flatten)]
-    pub admin: AdminArgs,
-    /// How it is printed.
-    #[command(flatten)]
-    pub output: OutputArgs,
 }
 
 /// `redirect`
@@ -337,32 +354,4 @@ impl From<Shell> for clap_complete::Shell {
             Shell::Fish => Self::Fish,
         }
     }
-}
-
-fn method(text: &str) -> Result<String, String> {
-    text.parse::<http::Method>().map_err(|_| format!("`{text}` is no method"))?;
-    Ok(text.to_owned())
-}
-
-fn header(text: &str) -> Result<String, String> {
-    match text.split_once(':') {
-        Some((name, value))
-            if http::HeaderName::try_from(name.trim()).is_ok()
-                && http::HeaderValue::try_from(value.trim()).is_ok() =>
-        {
-            Ok(format!("{}:{}", name.trim(), value.trim()))
-        }
-        Some(_) | None => Err("not NAME:VALUE".into()),
-    }
-}
-
-fn destination(text: &str) -> Result<String, String> {
-    let uri = text.parse::<http::Uri>().ok();
-    let url = uri.as_ref().is_some_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
-    });
-    let bare = uri.as_ref().is_some_and(|uri| {
-        uri.scheme().is_none() && uri.host().is_some() && uri.path_and_query().is_none()
-    });
-    if url || bare { Ok(text.into()) } else { Err("none of http://…, HOST:PORT and HOST".into()) }
 }

@@ -1,27 +1,41 @@
-//! The file `agent.yaml`, the environment and the flags become one checked `AgentConfig`.
+//! The files `agent.yaml` and `cloud.yaml`, the environment and the flags become one checked
+//! `AgentConfig` or `CloudConfig`.
 //!
-//! [`load`] is a pure function of their texts, so that every rule can be tested as a table row.
-//! It reads on after a mistake and reports all of them, each with the file and the line.
+//! [`load`] and [`load_cloud`] are pure functions of their texts, so that every rule can be tested as
+//! a table row. They read on after a mistake and report all of them, each with the file and the line.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use edgemesh_core::config::{AccessLog, Dns, Proxy};
+use edgemesh_proto::message::Selector;
 
 use crate::config::read::Reader;
 
+mod any;
 mod check;
+mod cloud;
+mod file;
+mod kind;
 mod parse;
 mod print;
 mod read;
 mod sections;
+mod source;
+pub(crate) mod time;
 mod tree;
 
-/// Longest configuration file that is read. A file beyond it is not a configuration.
-pub const MAX_FILE: u64 = 1 << 20;
+pub use any::{Checked, check_any};
+pub use cloud::ADMIN as CLOUD_ADMIN;
+pub use cloud::{
+    Auth, CloudConfig, CloudDns, Hub, Router, TlsFiles, load_cloud, load_cloud_or_default,
+};
+pub use file::{DEFAULT_CLOUD_FILE, DEFAULT_FILE, MAX_FILE, file_or_default};
+pub use kind::{Guess, Kind, guess};
+pub(crate) use parse::subdomain as node_name;
 
 /// Everything an agent is told, checked: values here need no second look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +46,7 @@ pub struct AgentConfig {
     pub zone: Option<String>,
     /// Folder of metastore, keys and socket.
     pub data_dir: PathBuf,
-    /// Identity, Links and Rules; this version refuses it.
+    /// Identity, Links and Rules; absent: the node stands alone.
     pub cloud: Option<Cloud>,
     /// Where the records come from.
     pub source: Source,
@@ -55,10 +69,14 @@ pub struct AgentConfig {
 /// How to reach the cloud.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cloud {
-    /// `host:port` of each hub, tried in turn; at least one.
+    /// `host:port` of each hub, tried in this order; at least one, none twice.
     pub servers: Vec<String>,
-    /// File with the join token; absent once the node has joined.
+    /// File with the join token; needed until the node has joined.
     pub token_file: Option<PathBuf>,
+    /// How long after its end another node's certificate is still accepted.
+    pub offline_grace: Duration,
+    /// Of which nodes this one wants the records.
+    pub select: Selector,
 }
 
 /// Where records come from.
@@ -66,7 +84,7 @@ pub struct Cloud {
 pub enum Source {
     /// From nowhere but this node itself: its `services:` and what is signed up.
     None,
-    /// From the cloud; this version refuses it.
+    /// From the cloud, by Link. Only where there is a [`Cloud`].
     Cloud,
     /// From a watched folder of Kubernetes YAML.
     Manifests(PathBuf),
@@ -84,6 +102,30 @@ pub struct Peer {
     pub listen: SocketAddr,
     /// `host:port` others should dial, where it is not what they would guess.
     pub advertise: Vec<String>,
+    /// Which ways to other nodes are used.
+    pub path: PeerPath,
+}
+
+/// Which ways to other nodes are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerPath {
+    /// Straight where that works, else through the hub.
+    #[default]
+    Auto,
+    /// Straight only.
+    Direct,
+    /// Through the hub only.
+    Hub,
+}
+
+impl fmt::Display for PeerPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Direct => "direct",
+            Self::Hub => "hub",
+        })
+    }
 }
 
 /// One listener.
@@ -128,9 +170,9 @@ pub struct Flags {
 
 /// A checked configuration, and where each value came from.
 #[derive(Clone, Debug)]
-pub struct Resolved {
+pub struct Resolved<C = AgentConfig> {
     /// The values.
-    pub config: AgentConfig,
+    pub config: C,
     file: String,
     origins: BTreeMap<String, Origin>,
 }
@@ -186,14 +228,7 @@ pub fn load(
     if let Some(config) = &config {
         check::across(&mut reader, config);
     }
-    let Reader { file, mut problems, origins } = reader;
-    match config {
-        Some(config) if problems.is_empty() => Ok(Resolved { config, file, origins }),
-        Some(_) | None => {
-            problems.sort_by_key(|(line, _)| *line);
-            Err(problems.into_iter().map(|(_, problem)| problem).collect())
-        }
-    }
+    reader.finish(config)
 }
 
 /// Reads the file at `path` and then as [`load`] does.
@@ -205,19 +240,8 @@ pub fn load_file(
     environment: &Environment,
     flags: &Flags,
 ) -> Result<Resolved, Vec<Problem>> {
-    let name = path.display().to_string();
-    let text = read_text(path)
-        .map_err(|text| vec![Problem { place: name.clone(), key: String::new(), text }])?;
+    let (text, name) = file::read(path)?;
     load(&text, &name, environment, flags)
-}
-
-/// The file that counts where nobody names one.
-pub const DEFAULT_FILE: &str = "/etc/edgemesh/agent.yaml";
-
-/// `path`, else [`DEFAULT_FILE`] where there is one.
-pub fn file_or_default(path: Option<&Path>) -> Option<&Path> {
-    let default = Path::new(DEFAULT_FILE);
-    path.or_else(|| default.exists().then_some(default))
 }
 
 /// Reads [`file_or_default`], or goes on with the defaults alone.
@@ -229,34 +253,30 @@ pub fn load_or_default(
     environment: &Environment,
     flags: &Flags,
 ) -> Result<Resolved, Vec<Problem>> {
-    match file_or_default(path) {
-        Some(path) => load_file(path, environment, flags),
-        None => load("", "no file", environment, flags),
-    }
+    let (text, name) = file::text_or_default(path, Kind::Agent)?;
+    load(&text, &name, environment, flags)
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
-    let file = std::fs::File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("is longer than {MAX_FILE} bytes, which no configuration is"));
-    }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".into())
-}
-
-impl Resolved {
+impl<C> Resolved<C> {
     /// Where the value at `key` (a path such as `proxy.port`) came from.
     pub fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).copied().unwrap_or(Origin::Default)
     }
+}
 
+impl Resolved {
     /// The configuration as YAML that [`load`] reads back, with a comment on where each value
     /// came from.
     pub fn to_yaml(&self) -> String {
-        print::yaml(self)
+        print::yaml(self, print::agent(&self.config))
+    }
+}
+
+impl Resolved<CloudConfig> {
+    /// The configuration as YAML that [`load_cloud`] reads back, with a comment on where each value
+    /// came from.
+    pub fn to_yaml(&self) -> String {
+        print::yaml(self, print::cloud(self))
     }
 }
 

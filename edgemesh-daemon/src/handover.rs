@@ -50,6 +50,8 @@ const READY: Duration = Duration::from_secs(60);
 pub(crate) enum Role {
     /// Captured connections and the explicit proxy.
     Proxy,
+    /// Links of other agents.
+    Peer,
     /// A page: admin API, or metrics and probes.
     Page,
     /// Names by UDP.

@@ -26,10 +26,15 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Commands that have commands of their own.
+const INNER: &[(&str, &str)] =
+    &[("token", "create"), ("node", "remove"), ("ca", "export"), ("ca", "restore")];
+
 #[test]
 fn help_is_what_it_was() {
     let commands = [
         "agent",
+        "cloud",
         "get",
         "expose",
         "serve",
@@ -37,6 +42,9 @@ fn help_is_what_it_was() {
         "status",
         "doctor",
         "check",
+        "token",
+        "node",
+        "ca",
         "redirect",
         "demo",
         "completions",
@@ -50,6 +58,11 @@ fn help_is_what_it_was() {
         common::golden::check(&format!("help-{command}"), &stdout(&help));
         assert!(stdout(&top).contains(&format!("\n  {command} ")), "{command} is not listed");
     }
+    for (command, action) in INNER {
+        let help = edgemesh(&[command, action, "--help"]);
+        assert_eq!(help.status.code(), Some(0), "{command} {action}");
+        common::golden::check(&format!("help-{command}-{action}"), &stdout(&help));
+    }
     let listed = stdout(&top);
     let listed = listed.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = listed.take_while(|line| !line.is_empty()).count();
@@ -59,14 +72,17 @@ fn help_is_what_it_was() {
 #[test]
 fn help_is_at_most_80_wide_names_admin_where_it_counts_and_is_a_command_too() {
     let reading = ["get", "expose", "serve", "explain", "status"];
-    let others = ["agent", "check", "redirect", "demo", "completions"];
+    let others =
+        ["agent", "cloud", "check", "token", "node", "ca", "redirect", "demo", "completions"];
     for command in reading.into_iter().chain(others) {
         let long = stdout(&edgemesh(&[command, "--help"]));
         assert_eq!(stdout(&edgemesh(&["help", command])), long, "{command}");
         assert_eq!(long.contains("--admin"), reading.contains(&command), "{long}");
     }
     assert_eq!(stdout(&edgemesh(&["help"])), stdout(&edgemesh(&["--help"])));
-    for args in ["", "agent", "get", "explain", "status", "check", "redirect", "demo"] {
+    let inner = INNER.iter().map(|(command, action)| format!("{command} {action}"));
+    let outer = ["", "agent", "cloud", "get", "explain", "status", "check", "redirect", "demo"];
+    for args in outer.into_iter().map(str::to_owned).chain(inner) {
         for flag in ["-h", "--help"] {
             let args: Vec<_> = args.split_whitespace().chain([flag]).collect();
             let help = stdout(&edgemesh(&args));
@@ -126,14 +142,56 @@ fn exit_codes_are_0_fine_1_failed_2_usage() {
 
 #[test]
 fn commands_of_later_versions_are_not_offered() {
-    for args in [
-        ["cloud", "--config=f"],
-        ["token", "create"],
-        ["node", "remove"],
-        ["get", "rules"],
-        ["get", "queue"],
-    ] {
+    for args in [["token", "list"], ["node", "list"], ["get", "rules"], ["get", "queue"]] {
         assert_eq!(edgemesh(&args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn commands_of_the_cloud_take_what_they_need_and_read_its_configuration_first() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("a plain path").to_owned()
+    };
+    let bad = write("bad.yaml", "hub: { listen: x }\n");
+    let agents = write("agent.yaml", "node: edge-1\nproxy: { port: 1 }\n");
+    let exists = write("exists", "");
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["token"], 2, "Usage: edgemesh token <COMMAND>"),
+        (&["node"], 2, "Usage: edgemesh node <COMMAND>"),
+        (&["ca"], 2, "Usage: edgemesh ca <COMMAND>"),
+        (&["node", "remove"], 2, "<NAME>"),
+        (&["node", "remove", "Edge_1"], 2, "is no name"),
+        (&["token", "create", "--ttl", "24"], 2, "no time, such as 10m, 24h or 30d"),
+        (&["token", "create", "--ttl", "2000d"], 2, "out of range: 1s to 365d"),
+        (&["token", "create", "--node", "a/b"], 2, "is no name"),
+        (&["ca", "export", "--in", &exists], 2, "--in"),
+        (&["ca", "restore", "--out", &exists], 2, "--out"),
+        (&["cloud", "--log", "inof", "--config", &bad], 2, "no log filter"),
+        (&["cloud", "--node", "a"], 2, "--node"),
+        (&["cloud", "--config", &bad], 1, "bad.yaml:1: hub.listen: `x` is no IP:PORT"),
+        (&["token", "create", "--config", &bad], 1, "bad.yaml: 1 problem\n"),
+        (&["node", "remove", "edge-1", "--config", &bad], 1, "bad.yaml: 1 problem\n"),
+        (&["ca", "export", "--config", &bad], 1, "bad.yaml: 1 problem\n"),
+        (&["ca", "restore", "--config", &bad], 1, "bad.yaml: 1 problem\n"),
+        (
+            &["cloud", "--config", &agents],
+            1,
+            "agent.yaml: 2 problems; it looks like an agent's: `edgemesh agent --config ",
+        ),
+        (
+            &["agent", "--config", &bad],
+            1,
+            "bad.yaml: 1 problem; it looks like a cloud's: `edgemesh cloud --config ",
+        ),
+    ];
+    for (args, code, words) in cases {
+        let output = edgemesh(args);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(*code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?} said: {said}");
     }
 }
 
@@ -154,11 +212,18 @@ fn check_prints_to_stdout_or_all_problems_to_stderr() {
     std::fs::write(&file, "node: edge-1\nsource: { manifests: /m }\n").expect("written");
     let good = edgemesh(&["check", "--config", path, "--node", "edge-2"]);
     assert_eq!((good.status.code(), stderr(&good).as_str()), (Some(0), ""));
-    assert!(stdout(&good).starts_with("node: edge-2 "), "{}", stdout(&good));
+    let head = "# configuration of an agent: it has `node` on line 1\nnode: edge-2 ";
+    assert!(stdout(&good).starts_with(head), "{}", stdout(&good));
     std::fs::write(&file, "nod: edge-1\nproxy: { port: x }\n").expect("written");
     let bad = edgemesh(&["check", "--config", path, "--node", "edge-1"]);
     assert_eq!((bad.status.code(), stdout(&bad).as_str()), (Some(1), ""));
     common::golden::check("check-problems", &stderr(&bad).replace(path, "agent.yaml"));
+    std::fs::write(&file, "hub: { names: [c] }\nrouter: { listen: \"[::]:1\" }\n")
+        .expect("written");
+    let bad = edgemesh(&["check", "--config", path]);
+    assert_eq!((bad.status.code(), stdout(&bad).as_str()), (Some(1), ""));
+    let said = stderr(&bad).replace(path, "agent.yaml");
+    common::golden::check("check-cloud-problems", &said);
 }
 
 #[test]
@@ -166,17 +231,25 @@ fn check_and_agent_refuse_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("agent.yaml");
     let path = file.to_str().expect("a plain path");
-    let text = "source: { kubernetes: {} }\ncloud: { servers: [c:1] }\n";
-    std::fs::write(&file, text).expect("written");
-    let said = ["check", "agent"].map(|command| {
-        let output = edgemesh(&[command, "--config", path, "--node", "edge-1"]);
-        assert_eq!(output.status.code(), Some(1), "{command}");
-        stderr(&output)
-    });
-    assert_eq!(said[0], said[1]);
-    for place in ["1: source", "2: cloud"] {
-        let line = format!("{path}:{place}: this version ");
-        assert!(said[0].contains(&line), "no {line} in {}", said[0]);
+    let agents = "source: { kubernetes: {} }\npeer: { path: hub }\n";
+    let clouds = "source: { kubernetes: {} }\nhub: { names: [\"c:1\"] }\n";
+    for (serve, text, places) in [
+        ("agent", agents, ["1: source: this version ", "2: peer.path: hub needs "]),
+        ("cloud", clouds, ["1: source: this version ", "2: hub.names[0]: `c:1` has a port; "]),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        let said = ["check", serve].map(|command| {
+            let output = edgemesh(&[command, "--config", path]);
+            assert_eq!(output.status.code(), Some(1), "{command}");
+            // The last line counts them, and `check` says as what they were read.
+            let said = stderr(&output);
+            said.trim_end().rsplit_once('\n').expect("more than one line").0.to_owned()
+        });
+        assert_eq!(said[0], said[1]);
+        for place in places {
+            let line = format!("{path}:{place}");
+            assert!(said[0].contains(&line), "no {line} in {}", said[0]);
+        }
     }
 }
 

@@ -2,6 +2,11 @@
 
 mod common;
 
+#[path = "config/cloud.rs"]
+mod cloud;
+#[path = "config/linked.rs"]
+mod linked;
+
 use std::path::PathBuf;
 
 use edgemesh_core::config::AccessLog;
@@ -85,19 +90,6 @@ const BAD: &[(&str, &str)] = &[
     ("accessLog: 1/0", "agent.yaml:2: accessLog: `1/0` is none of all, errors, off, 1/N"),
     ("node: Edge_1", "agent.yaml:2: node: `Edge_1` is no name: "),
     ("zone: site a", "agent.yaml:2: zone: `site a` is no label value: "),
-    (
-        "cloud: { tokenFile: /t }",
-        "agent.yaml:2: cloud.servers: is missing: [HOST:PORT] of the hub\nagent.yaml:2: cloud: this version has no Links yet; ",
-    ),
-    (
-        "cloud: { servers: [] }",
-        "agent.yaml:2: cloud.servers: wants at least one HOST:PORT\nagent.yaml:2: cloud: this version has no Links yet; ",
-    ),
-    // what this version does not do, in shapes that are right
-    (
-        "cloud:\n  servers: [cloud.example:10000, \"[fd00::1]:10000\"]\n  tokenFile: /t",
-        "agent.yaml:2: cloud: this version has no Links yet; leave the section out",
-    ),
     // rules across keys
     (
         "proxy: { address: [169.254.1.1, 169.254.1.2] }",
@@ -157,7 +149,10 @@ const BAD: &[(&str, &str)] = &[
 
 /// Each wanted line is the beginning of the problem in its place; `…` ends a beginning early.
 fn check_problems(text: &str, want: &str) {
-    let have = problems(text);
+    check_lines(text, &problems(text), want);
+}
+
+fn check_lines(text: &str, have: &str, want: &str) {
     let (lines, wanted): (Vec<_>, Vec<_>) = (have.lines().collect(), want.lines().collect());
     let fits = lines.len() == wanted.len()
         && lines
@@ -175,20 +170,12 @@ fn a_mistake_is_named_with_file_line_key_and_what_would_be_right() {
 }
 
 #[test]
-fn a_source_is_a_folder_and_nothing_else_is_advised() {
-    const KUBERNETES: &str = "agent.yaml:1: source: this version does not serve kubernetes; name a folder: source: { manifests: DIR }";
-    const CLOUD: &str = "agent.yaml:1: source: this version does not serve cloud; name a folder: source: { manifests: DIR }";
+fn a_source_is_a_folder_or_the_cloud_and_nothing_else_is_advised() {
+    const KUBERNETES: &str = "agent.yaml:1: source: this version does not serve kubernetes; use one of cloud, none, { manifests: DIR }";
+    const CLOUD: &str = "agent.yaml:1: source: cloud needs to know where the cloud is: `cloud: { servers: [HOST:PORT] }`";
     let cases = [
-        (
-            "cloud: { servers: [cloud.example:10000] }",
-            "agent.yaml: source: is missing; name a folder: …\nagent.yaml:1: cloud: this version …"
-                .into(),
-        ),
         ("source: cloud", CLOUD.into()),
-        (
-            "source: cloud\ncloud: { servers: [cloud.example:10000] }",
-            format!("{CLOUD}\nagent.yaml:2: cloud: this version has no Links yet; "),
-        ),
+        ("source: cloud\ncloud: ~", CLOUD.into()),
         ("source: { kubernetes: {} }", KUBERNETES.into()),
         ("source:\n  kubernetes:", KUBERNETES.into()),
         ("source: { kubernetes: { server: \"https://k:6443\" } }", KUBERNETES.into()),
@@ -198,7 +185,7 @@ fn a_source_is_a_folder_and_nothing_else_is_advised() {
         ),
         (
             "source: /m",
-            "agent.yaml:1: source: `/m` is no source; name a folder: source: { manifests: DIR }"
+            "agent.yaml:1: source: `/m` is no source: one of cloud, none, { manifests: DIR }"
                 .into(),
         ),
         (
@@ -221,15 +208,23 @@ fn a_source_is_a_folder_and_nothing_else_is_advised() {
 
 #[test]
 fn a_source_is_read_and_the_flag_wins_over_one_that_is_not_served() {
+    let folder = |path: &str| Source::Manifests(path.into());
     let cases = [
-        ("source: { manifests: /m }", None, "/m"),
-        ("source: { kubernetes: {} }", Some("/flag"), "/flag"),
-        ("source: cloud", Some("/flag"), "/flag"),
+        ("source: { manifests: /m }", None, folder("/m")),
+        ("source: { kubernetes: {} }", Some("/flag"), folder("/flag")),
+        ("source: cloud", Some("/flag"), folder("/flag")),
+        ("", None, Source::None),
+        ("source: none", None, Source::None),
+        ("cloud: { servers: [c:1] }", None, Source::Cloud),
+        ("source: cloud\ncloud: { servers: [c:1] }", None, Source::Cloud),
+        ("source: none\ncloud: { servers: [c:1] }", None, Source::None),
+        ("source: { manifests: /m }\ncloud: { servers: [c:1] }", None, folder("/m")),
+        ("cloud: { servers: [c:1] }", Some("/flag"), folder("/flag")),
     ];
     for (text, flag, want) in cases {
         let flags = Flags { node: None, manifests: flag.map(PathBuf::from) };
         let resolved = load(text, "f", &environment(None), &flags).expect("a good file");
-        assert_eq!(resolved.config.source, Source::Manifests(want.into()), "{text}");
+        assert_eq!(resolved.config.source, want, "{text}");
     }
 }
 
@@ -289,12 +284,18 @@ fn the_defaults_are_those_of_the_library() {
 /// Every key that this version serves.
 const FULL: &str = include_str!("agent-full.yaml");
 
+/// The keys of an agent that has a cloud.
+const LINKED: &str = "zone: site-a\ncloud:\n  servers: [cloud.example:10000, \"[fd00::1]:10000\"]\n  \
+    tokenFile: /etc/edgemesh/token\n  offlineGrace: 720h\n  select:\n    zones: [site-a]\n    \
+    labels: { example.com/tier: gold, empty: \"\", no: \"null\" }\npeer: { path: hub }\n";
+
 #[test]
 fn check_prints_every_value_and_where_it_came_from() {
     let flags = Flags { node: None, manifests: Some(PathBuf::from("/srv/manifests")) };
     let cases = [
         ("check-defaults", "", Flags { node: Some("edge-1".into()), ..flags.clone() }),
         ("check-full", FULL, Flags::default()),
+        ("check-linked", LINKED, Flags { node: Some("edge-1".into()), manifests: None }),
         ("check-mixed", "zone: site-a\ndns:\n  intercept: off\n", flags),
     ];
     for (name, text, flags) in cases {

@@ -119,7 +119,7 @@ impl Flow {
                 self.attempts += 1;
                 self.shared.metrics.retries.fetch_add(1, Relaxed);
             }
-            let address = hop.address();
+            let (address, spot) = (hop.address(), hop.spot());
             let policy = &hop.service().policy;
             let (retries, timeout) = (policy.retries, policy.connect_timeout);
             let introduced = hop.service().proxy_protocol;
@@ -142,7 +142,7 @@ impl Flow {
                 Err(error) => error,
             };
             self.blame(&error);
-            tried.push(address);
+            tried.push(spot);
             if !retries.on_connect || self.attempts > retries.attempts {
                 return Err(error.refusal());
             }
@@ -152,8 +152,10 @@ impl Flow {
 
     fn caller(&self, arrival: Arrival) -> Option<IpAddr> {
         match arrival {
-            Arrival::Captured | Arrival::Proxy => Some(self.shared.caller(self.client)),
-            Arrival::Library => None,
+            Arrival::Captured | Arrival::Proxy | Arrival::Ingress => {
+                Some(self.shared.caller(self.client))
+            }
+            Arrival::Library | Arrival::Link => None,
         }
     }
 

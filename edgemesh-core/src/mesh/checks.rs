@@ -64,7 +64,9 @@ impl Checks {
         for name in services {
             let Some(service) = snapshot.by_name(&name.namespace, &name.name) else { continue };
             let Some(check) = &service.policy.health_check else { continue };
-            for backend in service.ports.iter().flat_map(|port| port.backends()) {
+            let backends = service.ports.iter().flat_map(|port| port.backends());
+            // Others are probed by the agent of their own node, which answers for them.
+            for backend in backends.filter(|backend| backend.is_dialled()) {
                 let target = Target::new(backend.address, asks(&check.how));
                 targets.insert(target.clone(), pace(check));
                 probed.push((target, backend.live.clone()));

@@ -1,6 +1,5 @@
 //! Requests of the embedding application, by the name of a Service: a `tower::Service`.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +14,7 @@ use crate::forward::Shared;
 use crate::forward::http::{Body, Origin, Towards, Unserved, send};
 use crate::mesh::doors::{APPLICATION, Refused};
 use crate::refusal::Refusal;
+use crate::snapshot::Spot;
 
 /// Any error of an application's body.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -45,7 +45,7 @@ impl Http {
     pub(super) async fn attempt<B>(
         &self,
         mut request: Request<B>,
-        tried: Vec<SocketAddr>,
+        tried: Vec<Spot>,
     ) -> Result<Response<Body>, (Refused, Option<Unserved>)>
     where
         B: HttpBody<Data: Send, Error: Into<BoxError>> + Send + 'static,

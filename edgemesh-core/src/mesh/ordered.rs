@@ -96,7 +96,7 @@ async fn whole(http: Http, request: Request<Bytes>) -> Result<Response<Bytes>, C
         if !may || tried.len() >= usize::from(retries.attempts) {
             return Err(error);
         }
-        tried.push(by.backend);
+        tried.push(by.spot);
         failed = Some(error);
         http.repeated();
     }

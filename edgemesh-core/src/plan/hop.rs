@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{BalancePolicy, BreakerPolicy};
 
-use crate::backends::CappedPlace;
+use crate::backends::{CappedPlace, Known, Way};
 use crate::balance::FAILED;
 use crate::breaker::{Held, Pass};
 use crate::plan::{Chosen, Counted, Routed};
-use crate::snapshot::{Backend, Service, Tier};
+use crate::snapshot::{Backend, Reach, Service, Spot};
 
 /// Where a call goes. Ends with [`Hop::finish`]; dropped without, it counts as cancelled.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ use crate::snapshot::{Backend, Service, Tier};
 pub struct Hop {
     chosen: Chosen,
     began: Instant,
+    via: Via,
     /// Whether its latency was reported.
     measured: AtomicBool,
     finished: bool,
@@ -44,7 +45,11 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 pub enum Via {
     /// It runs on this node.
     Local,
-    /// It runs elsewhere, or nobody said where: its address is dialled.
+    /// A Link to the agent of its node.
+    Direct,
+    /// Through the hub, to the agent of its node or to the cloud itself.
+    Hub,
+    /// No agent runs where it runs, or nobody said where: its address is dialled.
     PlainDial,
 }
 
@@ -53,20 +58,41 @@ impl Via {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Direct => "direct",
+            Self::Hub => "hub",
             Self::PlainDial => "plainDial",
         }
     }
 
-    pub(super) fn to(backend: &Backend) -> Self {
-        if backend.tier == Tier::Node { Self::Local } else { Self::PlainDial }
+    /// As far as is known before it was tried: where nothing is, a direct Link is tried first.
+    pub(super) fn to(backend: &Backend, now: Instant) -> Self {
+        match &backend.reach {
+            Reach::Here => Self::Local,
+            Reach::Plain => Self::PlainDial,
+            Reach::Cloud(_) => Self::Hub,
+            Reach::Linked(node) => match node.known(now) {
+                Known::Works(Way::Hub) => Self::Hub,
+                Known::Works(Way::Direct) | Known::Nothing | Known::Lost { .. } => Self::Direct,
+            },
+        }
+    }
+}
+
+impl From<Way> for Via {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Direct => Self::Direct,
+            Way::Hub => Self::Hub,
+        }
     }
 }
 
 impl Hop {
     pub(super) fn begin(chosen: Chosen, now: Instant) -> Self {
-        let live = &chosen.pool.backends[chosen.backend].live;
-        live.in_flight.fetch_add(1, Relaxed);
-        let hop = Self { chosen, began: now, measured: AtomicBool::new(false), finished: false };
+        let backend = &chosen.pool.backends[chosen.backend];
+        backend.live.in_flight.fetch_add(1, Relaxed);
+        let (via, measured) = (Via::to(backend, now), AtomicBool::new(false));
+        let hop = Self { chosen, began: now, via, measured, finished: false };
         if hop.chosen.purpose == Counted::Call {
             hop.count();
         }
@@ -125,9 +151,19 @@ impl Hop {
         self.route()?.rule().backend_timeout
     }
 
+    /// Which Backend that is.
+    pub fn spot(&self) -> Spot {
+        self.backend().spot()
+    }
+
     /// How it is reached.
-    pub fn via(&self) -> Via {
-        Via::to(self.backend())
+    pub const fn via(&self) -> Via {
+        self.via
+    }
+
+    /// The Link that was taken leads there so.
+    pub fn went(&mut self, way: Way) {
+        self.via = way.into();
     }
 
     /// Reports that the connection stands that the call is: what latency means where nobody knows

@@ -1,6 +1,7 @@
 //! The pick: session, then tier by tier what the balancing policy proposes, until a breaker admits.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -8,30 +9,31 @@ use edgemesh_proto::record::{BalancePolicy, HashKey, Locality};
 
 use crate::balance::{self, Ask};
 use crate::breaker::Pass;
-use crate::plan::away::Away;
+use crate::plan::away::{Away, Why};
+use crate::plan::limits::{self, Calling, Guard};
 use crate::plan::view::View;
-use crate::plan::{Chosen, Counted, Destination, Purpose, Target, key};
+use crate::plan::{Chosen, Counted, Destination, Purpose, key};
 use crate::refusal::Refusal;
-use crate::snapshot::{Found, Group, Pool, Service, Tier};
+use crate::snapshot::{Backend, Found, Group, Pool, Service, Spot, Tier};
 
 /// So many Backends of a group are asked in the order of the policy, the others in their own: an
 /// order by hash costs a look at the whole group for each.
 const FOLLOWED: usize = 8;
 
-/// Chooses a Backend that admits the call.
+/// Chooses a Backend of `pool` that admits the call.
 pub(super) fn pick<V: View>(
     found: Found<'_>,
-    destination: &Destination<'_>,
+    pool: &Arc<Pool>,
+    (destination, calling, guard): (&Destination<'_>, &Calling<'_>, Guard),
     now: Instant,
     view: &mut V,
 ) -> Result<Chosen, Refusal> {
     let Found { service, port, .. } = found;
-    let like = match destination.to {
-        Target::Address(address) => Some(address.ip().to_canonical()),
-        Target::Name { .. } => None,
+    let locality = match guard {
+        Guard::Here | Guard::There => service.policy.locality,
+        Guard::Local => Locality::OnlyNode,
     };
-    let pool = found.pool(like);
-    view.tiers(pool, service.policy.locality);
+    view.tiers(pool, locality, guard);
     let mut search = Search {
         service,
         tried: match destination.purpose {
@@ -39,21 +41,18 @@ pub(super) fn pick<V: View>(
             Purpose::Call => &[],
         },
         purpose: destination.purpose,
+        locality,
+        calling,
+        guard,
         now,
         view,
-        wait: None,
+        missed: Missed::default(),
     };
-    let session = Session::of(service, pool, destination);
-    if session.is_none() && service.affinity.is_some() {
-        search.view.anonymous();
-    }
-    let remembered = session.as_ref().and_then(|session| search.remembered(session));
-    let Some((backend, pass)) = remembered.or_else(|| search.balanced(pool, destination)) else {
-        return Err(nobody(pool, service.policy.locality, search.wait));
+    let (backend, pass) = match guard {
+        Guard::Here | Guard::There => search.by_session(pool, destination)?,
+        // Sessions are kept where the call began.
+        Guard::Local => search.by_wish(pool, destination)?,
     };
-    if let Some(session) = session {
-        search.view.remember(&session, backend, now);
-    }
     let purpose = match destination.purpose {
         Purpose::Race(_) => Counted::Race,
         Purpose::Call | Purpose::Retry(_) => Counted::Call,
@@ -88,15 +87,65 @@ impl<'s> Session<'s> {
 /// Asks Backends, one after the other.
 struct Search<'a, V> {
     service: &'a Service,
-    tried: &'a [SocketAddr],
+    tried: &'a [Spot],
     purpose: Purpose<'a>,
+    locality: Locality,
+    calling: &'a Calling<'a>,
+    guard: Guard,
     now: Instant,
     view: &'a mut V,
-    /// The shortest time for which a breaker that was asked rejects.
-    wait: Option<Duration>,
+    missed: Missed,
+}
+
+/// Why those that were asked got no call.
+#[derive(Debug, Default)]
+struct Missed {
+    /// The shortest time for which a breaker or health check keeps calls away.
+    unwell: Option<Duration>,
+    /// The limit on the server's side is spent for so long.
+    limited: Option<Duration>,
+    /// No way leads to one of them.
+    pathless: bool,
 }
 
 impl<V: View> Search<'_, V> {
+    fn by_session(
+        &mut self,
+        pool: &Pool,
+        destination: &Destination<'_>,
+    ) -> Result<(usize, Pass), Refusal> {
+        let session = Session::of(self.service, pool, destination);
+        if session.is_none() && self.service.affinity.is_some() {
+            self.view.anonymous();
+        }
+        let remembered = session.as_ref().and_then(|session| self.remembered(session));
+        let chosen = remembered.or_else(|| self.balanced(pool, destination));
+        let chosen = chosen.ok_or_else(|| self.nobody(pool))?;
+        if let Some(session) = session {
+            self.view.remember(&session, chosen.0, self.now);
+        }
+        Ok(chosen)
+    }
+
+    /// The Backend that the node of the caller has chosen; where it is gone or takes no call, what
+    /// the policy proposes of those that run here.
+    fn by_wish(
+        &mut self,
+        pool: &Pool,
+        destination: &Destination<'_>,
+    ) -> Result<(usize, Pass), Refusal> {
+        let meant = |wish: SocketAddr| {
+            let here = |b: &Backend| b.tier == Tier::Node && b.address == wish;
+            pool.backends.iter().position(here)
+        };
+        let meant = destination.wish.and_then(meant);
+        if let Some(wish) = destination.wish {
+            self.view.wish(wish, meant);
+        }
+        let wished = meant.and_then(|at| Some((at, self.admit(pool, at)?)));
+        wished.or_else(|| self.balanced(pool, destination)).ok_or_else(|| self.nobody(pool))
+    }
+
     /// The Backend that the caller had last. It may be farther away than others are by now, and
     /// its weight may be 0: whoever asks for sessions would rather keep them.
     fn remembered(&mut self, session: &Session<'_>) -> Option<(usize, Pass)> {
@@ -104,8 +153,7 @@ impl<V: View> Search<'_, V> {
         let tag = pool.live.session(caller, timeout, self.now);
         let backend = tag.and_then(|tag| pool.tagged(tag));
         let backend = backend.filter(|i| {
-            self.service.policy.locality != Locality::OnlyNode
-                || pool.backends[*i].tier == Tier::Node
+            self.locality != Locality::OnlyNode || pool.backends[*i].tier == Tier::Node
         });
         self.view.session(session, tag.is_some(), backend);
         Some((backend?, self.admit(pool, backend?)?))
@@ -128,7 +176,7 @@ impl<V: View> Search<'_, V> {
             false => pool.live.turn.load(Relaxed),
         };
         let ask = Ask { turn, key, age: pool.live.age(self.now) };
-        pool.groups(policy.locality).find_map(|group| self.group(pool, &group, &ask))
+        pool.groups(self.locality).find_map(|group| self.group(pool, &group, &ask))
     }
 
     fn key(&mut self, by: &HashKey, destination: &Destination<'_>) -> Option<u64> {
@@ -163,29 +211,64 @@ impl<V: View> Search<'_, V> {
 
     fn admit(&mut self, pool: &Pool, index: usize) -> Option<Pass> {
         let backend = &pool.backends[index];
-        if self.tried.contains(&backend.address) {
-            self.view.skipped(backend, "tried already", None);
+        if self.tried.contains(&backend.spot()) {
+            self.view.tried(backend);
             return None;
         }
         let breaker = self.service.policy.breaker.as_ref();
-        match self.view.admit(pool, backend, breaker, self.purpose, self.now) {
+        let admitted = self.view.admit(pool, backend, breaker, self.purpose, self.now);
+        match admitted.and_then(|pass| self.limit(backend, pass)) {
             Ok(pass) => Some(pass),
-            Err(Away { why, wait: away }) => {
-                self.view.skipped(backend, why, Some(away));
-                self.wait = Some(self.wait.map_or(away, |wait| wait.min(away)));
+            Err(away) => {
+                self.view.skipped(backend, away);
+                self.missed.note(away);
                 None
             }
         }
     }
+
+    /// Takes the token of the server's side for a Backend of this process among others whose agents
+    /// take theirs. Where there is none, what was admitted is given back: a refused call uses up
+    /// no probe.
+    fn limit(&mut self, backend: &Backend, pass: Pass) -> Result<Pass, Away> {
+        let is_race = matches!(self.purpose, Purpose::Race(_));
+        if self.guard != Guard::There || is_race || !backend.is_dialled() {
+            return Ok(pass);
+        }
+        let limited = |wait| Away { why: Why::Limited, wait };
+        let took = match self.missed.limited {
+            // One limit for all of them.
+            Some(wait) => Err(wait),
+            None => limits::server(self.service, self.calling, self.now, self.view),
+        };
+        took.map(|()| pass).map_err(|wait| {
+            self.view.give_back(backend, pass, self.now);
+            limited(wait)
+        })
+    }
+
+    fn nobody(&self, pool: &Pool) -> Refusal {
+        let Missed { unwell, limited, pathless } = self.missed;
+        match (limited, unwell) {
+            (Some(retry_after), _) => Refusal::RateLimited { retry_after },
+            (None, Some(retry_after)) => Refusal::Unhealthy { retry_after },
+            (None, None) if pathless => Refusal::NoPath,
+            (None, None) if pool.backends.is_empty() => Refusal::NoBackend,
+            (None, None) if pool.groups(self.locality).next().is_none() => Refusal::NoLocalBackend,
+            (None, None) => Refusal::NoBackend,
+        }
+    }
 }
 
-fn nobody(pool: &Pool, locality: Locality, wait: Option<Duration>) -> Refusal {
-    match wait {
-        Some(retry_after) => Refusal::Unhealthy { retry_after },
-        None if pool.backends.is_empty() => Refusal::NoBackend,
-        None if locality == Locality::OnlyNode && pool.groups(locality).next().is_none() => {
-            Refusal::NoLocalBackend
+impl Missed {
+    fn note(&mut self, Away { why, wait }: Away) {
+        let shortest = |known: &mut Option<Duration>| {
+            *known = Some(known.map_or(wait, |known| known.min(wait)));
+        };
+        match why {
+            Why::Rejected | Why::Ill => shortest(&mut self.unwell),
+            Why::Limited => shortest(&mut self.limited),
+            Why::NoPath => self.pathless = true,
         }
-        None => Refusal::NoBackend,
     }
 }

@@ -191,7 +191,7 @@ impl First<'_> {
                 Spoke::Gone => return Asked::Nothing,
             };
             let retries = hop.service().policy.retries;
-            tried.push(hop.address());
+            tried.push(hop.spot());
             hop.finish(if bad { Outcome::Bad } else { Outcome::Neutral }, now());
             if !retries.on_connect || tried.len() > usize::from(retries.attempts) {
                 return self.alone(refusal).await;

@@ -2,6 +2,7 @@
 
 mod callers;
 mod make;
+mod nodes;
 mod records;
 mod routing;
 
@@ -15,6 +16,7 @@ use edgemesh_proto::record::{
     Service as ServiceRecord, ServiceName, Slice, Workload,
 };
 
+use crate::backends::NodeLive;
 use crate::snapshot::builder::routing::Routing;
 use crate::snapshot::index::Index;
 use crate::snapshot::{Host, Service, Snapshot};
@@ -49,6 +51,11 @@ pub struct Builder {
     slice_owner: HashMap<ServiceName, ServiceName>,
     workloads: BTreeMap<Box<str>, BTreeMap<Box<str>, Workload>>,
     nodes: BTreeMap<Box<str>, Node>,
+    /// Of the nodes that Links lead to.
+    lives: BTreeMap<Box<str>, Arc<NodeLive>>,
+    /// Nodes that have a live state, ever.
+    numbered: u32,
+    seat: Seat,
     revocations: BTreeMap<Box<str>, Revocation>,
     policies: BTreeMap<ServiceName, BTreeMap<Box<str>, Policy>>,
     policy_owner: HashMap<ServiceName, ServiceName>,
@@ -77,6 +84,17 @@ pub struct ListedPolicy {
     pub overruled_by: Option<Box<str>>,
 }
 
+/// Whose Snapshots these are: who calls which Backends by their address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seat {
+    /// An agent's: Links lead to the Backends of others.
+    Agent,
+    /// The cloud's own process, which calls for nodes in the cloud without an agent.
+    Cloud,
+    /// An application's, which has no Links.
+    Application,
+}
+
 /// What a change makes necessary.
 #[derive(Default)]
 struct Dirty {
@@ -85,6 +103,8 @@ struct Dirty {
     index: bool,
     policies: bool,
     nodes: bool,
+    /// Nodes whose Backends are elsewhere now, or reached otherwise.
+    moved: BTreeSet<Box<str>>,
     revocations: bool,
     routes: bool,
     all: bool,
@@ -101,6 +121,9 @@ impl Builder {
             slice_owner: HashMap::new(),
             workloads: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            numbered: 0,
+            seat: Seat::Agent,
             revocations: BTreeMap::new(),
             policies: BTreeMap::new(),
             policy_owner: HashMap::new(),
@@ -123,8 +146,9 @@ impl Builder {
             self.delete(key, &mut dirty);
         }
         for record in change.put {
-            self.put(record, &mut dirty);
+            self.put(record, &mut dirty, now);
         }
+        self.mark_moved(&mut dirty);
         for (service, addresses) in change.addresses {
             dirty.index = true;
             dirty.services.insert(service.clone());
@@ -154,6 +178,10 @@ impl Builder {
             true => Arc::new(self.nodes.clone()),
             false => self.current.nodes.clone(),
         };
+        let lives = match dirty.nodes {
+            true => Arc::new(self.lives.clone()),
+            false => self.current.lives.clone(),
+        };
         let revocations = match dirty.revocations {
             true => Arc::new(self.revocations.clone()),
             false => self.current.revocations.clone(),
@@ -172,6 +200,7 @@ impl Builder {
             revision,
             policies,
             nodes,
+            lives,
             revocations,
             routes,
             callers,
@@ -197,7 +226,7 @@ impl Builder {
         out
     }
 
-    fn put(&mut self, record: Record, dirty: &mut Dirty) {
+    fn put(&mut self, record: Record, dirty: &mut Dirty, now: Instant) {
         let own = ServiceName::new(&record.namespace, &record.name);
         match record.body {
             Body::Service(service) => {
@@ -231,12 +260,7 @@ impl Builder {
                     self.selecting(&own.namespace, &before, dirty);
                 }
             }
-            Body::Node(node) => {
-                let zone = node.zone.clone();
-                let before = self.nodes.insert(record.name, node);
-                dirty.nodes = true;
-                dirty.all |= before.is_none_or(|before| before.zone != zone);
-            }
+            Body::Node(node) => self.put_node(record.name, node, dirty, now),
             Body::Revocation(revocation) => {
                 dirty.revocations = true;
                 self.revocations.insert(record.name, revocation);
@@ -259,10 +283,7 @@ impl Builder {
                     self.selecting(&key.namespace, &gone, dirty);
                 }
             }
-            Kind::Node => {
-                dirty.nodes = true;
-                dirty.all |= self.nodes.remove(&key.name).is_some();
-            }
+            Kind::Node => self.delete_node(&key.name, dirty),
             Kind::Route => drop(self.routing.forget(&own, dirty)),
             Kind::Revocation => {
                 dirty.revocations = true;

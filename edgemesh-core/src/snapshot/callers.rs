@@ -50,6 +50,11 @@ impl Callers {
         }
     }
 
+    /// Who has that address, as the records say; loopback is nobody's in particular.
+    pub fn of_address(&self, address: IpAddr) -> Option<&Who> {
+        self.by_address.get(&address.to_canonical())
+    }
+
     /// Every address, sorted.
     pub(super) fn listed(&self) -> Vec<(&IpAddr, &Who)> {
         let mut all: Vec<_> = self.by_address.iter().collect();

@@ -96,9 +96,12 @@ impl fmt::Display for Port {
                 let node = backend.node.as_ref().map_or("-", |node| &node.0);
                 let zone = backend.zone.as_deref().unwrap_or("-");
                 let workload = backend.workload.as_deref().unwrap_or("-");
-                let (address, tier, weight) =
-                    (backend.address, backend.tier.name(), backend.weight);
-                writeln!(f, "    {family} {address} {tier} {node} {zone} {workload} {weight}")?;
+                let (address, weight) = (backend.address, backend.weight);
+                let (tier, reach) = (backend.tier.name(), backend.reach.name());
+                writeln!(
+                    f,
+                    "    {family} {address} {tier} {reach} {node} {zone} {workload} {weight}"
+                )?;
             }
         }
         Ok(())

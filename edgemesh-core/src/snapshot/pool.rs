@@ -1,52 +1,25 @@
 //! Pools: the Backends of one Service port, sorted into tiers as seen from this node.
 
-use std::net::SocketAddr;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use edgemesh_proto::record::{BreakerPolicy, Locality, NodeName};
+use edgemesh_proto::record::{BreakerPolicy, Locality};
 
-use crate::backends::{BackendLive, PoolLive};
+use crate::backends::PoolLive;
 use crate::hash;
+use crate::snapshot::backend::{Backend, Tier};
 use crate::snapshot::group::{Group, Shares, stride};
-
-/// How far away a Backend is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Tier {
-    /// On this node.
-    Node,
-    /// In this node's zone.
-    Zone,
-    /// Elsewhere, or nobody said where.
-    Anywhere,
-}
-
-/// One Backend of one Service port.
-#[derive(Clone, Debug)]
-pub struct Backend {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The machine it runs on, where that is known.
-    pub node: Option<NodeName>,
-    /// Its zone, where that is known.
-    pub zone: Option<Box<str>>,
-    /// Seen from this node, whatever the locality of the Policy.
-    pub tier: Tier,
-    /// Pod or process behind it.
-    pub workload: Option<Box<str>>,
-    /// Share of the calls against the others of its tier; 0 = only when nobody else is left.
-    pub weight: u16,
-    /// What calls leave behind.
-    pub live: Arc<BackendLive>,
-}
 
 /// The Backends of one Service port for one address family.
 #[derive(Debug)]
 pub struct Pool {
     /// Those of weight 0 last, then sorted by tier, then by address.
     pub backends: Vec<Backend>,
+    /// Some are called by others than this process.
+    pub is_linked: bool,
     /// Ends of the tiers in `backends`, nearest first, then of the same without weight.
     ends: [u32; 2 * TIERS],
     /// What only some policies need.
@@ -69,34 +42,8 @@ struct Extras {
 /// Variants of [`Tier`].
 const TIERS: usize = 3;
 
-impl Tier {
-    /// `node`, `zone` or `anywhere`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Node => "node",
-            Self::Zone => "zone",
-            Self::Anywhere => "anywhere",
-        }
-    }
-}
-
-impl Backend {
-    /// A Backend of which nothing else is known.
-    pub fn new(address: SocketAddr, tier: Tier) -> Self {
-        Self {
-            address,
-            node: None,
-            zone: None,
-            tier,
-            workload: None,
-            weight: 1,
-            live: Arc::default(),
-        }
-    }
-}
-
 impl Pool {
-    /// Sorts `backends`, drops repeated addresses, and takes the live state of those that
+    /// Sorts `backends`, drops repeated ones, and takes the live state of those that
     /// `previous` knew; a pool without one begins at `now`.
     pub fn new(backends: Vec<Backend>, previous: Option<&Self>, now: Instant) -> Self {
         let live = previous.map(|previous| previous.live.clone());
@@ -109,15 +56,15 @@ impl Pool {
     }
 
     fn with(mut backends: Vec<Backend>, previous: Option<&Self>, live: Arc<PoolLive>) -> Self {
-        let rank = |b: &Backend| (b.weight == 0, b.tier, b.address);
-        backends.sort_by_key(rank);
-        let mut seen = std::collections::HashSet::new();
-        backends.retain(|backend| seen.insert(backend.address));
+        let rank = |b: &Backend| (b.weight == 0, b.tier);
+        backends.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.order(b)));
+        let mut seen = HashSet::new();
+        backends.retain(|backend| seen.insert(backend.spot()));
         backends.shrink_to_fit(); // they stay, and were found one by one
         if let Some(previous) = previous {
             for backend in &mut backends {
                 // The tier may have changed, so that the order of `previous` is of no help.
-                if let Some(known) = previous.find(backend.address) {
+                if let Some(known) = previous.find(backend) {
                     backend.live = known.live.clone();
                 }
             }
@@ -131,12 +78,21 @@ impl Pool {
         let [idle_node, idle_zone, idle] = tiers.map(|tier| end(true, tier));
         let ends = [node, zone, anywhere, idle_node, idle_zone, idle];
         live.size.store(backends.len(), Relaxed);
-        Self { backends, ends, extras: None, live }.weighed()
+        let is_linked = backends.iter().any(|backend| !backend.is_dialled());
+        Self { backends, is_linked, ends, extras: None, live }.weighed()
     }
 
-    /// The same pool for policies that hash: it knows the hash of every address.
+    /// The same pool for policies that hash: it knows the hash of every address. One that means
+    /// several machines is told apart by their names, which every node knows alike.
     pub fn hashed(mut self) -> Self {
-        let hashes = self.backends.iter().map(|b| hash::address(b.address)).collect();
+        let (mut seen, mut twice) = (HashSet::new(), HashSet::new());
+        twice.extend(self.backends.iter().map(|b| b.address).filter(|at| !seen.insert(*at)));
+        let of = |backend: &Backend| {
+            let name = backend.node.as_ref().filter(|_| twice.contains(&backend.address));
+            let node = name.map_or(0, |name| hash::bytes(name.0.as_bytes()));
+            hash::address(backend.address) ^ node
+        };
+        let hashes = self.backends.iter().map(of).collect();
         self.extras.get_or_insert_default().hashes = hashes;
         self
     }
@@ -185,11 +141,19 @@ impl Pool {
         ejected.iter().take(too_many).for_each(|(_, live)| live.breaker.readmit());
     }
 
-    fn find(&self, address: SocketAddr) -> Option<&Backend> {
+    /// The same Backend, whatever its tier was, and however it was reached.
+    fn find(&self, like: &Backend) -> Option<&Backend> {
         (0..self.ends.len()).find_map(|tier| {
             let tier = &self.backends[self.range(tier)];
-            tier.binary_search_by_key(&address, |b| b.address).ok().map(|i| &tier[i])
+            let first = tier.partition_point(|b| b.address < like.address);
+            let mut alike = tier[first..].iter().take_while(|b| b.address == like.address);
+            alike.find(|b| b.order(like).is_eq() || b.node == like.node)
         })
+    }
+
+    /// Whether anybody in it runs on this node.
+    pub fn has_local(&self) -> bool {
+        !self.range(0).is_empty() || !self.range(TIERS).is_empty()
     }
 
     /// Non-empty groups to look through, in order: tier by tier, and after them all those that

@@ -41,13 +41,23 @@ impl Follower {
     /// Begins with nothing.
     pub fn new(live: Arc<ArcSwap<Snapshot>>) -> Self {
         Self {
-            builder: Builder::new(NodeName("".into()), None),
+            builder: Builder::new(NodeName("".into()), None).without_links(),
             node: None,
             known: BTreeSet::new(),
             addressed: BTreeSet::new(),
             hosted: BTreeSet::new(),
             live,
         }
+    }
+
+    /// For the cloud's own process, which calls for nodes in the cloud that run no agent.
+    pub fn of_cloud(
+        live: Arc<ArcSwap<Snapshot>>,
+        node: NodeName,
+        zone: Option<Box<str>>,
+    ) -> Self {
+        let builder = Builder::new(node, zone).covering_cloud();
+        Self { builder, ..Self::new(live) }
     }
 
     /// Makes a step visible. Returns how many of its records this version does not read; they are
@@ -58,7 +68,7 @@ impl Follower {
         if node.is_some() && node != self.node {
             // Everybody is as far away as the new node says.
             if let Some((node, zone)) = &node {
-                self.builder = Builder::new(node.clone(), zone.clone());
+                self.builder = Builder::new(node.clone(), zone.clone()).without_links();
             }
             (self.node, self.known) = (node, BTreeSet::new());
             (self.addressed, self.hosted) = (BTreeSet::new(), BTreeSet::new());

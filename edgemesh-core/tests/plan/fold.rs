@@ -165,7 +165,10 @@ fn line() -> impl Strategy<Value = String> {
         0..3u8,
         select(vec!["", " path=/a", " path=/a/b"]),
     );
-    let node = (select(vec!["edge-1", "edge-2", "far"]), select(vec!["", " zone=a", " zone=b"]));
+    let node = (
+        select(vec!["edge-1", "edge-2", "far"]),
+        select(vec!["", " zone=a", " zone=b", " agent", " agent zone=a", " viaCloud"]),
+    );
     prop_oneof![
         3 => service.prop_map(|(s, ips, ports, more)| format!("service ns/{s} {ips} {ports}{more}")),
         4 => slice.prop_map(|(n, s, ports, backends)| {
@@ -203,6 +206,6 @@ fn backend() -> impl Strategy<Value = String> {
         "!gone",
     ]);
     let place = select(vec!["", "@edge-1", "@edge-2", "@far", "@far/a", "/b"]);
-    let address = select(vec!["10.1.0.1", "10.1.0.2", "fd01::1", "10.1.0.3+fd01::3"]);
+    let address = select(vec!["10.1.0.1", "10.1.0.2", "fd01::1", "10.1.0.3+fd01::3", "127.0.0.1"]);
     (address, place, state).prop_map(|(address, place, state)| format!("{address}{place}{state}"))
 }

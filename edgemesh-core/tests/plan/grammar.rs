@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use edgemesh_core::snapshot::Host;
 use edgemesh_proto::record::{
-    AllowedCaller, Backend, BalancePolicy, Body, BreakerPolicy, ConnectionCaps, HashKey, Kind,
-    LimitBy, Locality, NamedPort, Node, NodeName, Policy, PolicyOrigin, RateLimit, Record, Route,
-    RouteBackend, RouteEdits, RouteMatch, RouteParent, RoutePath, RouteRule, RouteTarget, Service,
-    ServiceName, ServicePort, Slice, SlicePort, SuccessRate, TargetPort, Transport, Workload,
+    Agent, AllowedCaller, Backend, BalancePolicy, Body, BreakerPolicy, ConnectionCaps, HashKey,
+    Kind, LimitBy, Locality, NamedPort, Node, NodeName, Policy, PolicyOrigin, RateLimit, Record,
+    Route, RouteBackend, RouteEdits, RouteMatch, RouteParent, RoutePath, RouteRule, RouteTarget,
+    Service, ServiceName, ServicePort, Slice, SlicePort, SuccessRate, TargetPort, Transport,
+    Workload,
 };
 
 /// The words after a line's verb, taken one by one.
@@ -61,7 +62,9 @@ pub(crate) fn record(verb: &str, mut words: Words<'_>) -> Read<Record> {
         "node" => {
             let zone = words.option("zone").map(Into::into);
             let addresses = words.option("at").map_or(Ok(Vec::new()), addresses)?;
-            Body::Node(Node { zone, addresses, ..Node::default() })
+            let agent = words.flag("agent").then(Agent::default);
+            let via_cloud = words.flag("viaCloud");
+            Body::Node(Node { zone, addresses, agent, via_cloud, ..Node::default() })
         }
         "service" => Body::Service(service(&mut words)?),
         "slice" => Body::Slice(slice(&mut words)?),

@@ -69,7 +69,8 @@ fn topology() -> impl Strategy<Value = Vec<String>> {
     };
     let all: Vec<_> = (1..=SERVICES).map(of_service).collect();
     all.prop_map(|rows| {
-        let zones = ["node edge-1 zone=a", "node edge-2 zone=a"].map(str::to_owned);
+        let zones = ["node edge-1 zone=a", "node edge-2 zone=a agent", "node cloud-1 viaCloud"];
+        let zones = zones.map(str::to_owned);
         let records =
             rows.into_iter().flat_map(|(s, slice, policy)| [s, slice].into_iter().chain(policy));
         zones.into_iter().chain(records).collect()
@@ -80,7 +81,7 @@ fn slice(i: u8) -> impl Strategy<Value = String> {
     let backend = (
         select(vec!["10.1.0.", "fd01::"]),
         1..6u8,
-        select(vec!["", "@edge-1", "@edge-2", "@cloud-1", "@cloud-1/a"]),
+        select(vec!["", "@edge-1", "@edge-2", "@edge-2", "@cloud-1", "@edge-3/a"]),
         select(vec!["", "", "", "*0", "*3", "*7", "!notReady", "!leaving"]),
     );
     vec(backend, 0..6).prop_map(move |backends| {
@@ -143,9 +144,21 @@ fn action() -> impl Strategy<Value = String> {
         2 => (to(), held()).prop_map(|(to, n)| format!("open h{n} {to} -> ?")),
         1 => (to(), held()).prop_map(|(to, n)| format!("race h{n} {to} -> ?")),
         2 => (held(), end()).prop_map(|(n, end)| format!("close h{n} {end}")),
-        1 => (to(), 1..6u8).prop_map(|(to, n)| format!("retry {to} tried=10.1.0.{n}:80 -> ?")),
+        1 => (to(), 1..6u8, select(vec!["", "@edge-2"]))
+            .prop_map(|(to, n, at)| format!("retry {to} tried=10.1.0.{n}:80{at} -> ?")),
+        2 => (1..=SERVICES, 1..6u8).prop_map(|(i, n)| {
+            format!("call s{i}.default:80 link=edge-2 wish=10.1.0.{n}:80 -> ?")
+        }),
+        1 => (select(vec!["edge-2", "cloud-1"]), way()).prop_map(|(node, way)| {
+            format!("way {node} {way}")
+        }),
         3 => (1..500u32).prop_map(|ms| format!("wait {ms}ms")),
     ]
+}
+
+fn way() -> impl Strategy<Value = String> {
+    let lost = (1..900u32).prop_map(|ms| format!("lost for={ms}ms"));
+    prop_oneof![select(vec!["direct", "hub", "unknown"]).prop_map(str::to_owned), lost]
 }
 
 /// A change of the Services that calls go to.
@@ -170,6 +183,7 @@ fn bystander() -> impl Strategy<Value = String> {
         "workload default/w 10.1.0.1@edge-1 labels=app:a",
         "delete workload default/w",
         "node far-1 zone=q",
+        "node far-1 agent",
         "delete node far-1",
     ];
     select(lines.to_vec()).prop_map(str::to_owned)

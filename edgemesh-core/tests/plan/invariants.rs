@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use edgemesh_core::plan::{Arrival, Destination, Outcome, Purpose, Target, plan};
-use edgemesh_core::snapshot::{Builder, Change, Snapshot};
+use edgemesh_core::snapshot::{Builder, Change, Snapshot, Spot};
 use edgemesh_proto::record::{Delta, NodeName, Put, Record};
 use parking_lot::Mutex;
 
@@ -142,7 +142,7 @@ fn calls_are_counted_once() {
 #[test]
 fn invariant_9_tokens_are_taken_once() {
     const BURST: usize = 5;
-    let tried = [([10, 1, 0, 9], 80).into()];
+    let tried = [Spot::here(([10, 1, 0, 9], 80).into())];
     for pattern in 0..1 << BURST {
         let mut world = World::default();
         world.run(&format!(

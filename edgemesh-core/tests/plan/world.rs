@@ -1,21 +1,20 @@
 //! A world that a plan table describes line by line: records in, decisions out.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use edgemesh_core::backends::Way;
 use edgemesh_core::limit::{Caller, Limiter};
 use edgemesh_core::plan::{
-    Arrival, Destination, Explanation, Head, Hop, Outcome, Purpose, Target, Via, confirm, explain,
-    plan,
+    Destination, Explanation, Hop, Outcome, Purpose, Via, confirm, explain, plan,
 };
 use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::{Builder, Change, ListedPolicy, Snapshot, Source};
 use edgemesh_proto::record::{Key, Kind, NodeName};
-use http::Request;
 
+use crate::asked::{Asked, socket_address};
 use crate::grammar::{self, Words};
 
 /// Where the agent of the tables runs.
@@ -42,7 +41,7 @@ impl Default for World {
     fn default() -> Self {
         let start = Instant::now();
         Self {
-            builder: Builder::new(NodeName(HERE.into()), None),
+            builder: Builder::new(here(), None),
             snapshot: Arc::default(),
             pending: Change::default(),
             start,
@@ -51,6 +50,10 @@ impl Default for World {
             log: Vec::new(),
         }
     }
+}
+
+fn here() -> NodeName {
+    NodeName(HERE.into())
 }
 
 impl World {
@@ -85,7 +88,9 @@ impl World {
 
     /// Runs one line; says what is wrong with it or with what came out.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), String> {
-        let (said, wants) = line.split_once(" -> ").unwrap_or((line, ""));
+        // Of `explain` an empty want is a want.
+        let wanted = line.split_once(" -> ").or_else(|| Some((line.strip_suffix(" ->")?, "")));
+        let (said, wants) = wanted.unwrap_or((line, ""));
         let mut words = Words(said.split_whitespace().collect());
         let verb = words.next("a word")?;
         let wants: Vec<_> = wants.split_whitespace().collect();
@@ -117,6 +122,12 @@ impl World {
                 self.snapshot();
                 self.now += grammar::time(words.next("a time")?)?;
             }
+            "seat" => match words.next("a seat")? {
+                "cloud" => self.builder = Builder::new(here(), None).covering_cloud(),
+                "application" => self.builder = Builder::new(here(), None).without_links(),
+                other => return Err(format!("{other}: cloud or application")),
+            },
+            "way" => self.way(&mut words)?,
             "source" => return self.source(words),
             "conflict" => return self.conflict(words),
             "call" | "fail" | "retry" | "open" | "race" => return self.calls(verb, words, &wants),
@@ -142,7 +153,7 @@ impl World {
                 hop.rest(grammar::time(words.next("a time")?)?, self.now);
             }
             "ill" | "well" => {
-                let address = socket_addresses(words.next("a Backend")?)?[0];
+                let address = socket_address(words.next("a Backend")?)?;
                 let services = self.snapshot().services().to_vec();
                 let pools = services.iter().flat_map(|s| &s.ports).flat_map(|port| &port.pools);
                 let meant = pools.flat_map(|pool| &pool.backends).filter(|b| b.address == address);
@@ -168,6 +179,27 @@ impl World {
         expect(got, words.next("a source")?)
     }
 
+    /// What whoever keeps the ways has found out of one node.
+    fn way(&mut self, words: &mut Words<'_>) -> Result<(), String> {
+        let (node, now) = (words.next("a node")?, self.now);
+        let live = self.snapshot().lives.get(node).cloned();
+        let live = live.ok_or_else(|| format!("{node}: no Link leads there"))?;
+        let (way, time) = (words.next("a way")?, words.option("took").map(grammar::time));
+        if let Some(took) = time.transpose()? {
+            live.took(took);
+        }
+        let until = words.option("for").map(grammar::time).transpose()?;
+        let why = words.0.drain(..).collect::<Vec<_>>().join(" ");
+        match (way, until) {
+            ("direct", None) => live.works(Way::Direct, &why),
+            ("hub", None) => live.works(Way::Hub, &why),
+            ("unknown", None) => live.forget(),
+            ("lost", Some(time)) => live.lost(now + time, &why),
+            _ => return Err(format!("{way}: direct, hub, unknown, or lost for=TIME")),
+        }
+        Ok(())
+    }
+
     fn conflict(&mut self, mut words: Words<'_>) -> Result<(), String> {
         let service = grammar::name(words.next("a name")?)?;
         let policies = &self.snapshot().policies;
@@ -182,21 +214,13 @@ impl World {
             "open" | "race" => Some(words.next("a name")?.to_owned()),
             _ => None,
         };
-        let to = words.next("where to")?;
-        let tried = words.option("tried").map_or(Ok(Vec::new()), socket_addresses)?;
-        let caller = words.option("from").map(grammar::address).transpose()?;
-        let head = request(&mut words)?;
+        let asked = Asked::read(&mut words, &self.snapshot().clone())?;
         words.end()?;
-        let purpose = match verb {
-            "retry" => Purpose::Retry(&tried),
-            "race" => Purpose::Race(&tried),
+        let destination = asked.destination(match verb {
+            "retry" => Purpose::Retry(&asked.tried),
+            "race" => Purpose::Race(&asked.tried),
             _ => Purpose::Call,
-        };
-        let destination = Destination {
-            caller,
-            request: head.as_ref().map(Head::of),
-            ..Destination::new(target(to)?, Arrival::Captured, purpose)
-        };
+        })?;
         if wants.is_empty() {
             return Err("-> WANT is missing".into());
         }
@@ -218,16 +242,10 @@ impl World {
 
     /// Whether the steps of one kind say what they should.
     fn explains(&mut self, mut words: Words<'_>, wants: &[&str]) -> Result<(), String> {
-        let to = words.next("where to")?;
-        let caller = words.option("from").map(grammar::address).transpose()?;
-        let head = request(&mut words)?;
+        let asked = Asked::read(&mut words, &self.snapshot().clone())?;
         let step = words.next("a step")?;
         words.end()?;
-        let destination = Destination {
-            caller,
-            request: head.as_ref().map(Head::of),
-            ..Destination::new(target(to)?, Arrival::Captured, Purpose::Call)
-        };
+        let destination = asked.destination(Purpose::Call)?;
         let now = self.now;
         let explained = explain(self.snapshot(), &destination, now);
         let said = explained.steps.iter().filter(|s| s.what == step).map(|s| s.why.as_str());
@@ -269,6 +287,9 @@ pub(crate) fn live_state(snapshot: &Snapshot, now: Instant) -> String {
     let mut out = String::new();
     let mut say =
         |line: std::fmt::Arguments<'_>| writeln!(out, "{line}").expect("a String takes all");
+    for (name, live) in snapshot.lives.iter() {
+        say(format_args!("{name} {live:?}"));
+    }
     for service in snapshot.services() {
         let policy = &service.policy;
         let fill = |limiter: &Option<Arc<Limiter>>| {
@@ -294,9 +315,14 @@ fn say(decided: &Result<Hop, Refusal>) -> String {
     match decided {
         Err(refusal) => say_refusal(*refusal),
         Ok(hop) => {
-            let local = if hop.via() == Via::Local { "(local)" } else { "" };
+            let node = hop.backend().node.as_ref().map_or("", |node| &node.0);
+            let how = match hop.via() {
+                Via::PlainDial => String::new(),
+                Via::Local => "(local)".into(),
+                via @ (Via::Direct | Via::Hub) => format!("@{node}({})", via.name()),
+            };
             let probe = if hop.is_probe() { "(probe)" } else { "" };
-            format!("{}{local}{probe}", hop.address())
+            format!("{}{how}{probe}", hop.address())
         }
     }
 }
@@ -307,37 +333,6 @@ fn say_refusal(refusal: Refusal) -> String {
         ms => format!(":{ms}ms"),
     });
     format!("{}{}", refusal.row().label, wait.unwrap_or_default())
-}
-
-fn target(to: &str) -> Result<Target<'_>, String> {
-    if let Ok(address) = to.parse::<SocketAddr>() {
-        return Ok(Target::Address(address));
-    }
-    let (host, port) = match to.split_once(':') {
-        None => (to, None),
-        Some((host, port)) => (host, Some(port.parse().map_err(|_| format!("{to}: no port"))?)),
-    };
-    if host.parse::<IpAddr>().is_ok() {
-        return Err(format!("{to}: an address needs its port"));
-    }
-    Ok(Target::Name { host, port, domain: "cluster.local" })
-}
-
-/// A GET with the header fields of `header=K:V`, and the query of `query=`; `None` without either.
-fn request(words: &mut Words<'_>) -> Result<Option<Request<()>>, String> {
-    let (header, query) = (words.option("header"), words.option("query"));
-    if header.or(query).is_none() && !words.flag("http") {
-        return Ok(None);
-    }
-    let mut request = Request::get(format!("/?{}", query.unwrap_or_default()));
-    if let Some((name, value)) = header.and_then(|header| header.split_once(':')) {
-        request = request.header(name, value);
-    }
-    request.body(()).map(Some).map_err(|error| error.to_string())
-}
-
-fn socket_addresses(word: &str) -> Result<Vec<SocketAddr>, String> {
-    word.split(',').map(|a| a.parse().map_err(|_| format!("{a}: no address"))).collect()
 }
 
 fn outcome(word: &str) -> Result<Outcome, String> {

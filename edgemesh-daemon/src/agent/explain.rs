@@ -16,7 +16,7 @@ use crate::api;
 /// Explains the call that the query describes: `url`, which is a URL or `HOST:PORT`; `header`, as
 /// `K:V` and as often as needed; `method`; `from`, the caller's address. A URL of HTTP and headers make it
 /// a request, else it is a connection of bytes.
-pub(super) fn explained(
+pub(crate) fn explained(
     snapshot: &Snapshot,
     domain: &str,
     query: &[(String, String)],
@@ -136,7 +136,7 @@ fn view(
     snapshot: &Snapshot,
     explanation: Explanation,
 ) -> api::Explanation {
-    let Explanation { steps, verdict, .. } = explanation;
+    let Explanation { steps, verdict, node, .. } = explanation;
     let mut steps: Vec<api::Step> = steps
         .into_iter()
         .map(|s| api::Step { step: s.what.into(), what: s.why, why: String::new() })
@@ -145,9 +145,11 @@ fn view(
         Ok((address, via)) => {
             let hop = api::Hop {
                 address: address.to_string(),
-                node: node_of(snapshot, address),
+                node: node.map(|node| node.to_string()).unwrap_or_default(),
                 via: match via {
                     Via::Local => api::Via::Local,
+                    Via::Direct => api::Via::Direct,
+                    Via::Hub => api::Via::Hub,
                     Via::PlainDial => api::Via::PlainDial,
                 },
             };
@@ -195,10 +197,4 @@ fn stands_for(to: Target<'_>, snapshot: &Snapshot) -> Option<api::Step> {
 
 fn step(what: String, why: &str) -> api::Step {
     api::Step { step: "resolve".into(), what, why: why.into() }
-}
-
-fn node_of(snapshot: &Snapshot, address: SocketAddr) -> String {
-    let pools = snapshot.services().iter().flat_map(|s| &s.ports).flat_map(|p| &p.pools);
-    let found = pools.flat_map(|pool| &pool.backends).find(|b| b.address == address);
-    found.and_then(|b| b.node.as_ref()).map(ToString::to_string).unwrap_or_default()
 }

@@ -25,11 +25,20 @@ impl Sockets {
 
     /// A listener of the proxy.
     pub(super) fn proxy(&mut self, address: SocketAddr) -> anyhow::Result<Listener> {
-        let listener = match self.take(Role::Proxy, address) {
+        self.listener(Role::Proxy, address)
+    }
+
+    /// The listener for other agents.
+    pub(super) fn peer(&mut self, address: SocketAddr) -> anyhow::Result<Listener> {
+        self.listener(Role::Peer, address)
+    }
+
+    fn listener(&mut self, role: Role, address: SocketAddr) -> anyhow::Result<Listener> {
+        let listener = match self.take(role, address) {
             Some(fd) => Listener::from_std(fd.into())?,
             None => Listener::bind(address)?,
         };
-        self.hold(Role::Proxy, listener.address(), listener.duplicate()?);
+        self.hold(role, listener.address(), listener.duplicate()?);
         Ok(listener)
     }
 

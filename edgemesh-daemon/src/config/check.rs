@@ -7,12 +7,15 @@ use std::net::SocketAddr;
 
 use edgemesh_core::config::DnsIntercept;
 use edgemesh_core::config::Intercept;
+use edgemesh_core::identity::check_node_name;
 
 use crate::config::AgentConfig;
+use crate::config::Kind;
+use crate::config::PeerPath;
 use crate::config::Source;
 use crate::config::read::Reader;
-use crate::config::sections::MANIFESTS;
 use crate::config::sections::family;
+use crate::config::source;
 
 /// Fewest bits for hosts in a virtual range: 256 addresses. Below it hashing names to addresses
 /// runs into itself with a handful of Services.
@@ -20,15 +23,12 @@ const MIN_VIRTUAL_BITS: u8 = 8;
 
 /// Notes every rule that `config` breaks.
 pub(crate) fn across(reader: &mut Reader, config: &AgentConfig) {
-    unserved(reader, config);
+    source::unserved(reader, &config.source, Kind::Agent);
+    cloud(reader, config);
     proxy(reader, config);
     virtual_range(reader, config);
-    ports(reader, config);
-    let admin = config.admin.listen;
-    if !admin.ip().is_loopback() {
-        let text = format!("{admin} is not on loopback; the admin API asks nobody who they are");
-        reader.problem("admin.listen", text);
-    }
+    ports(reader, &listeners(config));
+    admin(reader, config.admin.listen);
     let captures = config.proxy.intercept == Intercept::Iptables;
     if config.dns.intercept == DnsIntercept::On && !captures {
         let text = format!(
@@ -42,24 +42,32 @@ pub(crate) fn across(reader: &mut Reader, config: &AgentConfig) {
     }
 }
 
-/// What the file may say and this version does not do: refused here, so that `check` and `agent`
-/// agree.
-fn unserved(reader: &mut Reader, config: &AgentConfig) {
-    let word = match config.source {
-        Source::Manifests(_) | Source::None => None,
-        Source::Cloud => Some("cloud"),
-        Source::Kubernetes { .. } => Some("kubernetes"),
-    };
-    if let Some(word) = word {
-        let text = if reader.is_given("source") {
-            format!("this version does not serve {word}; name a folder: {MANIFESTS}")
-        } else {
-            format!("is missing; name a folder: {MANIFESTS}")
-        };
-        reader.problem("source", text);
-    }
+/// What needs a cloud says so, and what the cloud is called nobody else is.
+fn cloud(reader: &mut Reader, config: &AgentConfig) {
     if config.cloud.is_some() {
-        reader.problem("cloud", "this version has no Links yet; leave the section out");
+        // Nor can a name be too long for its certificate.
+        let wrong = check_node_name(&config.node).err().filter(|_| !config.node.is_empty());
+        if let Some(why) = wrong {
+            reader.problem("node", format!("no node with a cloud can be called so: {why}"));
+        }
+        return;
+    }
+    let needs = |word: &str| {
+        format!("{word} needs to know where the cloud is: `cloud: {{ servers: [HOST:PORT] }}`")
+    };
+    if config.source == Source::Cloud {
+        reader.problem("source", needs("cloud"));
+    }
+    if config.peer.path == PeerPath::Hub {
+        reader.problem("peer.path", needs("hub"));
+    }
+}
+
+/// The admin API is for this machine alone.
+pub(crate) fn admin(reader: &mut Reader, listen: SocketAddr) {
+    if !listen.ip().is_loopback() {
+        let text = format!("{listen} is not on loopback; the admin API asks nobody who they are");
+        reader.problem("admin.listen", text);
     }
 }
 
@@ -113,8 +121,7 @@ fn one_a_family(reader: &mut Reader, key: &str, addresses: impl Iterator<Item = 
 }
 
 /// No two listeners on one address and port. Port 0 lets the kernel choose and clashes with none.
-fn ports(reader: &mut Reader, config: &AgentConfig) {
-    let listeners = listeners(config);
+pub(crate) fn ports(reader: &mut Reader, listeners: &[(&'static str, SocketAddr)]) {
     for (index, (key, address)) in listeners.iter().enumerate() {
         let rival = listeners[..index].iter().find(|(other, have)| {
             (other != key || *other == "dns.listen") && overlap(*have, *address)

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use edgemesh_core::config::AccessLog;
 use edgemesh_core::config::DnsIntercept;
@@ -10,9 +11,18 @@ use edgemesh_core::config::Intercept;
 use edgemesh_core::config::ServiceFilter;
 use ipnet::IpNet;
 
+use crate::config::PeerPath;
+use crate::config::time;
+
 /// Longest DNS name (RFC 1035) and longest label in it.
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
+
+/// Where hubs listen unless they are told otherwise.
+pub(crate) const HUB_PORT: u16 = 10000;
+
+/// Longest `offlineGrace`: ten years. Beyond it a certificate's end would mean nothing.
+const MAX_GRACE: Duration = Duration::from_secs(3650 * 86_400);
 
 pub(crate) fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| format!("`{text}` is no port: a number from 0 to 65535"))
@@ -73,6 +83,39 @@ pub(crate) fn host_port(text: &str) -> Result<String, String> {
     if fits { Ok(text.into()) } else { Err(format!("`{text}` is no HOST:PORT")) }
 }
 
+/// `HOST:PORT` of a hub; the error says what was probably meant.
+pub(crate) fn server(text: &str) -> Result<String, String> {
+    let anywhere = |ip: SocketAddr| ip.ip().is_unspecified();
+    match host_port(text) {
+        Ok(_) if text.parse().is_ok_and(anywhere) => {
+            Err(format!("`{text}` is an address to listen at; name the one to dial"))
+        }
+        Ok(server) => Ok(server),
+        Err(_) => {
+            let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+            let bare = bare.trim_end_matches('/').to_lowercase();
+            let meant =
+                [bare.clone(), format!("{bare}:{HUB_PORT}"), format!("[{bare}]:{HUB_PORT}")];
+            let meant = meant.into_iter().find(|meant| host_port(meant).is_ok());
+            let meant = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+            Err(format!("`{text}` is no HOST:PORT{meant}"))
+        }
+    }
+}
+
+/// A name or an address of the cloud, without a port.
+pub(crate) fn host(text: &str) -> Result<String, String> {
+    if text.parse::<IpAddr>().is_ok() || subdomain(text).is_ok() {
+        return Ok(text.into());
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if captured_port(port).is_ok() && subdomain(host).is_ok() => {
+            Err(format!("`{text}` has a port; did you mean {host}?"))
+        }
+        Some(_) | None => Err(format!("`{text}` is neither a host name nor an IP address")),
+    }
+}
+
 pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("an empty path".into()) } else { Ok(text.into()) }
 }
@@ -107,6 +150,40 @@ pub(crate) fn label_value(text: &str) -> Result<String, String> {
         Ok(text.into())
     } else {
         Err(format!("`{text}` is no label value: letters, digits, `-`, `_`, `.`, at most 63"))
+    }
+}
+
+/// The value of a label, which may be empty.
+pub(crate) fn label_value_or_none(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { label_value(text) }
+}
+
+/// The key of a label: `name` or `prefix/name`.
+pub(crate) fn label_key(text: &str) -> Result<String, String> {
+    let (prefix, name) = text.split_once('/').map_or((None, text), |(p, name)| (Some(p), name));
+    if prefix.is_none_or(|prefix| subdomain(prefix).is_ok()) && label_value(name).is_ok() {
+        Ok(text.into())
+    } else {
+        Err(format!("`{text}` is no label key: NAME, or PREFIX/NAME as in example.com/site"))
+    }
+}
+
+/// How long something may last.
+pub(crate) fn grace(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no time: a whole number and s, m, h or d, such as 30d");
+    let time = time::parse(text).ok_or_else(wrong)?;
+    if time > MAX_GRACE {
+        return Err(format!("`{text}` is too long: at most {}", time::text(MAX_GRACE)));
+    }
+    Ok(time)
+}
+
+pub(crate) fn peer_path(text: &str) -> Result<PeerPath, String> {
+    match text {
+        "auto" => Ok(PeerPath::Auto),
+        "direct" => Ok(PeerPath::Direct),
+        "hub" => Ok(PeerPath::Hub),
+        _ => Err(format!("`{text}` is none of auto, direct, hub")),
     }
 }
 

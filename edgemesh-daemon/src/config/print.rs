@@ -3,41 +3,54 @@
 use std::fmt::Display;
 use std::fmt::Write;
 
+use edgemesh_core::config::Dns;
 use edgemesh_core::config::DnsIntercept;
 use edgemesh_core::config::Include;
 use edgemesh_core::config::Intercept;
+use edgemesh_core::config::Proxy;
+use edgemesh_proto::message::Selector;
 
+use crate::config::AgentConfig;
+use crate::config::Auth;
+use crate::config::CloudConfig;
 use crate::config::Origin;
 use crate::config::Resolved;
 use crate::config::Source;
+use crate::config::TlsFiles;
+use crate::config::time;
 
 /// Column of the comments; longer values push theirs out.
 const COMMENT: usize = 51;
 
-/// All keys in the order of the documentation.
-pub(crate) fn yaml(resolved: &Resolved) -> String {
+/// `rows` as YAML.
+pub(crate) fn yaml<C>(resolved: &Resolved<C>, rows: Vec<Row>) -> String {
     let mut out = String::new();
-    let mut open = "";
-    for (key, value, absent) in rows(resolved) {
-        let (section, name) = key.split_once('.').unwrap_or(("", key));
-        if section != open && !section.is_empty() {
-            push(&mut out, &format!("{section}:\n"));
+    let mut open: Vec<&str> = Vec::new();
+    for (key, value, absent) in rows {
+        let mut sections: Vec<&str> = key.split('.').collect();
+        let name = sections.pop().unwrap_or_default();
+        let same = open.iter().zip(&sections).take_while(|(have, want)| have == want).count();
+        for (depth, section) in sections.iter().enumerate().skip(same) {
+            push(&mut out, &format!("{}{section}:\n", indent(depth)));
         }
-        open = section;
-        let indent = if section.is_empty() { "" } else { "  " };
         let value = value.unwrap_or_else(|| "~".into());
         let comment = comment(resolved, key, absent);
-        let line = format!("{indent}{name}: {value}");
+        let line = format!("{}{name}: {value}", indent(sections.len()));
         push(&mut out, &format!("{line:COMMENT$} # {comment}\n"));
+        open = sections;
     }
     out
+}
+
+fn indent(depth: usize) -> String {
+    "  ".repeat(depth)
 }
 
 fn push(out: &mut String, text: &str) {
     out.push_str(text);
 }
 
-fn comment(resolved: &Resolved, key: &str, absent: &str) -> String {
+fn comment<C>(resolved: &Resolved<C>, key: &str, absent: &str) -> String {
     match resolved.origin(key) {
         Origin::File(line) => format!("{}:{line}", resolved.file),
         Origin::Env(name) => format!("${name}"),
@@ -49,10 +62,10 @@ fn comment(resolved: &Resolved, key: &str, absent: &str) -> String {
 }
 
 /// Key, value as YAML, and what its absence means.
-type Row = (&'static str, Option<String>, &'static str);
+pub(crate) type Row = (&'static str, Option<String>, &'static str);
 
-fn rows(resolved: &Resolved) -> Vec<Row> {
-    let config = &resolved.config;
+/// All keys of an agent's, in the order of the documentation.
+pub(crate) fn agent(config: &AgentConfig) -> Vec<Row> {
     let zone = "the Node's zone";
     let mut rows: Vec<Row> = vec![
         ("node", Some(quote(&config.node)), ""),
@@ -64,21 +77,77 @@ fn rows(resolved: &Resolved) -> Vec<Row> {
         Some(cloud) => {
             let token = cloud.token_file.as_ref();
             rows.push(("cloud.servers", Some(list(&cloud.servers)), ""));
-            rows.push(("cloud.tokenFile", token.map(|path| quote(path.display())), "none"));
+            let none = if token.is_none() { "none" } else { "" };
+            rows.push(("cloud.tokenFile", token.map(|path| quote(path.display())), none));
+            rows.push(("cloud.offlineGrace", Some(time::text(cloud.offline_grace)), ""));
+            rows.extend(select(&cloud.select));
         }
     }
     rows.push(("source", Some(source(&config.source)), ""));
     rows.push(("services", Some(quote(config.services.display())), ""));
-    rows.extend(proxy(resolved));
-    rows.extend(dns(resolved));
+    rows.extend(proxy(&config.proxy));
+    rows.extend(dns(&config.dns));
     rows.extend([
         ("peer.listen", Some(quote(config.peer.listen)), ""),
         ("peer.advertise", Some(list(&config.peer.advertise)), ""),
+        ("peer.path", Some(config.peer.path.to_string()), ""),
         ("metrics.listen", Some(quote(config.metrics.listen)), ""),
         ("admin.listen", Some(quote(config.admin.listen)), ""),
         ("accessLog", Some(config.access_log.to_string()), ""),
     ]);
     rows
+}
+
+/// All keys of a cloud's, in the order of the documentation.
+pub(crate) fn cloud(resolved: &Resolved<CloudConfig>) -> Vec<Row> {
+    let CloudConfig { zone, data_dir, source: from, hub, router, dns, admin, access_log } =
+        &resolved.config;
+    let auth = match &router.auth {
+        // Written out by us, it would open the door to whoever changes `listen` later.
+        Auth::None if resolved.origin("router.auth") == Origin::Default => None,
+        Auth::None => Some("none".into()),
+        Auth::Token(file) => Some(format!("{{ tokenFile: {} }}", quote(file.display()))),
+        Auth::ClientCa(file) => Some(format!("{{ clientCa: {} }}", quote(file.display()))),
+    };
+    let mut rows: Vec<Row> = vec![
+        ("zone", Some(quote(zone)), ""),
+        ("dataDir", Some(quote(data_dir.display())), ""),
+        ("source", Some(source(from)), ""),
+        ("hub.listen", Some(quote(hub.listen)), ""),
+        ("hub.names", Some(list(&hub.names)), ""),
+        ("hub.offlineGrace", Some(time::text(hub.offline_grace)), ""),
+        ("router.listen", Some(quote(router.listen)), ""),
+    ];
+    match &router.tls {
+        None => rows.push(("router.tls", None, "none")),
+        Some(TlsFiles { cert_file, key_file }) => rows.extend([
+            ("router.tls.certFile", Some(quote(cert_file.display())), ""),
+            ("router.tls.keyFile", Some(quote(key_file.display())), ""),
+        ]),
+    }
+    rows.extend([
+        ("router.auth", auth, "none, on loopback"),
+        ("dns.domain", Some(quote(&dns.domain)), ""),
+        ("admin.listen", Some(quote(admin.listen)), ""),
+        ("accessLog", Some(access_log.to_string()), ""),
+    ]);
+    rows
+}
+
+/// Which nodes' records.
+fn select(selector: &Selector) -> Vec<Row> {
+    if selector.is_everything() {
+        return vec![("cloud.select", None, "every node")];
+    }
+    let labels = selector.labels.iter();
+    let labels = labels.map(|(key, value)| format!("{}: {}", quote(key), quote(value)));
+    let labels: Vec<_> = labels.collect();
+    let labels =
+        if labels.is_empty() { "{}".into() } else { format!("{{ {} }}", labels.join(", ")) };
+    vec![
+        ("cloud.select.zones", Some(list(&selector.zones)), "any"),
+        ("cloud.select.labels", Some(labels), "any"),
+    ]
 }
 
 fn source(source: &Source) -> String {
@@ -93,8 +162,7 @@ fn source(source: &Source) -> String {
     }
 }
 
-fn proxy(resolved: &Resolved) -> Vec<Row> {
-    let proxy = &resolved.config.proxy;
+fn proxy(proxy: &Proxy) -> Vec<Row> {
     let intercept = match proxy.intercept {
         Intercept::Iptables => "iptables",
         Intercept::None => "none",
@@ -116,8 +184,7 @@ fn proxy(resolved: &Resolved) -> Vec<Row> {
     ]
 }
 
-fn dns(resolved: &Resolved) -> Vec<Row> {
-    let dns = &resolved.config.dns;
+fn dns(dns: &Dns) -> Vec<Row> {
     let intercept = match dns.intercept {
         DnsIntercept::Auto => "auto",
         DnsIntercept::On => "on",
@@ -145,7 +212,10 @@ fn list<T: Display>(items: &[T]) -> String {
 fn quote(value: impl Display) -> String {
     let text = value.to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:".contains(c);
-    let tricky = text.contains("::") || text.ends_with(':') || text.starts_with('-');
+    let tricky = text.contains("::")
+        || text.ends_with(':')
+        || text.starts_with('-')
+        || text.eq_ignore_ascii_case("null");
     if !text.is_empty() && text.chars().all(plain) && !tricky {
         text
     } else {

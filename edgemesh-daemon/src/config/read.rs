@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::config::Origin;
 use crate::config::Problem;
+use crate::config::Resolved;
+use crate::config::tree;
 use crate::config::tree::Entry;
 use crate::config::tree::Node;
 use crate::config::tree::Value;
@@ -19,7 +21,6 @@ pub(crate) struct Reader {
 /// The keys of one mapping that nobody has asked for yet.
 pub(crate) struct Section {
     path: String,
-    line: usize,
     entries: Vec<Entry>,
     known: Vec<&'static str>,
 }
@@ -27,6 +28,18 @@ pub(crate) struct Section {
 impl Reader {
     pub(crate) fn new(file: &str) -> Self {
         Self { file: file.into(), problems: Vec::new(), origins: BTreeMap::new() }
+    }
+
+    /// The checked value, or all problems in the order of the file's lines.
+    pub(crate) fn finish<C>(self, config: Option<C>) -> Result<Resolved<C>, Vec<Problem>> {
+        let Self { file, mut problems, origins } = self;
+        match config {
+            Some(config) if problems.is_empty() => Ok(Resolved { config, file, origins }),
+            Some(_) | None => {
+                problems.sort_by_key(|(line, _)| *line);
+                Err(problems.into_iter().map(|(_, problem)| problem).collect())
+            }
+        }
     }
 
     /// Notes a problem with `key` where its value came from.
@@ -61,17 +74,32 @@ impl Reader {
         self.origins.insert(key.into(), origin);
     }
 
-    /// The mapping in `node` as a section; anything but a mapping or nothing is a problem.
-    pub(crate) fn open(&mut self, path: &str, node: Option<Node>) -> Section {
-        let (line, entries) = match node {
-            None | Some(Node { value: Value::Null, .. }) => (0, Vec::new()),
-            Some(Node { line, value: Value::Map(entries) }) => (line, entries),
-            Some(Node { line, value: other @ (Value::Scalar(_) | Value::List(_)) }) => {
-                self.problem_at(line, path, format!("wants a section, found {}", other.kind()));
-                (line, Vec::new())
+    /// The whole text as a section; `None` where it is no YAML or no mapping, which is noted.
+    pub(crate) fn root(&mut self, text: &str) -> Option<Section> {
+        let root = match tree::parse(text) {
+            Ok(root) => root,
+            Err((line, text)) => {
+                self.problem_at(line, "", text);
+                return None;
             }
         };
-        let mut section = Section { path: path.into(), line, entries: Vec::new(), known: vec![] };
+        // Already a problem; that nothing in it has a key is not another one.
+        let is_section = matches!(root.value, Value::Null | Value::Map(_));
+        let top = self.open("", Some(root));
+        is_section.then_some(top)
+    }
+
+    /// The mapping in `node` as a section; anything but a mapping or nothing is a problem.
+    pub(crate) fn open(&mut self, path: &str, node: Option<Node>) -> Section {
+        let entries = match node {
+            None | Some(Node { value: Value::Null, .. }) => Vec::new(),
+            Some(Node { value: Value::Map(entries), .. }) => entries,
+            Some(Node { line, value: other @ (Value::Scalar(_) | Value::List(_)) }) => {
+                self.problem_at(line, path, format!("wants a section, found {}", other.kind()));
+                Vec::new()
+            }
+        };
+        let mut section = Section { path: path.into(), entries: Vec::new(), known: vec![] };
         for (key, line, node) in entries {
             if let Some((_, first, _)) = section.entries.iter().find(|(have, ..)| *have == key) {
                 let text = format!("is given twice; first on line {first}");
@@ -163,6 +191,37 @@ impl Reader {
         Some(values)
     }
 
+    /// The mapping at `key` whose keys are the user's own; wrong entries are left out.
+    pub(crate) fn pairs<T>(
+        &mut self,
+        section: &mut Section,
+        key: &'static str,
+        parse_key: impl Fn(&str) -> Result<String, String>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<BTreeMap<String, T>> {
+        let (line, node) = section.take(key)?;
+        let path = section.join(key);
+        self.came_from(&path, Origin::File(line));
+        let inner = self.open(&path, Some(node));
+        let mut pairs = BTreeMap::new();
+        for (key, line, node) in inner.entries {
+            let path = format!("{path}.{key}");
+            let parsed = match &node.value {
+                Value::Scalar(text) => parse(text),
+                other @ (Value::Null | Value::List(_) | Value::Map(_)) => {
+                    Err(format!("wants one value, found {}", other.kind()))
+                }
+            };
+            match parse_key(&key).and_then(|key| Ok((key, parsed?))) {
+                Ok((key, value)) => {
+                    pairs.insert(key, value);
+                }
+                Err(text) => self.problem_at(line, &path, text),
+            }
+        }
+        Some(pairs)
+    }
+
     /// Reports the keys that nobody asked for.
     pub(crate) fn close(&mut self, section: Section) {
         for (key, line, _) in &section.entries {
@@ -182,11 +241,6 @@ impl Section {
         let at = self.entries.iter().position(|(have, ..)| have == key)?;
         let (_, line, node) = self.entries.remove(at);
         Some((line, node))
-    }
-
-    /// The line the section begins on, 0 where it is absent.
-    pub(crate) const fn line(&self) -> usize {
-        self.line
     }
 
     fn join(&self, key: &str) -> String {

@@ -1,17 +1,19 @@
 //! The sections of `agent.yaml`, key by key, onto their defaults.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use edgemesh_core::config::Auto;
 use edgemesh_core::config::Dns;
 use edgemesh_core::config::Include;
 use edgemesh_core::config::Proxy;
+use edgemesh_core::identity::OFFLINE_GRACE;
+use edgemesh_proto::message::Selector;
 
 use crate::config::AgentConfig;
 use crate::config::Cloud;
 use crate::config::Environment;
 use crate::config::Flags;
+use crate::config::Kind;
 use crate::config::Listen;
 use crate::config::Origin;
 use crate::config::Peer;
@@ -19,8 +21,7 @@ use crate::config::Source;
 use crate::config::parse;
 use crate::config::read::Reader;
 use crate::config::read::Section;
-use crate::config::tree;
-use crate::config::tree::Node;
+use crate::config::source;
 use crate::config::tree::Value;
 
 /// Reads everything; `None` where the text is no YAML or no section. A wrong value is noted as a problem and
@@ -31,23 +32,14 @@ pub(crate) fn agent(
     environment: &Environment,
     flags: &Flags,
 ) -> Option<AgentConfig> {
-    let root = match tree::parse(text) {
-        Ok(root) => root,
-        Err((line, text)) => {
-            reader.problem_at(line, "", text);
-            return None;
-        }
-    };
-    let is_section = matches!(root.value, Value::Null | Value::Map(_));
-    let mut top = reader.open("", Some(root));
-    if !is_section {
-        return None; // already a problem; that nothing in it has a key is not another one
-    }
+    let mut top = reader.root(text)?;
     let node = node(reader, &mut top, environment, flags);
     let zone = reader.value(&mut top, "zone", parse::label_value);
     let data_dir = reader.value(&mut top, "dataDir", parse::path);
     let cloud = cloud(reader, &mut top);
-    let source = source(reader, &mut top, cloud.is_some(), flags);
+    // With a cloud, the records are there; without, there is this node alone.
+    let absent = if cloud.is_some() { Source::Cloud } else { Source::None };
+    let source = source::read(reader, &mut top, Kind::Agent, absent, flags);
     let services = reader.value(&mut top, "services", parse::path);
     let proxy = proxy(reader, &mut top);
     let dns = dns(reader, &mut top);
@@ -61,8 +53,7 @@ pub(crate) fn agent(
         zone,
         data_dir: data_dir.unwrap_or_else(|| "/var/lib/edgemesh".into()),
         cloud,
-        // Where it is wrong that is noted: a folder draws no second problem.
-        source: source.unwrap_or_else(|| Source::Manifests(PathBuf::new())),
+        source,
         services: services.unwrap_or_else(|| "/etc/edgemesh/services".into()),
         proxy,
         dns,
@@ -107,72 +98,57 @@ fn cloud(reader: &mut Reader, top: &mut Section) -> Option<Cloud> {
     }
     reader.came_from("cloud", Origin::File(line));
     let mut section = reader.open("cloud", Some(node));
-    let servers = reader.list(&mut section, "servers", parse::host_port);
+    let servers = servers(reader, &mut section, line);
     let token_file = reader.value(&mut section, "tokenFile", parse::path);
-    if servers.is_none() {
-        reader.problem_at(line, "cloud.servers", "is missing: [HOST:PORT] of the hub");
-    } else if servers.as_ref().is_some_and(Vec::is_empty) {
-        reader.problem_at(section.line(), "cloud.servers", "wants at least one HOST:PORT");
-    }
+    let grace = reader.value(&mut section, "offlineGrace", parse::grace);
+    let select = select(reader, &mut section);
     reader.close(section);
-    Some(Cloud { servers: servers.unwrap_or_default(), token_file })
+    Some(Cloud {
+        servers,
+        token_file,
+        offline_grace: grace.unwrap_or(OFFLINE_GRACE),
+        select: select.unwrap_or_default(),
+    })
 }
 
-/// The source that this version serves, for messages.
-pub(crate) const MANIFESTS: &str = "source: { manifests: DIR }";
-
-fn source(reader: &mut Reader, top: &mut Section, cloud: bool, flags: &Flags) -> Option<Source> {
-    let in_file = match top.take("source") {
-        // With a cloud, the records are there; without, there is this node alone.
-        None | Some((_, Node { value: Value::Null, .. })) if cloud => Some(Source::Cloud),
-        None | Some((_, Node { value: Value::Null, .. })) => Some(Source::None),
-        Some((line, node)) => {
-            reader.came_from("source", Origin::File(line));
-            source_value(reader, line, node)
+fn servers(reader: &mut Reader, section: &mut Section, line: usize) -> Vec<String> {
+    const KEY: &str = "cloud.servers";
+    let before = reader.problems.len();
+    let Some(servers) = reader.list(section, "servers", parse::server) else {
+        if reader.problems.len() == before {
+            reader.problem_at(line, KEY, "is missing: [HOST:PORT] of the cloud's hub");
         }
+        return Vec::new();
     };
-    if let Some(folder) = &flags.manifests {
-        reader.came_from("source", Origin::Flag("--manifests"));
-        return Some(Source::Manifests(folder.clone()));
+    if servers.is_empty() && reader.problems.len() == before {
+        reader.problem(KEY, "wants at least one HOST:PORT");
     }
-    in_file
-}
-
-fn source_value(reader: &mut Reader, line: usize, node: Node) -> Option<Source> {
-    match node.value {
-        Value::Scalar(word) if word == "cloud" => Some(Source::Cloud),
-        Value::Scalar(word) if word == "none" => Some(Source::None),
-        Value::Map(entries) if entries.len() == 1 => {
-            let before = reader.problems.len();
-            let mut section =
-                reader.open("source", Some(Node { line, value: Value::Map(entries) }));
-            let folder = reader.value(&mut section, "manifests", parse::path);
-            let source = match section.take("kubernetes") {
-                Some((_, node)) => Some(kubernetes(reader, node)),
-                None => folder.map(Source::Manifests),
-            };
-            reader.close(section);
-            if source.is_none() && reader.problems.len() == before {
-                reader.problem("source", format!("names no folder: {MANIFESTS}"));
-            }
-            source
-        }
-        Value::Scalar(word) => {
-            reader.problem("source", format!("`{word}` is no source; name a folder: {MANIFESTS}"));
-            None
-        }
-        Value::Null | Value::List(_) | Value::Map(_) => {
-            reader.problem("source", format!("wants one entry: {MANIFESTS}"));
-            None
+    for (index, server) in servers.iter().enumerate() {
+        if servers[..index].contains(server) {
+            reader.problem(KEY, format!("{server} is given twice"));
         }
     }
+    servers
 }
 
-fn kubernetes(reader: &mut Reader, node: Node) -> Source {
-    let mut section = reader.open("source.kubernetes", Some(node));
-    let server = reader.value(&mut section, "server", parse::url);
+fn select(reader: &mut Reader, cloud: &mut Section) -> Option<Selector> {
+    let (line, node) = cloud.take("select")?;
+    if matches!(node.value, Value::Null) {
+        return None;
+    }
+    reader.came_from("cloud.select", Origin::File(line));
+    let mut section = reader.open("cloud.select", Some(node));
+    let zones = reader.list(&mut section, "zones", parse::label_value).unwrap_or_default();
+    let labels = reader.pairs(&mut section, "labels", parse::label_key, parse::label_value_or_none);
     reader.close(section);
-    Source::Kubernetes { server }
+    Some(Selector {
+        zones: zones.into_iter().map(Into::into).collect(),
+        labels: labels
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect(),
+    })
 }
 
 fn proxy(reader: &mut Reader, top: &mut Section) -> Proxy {
@@ -240,14 +216,16 @@ fn peer(reader: &mut Reader, top: &mut Section) -> Peer {
     let mut section = reader.section(top, "peer");
     let listen = reader.value(&mut section, "listen", parse::socket);
     let advertise = reader.list(&mut section, "advertise", parse::host_port);
+    let path = reader.value(&mut section, "path", parse::peer_path);
     reader.close(section);
     Peer {
         listen: listen.unwrap_or_else(|| super::anywhere(15008)),
         advertise: advertise.unwrap_or_default(),
+        path: path.unwrap_or_default(),
     }
 }
 
-fn listen(
+pub(crate) fn listen(
     reader: &mut Reader,
     top: &mut Section,
     key: &'static str,

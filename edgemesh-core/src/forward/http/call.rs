@@ -21,7 +21,7 @@ use crate::io::now;
 use crate::metrics::{Carried, Ended};
 use crate::plan::{Destination, Head, Hop, Purpose, Target, Via, plan, resolve};
 use crate::refusal::Refusal;
-use crate::snapshot::Service;
+use crate::snapshot::{Service, Spot};
 
 /// A request under way: what its one line in the access log will say. Dropped before its end,
 /// it was cancelled by the client, or the mesh cut it.
@@ -39,7 +39,7 @@ pub(super) struct Call {
     /// How long a gRPC client is willing to wait.
     pub(super) grpc_timeout: Option<Duration>,
     pub(super) attempts: u8,
-    hop: Option<(Arc<Service>, SocketAddr, Via)>,
+    hop: Option<(Arc<Service>, Spot, Via)>,
     /// What the Routes of its Service say.
     pub(super) routing: Routing,
     /// When the attempt under way is over.
@@ -67,12 +67,14 @@ pub struct By {
     pub service: Arc<Service>,
     /// Its Backend.
     pub backend: SocketAddr,
+    /// Which one that is of all.
+    pub spot: Spot,
 }
 
 impl By {
     /// The Backend of `hop`.
     pub(super) fn of(hop: &Hop) -> Self {
-        Self { service: hop.service().clone(), backend: hop.address() }
+        Self { service: hop.service().clone(), backend: hop.address(), spot: hop.spot() }
     }
 }
 
@@ -125,7 +127,7 @@ impl Call {
         self.routing = Routing::after(&snapshot, &destination, &planned);
         let hop = planned?;
         self.attempts = self.attempts.saturating_add(1);
-        self.hop = Some((hop.service().clone(), hop.address(), hop.via()));
+        self.hop = Some((hop.service().clone(), hop.spot(), hop.via()));
         Ok(hop)
     }
 
@@ -145,8 +147,8 @@ impl Call {
 
     /// The Backend that was asked last.
     pub(super) fn by(&self) -> Option<By> {
-        let (service, backend, _) = self.hop.as_ref()?;
-        Some(By { service: service.clone(), backend: *backend })
+        let (service, spot, _) = self.hop.as_ref()?;
+        Some(By { service: service.clone(), backend: spot.address, spot: *spot })
     }
 
     /// Ends as refused.
@@ -205,7 +207,7 @@ impl Call {
             client: self.origin.client,
             destination: self.origin.dialled,
             service: service.or(hop_name),
-            backend: self.hop.as_ref().map(|(_, address, via)| (*address, *via)),
+            backend: self.hop.as_ref().map(|(_, spot, via)| (spot.address, *via)),
             what: What::Request {
                 method: self.method.as_str(),
                 host: &host,

@@ -1,6 +1,5 @@
 //! One request: decide, send, try again where that is safe, stream the answer back.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use crate::forward::http::{Origin, Towards};
 use crate::io::now;
 use crate::plan::{Head, Hop, Outcome, Purpose};
 use crate::refusal::Refusal;
+use crate::snapshot::Spot;
 
 /// Answers one request of a client's connection.
 pub(super) async fn exchange(
@@ -50,7 +50,7 @@ pub(super) async fn exchange(
 pub async fn send<B>(
     origin: Arc<Origin>,
     request: Request<B>,
-    tried: Vec<SocketAddr>,
+    tried: Vec<Spot>,
 ) -> Result<Response<Body>, Unserved>
 where
     B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
@@ -64,7 +64,7 @@ async fn answer(
     origin: Arc<Origin>,
     (mut request, uploaded): (Request<Upload>, Arc<Uploaded>),
     wanted: Option<Wanted>,
-    tried: Vec<SocketAddr>,
+    tried: Vec<Spot>,
 ) -> Result<Response<Body>, Unserved> {
     let malformed = fault(&request);
     let asked = upgrade(request.headers(), request.version());
@@ -84,7 +84,7 @@ async fn answer(
 async fn attempt_until_answered(
     call: &mut Call,
     mut request: Request<Upload>,
-    mut tried: Vec<SocketAddr>,
+    mut tried: Vec<Spot>,
 ) -> Result<(Answer, Hop), Refusal> {
     let shared = call.origin.shared.clone();
     let purpose = if tried.is_empty() { Purpose::Call } else { Purpose::Retry(&tried) };
@@ -125,7 +125,7 @@ async fn attempt_until_answered(
                 (None, false) => policy.on_connect,
                 (None, true) => policy.on_reset && hop.service().live.may_retry(),
             };
-        tried.push(hop.address());
+        tried.push(hop.spot());
         // What was sent elsewhere cannot be sent here any more: only when it is certain to be.
         let next = again
             .filter(|again| again.is_possible() && allowed)

@@ -1,20 +1,19 @@
 //! Makes one [`Service`] of a Snapshot from the records that concern it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{
-    Backend as RecordBackend, BalancePolicy, MAX_WEIGHT, NodeName, Policy, RateLimit,
+    Backend as RecordBackend, BalancePolicy, MAX_WEIGHT, Policy, RateLimit,
     Service as ServiceRecord, ServiceName, ServicePort, Slice, SlicePort, TargetPort, WEIGHT_LABEL,
     Workload,
 };
 
 use crate::limit::Limiter;
 use crate::snapshot::builder::{Builder, selects, title, winner};
-use crate::snapshot::{Active, Backend, Host, LOCAL_SLICES, Pool, Port, Service, Source, Tier};
+use crate::snapshot::{Active, Backend, Host, LOCAL_SLICES, Pool, Port, Service, Source};
 use crate::sniff::{Declared, declared};
 
 /// Longest TCP connect where no Policy says otherwise: on a site's network a backend that needs
@@ -144,15 +143,14 @@ impl Builder {
                 let pod = pod.filter(|pod| selects(record, pod));
                 let weight = pod.and_then(weight).or(backend.weight).unwrap_or(1);
                 for address in &backend.addresses {
-                    let (tier, zone) =
-                        self.place(*address, backend.node.as_ref(), backend.zone.as_deref());
-                    into.push(Backend {
-                        node: backend.node.clone(),
-                        zone: zone.map(Into::into),
-                        workload: backend.workload.clone(),
+                    let (node, zone) = (backend.node.as_ref(), backend.zone.as_deref());
+                    let at = (*address, slice_port.port.get()).into();
+                    let workload = backend.workload.clone();
+                    into.extend(self.placed(at, node, zone).map(|b| Backend {
+                        workload,
                         weight,
-                        ..Backend::new((*address, slice_port.port.get()).into(), tier)
-                    });
+                        ..b
+                    }));
                 }
             }
         }
@@ -185,40 +183,14 @@ impl Builder {
                 }
             };
             let Some(target) = target else { continue };
-            into.extend(workload.addresses.iter().map(|address| {
-                let (tier, zone) = self.place(*address, workload.node.as_ref(), None);
-                Backend {
-                    node: workload.node.clone(),
-                    zone: zone.map(Into::into),
-                    workload: Some(name.clone()),
-                    weight: weight(workload).unwrap_or(1),
-                    ..Backend::new((*address, target.get()).into(), tier)
-                }
+            into.extend(workload.addresses.iter().filter_map(|address| {
+                let at = (*address, target.get()).into();
+                let backend = self.placed(at, workload.node.as_ref(), None)?;
+                let weight = weight(workload).unwrap_or(1);
+                Some(Backend { workload: Some(name.clone()), weight, ..backend })
             }));
         }
         if ready.is_empty() { leaving } else { ready }
-    }
-
-    /// How far away a Backend on `node` is, and in which zone. A loopback address can only be
-    /// this node's, whatever else is said.
-    fn place<'b>(
-        &'b self,
-        address: IpAddr,
-        node: Option<&NodeName>,
-        zone: Option<&'b str>,
-    ) -> (Tier, Option<&'b str>) {
-        let zone_of = |node: &NodeName| self.nodes.get(&node.0).and_then(|n| n.zone.as_deref());
-        let zone = zone.or_else(|| node.and_then(zone_of));
-        let own_zone = self.own_zone.as_deref().or_else(|| zone_of(&self.node));
-        let tier = match (
-            address.is_loopback() || node == Some(&self.node),
-            zone.is_some() && zone == own_zone,
-        ) {
-            (true, _) => Tier::Node,
-            (false, true) => Tier::Zone,
-            (false, false) => Tier::Anywhere,
-        };
-        (tier, zone)
     }
 }
 

@@ -37,7 +37,9 @@ pub(super) fn ports(to: Target<'_>, snapshot: &Snapshot) -> Option<api::Step> {
     };
     let what = match to {
         Target::Address(_) => format!("the address is Service {}'s, which {which}", service.name),
-        Target::Name { .. } => format!("Service {} {which}", service.name),
+        Target::Name { .. } | Target::Service { .. } => {
+            format!("Service {} {which}", service.name)
+        }
     };
     Some(api::Step { step: "resolve".into(), what, why: String::new() })
 }
@@ -51,6 +53,9 @@ pub(super) fn owner<'s>(to: Target<'_>, snapshot: &'s Snapshot) -> Option<&'s Se
             let (namespace, name) = (namespace.to_ascii_lowercase(), name.to_ascii_lowercase());
             snapshot.by_name(&namespace, &name).map(AsRef::as_ref)
         }
+        Target::Service { service, .. } => {
+            snapshot.by_name(&service.namespace, &service.name).map(AsRef::as_ref)
+        }
     }
 }
 
@@ -58,6 +63,7 @@ fn number(to: Target<'_>) -> Option<u16> {
     match to {
         Target::Address(address) => Some(address.port()),
         Target::Name { port, .. } => port,
+        Target::Service { port, .. } => Some(port),
     }
 }
 

@@ -1,0 +1,92 @@
+//! How other nodes are reached: direct Links, the hub, and what is said on both beside calls.
+//!
+//! [`Ways`] is all that a call needs to know. An agent's are [`Peers`]: direct Links that are made
+//! when somebody calls, and the [`Uplink`], which keeps Control with the hub. [`Door`] is where other
+//! agents come in, [`Controls`] what agents tell each other.
+
+mod advertise;
+mod agents;
+mod control;
+mod door;
+mod joining;
+mod path;
+mod pause;
+mod pulse;
+mod slot;
+mod stagger;
+mod uplink;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use edgemesh_proto::message::{Body, Message, fresh_id};
+use edgemesh_proto::record::NodeName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+use crate::backends::Way;
+use crate::dial::Dial;
+use crate::identity::{Expect, Tls};
+use crate::link::{self, Dialled, Link, LinkError};
+
+pub use advertise::Advertise;
+pub use agents::{Choice, Parts as PeersParts, PeerView, Peers};
+pub use control::Controls;
+pub use door::{Door, Parts as DoorParts};
+pub use joining::{JoinError, Joining, renew};
+pub use pause::Pause;
+pub use pulse::{Heard, PULSE_EVERY, Pulse};
+pub use uplink::{Introduction, Linked, Parts as UplinkParts, Position, Talk, Uplink, UplinkState};
+
+/// How other nodes are reached.
+pub trait Ways: Send + Sync + fmt::Debug {
+    /// A Link that stands and leads to `node`, and which way it takes. Does not wait.
+    fn ready(&self, node: &NodeName) -> Option<(Link, Way)>;
+
+    /// The same; makes one where none stands.
+    fn find<'a>(
+        &'a self,
+        node: &'a NodeName,
+    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>>;
+}
+
+/// Why no Link leads to a node, in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NoWay(Box<str>);
+
+impl NoWay {
+    /// For that reason.
+    pub fn new(why: impl Into<Box<str>>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// Whoever dials for Links.
+#[derive(Clone, Copy, Debug)]
+struct Dialler<'a> {
+    dial: &'a Dial,
+    tls: &'a Tls,
+    within: Duration,
+}
+
+impl Dialler<'_> {
+    /// Connects to whom we expect there, for what `alpn` says.
+    async fn dial(
+        self,
+        address: SocketAddr,
+        expect: Expect<'_>,
+        alpn: &'static [u8],
+    ) -> Result<Dialled<TlsStream<TcpStream>>, LinkError> {
+        let (config, name) = (self.tls.client(expect, alpn), expect.server_name());
+        link::dial(self.dial, address, self.within, config, name).await
+    }
+}
+
+/// A Message of a Link, from whom to whom.
+pub fn message(route: [&str; 2], body: Body) -> Message {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    Message::of_link(fresh_id(), i64::try_from(now).unwrap_or(i64::MAX), route, body)
+}

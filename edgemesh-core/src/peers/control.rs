@@ -1,0 +1,159 @@
+//! What two agents say to each other on a direct Link: who they are, how long the way is, and what
+//! runs on them, so that a site knows its own Backends while the hub is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use edgemesh_proto::message::{Body, DialBack, Hello, Message, Offer, Selector, Welcome};
+use edgemesh_proto::record::NodeName;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::io::now;
+use crate::link::{self, Answering, Called, Link, Messages, Operation};
+use crate::peers::message;
+use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
+use crate::snapshot::Snapshot;
+
+/// Longest wait for the answer to hello.
+const WELCOME_WITHIN: Duration = Duration::from_secs(5);
+
+/// What every conversation of this agent with peers uses. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    /// This node.
+    pub node: NodeName,
+    /// Random, of this process.
+    pub instance: [u8; 16],
+    /// Grows with each start.
+    pub generation: u64,
+    /// What runs here, as it changes.
+    pub own: watch::Receiver<Arc<Offer>>,
+    /// Hears what runs on peers.
+    pub offered: mpsc::Sender<(NodeName, Offer)>,
+    /// Hears of peers that ask to be dialled.
+    pub asked: mpsc::Sender<DialBack>,
+    /// Where the ways are noted.
+    pub live: Arc<ArcSwap<Snapshot>>,
+    /// Owns the tasks.
+    pub tasks: TaskTracker,
+    /// Ends everything.
+    pub stop: CancellationToken,
+}
+
+impl Controls {
+    /// Opens the conversation on a Link of ours, and keeps it for as long as that lives.
+    pub fn begin(&self, link: Link, with: NodeName) {
+        let this = self.clone();
+        self.spawn(async move {
+            match this.open(&link, &with).await {
+                Ok(messages) => this.converse(messages, &with).await,
+                Err(error) => tracing::debug!(node = %with.0, "no Control with a peer: {error}"),
+            }
+        });
+    }
+
+    async fn open(&self, link: &Link, with: &NodeName) -> Result<Messages, String> {
+        let hello = self.message(with, Body::Hello(self.hello()));
+        let (writer, rest) = link::pipe();
+        let opened = link.open(Operation::Control, &hello, rest);
+        let reply = tokio::time::timeout(WELCOME_WITHIN, opened).await;
+        let reply = reply.map_err(|_| "it is silent".to_owned())?;
+        let reply = reply.map_err(|error| error.to_string())?;
+        match reply.opening.body.as_deref() {
+            Some(Body::Welcome(_)) => Ok(Messages::new(writer, reply.body)),
+            Some(Body::Refused(refused)) => Err(refused.text.clone()),
+            Some(other) => Err(format!("it answers hello with `{}`", other.operation())),
+            None => Err("it answers hello with nothing".into()),
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            node: self.node.clone(),
+            instance: self.instance,
+            generation: self.generation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            epoch: [0; 16],
+            revision: 0,
+            digest: [0; 32],
+            selector: Selector::default(),
+            links: Vec::new(),
+            takes_over: false,
+        }
+    }
+
+    /// Answers a peer that opened the conversation.
+    pub fn answer(&self, called: Called, with: NodeName) -> Answering {
+        let welcome = Body::Welcome(Welcome {
+            node: self.node.clone(),
+            instance: self.instance,
+            epoch: [0; 16],
+            revision: 0,
+            renew: false,
+        });
+        let (writer, rest) = link::pipe();
+        let opening = self.message(&with, welcome);
+        let (this, messages) = (self.clone(), Messages::new(writer, called.body));
+        self.spawn(async move { this.converse(messages, &with).await });
+        Answering { opening, rest }
+    }
+
+    fn message(&self, to: &NodeName, body: Body) -> Message {
+        message([&self.node.0, &to.0], body)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
+    }
+
+    async fn converse(&self, mut messages: Messages, with: &NodeName) {
+        let mut own = self.own.clone();
+        own.mark_changed(); // the first word is what runs here
+        let mut beat = tokio::time::interval(PULSE_EVERY);
+        let mut pulse = Pulse::default();
+        loop {
+            let say = tokio::select! {
+                heard = messages.next() => {
+                    let Ok(Some(message)) = heard else { return };
+                    match message.body.map(|body| *body) {
+                        Some(Body::Ping(ping)) => match pulse.heard(ping, now()) {
+                            Heard::Answer(pong) => pong,
+                            Heard::Took(took) => {
+                                self.measured(with, took);
+                                continue;
+                            }
+                            Heard::Stale => continue,
+                        },
+                        Some(Body::Offer(offer)) => {
+                            match self.offered.send((with.clone(), offer)).await {
+                                Ok(()) => continue,
+                                Err(_) => return, // the mesh stops
+                            }
+                        }
+                        // A peer speaks for itself only.
+                        Some(Body::DialBack(asked)) => {
+                            let asked = DialBack { node: Some(with.clone()), ..asked };
+                            drop(self.asked.try_send(asked)); // who is not heard asks again
+                            continue;
+                        }
+                        Some(_) | None => continue,
+                    }
+                }
+                Ok(()) = own.changed() => Body::Offer((**own.borrow_and_update()).clone()),
+                _ = beat.tick() => pulse.ask(now()),
+            };
+            if messages.send(&self.message(with, say)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn measured(&self, with: &NodeName, took: Duration) {
+        if let Some(live) = self.live.load().lives.get(&with.0) {
+            live.took(took);
+        }
+    }
+}

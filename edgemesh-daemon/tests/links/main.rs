@@ -1,0 +1,58 @@
+//! Agents and a cloud between machines: real networks, real clients and servers.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../common"]
+mod common {
+    pub(crate) mod namespace;
+    pub(crate) mod run;
+    pub(crate) mod wait;
+}
+
+mod nodes;
+mod world;
+
+mod ways;
+
+use std::time::Duration;
+
+use common::namespace::in_namespace;
+use common::run::run;
+use common::wait::eventually;
+
+/// How long anything may take before the test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn the_world_is_as_drawn() {
+    in_namespace("the_world_is_as_drawn", || {
+        let _world = world::World::new();
+        let reach = |from: &str, to: &str| {
+            let listener = common::namespace::within(to_ns(to), {
+                let at = format!("{to}:7777");
+                move || std::net::TcpListener::bind(at).unwrap()
+            });
+            let ran = run(from, &format!("nc -z -w 1 {to} 7777"));
+            drop(listener);
+            ran.code == Some(0)
+        };
+        assert!(reach("a1", world::B1.ip) && reach("a1", world::CLOUD.ip));
+        assert!(reach("a1", world::A2.ip) && reach("b1", world::B2.ip));
+        assert!(reach("b1", world::CLOUD.ip) && reach("cloud", world::B1.ip));
+        assert!(!reach("b1", world::A1.ip) && !reach("cloud", world::A1.ip), "NAT lets nobody in");
+        world::Cable::SiteA.drop_packets();
+        assert!(!reach("a1", world::CLOUD.ip) && reach("a1", world::A2.ip));
+        world::Cable::SiteA.pass_packets();
+        assert!(reach("a1", world::CLOUD.ip));
+        world::Cable::SiteB.pull();
+        assert!(!reach("b1", world::CLOUD.ip));
+        world::Cable::SiteB.plug();
+        // The kernel takes a moment to believe it.
+        let both = || reach("b1", world::CLOUD.ip) && reach("a1", world::B1.ip);
+        eventually("the cable is in again", PATIENCE, || both().then_some(()));
+    });
+}
+
+fn to_ns(ip: &str) -> &'static str {
+    world::PLACES.iter().find(|place| place.ip == ip).unwrap().name
+}

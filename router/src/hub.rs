@@ -1,0 +1,195 @@
+//! The hub: the conversations with agents, and the relay between nodes that cannot reach each other.
+//!
+//! Every connection is dialled by a node. On those with ALPN `h2` the node opens exchanges: Control
+//! for as long as it lives, Requests and Streams that are passed on by their first Message, Join. On
+//! those with ALPN `edgemesh-reverse/1`, for which the hub asks on Control, the hub opens them. What
+//! is passed on is never looked into beyond its first Message, and never held.
+
+mod door;
+mod node;
+mod relay;
+mod roster;
+mod session;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::ready;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use edgemesh_core::backends::Way;
+use edgemesh_core::identity::{Proved, Role, Tls};
+use edgemesh_core::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
+use edgemesh_core::listen::{Accepted, Listener};
+use edgemesh_core::peers::{NoWay, Ways};
+use edgemesh_proto::record::NodeName;
+use parking_lot::{Mutex, RwLock};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::authority::Authority;
+use crate::hub::roster::Roster;
+use crate::registry::shared::Shared as Registry;
+
+pub use node::Node;
+
+/// Handshakes at once; the others wait in the listener's queue.
+const HANDSHAKES: usize = 64;
+
+/// What a hub is made of.
+pub struct Parts {
+    /// The records.
+    pub registry: Registry,
+    /// Who may join.
+    pub authority: Arc<Authority>,
+    /// Proves that this is the hub.
+    pub tls: Arc<Tls>,
+    /// Random, of this process.
+    pub instance: [u8; 16],
+    /// Nodes whose Backends the cloud's own process calls.
+    pub own_nodes: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Owns the tasks.
+    pub tasks: TaskTracker,
+    /// Ends everything.
+    pub stop: CancellationToken,
+}
+
+/// See the module. Clones share it.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    roster: Mutex<Roster>,
+    nodes: RwLock<BTreeMap<NodeName, Arc<Node>>>,
+    /// Serves what is for the cloud itself.
+    own: RwLock<Option<Arc<dyn Serve>>>,
+    handshakes: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("nodes", &self.0.nodes.read().len()).finish_non_exhaustive()
+    }
+}
+
+impl Hub {
+    /// Nobody is linked yet.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            roster: Mutex::default(),
+            nodes: RwLock::default(),
+            own: RwLock::default(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+        }))
+    }
+
+    /// From now on `own` serves what is for the cloud itself.
+    pub fn serve_own(&self, own: Arc<dyn Serve>) {
+        *self.0.own.write() = Some(own);
+    }
+
+    /// The nodes that are linked, by name.
+    pub fn nodes(&self) -> Vec<Arc<Node>> {
+        self.0.nodes.read().values().cloned().collect()
+    }
+
+    /// A node, if it is linked.
+    pub fn node(&self, name: &NodeName) -> Option<Arc<Node>> {
+        self.0.nodes.read().get(name).cloned()
+    }
+
+    /// A node was removed: tells it, and ends what it has open here.
+    pub async fn remove(&self, name: &NodeName) {
+        let Some(node) = self.node(name) else { return };
+        let text = format!("node {} was removed from this mesh", name.0);
+        let _ = node.tell(door::refusal("revoked", &text)).await; // it may have left
+        node.left();
+    }
+
+    /// Accepts until the stop.
+    pub async fn run(self, listener: Listener) {
+        let stop = self.0.parts.stop.clone();
+        while let Some(accepted) = stop.run_until_cancelled(listener.accept(|| {})).await {
+            match accepted {
+                Accepted::Served(stream, from) => self.begin(stream, from).await,
+                Accepted::NoFiles(_, peer) => tracing::warn!(%peer, "no files left for a Link"),
+            }
+        }
+    }
+
+    async fn begin(&self, stream: TcpStream, from: SocketAddr) {
+        let handshakes = self.0.handshakes.clone().acquire_owned().await;
+        let (this, stop) = (self.clone(), self.0.parts.stop.clone());
+        self.0.parts.tasks.spawn(stop.run_until_cancelled_owned(async move {
+            let tls = this.0.parts.tls.server(Role::Hub, &[ALPN_H2, ALPN_REVERSE, ALPN_BULK]);
+            let accepted = link::accept(stream, from, tls).await;
+            drop(handshakes);
+            match accepted {
+                Ok(dialled) => this.linked(dialled).await,
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }));
+    }
+
+    async fn linked(&self, dialled: Dialled<TlsStream<TcpStream>>) {
+        let tasks = &self.0.parts.tasks;
+        let door = Arc::new(door::Door(self.clone()));
+        match dialled.role {
+            link::Role::Opens => match link::client(dialled, Limits::REQUESTS, tasks.clone()).await {
+                Ok(link) => self.reversed(link),
+                Err(error) => tracing::warn!("no reversed Link: {error}"),
+            },
+            link::Role::Serves => link::serve(dialled, door, Limits::REQUESTS, tasks).closed().await,
+            link::Role::Bulk => {
+                if let Err(error) = link::serve_bulk(dialled, door).await {
+                    tracing::debug!("no bulk flow: {error}");
+                }
+            }
+        }
+    }
+
+    /// A node dialled back.
+    fn reversed(&self, link: Link) {
+        let peer = link.peer().clone();
+        let Some(proved) = &peer.proved else { return link.close() };
+        match self.node(&proved.node) {
+            Some(node) if !self.is_revoked(proved) => node.arrived(link),
+            Some(_) | None => link.close(),
+        }
+    }
+
+    fn is_revoked(&self, proved: &Proved) -> bool {
+        let before = self.0.parts.registry.revoked(&proved.node);
+        before.is_some_and(|before| proved.issued < before)
+    }
+
+    /// Whether what runs on that node is called by the cloud's own process.
+    fn is_own(&self, node: &str) -> bool {
+        (self.0.parts.own_nodes)(node)
+    }
+}
+
+/// The ways of the cloud's own process: every node that is linked.
+impl Ways for Hub {
+    fn ready(&self, node: &NodeName) -> Option<(Link, Way)> {
+        let link = self.node(node)?.ready()?;
+        Some((link, Way::Direct))
+    }
+
+    fn find<'a>(
+        &'a self,
+        name: &'a NodeName,
+    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>> {
+        let Some(node) = self.node(name) else {
+            let why = format!("node {} is not linked to the hub", name.0);
+            return Box::pin(ready(Err(NoWay::new(why))));
+        };
+        Box::pin(async move { node.link().await.map(|link| (link, Way::Direct)) })
+    }
+}
