@@ -131,8 +131,9 @@ impl Store {
 
     /// Stores a change in one transaction. Once it is queued it is carried out, even when the
     /// caller stops waiting. Changes are applied in the order in which they were queued.
-    pub async fn commit(&self, change: Change) -> Result<(), CommitError> {
-        self.ask(|answer| Job::Commit(Box::new(change), answer)).await
+    pub async fn commit(&self, change: impl Into<Arc<Change>>) -> Result<(), CommitError> {
+        let change = change.into();
+        self.ask(|answer| Job::Commit(change, answer)).await
     }
 
     /// Replaces `meta.db.good` by a checked copy of the present state. The caller decides when:

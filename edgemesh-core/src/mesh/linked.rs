@@ -17,8 +17,8 @@ use crate::listen::Listener;
 use crate::mesh::synced::Ends;
 use crate::mesh::{Keeper, Mesh};
 use crate::peers::{
-    Advertise, Choice, Controls, Door, DoorParts, Introduction, JoinError, Joining, Pause, PeerView,
-    Peers, PeersParts, Uplink, UplinkParts, UplinkState, renew,
+    Advertise, Choice, Controls, Door, DoorParts, Introduction, JoinError, Joining, Pause,
+    PeerView, Peers, PeersParts, Uplink, UplinkParts, UplinkState, renew,
 };
 
 /// First and longest pause before a node asks to join again.
@@ -138,7 +138,11 @@ impl Mesh {
             let made = linking.make(tls, calls, &shared, accepting, stop);
             // Set once: this task is the only one.
             let _ = shared.ways.set(Arc::new(made.peers.clone()));
-            let _ = linking.links.0.made.set((made.tls.clone(), made.uplink.clone(), made.peers.clone()));
+            let _ = linking.links.0.made.set((
+                made.tls.clone(),
+                made.uplink.clone(),
+                made.peers.clone(),
+            ));
             made.run(listener, linking, clock).await;
         }));
         links

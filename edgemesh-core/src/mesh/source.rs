@@ -194,9 +194,9 @@ impl Source {
         let remarks: Vec<Remark> = self.said.iter().cloned().chain(remarks).collect();
         let some = !records.is_empty();
         if let Some(synced) = &mut self.synced {
-            let own = records.iter().filter(|(key, record)| {
-                is_local(record) || self.documents.contains_key(key)
-            });
+            let own = records
+                .iter()
+                .filter(|(key, record)| is_local(record) || self.documents.contains_key(key));
             synced.tell(own.map(|(_, record)| record)).await;
         }
         self.report(&remarks);

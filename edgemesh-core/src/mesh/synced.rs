@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::digest::Hasher;
 use crate::peers::{Position, Talk};
-use crate::sync::replica::{Holding, Reaction, Replica, Step};
 use crate::sync::offer;
+use crate::sync::replica::{Holding, Reaction, Replica, Step};
 
 /// See the module.
 #[derive(Debug)]
@@ -54,10 +54,8 @@ impl Synced {
         let (talks_in, talks) = mpsc::channel(1);
         let position = watch::Sender::new(at(replica.holding()));
         let own = watch::Sender::default();
-        let ends =
-            Ends { talks: talks_in, position: position.subscribe(), own: own.subscribe() };
-        let new =
-            Self { node, replica, records, talks, talk: None, position, own, in_step: false };
+        let ends = Ends { talks: talks_in, position: position.subscribe(), own: own.subscribe() };
+        let new = Self { node, replica, records, talks, talk: None, position, own, in_step: false };
         (new, ends)
     }
 

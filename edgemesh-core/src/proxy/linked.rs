@@ -20,7 +20,8 @@ impl Linked {
 impl Serve for Linked {
     fn serve(self: Arc<Self>, called: Called) -> Pin<Box<dyn Future<Output = Answering> + Send>> {
         let _ = &self.0;
-        let refused = Refused { label: "draining".into(), text: "interim".into(), retry_after_ms: 0 };
+        let refused =
+            Refused { label: "draining".into(), text: "interim".into(), retry_after_ms: 0 };
         let opening = crate::peers::message(["", ""], Body::Refused(refused));
         let _ = called;
         Box::pin(async move { Answering { opening, rest: Rest::Nothing } })

@@ -1,5 +1,8 @@
 //! One [`Change`] becomes one transaction: records, digest, addresses and projections together.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
 use edgemesh_proto::record::{Key, Kind, Put};
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 
@@ -33,6 +36,53 @@ impl Database {
     }
 }
 
+impl Change {
+    /// Both, one after the other, as one.
+    #[must_use]
+    pub fn followed_by(self, later: Self) -> Self {
+        let cleared = later.reset;
+        let (put, delete) = joined((self.put, self.delete), (later.put, later.delete), cleared);
+        let (local_put, local_delete) = joined(
+            (self.local_put, self.local_delete),
+            (later.local_put, later.local_delete),
+            cleared,
+        );
+        let mut addresses: BTreeSet<_> = self.addresses_put.into_iter().collect();
+        addresses.retain(|address| !later.addresses_delete.contains(address));
+        let gone: BTreeSet<_> =
+            self.addresses_delete.into_iter().chain(later.addresses_delete).collect();
+        Self {
+            epoch: later.epoch,
+            revision: later.revision,
+            reset: self.reset || cleared,
+            put,
+            delete,
+            local_put,
+            local_delete,
+            // Of two names for one address the later takes it over.
+            addresses_put: addresses.into_iter().chain(later.addresses_put).collect(),
+            addresses_delete: gone.into_iter().collect(),
+        }
+    }
+}
+
+/// Puts and deletes of two changes; `cleared`: nothing of the earlier one is left.
+fn joined(
+    (put, delete): (Vec<Put>, Vec<Key>),
+    later: (Vec<Put>, Vec<Key>),
+    cleared: bool,
+) -> (Vec<Put>, Vec<Key>) {
+    if cleared {
+        return later;
+    }
+    let mut puts: BTreeMap<Key, Bytes> = put.into_iter().map(|put| (put.key, put.body)).collect();
+    later.1.iter().for_each(|key| drop(puts.remove(key)));
+    puts.extend(later.0.into_iter().map(|put| (put.key, put.body)));
+    let deletes: BTreeSet<Key> = delete.into_iter().chain(later.1).collect();
+    let put = puts.into_iter().map(|(key, body)| Put { key, body }).collect();
+    (put, deletes.into_iter().collect())
+}
+
 /// The table `record` during one transaction, with its digest.
 struct Records<'a> {
     transaction: &'a Transaction<'a>,
@@ -42,8 +92,9 @@ struct Records<'a> {
 
 impl Records<'_> {
     fn clear(&mut self) -> Result<(), rusqlite::Error> {
-        self.transaction
-            .execute_batch("DELETE FROM rule; DELETE FROM endpoint; DELETE FROM record; DELETE FROM local_record")?;
+        self.transaction.execute_batch(
+            "DELETE FROM rule; DELETE FROM endpoint; DELETE FROM record; DELETE FROM local_record",
+        )?;
         *self.digest = Digest::default();
         Ok(())
     }

@@ -155,11 +155,7 @@ impl Database {
         })
     }
 
-    fn records(
-        &mut self,
-        loaded: &mut Loaded,
-        skipped: &mut Vec<Repair>,
-    ) -> Result<Digest, Fault> {
+    fn records(&mut self, loaded: &mut Loaded, skipped: &mut Vec<Repair>) -> Result<Digest, Fault> {
         self.each_record(|stored, revision, digest| {
             loaded.held.extend(stored.key().map(|key| (key, digest)));
             match stored.decode() {

@@ -133,11 +133,7 @@ async fn each_part_of_a_change_does_what_it_says() {
     let (a, b, taken) = (address("a", 1), address("b", 2), address("c", 2));
     // change; then the names, the addresses
     let steps: Vec<(Change, Vec<&str>, Vec<&VirtualAddress>)> = vec![
-        (
-            Change { put: puts(&[&one, &two]), ..<_>::default() },
-            vec!["svc-1", "svc-2"],
-            vec![],
-        ),
+        (Change { put: puts(&[&one, &two]), ..<_>::default() }, vec!["svc-1", "svc-2"], vec![]),
         (
             Change { addresses_put: vec![a.clone(), b.clone()], ..<_>::default() },
             vec!["svc-1", "svc-2"],
@@ -149,11 +145,7 @@ async fn each_part_of_a_change_does_what_it_says() {
             vec![&a, &b],
         ),
         (
-            Change {
-                delete: vec![one.key()],
-                put: puts(&[&one, &one]),
-                ..<_>::default()
-            },
+            Change { delete: vec![one.key()], put: puts(&[&one, &one]), ..<_>::default() },
             vec!["svc-1", "svc-2"],
             vec![&a, &b],
         ),
@@ -167,11 +159,7 @@ async fn each_part_of_a_change_does_what_it_says() {
             vec!["svc-1", "svc-2"],
             vec![&taken],
         ),
-        (
-            Change { reset: true, put: puts(&[&two]), ..<_>::default() },
-            vec!["svc-2"],
-            vec![&taken],
-        ),
+        (Change { reset: true, put: puts(&[&two]), ..<_>::default() }, vec!["svc-2"], vec![&taken]),
         (Change { reset: true, ..<_>::default() }, vec![], vec![&taken]),
     ];
     let folder = folder();
@@ -195,7 +183,11 @@ async fn equal_bodies_have_equal_digests_whatever_the_way_there() {
     let ways: [&[Change]; 3] = [
         &[Change { put: puts(&[&service(1, 1), &service(2, 2)]), ..Change::default() }],
         &[
-            Change { put: puts(&[&service(2, 2), &service(3, 3)]), revision: 1, ..Change::default() },
+            Change {
+                put: puts(&[&service(2, 2), &service(3, 3)]),
+                revision: 1,
+                ..Change::default()
+            },
             Change {
                 put: puts(&[&service(1, 1)]),
                 delete: vec![service(3, 0).key()],

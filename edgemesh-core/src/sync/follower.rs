@@ -51,11 +51,7 @@ impl Follower {
     }
 
     /// For the cloud's own process, which calls for nodes in the cloud that run no agent.
-    pub fn of_cloud(
-        live: Arc<ArcSwap<Snapshot>>,
-        node: NodeName,
-        zone: Option<Box<str>>,
-    ) -> Self {
+    pub fn of_cloud(live: Arc<ArcSwap<Snapshot>>, node: NodeName, zone: Option<Box<str>>) -> Self {
         let builder = Builder::new(node, zone).covering_cloud();
         Self { builder, ..Self::new(live) }
     }

@@ -47,7 +47,8 @@ async fn measure() {
     for services in [1_000_u32, 10_000, 55_000] {
         let folder = folder();
         let (store, ..) = Store::open(folder.path()).unwrap();
-        let put = (0..services).flat_map(|n| [Put::from(&named(n)), Put::from(&slice(n, 1))]).collect();
+        let put =
+            (0..services).flat_map(|n| [Put::from(&named(n)), Put::from(&slice(n, 1))]).collect();
         let filling = now();
         store.commit(Change { epoch: EPOCH, revision: 1, put, ..<_>::default() }).await.unwrap();
         let filling = filling.elapsed();
