@@ -200,6 +200,7 @@ impl Mesh {
         let (tasks, stop, cut) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
+            node: options.node.clone(),
             live: live.clone(),
             dial: Dial { mark: options.mark },
             metrics: Arc::default(),

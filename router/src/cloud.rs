@@ -121,7 +121,7 @@ impl Cloud {
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
-        hub.serve_own(mesh.serve_links());
+        hub.serve_own(Arc::new(mesh.linked()));
         mesh.reach_by(Arc::new(hub.clone()));
         let source = Report::default();
         Ok(Self {
@@ -142,12 +142,14 @@ impl Cloud {
 
     /// Serves agents on `listener` until the stop, then lets flows end.
     pub async fn run(self, listener: Listener) {
-        let Self { options, registry, hub, mesh, source, feeder, own_nodes, tasks, stop, .. } = self;
+        let Self { options, registry, hub, mesh, source, feeder, own_nodes, tasks, stop, .. } =
+            self;
         let own = own::Own { registry: registry.clone(), feeder, own_nodes };
         tasks.spawn(own.run(stop.clone()));
         if let Some(folder) = options.manifests {
             let zone = options.zone.clone();
-            let following = manifests::Following { folder, zone, registry: registry.clone(), report: source };
+            let following =
+                manifests::Following { folder, zone, registry: registry.clone(), report: source };
             tasks.spawn(following.run(stop.clone()));
         }
         let looking = removals::Looking {

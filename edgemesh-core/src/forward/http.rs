@@ -18,6 +18,7 @@ mod replay;
 mod rest;
 mod route;
 mod serve;
+mod source;
 mod turn;
 mod upgrade;
 mod upload;
@@ -27,19 +28,21 @@ mod wire;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::forward::across::Passed;
 use crate::forward::{Place, Shared};
 use crate::plan::{Arrival, Target};
 
-pub use body::{Body, BodyError};
+pub use body::Body;
 pub use call::{By, Unserved};
-pub use exchange::send;
+pub use exchange::{passed_on, send};
 pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
+pub use source::BodyError;
 pub use turn::Turn;
 pub use upstream::is_idempotent;
 
 /// Where the requests of one client connection come from, and where they go.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Origin {
     /// What every flow uses.
     pub shared: Arc<Shared>,
@@ -52,6 +55,8 @@ pub struct Origin {
     pub towards: Towards,
     /// What the client dialled, for the log; a NodePort stands for another address.
     pub dialled: Option<SocketAddr>,
+    /// What another node says of the one request that it passes on; see [`Towards::Link`].
+    pub passed: Option<Passed>,
 }
 
 /// Where the requests of a connection go.
@@ -63,6 +68,8 @@ pub enum Towards {
     Named,
     /// The same, from the embedding application.
     Library,
+    /// To a Backend of this node, of the Service that the other node names.
+    Link,
 }
 
 impl Origin {
@@ -72,6 +79,7 @@ impl Origin {
             Towards::Address(_) => Arrival::Captured,
             Towards::Named => Arrival::Proxy,
             Towards::Library => Arrival::Library,
+            Towards::Link => Arrival::Link,
         }
     }
 
@@ -80,14 +88,16 @@ impl Origin {
         match self.towards {
             Towards::Address(_) | Towards::Named => Some(self.shared.caller(self.client)),
             Towards::Library => None,
+            Towards::Link => self.passed.as_ref().and_then(Passed::caller),
         }
     }
 
     /// The target of a request that names `host`.
     pub(super) fn target<'a>(&'a self, host: &'a str, port: Option<u16>) -> Target<'a> {
-        match self.towards {
-            Towards::Address(address) => Target::Address(address),
-            Towards::Named | Towards::Library => {
+        match (self.towards, &self.passed) {
+            (Towards::Link, Some(passed)) => passed.to(),
+            (Towards::Address(address), _) => Target::Address(address),
+            (Towards::Named | Towards::Library | Towards::Link, _) => {
                 Target::Name { host, port, domain: &self.shared.domain }
             }
         }

@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use edgemesh_proto::record::NodeName;
-
 use crate::io::now;
-use crate::link::Serve;
 use crate::mesh::{Mesh, OpenError, Options};
 use crate::peers::Ways;
+use crate::proxy::Linked;
 use crate::sync::{Follower, FollowerStep};
 
 /// Makes the registry's records visible to a [`Mesh`] of the cloud.
@@ -46,18 +44,13 @@ impl Mesh {
         Ok((mesh, Feeder { follower, status }))
     }
 
-    /// Answers what nodes ask of this process.
-    pub fn serve_links(&self) -> Arc<dyn Serve> {
-        Arc::new(crate::proxy::Linked::new(self.shared.clone()))
-    }
-
-    /// From now on other nodes are reached by `ways`; once a mesh.
+    /// From now on Backends of other nodes are reached so. The first one counts.
     pub fn reach_by(&self, ways: Arc<dyn Ways>) {
-        let _ = self.shared.ways.set(ways); // the first counts
+        let _ = self.shared.ways.set(ways); // once a mesh
     }
 
-    /// This node's name.
-    pub const fn node(&self) -> &NodeName {
-        &self.options.node
+    /// Serves what other nodes pass on, by the Backends of this one.
+    pub fn linked(&self) -> Linked {
+        Linked::new(self.shared.clone())
     }
 }

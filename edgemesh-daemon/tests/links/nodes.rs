@@ -61,7 +61,8 @@ pub(crate) fn agent_config(world: &World, place: Place) -> String {
 pub(crate) fn cloud(world: &World) -> Node {
     let node = cloud_with(world, &cloud_config(world));
     let file = world.path("cloud.yaml");
-    let made = run::run(CLOUD.name, &format!("{EDGEMESH} token create --config {}", file.display()));
+    let made =
+        run::run(CLOUD.name, &format!("{EDGEMESH} token create --config {}", file.display()));
     assert_eq!(made.code, Some(0), "{}", made.err);
     world.write("token", made.out.trim());
     node
@@ -218,7 +219,11 @@ impl Drop for Node {
             const LAST: usize = 6000;
             for (what, text) in [("log", self.log()), ("access", read(&self.out))] {
                 let from = text.len().saturating_sub(LAST);
-                eprintln!("--- {} {what} ---\n{}", self.place.name, text.get(from..).unwrap_or(&text));
+                eprintln!(
+                    "--- {} {what} ---\n{}",
+                    self.place.name,
+                    text.get(from..).unwrap_or(&text)
+                );
             }
         }
     }

@@ -67,13 +67,17 @@ impl Following {
         let folder = self.folder.clone();
         let done = tokio::task::spawn_blocking(move || match std::fs::read_dir(&folder) {
             Ok(_) => Ok(read(&[folder])),
-            Err(error) => Err(format!("cannot read the manifests in {}: {error}", folder.display())),
+            Err(error) => {
+                Err(format!("cannot read the manifests in {}: {error}", folder.display()))
+            }
         });
         let observed = match done.await {
             Ok(Ok(observed)) => observed,
             Ok(Err(trouble)) => return self.troubled(trouble),
             Err(error) if error.is_cancelled() => return,
-            Err(_) => return self.troubled("reading the manifests failed: please report this".into()),
+            Err(_) => {
+                return self.troubled("reading the manifests failed: please report this".into());
+            }
         };
         self.say(&observed.remarks);
         let mut records = observed.records;

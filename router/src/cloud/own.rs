@@ -56,8 +56,7 @@ impl Own {
     fn apply(&mut self, step: Step) {
         let Step { to, put, delete, .. } = step;
         self.note_nodes(&put, &delete);
-        let delta =
-            Delta { epoch: to.epoch, to: to.revision, put, delete, ..Delta::default() };
+        let delta = Delta { epoch: to.epoch, to: to.revision, put, delete, ..Delta::default() };
         let left_out = self.feeder.apply(FollowerStep { delta, ..FollowerStep::default() });
         tracing::debug!(revision = to.revision, left_out, "records changed");
     }

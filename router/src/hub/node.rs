@@ -96,7 +96,9 @@ impl Node {
         }
         let mut links = self.link.subscribe();
         let gone = || NoWay::new(format!("node {} is not linked to the hub", self.name.0));
-        self.tell(Body::DialBack(DialBack { node: None, links: Vec::new() })).await.map_err(|()| gone())?;
+        self.tell(Body::DialBack(DialBack { node: None, links: Vec::new() }))
+            .await
+            .map_err(|()| gone())?;
         let open = |link: &Option<Link>| link.as_ref().is_some_and(Link::is_open);
         match tokio::time::timeout(DIAL_BACK_WITHIN, links.wait_for(open)).await {
             Ok(Ok(link)) => link.clone().ok_or_else(gone),

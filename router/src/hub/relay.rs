@@ -34,13 +34,11 @@ pub(super) async fn pass_on(hub: &Hub, mut called: Called, from: &NodeName) -> A
             tracing::debug!(to, "not passed on: {error}");
             let (label, text) = match error.kind() {
                 Failure::NotSent => ("noPath", format!("node {to}: {error}")),
-                Failure::Cancelled
-                | Failure::Broken
-                | Failure::Protocol
-                | Failure::TimedOut => ("backendReset", format!("node {to}: {error}")),
+                Failure::Cancelled | Failure::Broken | Failure::Protocol | Failure::TimedOut => {
+                    ("backendReset", format!("node {to}: {error}"))
+                }
             };
             Answering { opening: reply(&opening, refusal(label, &text)), rest: Rest::Nothing }
         }
     }
 }
-

@@ -197,6 +197,8 @@ impl Begun {
             what: What::Bytes,
             status,
             ended,
+            from: None,
+            message: None,
             attempts: 0,
             up: 0,
             down: 0,
