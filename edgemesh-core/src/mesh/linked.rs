@@ -19,13 +19,8 @@ use crate::listen::Listener;
 use crate::mesh::synced::Ends;
 use crate::mesh::{Keeper, Mesh};
 use crate::peers::{
-<<<<<<< HEAD
-    Advertise, Choice, Controls, Door, DoorParts, Introduction, JoinError, Joining, Pause,
-    PeerView, Peers, PeersParts, Uplink, UplinkParts, UplinkState, renew,
-=======
     Advertise, Choice, Controls, Door, DoorParts, Introduction, PeerView, Peers, PeersParts,
     Uplink, UplinkParts, UplinkState,
->>>>>>> main
 };
 use crate::proxy::Linked;
 
@@ -130,11 +125,7 @@ impl Mesh {
                 made.uplink.clone(),
                 made.peers.clone(),
             ));
-<<<<<<< HEAD
-            made.run(listener, linking, clock).await;
-=======
             made.run(listener, linking, shared.dial).await;
->>>>>>> main
         }));
         links
     }
