@@ -11,7 +11,9 @@ mod check;
 mod deadline;
 mod ending;
 mod exchange;
+mod gate;
 mod head;
+mod ours;
 mod payload;
 mod pool;
 mod replay;
@@ -33,6 +35,7 @@ use crate::plan::{Arrival, Target};
 pub use body::{Body, BodyError};
 pub use call::{By, Unserved};
 pub use exchange::send;
+pub use gate::{Gate, Turned};
 pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
 pub use turn::Turn;
@@ -63,6 +66,8 @@ pub enum Towards {
     Named,
     /// The same, from the embedding application.
     Library,
+    /// The same, from whoever comes in at the ingress of the cloud.
+    Ingress,
 }
 
 impl Origin {
@@ -72,13 +77,16 @@ impl Origin {
             Towards::Address(_) => Arrival::Captured,
             Towards::Named => Arrival::Proxy,
             Towards::Library => Arrival::Library,
+            Towards::Ingress => Arrival::Ingress,
         }
     }
 
     /// Who calls; `None` = the embedding application itself.
     pub(super) fn caller(&self) -> Option<IpAddr> {
         match self.towards {
-            Towards::Address(_) | Towards::Named => Some(self.shared.caller(self.client)),
+            Towards::Address(_) | Towards::Named | Towards::Ingress => {
+                Some(self.shared.caller(self.client))
+            }
             Towards::Library => None,
         }
     }
@@ -87,7 +95,7 @@ impl Origin {
     pub(super) fn target<'a>(&'a self, host: &'a str, port: Option<u16>) -> Target<'a> {
         match self.towards {
             Towards::Address(address) => Target::Address(address),
-            Towards::Named | Towards::Library => {
+            Towards::Named | Towards::Library | Towards::Ingress => {
                 Target::Name { host, port, domain: &self.shared.domain }
             }
         }

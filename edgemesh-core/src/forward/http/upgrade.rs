@@ -1,6 +1,7 @@
 //! Connections that stop being HTTP: WebSocket and its like, CONNECT, and the wait for
 //! `100 Continue`.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::forward::http::answer::refuse;
 use crate::forward::http::body::Body;
 use crate::forward::http::call::Call;
 use crate::forward::http::head::{named, upgrade};
-use crate::forward::http::turn::Client;
+use crate::forward::http::ours::{Granted, Ours};
 use crate::forward::http::upload::Upload;
 use crate::forward::http::upstream::Socket;
 use crate::io::now;
@@ -59,6 +60,7 @@ impl Wanted {
         let carried = async {
             let broken = |side| Carriage { up: 0, down: 0, broken: Some(side) };
             let Ok(ours) = self.ours.await else { return broken(Side::Client) };
+            let ours = Ours::of(ours);
             let Ok(theirs) = theirs.await else { return broken(Side::Backend) };
             // HTTP/2 has no upgrades, so a Backend's side is always a socket.
             let Ok(Parts { io, read_buf, .. }) = theirs.downcast::<TokioIo<Socket>>() else {
@@ -76,19 +78,15 @@ impl Wanted {
 /// Between a client's connection that stopped being HTTP and a Backend's socket; `down` is what
 /// the Backend said already.
 async fn tunnel(
-    ours: hyper::upgrade::Upgraded,
+    ours: Ours,
     backend: TcpStream,
     down: Vec<u8>,
     traffic: &Traffic,
 ) -> Carriage {
-    match ours.downcast::<TokioIo<Client>>() {
-        Ok(Parts { io, read_buf, .. }) => {
-            let (unread, client) = io.into_inner().into_parts();
-            let mut up = Vec::from(read_buf);
-            up.extend_from_slice(&unread);
-            carry(client, backend, Early { up, down }, traffic).await
-        }
-        Err(stream) => splice(TokioIo::new(stream), backend, down, traffic).await,
+    match ours {
+        Ours::Socket(client, up) => carry(client, backend, Early { up, down }, traffic).await,
+        Ours::Secured(client) => splice(client, pending(), backend, down, traffic).await,
+        Ours::Stream(client, gone) => splice(client, gone.wait(), backend, down, traffic).await,
     }
 }
 
@@ -137,7 +135,7 @@ pub(super) fn wait_for_continue(request: &mut Request<Upload>) {
     }));
 }
 
-/// `CONNECT svc.ns:port` at the explicit proxy: a connection of bytes to a Service. A client that
+/// `CONNECT svc.ns:port` at the explicit proxy or the ingress: a connection of bytes to a Service. A client that
 /// leaves while it is dialled drops this, and with it the flow.
 pub(super) async fn connect(origin: Arc<Origin>, mut request: Request<Incoming>) -> Response<Body> {
     let (host, port) = named(&request);
@@ -153,16 +151,16 @@ pub(super) async fn connect(origin: Arc<Origin>, mut request: Request<Incoming>)
         }
     };
     flow.status = Some(200);
-    let ours = hyper::upgrade::on(&mut request);
+    let granted = Granted::of(&mut request);
     let shared = origin.shared.clone();
     shared.tasks.spawn(shared.cut.clone().run_until_cancelled_owned(async move {
         let _place = origin; // in the mesh, until the tunnel ends
-        match ours.await {
-            Ok(ours) => {
+        match granted.ours().await {
+            Some(ours) => {
                 let carriage = tunnel(ours, backend, Vec::new(), &flow.traffic).await;
                 flow.carried(carriage);
             }
-            Err(_) => flow.end(Ended::Cancelled),
+            None => flow.end(Ended::Cancelled),
         }
     }));
     Response::new(Body::empty())
