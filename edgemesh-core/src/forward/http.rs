@@ -36,6 +36,7 @@ pub use body::{Body, BodyError};
 pub use call::{By, Unserved};
 pub use exchange::send;
 pub use gate::{Gate, Turned};
+pub use head::named;
 pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
 pub use turn::Turn;

@@ -4,8 +4,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use http::Request;
 use http::request::Parts;
+use http::{Method, Request};
 use hyper::body::Incoming;
 
 use crate::forward::http::call::Call;
@@ -33,14 +33,16 @@ pub struct Turned {
     pub text: String,
 }
 
-/// Asks the gate, if there is one. A request that is malformed is left to those who refuse it.
+/// Asks the gate, if there is one. What is malformed does not come so far; a CONNECT names nobody
+/// beside its target.
 pub(super) fn admit(
     gate: Option<&dyn Gate>,
     request: Request<Incoming>,
 ) -> Result<Request<Incoming>, Box<(Request<Incoming>, Turned)>> {
     let Some(gate) = gate else { return Ok(request) };
-    if fault(&request).is_some() {
-        return Ok(request);
+    if let Some(refusal) = fault(&request).filter(|_| request.method() != Method::CONNECT) {
+        let turned = Turned { refusal, text: refusal.row().text.to_owned() };
+        return Err(Box::new((request, turned)));
     }
     let (mut parts, body) = request.into_parts();
     let admitted = gate.admit(&mut parts);

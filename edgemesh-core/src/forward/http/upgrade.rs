@@ -77,12 +77,7 @@ impl Wanted {
 
 /// Between a client's connection that stopped being HTTP and a Backend's socket; `down` is what
 /// the Backend said already.
-async fn tunnel(
-    ours: Ours,
-    backend: TcpStream,
-    down: Vec<u8>,
-    traffic: &Traffic,
-) -> Carriage {
+async fn tunnel(ours: Ours, backend: TcpStream, down: Vec<u8>, traffic: &Traffic) -> Carriage {
     match ours {
         Ours::Socket(client, up) => carry(client, backend, Early { up, down }, traffic).await,
         Ours::Secured(client) => splice(client, pending(), backend, down, traffic).await,
@@ -138,7 +133,7 @@ pub(super) fn wait_for_continue(request: &mut Request<Upload>) {
 /// `CONNECT svc.ns:port` at the explicit proxy or the ingress: a connection of bytes to a Service. A client that
 /// leaves while it is dialled drops this, and with it the flow.
 pub(super) async fn connect(origin: Arc<Origin>, mut request: Request<Incoming>) -> Response<Body> {
-    let (host, port) = named(&request);
+    let (host, port) = named(request.uri(), request.headers());
     let mut flow = Flow::begin(&origin.shared, origin.client, None);
     flow.said = Said::Connect(host.into());
     let backend = match flow.reach(origin.target(host, port), origin.arrival()).await {

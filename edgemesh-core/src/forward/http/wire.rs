@@ -105,7 +105,9 @@ fn to_http2(request: &mut Request<Upload>, towards: &Towards) -> Result<(), Refu
         (Some(authority), ..) => without_userinfo(authority).parse(),
         (None, Some(host), _) => Authority::try_from(host.as_bytes()),
         (None, None, Towards::Address(to)) => to.to_string().parse(),
-        (None, None, Towards::Named | Towards::Library | Towards::Ingress) => return Err(Refusal::BadRequest),
+        (None, None, Towards::Named | Towards::Library | Towards::Ingress) => {
+            return Err(Refusal::BadRequest);
+        }
     };
     let mut parts = request.uri().clone().into_parts();
     parts.authority = Some(named.map_err(|_| Refusal::BadRequest)?);
