@@ -1,5 +1,7 @@
-//! Drivers: carry the bytes ([`bytes`]) or the requests ([`http`]) of a flow to its Hop.
+//! Drivers: carry the bytes ([`bytes`]) or the requests ([`http`]) of a flow to its Hop, also where
+//! that is on another node ([`across`]).
 
+pub mod across;
 pub mod bytes;
 pub mod flow;
 pub mod http;
@@ -11,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use edgemesh_proto::record::ServiceName;
+use edgemesh_proto::record::{NodeName, ServiceName};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::{Dial, DialError};
 use crate::metrics::{Carried, ConnectionOpen, Ended, Metrics};
+use crate::peers::Ways;
 use crate::plan::Via;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
@@ -34,6 +37,10 @@ const ROOM_TRIES: usize = 5;
 /// What every flow of one mesh uses.
 #[derive(Debug)]
 pub struct Shared {
+    /// This node.
+    pub node: NodeName,
+    /// How other nodes are reached; until it is set, and in an application, none is.
+    pub ways: OnceLock<Arc<dyn Ways>>,
     /// The Snapshot in force; read once a decision.
     pub live: Arc<ArcSwap<Snapshot>>,
     /// Makes connections.
@@ -87,6 +94,10 @@ pub struct Access<'a> {
     pub status: Option<u16>,
     /// The one outcome.
     pub ended: Ended,
+    /// The node that passed it on to this one.
+    pub from: Option<&'a NodeName>,
+    /// The Message by which it was passed on, from there or to there: in the logs of both.
+    pub message: Option<&'a str>,
     /// Attempts that were made.
     pub attempts: u8,
     /// Bytes from the client.
@@ -203,6 +214,8 @@ fn log(access: &Access<'_>) {
         status = access.status,
         outcome = access.ended.label(),
         culprit,
+        from = access.from.map(tracing::field::display),
+        message = access.message,
         attempts = access.attempts,
         up = access.up,
         down = access.down,

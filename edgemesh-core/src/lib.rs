@@ -68,6 +68,7 @@ pub mod health;
 pub mod peers;
 pub mod registrations;
 pub mod sync;
+pub mod tunnel;
 
 pub mod dns;
 pub mod forward;

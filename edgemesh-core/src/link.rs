@@ -33,7 +33,6 @@ use edgemesh_proto::message::Message;
 use edgemesh_proto::record::NodeName;
 use http::HeaderName;
 use tokio::io::AsyncWriteExt as _;
-use tokio_util::task::TaskTracker;
 
 use crate::identity::Proved;
 
@@ -216,18 +215,5 @@ pub trait Serve: Send + Sync + 'static {
             let _ = stream.say(&opening::refusal(&opening, "unknownOperation", why)).await;
             let _ = stream.shutdown().await; // the peer may be gone already
         })
-    }
-}
-
-/// hyper's tasks, owned by the process so that a stop can wait for them.
-#[derive(Clone, Debug)]
-struct Tasks(TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn(future);
     }
 }

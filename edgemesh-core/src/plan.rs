@@ -256,6 +256,7 @@ fn only_port(service: &Service) -> Option<usize> {
 struct Chosen {
     service: Arc<Service>,
     port: usize,
+    host: Option<usize>,
     pool: Arc<Pool>,
     backend: usize,
     pass: crate::breaker::Pass,

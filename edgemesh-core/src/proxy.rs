@@ -2,6 +2,7 @@
 
 mod crowd;
 mod first;
+mod linked;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::forward::bytes::Early;
+use crate::forward::bytes::{Early, Reached};
 use crate::forward::flow::{Flow, Said};
 use crate::forward::http::{Origin, Towards, Version, serve as serve_http};
 use crate::forward::{Place, Shared, Turn};
@@ -25,6 +27,8 @@ use crate::proxy::first::{Ask, Asked, ask};
 use crate::refusal::Refusal;
 use crate::snapshot::{Port, Snapshot};
 use crate::sniff::{Declared, Protocol};
+
+pub use crate::proxy::linked::Linked;
 
 /// Longest connect to a place that is no Service: what common clients wait for.
 const PASS_THROUGH_CONNECT: Duration = Duration::from_secs(10);
@@ -271,7 +275,8 @@ impl Client<'_> {
         prefix: Vec<u8>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (shared, place) = (self.shared.clone(), Some(self.place.clone()));
-        let origin = Arc::new(Origin { shared, place, client: self.peer, towards, dialled });
+        let client = self.peer;
+        let origin = Arc::new(Origin { shared, place, client, towards, dialled, passed: None });
         serve_http(origin, Prefixed::new(prefix.into(), self.stream), version, None)
     }
 }
@@ -299,7 +304,7 @@ fn node_port(snapshot: &Snapshot, to: SocketAddr) -> Option<(SocketAddr, &Port)>
 async fn pass_through(shared: &Shared, flow: Box<Flow>, client: TcpStream, to: SocketAddr) {
     shared.metrics.passed_through.fetch_add(1, Relaxed);
     match Box::pin(shared.connect(to, PASS_THROUGH_CONNECT)).await {
-        Ok(backend) => flow.carry(client, backend, Early::default()).await,
+        Ok(backend) => flow.carry(client, Reached::Socket(backend), Early::default()).await,
         Err(error) => flow.refuse(&client, error.refusal()),
     }
 }
@@ -316,12 +321,15 @@ fn carry(
     spoken: Box<Spoken>,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let Spoken { early, carried, server_name, raced } = *spoken;
+        let Spoken { mut early, carried, server_name, raced } = *spoken;
         flow.carried = carried.unwrap_or(Carried::Opaque);
         flow.said = server_name.map_or(Said::Nothing, Said::ServerName);
         let reached = match raced {
-            Some((hop, backend)) => flow.adopt(hop).map(|()| backend),
-            None => Box::pin(flow.reach(Target::Address(to), Arrival::Captured)).await,
+            Some(Raced { hop, backend, message }) => flow.adopt(hop, message).map(|()| backend),
+            None => {
+                let to = Target::Address(to);
+                Box::pin(flow.reach(to, Arrival::Captured, &mut early)).await
+            }
         };
         match reached {
             Ok(backend) => flow.carry(client, backend, early).await,
@@ -336,7 +344,16 @@ struct Spoken {
     early: Early,
     carried: Option<Carried>,
     server_name: Option<Box<str>>,
-    raced: Option<(Hop, TcpStream)>,
+    raced: Option<Raced>,
+}
+
+/// A dial that was raced against its client's silence.
+#[derive(Debug)]
+struct Raced {
+    hop: Hop,
+    backend: Reached,
+    /// That asked another node for it.
+    message: Option<Uuid>,
 }
 
 impl Spoken {

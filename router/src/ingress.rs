@@ -164,8 +164,8 @@ impl Visitor {
             First::Nothing => return flow.end(Ended::Cancelled),
         };
         flow.became_http();
-        let (towards, dialled) = (Towards::Ingress, None);
-        let origin = Origin { shared, place: Some(place), client: peer, towards, dialled };
+        let (place, towards) = (Some(place), Towards::Ingress);
+        let origin = Origin { shared, place, client: peer, towards, dialled: None, passed: None };
         let stream = Prefixed::new(prefix.into(), stream);
         let gate = match reception {
             Some(reception) => reception as Arc<dyn edgemesh_core::forward::http::Gate>,

@@ -1,8 +1,11 @@
-//! Carries bytes between two TCP sockets, as one task that holds no buffer while it is idle.
+//! Carries bytes between two TCP sockets ([`carry`]), or a socket and a Link ([`bridge`]), as one
+//! task that holds no buffer while it is idle.
 //!
 //! A half-close is passed on as a half-close, a reset as a reset. A buffer exists only while
 //! bytes are under way; it starts small and grows when a flow fills it.
 
+mod bridge;
+mod reached;
 mod splice;
 
 use std::future::poll_fn;
@@ -14,6 +17,8 @@ use tokio::net::TcpStream;
 
 use crate::listen::reset_on_close;
 
+pub use bridge::{Before, bridge};
+pub use reached::Reached;
 pub use splice::splice;
 
 /// First buffer of a direction: a request or an answer of an interactive flow fits.

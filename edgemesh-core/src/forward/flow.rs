@@ -2,19 +2,20 @@
 //!
 //! A [`Flow`] that is dropped before its end says so itself: its client left, or the mesh cut it.
 
-use std::future::poll_fn;
+mod carrying;
+
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use edgemesh_proto::record::ServiceName;
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 use crate::dial::DialError;
-use crate::forward::bytes::{Carriage, Early, Side, Traffic, carry};
-use crate::forward::idle::Idle;
+use crate::forward::across::{Calling, Passed, Unopened, open_stream};
+use crate::forward::bytes::{Carriage, Early, Reached, Side, Traffic};
 use crate::forward::proxy_protocol::introduce;
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
@@ -22,6 +23,7 @@ use crate::listen::reset_on_close;
 use crate::metrics::{Carried, Ended};
 use crate::plan::{Arrival, Destination, Hop, Outcome, Purpose, Target, confirm, plan, resolve};
 use crate::refusal::Refusal;
+use crate::tunnel::message_id;
 
 /// What the client said it wants.
 #[derive(Debug)]
@@ -53,7 +55,18 @@ pub struct Flow {
     pub traffic: Traffic,
     service: Option<ServiceName>,
     hop: Option<Hop>,
+    across: Across,
     over: bool,
+}
+
+/// Whether a flow crosses nodes.
+#[derive(Debug)]
+enum Across {
+    No,
+    /// To another one, by the Message of that id.
+    To(Uuid),
+    /// From another one.
+    From(Arc<Passed>),
 }
 
 impl Flow {
@@ -71,6 +84,7 @@ impl Flow {
             traffic: Traffic::default(),
             service: None,
             hop: None,
+            across: Across::No,
             over: false,
         })
     }
@@ -81,9 +95,11 @@ impl Flow {
         self.to
     }
 
-    /// Takes over a dial that was made while nobody had spoken.
-    pub fn adopt(&mut self, mut hop: Hop) -> Result<(), Refusal> {
+    /// Takes over a dial that was made while nobody had spoken; `message` asked for it, where that
+    /// was another node's to make.
+    pub fn adopt(&mut self, mut hop: Hop, message: Option<Uuid>) -> Result<(), Refusal> {
         self.attempts = self.attempts.max(1);
+        self.across = message.map_or(Across::No, Across::To);
         let caller = Some(self.shared.caller(self.client));
         let confirmed = confirm(&self.shared.live.load(), &mut hop, caller, now());
         self.is_for(hop);
@@ -95,21 +111,49 @@ impl Flow {
         self.hop = Some(hop);
     }
 
-    /// Finds a Backend that takes the connection, within what the Policy allows to try.
-    pub async fn reach(&mut self, to: Target<'_>, arrival: Arrival) -> Result<TcpStream, Refusal> {
+    /// Finds a Backend that takes the connection, within what the Policy allows to try. What goes
+    /// to another node along with the question is taken from `early`.
+    pub async fn reach(
+        &mut self,
+        to: Target<'_>,
+        arrival: Arrival,
+        early: &mut Early,
+    ) -> Result<Reached, Refusal> {
+        let caller = match arrival {
+            Arrival::Captured | Arrival::Proxy | Arrival::Ingress => {
+                Some(self.shared.caller(self.client))
+            }
+            Arrival::Library | Arrival::Link => None,
+        };
+        let asked = Destination { caller, ..Destination::new(to, arrival, Purpose::Call) };
+        self.search(asked, early).await
+    }
+
+    /// The same for a connection that another node passes on.
+    pub async fn reach_passed(&mut self, passed: Passed) -> Result<TcpStream, Refusal> {
+        let passed = Arc::new(passed);
+        self.across = Across::From(passed.clone());
+        match self.search(passed.destination(Purpose::Call), &mut Early::default()).await? {
+            Reached::Socket(backend) => Ok(backend),
+            // What came over a Link goes over no other.
+            Reached::Link(_) => Err(Refusal::NoLocalBackend),
+        }
+    }
+
+    async fn search(
+        &mut self,
+        asked: Destination<'_>,
+        early: &mut Early,
+    ) -> Result<Reached, Refusal> {
         let (mut tried, mut failed) = (Vec::new(), None);
         self.attempts = 1;
         loop {
             let purpose = if failed.is_none() { Purpose::Call } else { Purpose::Retry(&tried) };
-            let destination = Destination {
-                caller: self.caller(arrival),
-                ..Destination::new(to, arrival, purpose)
-            };
             let snapshot = self.shared.live.load_full();
-            let hop = match plan(&snapshot, &destination, now()) {
+            let hop = match plan(&snapshot, &Destination { purpose, ..asked }, now()) {
                 Ok(hop) => hop,
                 Err(refusal) => {
-                    let found = resolve(&snapshot, to).ok();
+                    let found = resolve(&snapshot, asked.to).ok();
                     self.service = found.map(|found| found.service.name.clone());
                     return Err(failed.unwrap_or(refusal));
                 }
@@ -119,44 +163,59 @@ impl Flow {
                 self.attempts += 1;
                 self.shared.metrics.retries.fetch_add(1, Relaxed);
             }
-            let (address, spot) = (hop.address(), hop.spot());
-            let policy = &hop.service().policy;
-            let (retries, timeout) = (policy.retries, policy.connect_timeout);
-            let introduced = hop.service().proxy_protocol;
+            let (spot, retries) = (hop.spot(), hop.service().policy.retries);
             self.is_for(hop);
-            if self.shared.is_own(address) {
-                return Err(Refusal::Loop);
-            }
-            let mut connected = self.shared.connect(address, timeout).await;
-            if let (true, Ok(backend)) = (introduced, &mut connected) {
-                let told = introduce(backend, self.client, self.to.unwrap_or(address)).await;
-                connected = told.map_err(DialError::Connect).and(connected);
-            }
-            let error = match connected {
+            let unreached = match self.dial(asked.caller, early).await {
                 Ok(backend) => {
                     if let Some(hop) = &self.hop {
                         hop.connected(now());
                     }
                     return Ok(backend);
                 }
-                Err(error) => error,
+                Err(unreached) => unreached,
             };
-            self.blame(&error);
+            self.blame(unreached);
             tried.push(spot);
-            if !retries.on_connect || self.attempts > retries.attempts {
-                return Err(error.refusal());
+            // Whoever passes a call on tries elsewhere by itself.
+            let may = retries.on_connect && asked.arrival != Arrival::Link && !unreached.sent;
+            if !may || self.attempts > retries.attempts {
+                return Err(unreached.refusal);
             }
-            failed = Some(error.refusal());
+            failed = Some(unreached.refusal);
         }
     }
 
-    fn caller(&self, arrival: Arrival) -> Option<IpAddr> {
-        match arrival {
-            Arrival::Captured | Arrival::Proxy | Arrival::Ingress => {
-                Some(self.shared.caller(self.client))
-            }
-            Arrival::Library | Arrival::Link => None,
+    /// Connects to the Backend that was chosen, or asks the agent of its node.
+    async fn dial(
+        &mut self,
+        caller: Option<IpAddr>,
+        early: &mut Early,
+    ) -> Result<Reached, Unopened> {
+        let failed = |refusal| Unopened { refusal, sent: false, backends_fault: false };
+        let Some(hop) = &self.hop else { return Err(failed(Refusal::NoBackend)) };
+        let (address, timeout) = (hop.address(), hop.service().policy.connect_timeout);
+        if !hop.backend().is_dialled() {
+            let message = message_id();
+            self.across = Across::To(message);
+            let calling = Calling { shared: &self.shared, hop, caller, message };
+            let link = open_stream(calling, &early.up, timeout).await?;
+            self.traffic.went_up(early.up.len());
+            early.up = Vec::new();
+            return Ok(Reached::Link(Box::new(link)));
         }
+        if self.shared.is_own(address) {
+            return Err(failed(Refusal::Loop));
+        }
+        let mut connected = self.shared.connect(address, timeout).await;
+        if let (true, Ok(backend)) = (hop.service().proxy_protocol, &mut connected) {
+            let told = introduce(backend, self.client, self.to.unwrap_or(address)).await;
+            connected = told.map_err(DialError::Connect).and(connected);
+        }
+        connected.map(Reached::Socket).map_err(|error| Unopened {
+            refusal: error.refusal(),
+            sent: false,
+            backends_fault: error.blames_backend(),
+        })
     }
 
     /// Where it is carried to, once [`Flow::reach`] found somebody.
@@ -171,50 +230,12 @@ impl Flow {
         }
     }
 
-    fn blame(&mut self, error: &DialError) {
-        let outcome = if error.blames_backend() { Outcome::Bad } else { Outcome::Neutral };
-        if let Some(hop) = self.hop.take() {
-            hop.finish(outcome, now());
+    fn blame(&mut self, Unopened { refusal, backends_fault, .. }: Unopened) {
+        let Some(mut hop) = self.hop.take() else { return };
+        if let Refusal::Unhealthy { retry_after } = refusal {
+            hop.rest(retry_after, now()); // the agent of its node leaves it alone
         }
-    }
-
-    /// Carries everything between two sockets, and ends.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an `async fn` keeps each argument twice, in every connection"
-    )]
-    pub fn carry(
-        mut self: Box<Self>,
-        client: TcpStream,
-        backend: TcpStream,
-        early: Early,
-    ) -> impl Future<Output = ()> + Send {
-        async move {
-            let carriage = {
-                let Self { traffic, hop, .. } = &mut *self;
-                let longest = hop.as_ref().and_then(|hop| hop.service().policy.idle_timeout);
-                let mut idle = longest.map(|t| Box::new(Idle::new(t, now().into())));
-                let mut carrying = pin!(carry(client, backend, early, traffic));
-                poll_fn(|cx| {
-                    let over = carrying.as_mut().poll(cx).map(Some);
-                    // A probe need not wait for the end of a connection that lives for hours.
-                    if let Some(hop) = hop.as_mut().filter(|hop| hop.is_probe())
-                        && traffic.has_answered()
-                    {
-                        hop.answered(now());
-                    }
-                    match &mut idle {
-                        Some(idle) if over.is_pending() => idle.poll(cx, traffic).map(|()| None),
-                        Some(_) | None => over,
-                    }
-                })
-                .await
-            };
-            match carriage {
-                Some(carriage) => self.carried(carriage),
-                None => self.end(Ended::Refused(Refusal::IdleTimeout)),
-            }
-        }
+        hop.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
     }
 
     /// Ends as its bytes ended.
@@ -242,6 +263,7 @@ impl Flow {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
+        let mut id_text = Uuid::encode_buffer();
         let Carriage { up, down, .. } = self.traffic.so_far();
         self.shared.metrics.bytes_up.fetch_add(up, Relaxed);
         self.shared.metrics.bytes_down.fetch_add(down, Relaxed);
@@ -259,6 +281,15 @@ impl Flow {
             },
             status: self.status,
             ended,
+            from: match &self.across {
+                Across::From(passed) => Some(passed.node()),
+                Across::No | Across::To(_) => None,
+            },
+            message: match &self.across {
+                Across::No => None,
+                Across::To(id) => Some(id.hyphenated().encode_lower(&mut id_text)),
+                Across::From(passed) => Some(passed.message()),
+            },
             attempts: self.attempts,
             up,
             down,

@@ -5,6 +5,7 @@
 //! embedding application's requests ([`send`]) take the same path.
 
 mod answer;
+mod became;
 mod body;
 mod call;
 mod check;
@@ -13,13 +14,13 @@ mod ending;
 mod exchange;
 mod gate;
 mod head;
-mod ours;
 mod payload;
 mod pool;
 mod replay;
 mod rest;
 mod route;
 mod serve;
+mod source;
 mod turn;
 mod upgrade;
 mod upload;
@@ -29,21 +30,23 @@ mod wire;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::forward::across::Passed;
 use crate::forward::{Place, Shared};
 use crate::plan::{Arrival, Target};
 
-pub use body::{Body, BodyError};
+pub use body::Body;
 pub use call::{By, Unserved};
-pub use exchange::send;
+pub use exchange::{passed_on, send};
 pub use gate::{Gate, Turned};
 pub use head::named;
 pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
+pub use source::BodyError;
 pub use turn::Turn;
 pub use upstream::is_idempotent;
 
 /// Where the requests of one client connection come from, and where they go.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Origin {
     /// What every flow uses.
     pub shared: Arc<Shared>,
@@ -56,6 +59,8 @@ pub struct Origin {
     pub towards: Towards,
     /// What the client dialled, for the log; a NodePort stands for another address.
     pub dialled: Option<SocketAddr>,
+    /// What another node says of the one request that it passes on; see [`Towards::Link`].
+    pub passed: Option<Passed>,
 }
 
 /// Where the requests of a connection go.
@@ -69,6 +74,8 @@ pub enum Towards {
     Library,
     /// The same, from whoever comes in at the ingress of the cloud.
     Ingress,
+    /// To a Backend of this node, of the Service that the other node names.
+    Link,
 }
 
 impl Origin {
@@ -79,6 +86,7 @@ impl Origin {
             Towards::Named => Arrival::Proxy,
             Towards::Library => Arrival::Library,
             Towards::Ingress => Arrival::Ingress,
+            Towards::Link => Arrival::Link,
         }
     }
 
@@ -89,14 +97,16 @@ impl Origin {
                 Some(self.shared.caller(self.client))
             }
             Towards::Library => None,
+            Towards::Link => self.passed.as_ref().and_then(Passed::caller),
         }
     }
 
     /// The target of a request that names `host`.
     pub(super) fn target<'a>(&'a self, host: &'a str, port: Option<u16>) -> Target<'a> {
-        match self.towards {
-            Towards::Address(address) => Target::Address(address),
-            Towards::Named | Towards::Library | Towards::Ingress => {
+        match (self.towards, &self.passed) {
+            (Towards::Link, Some(passed)) => passed.to(),
+            (Towards::Address(address), _) => Target::Address(address),
+            (Towards::Named | Towards::Library | Towards::Ingress | Towards::Link, _) => {
                 Target::Name { host, port, domain: &self.shared.domain }
             }
         }

@@ -16,6 +16,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 

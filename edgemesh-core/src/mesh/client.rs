@@ -37,7 +37,8 @@ pub struct Http {
 impl Http {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let towards = Towards::Library;
-        let origin = Origin { shared, place: None, client: APPLICATION, towards, dialled: None };
+        let (place, client, dialled, passed) = (None, APPLICATION, None, None);
+        let origin = Origin { shared, place, client, towards, dialled, passed };
         Self { origin: Arc::new(origin) }
     }
 

@@ -6,9 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
-use crate::forward::bytes::Side;
+use crate::forward::bytes::{Reached, Side};
 use crate::forward::flow::Flow;
 
 /// A connection to a Backend, made by [`Mesh::connect`](crate::mesh::Mesh::connect).
@@ -17,7 +16,7 @@ use crate::forward::flow::Flow;
 /// as failed when the Backend broke it, and as cancelled when it is dropped before.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Reached,
     /// `None` once the call has ended.
     flow: Option<Box<Flow>>,
     /// Whose fault it would be if it were dropped now.
@@ -25,7 +24,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) const fn new(stream: TcpStream, flow: Box<Flow>) -> Self {
+    pub(super) const fn new(stream: Reached, flow: Box<Flow>) -> Self {
         Self { stream, flow: Some(flow), broken: Some(Side::Client) }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::forward::bytes::Early;
 use crate::forward::flow::{Flow, Said};
 use crate::io::now;
 use crate::mesh::client::Http;
@@ -74,7 +75,7 @@ impl Mesh {
         let mut flow = Flow::begin(&self.shared, APPLICATION, None);
         flow.said = Said::Connect(host.into());
         let to = Target::Name { host, port, domain: &self.shared.domain };
-        match flow.reach(to, Arrival::Library).await {
+        match flow.reach(to, Arrival::Library, &mut Early::default()).await {
             Ok(stream) => Ok(Connection::new(stream, flow)),
             Err(refusal) => {
                 flow.end(Ended::Refused(refusal));

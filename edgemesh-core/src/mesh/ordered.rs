@@ -77,7 +77,7 @@ async fn whole(http: Http, request: Request<Bytes>) -> Result<Response<Bytes>, C
                     // A route's redirect: the mesh answers by itself, in a head alone.
                     return Ok(response.map(|_| Bytes::new()));
                 };
-                match collect(response, by.backend).await {
+                match collect(response, by.backend.address).await {
                     Ok(response) => return Ok(response),
                     Err(error) => (error, Some(by)),
                 }
@@ -96,7 +96,7 @@ async fn whole(http: Http, request: Request<Bytes>) -> Result<Response<Bytes>, C
         if !may || tried.len() >= usize::from(retries.attempts) {
             return Err(error);
         }
-        tried.push(by.spot);
+        tried.push(by.backend);
         failed = Some(error);
         http.repeated();
     }
@@ -114,12 +114,14 @@ enum Verdict {
 
 fn verdict(error: &CallError) -> Verdict {
     match error {
-        CallError::Broken { source: BodyError::Backend(_), .. } => Verdict::Died,
+        CallError::Broken { source: BodyError::Backend(_) | BodyError::Link(_), .. } => {
+            Verdict::Died
+        }
         CallError::Broken { source: BodyError::TimedOut, .. } | CallError::TooLong { .. } => {
             Verdict::Final
         }
         CallError::Refused(refused) => match refused.refusal {
-            Refusal::ConnectFailed | Refusal::ConnectTimeout => Verdict::NotSent,
+            Refusal::ConnectFailed | Refusal::ConnectTimeout | Refusal::NoPath => Verdict::NotSent,
             Refusal::BackendReset => Verdict::Died,
             _ => Verdict::Final,
         },

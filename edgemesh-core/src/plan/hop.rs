@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{BalancePolicy, BreakerPolicy};
@@ -20,6 +20,8 @@ pub struct Hop {
     chosen: Chosen,
     began: Instant,
     via: Via,
+    /// The way that a Link took in the end, where one did; see [`Hop::went`].
+    way: AtomicU8,
     /// Whether its latency was reported.
     measured: AtomicBool,
     finished: bool,
@@ -35,6 +37,10 @@ pub enum Outcome {
     /// Says nothing about the Backend: the client went away, or the mesh stopped.
     Neutral,
 }
+
+/// Values of [`Hop::way`].
+const WENT_DIRECTLY: u8 = 1;
+const WENT_BY_HUB: u8 = 2;
 
 /// A Backend that asks for rest is left alone for no longer: what it says may be meant for one
 /// caller, or wrong.
@@ -78,21 +84,13 @@ impl Via {
     }
 }
 
-impl From<Way> for Via {
-    fn from(way: Way) -> Self {
-        match way {
-            Way::Direct => Self::Direct,
-            Way::Hub => Self::Hub,
-        }
-    }
-}
-
 impl Hop {
     pub(super) fn begin(chosen: Chosen, now: Instant) -> Self {
         let backend = &chosen.pool.backends[chosen.backend];
         backend.live.in_flight.fetch_add(1, Relaxed);
         let (via, measured) = (Via::to(backend, now), AtomicBool::new(false));
-        let hop = Self { chosen, began: now, via, measured, finished: false };
+        let way = AtomicU8::new(0);
+        let hop = Self { chosen, began: now, via, way, measured, finished: false };
         if hop.chosen.purpose == Counted::Call {
             hop.count();
         }
@@ -157,13 +155,24 @@ impl Hop {
     }
 
     /// How it is reached.
-    pub const fn via(&self) -> Via {
-        self.via
+    pub fn via(&self) -> Via {
+        match self.way.load(Relaxed) {
+            WENT_DIRECTLY => Via::Direct,
+            WENT_BY_HUB => Via::Hub,
+            _ => self.via,
+        }
     }
 
-    /// The Link that was taken leads there so.
-    pub fn went(&mut self, way: Way) {
-        self.via = way.into();
+    /// The Link that is taken leads there so, whatever was foretold.
+    pub fn went(&self, way: Way) {
+        let way = if way == Way::Direct { WENT_DIRECTLY } else { WENT_BY_HUB };
+        self.way.store(way, Relaxed);
+    }
+
+    /// The name of the one Backend that was called, where one was.
+    pub fn hostname(&self) -> Option<&str> {
+        let Chosen { service, host, .. } = &self.chosen;
+        host.map(|host| &*service.hosts[host].name)
     }
 
     /// Reports that the connection stands that the call is: what latency means where nobody knows

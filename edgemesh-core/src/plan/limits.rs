@@ -68,6 +68,10 @@ impl<'a> Calling<'a> {
         };
         match (name, self.address, self.from) {
             (Some(name), ..) => Caller::Named(name),
+            // Every node has a loopback of its own.
+            (None, Some(address), Some(from)) if address.is_loopback() => {
+                Caller::Named((&*from.node.0).into())
+            }
             (None, Some(address), _) => Caller::at(address),
             // The application that embeds the mesh there.
             (None, None, Some(from)) => Caller::Named((&*from.node.0).into()),

@@ -28,7 +28,7 @@ pub(super) fn pick<V: View>(
     now: Instant,
     view: &mut V,
 ) -> Result<Chosen, Refusal> {
-    let Found { service, port, .. } = found;
+    let Found { service, port, host } = found;
     let locality = match guard {
         Guard::Here | Guard::There => service.policy.locality,
         Guard::Local => Locality::OnlyNode,
@@ -60,6 +60,7 @@ pub(super) fn pick<V: View>(
     Ok(Chosen {
         service: service.clone(),
         port,
+        host,
         pool: pool.clone(),
         backend,
         pass,

@@ -11,19 +11,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use uuid::Uuid;
 
 use crate::backends::PortLive;
 use crate::forward::Shared;
+use crate::forward::across::{Calling, open_stream};
+use crate::forward::bytes::Reached;
 use crate::forward::http::Version;
 use crate::io::now;
 use crate::plan::{Arrival, Destination, Hop, Outcome, Purpose, Target, plan};
-use crate::proxy::{Spoken, http};
+use crate::proxy::{Raced, Spoken, http};
 use crate::refusal::Refusal;
 use crate::sniff::{
     LONGEST_HELLO, LONGEST_PREFIX, Protocol, Verdict, client_hello, detect, is_http_greeting,
 };
+use crate::tunnel::message_id;
 
 /// How long a client may be silent before its server gets the chance to speak first.
 const CLIENT_FIRST: Duration = Duration::from_millis(10);
@@ -39,8 +44,6 @@ const DECIDE_FOR: Duration = Duration::from_secs(5);
 const HELLO_FOR: Duration = Duration::from_millis(500);
 /// Read for a start; most requests and hellos fit.
 const FIRST_READ: usize = 2 * 1024;
-/// Read of a server that speaks first before it is decided.
-const GREETING: usize = 1024;
 
 /// What is known of a port before anybody spoke.
 pub(super) enum Ask<'p> {
@@ -167,22 +170,26 @@ impl First<'_> {
                 // Only now is it known that a Backend is left to try.
                 shared.metrics.retries.fetch_add(1, Relaxed);
             }
-            let Unreached { refusal, bad } = match contest(shared, self.stream, &hop, self.prefix)
-                .await
-            {
+            let message = (!hop.backend().is_dialled()).then(message_id);
+            let raced = Race { shared, hop: &hop, caller: self.caller(), message };
+            let Unreached { refusal, bad } = match contest(raced, self.stream, self.prefix).await {
                 Spoke::NoBackend(unreached) => unreached,
                 Spoke::Client(protocol, greeted) => {
                     self.port.spoke_first(false);
                     // Tokens are taken for what it turned out to be; a raced connection that
                     // was not needed is closed.
                     return match (http(protocol), greeted) {
-                        (None, Some(backend)) => raced(protocol, take(self.prefix), hop, backend),
+                        (None, Some((backend, down))) => {
+                            let raced = Raced { hop, backend, message };
+                            greeted_by(protocol, take(self.prefix), raced, down)
+                        }
                         (_, _) => decided(protocol, take(self.prefix)),
                     };
                 }
-                Spoke::Server(backend) => {
+                Spoke::Server((backend, down)) => {
                     self.port.spoke_first(true);
-                    return raced(Protocol::Opaque, take(self.prefix), hop, backend);
+                    let raced = Raced { hop, backend, message };
+                    return greeted_by(Protocol::Opaque, take(self.prefix), raced, down);
                 }
                 Spoke::Nobody => {
                     drop(hop);
@@ -230,7 +237,17 @@ impl First<'_> {
 }
 
 /// A Backend's connection and what it said.
-type Greeted = (TcpStream, Vec<u8>);
+type Greeted = (Reached, Bytes);
+
+/// A dial of the Backend of a Hop.
+#[derive(Clone, Copy)]
+struct Race<'a> {
+    shared: &'a Shared,
+    hop: &'a Hop,
+    caller: Option<IpAddr>,
+    /// Asks another node for it, where that is its to make.
+    message: Option<Uuid>,
+}
 
 /// How a race ended.
 enum Spoke {
@@ -251,9 +268,9 @@ struct Unreached {
 }
 
 /// Waits for both at once.
-async fn contest(shared: &Shared, stream: &TcpStream, hop: &Hop, prefix: &mut Vec<u8>) -> Spoke {
+async fn contest(race: Race<'_>, stream: &TcpStream, prefix: &mut Vec<u8>) -> Spoke {
     let until = Instant::from_std(now()) + RACE_FOR;
-    let (client, server) = (verdict(stream, prefix), greeting(shared, hop));
+    let (client, server) = (verdict(stream, prefix), race.greeting());
     tokio::pin!(client, server);
     let mut greeted = None;
     loop {
@@ -272,33 +289,39 @@ async fn contest(shared: &Shared, stream: &TcpStream, hop: &Hop, prefix: &mut Ve
     }
 }
 
-fn raced(protocol: Protocol, prefix: Vec<u8>, hop: Hop, (backend, down): Greeted) -> Asked {
+fn greeted_by(protocol: Protocol, prefix: Vec<u8>, raced: Raced, down: Bytes) -> Asked {
     let mut spoken = Spoken::client(protocol, prefix);
-    spoken.early.down = down;
-    spoken.raced = Some((hop, backend));
+    spoken.early.down = down.into();
+    spoken.raced = Some(raced);
     Asked::Bytes(Box::new(spoken))
 }
 
-/// Dials, and waits for the server's first bytes.
-async fn greeting(shared: &Shared, hop: &Hop) -> Result<Greeted, Unreached> {
-    let timeout = hop.service().policy.connect_timeout;
-    let backend = shared
-        .connect(hop.address(), timeout)
-        .await
-        .map_err(|error| Unreached { refusal: error.refusal(), bad: error.blames_backend() })?;
-    hop.connected(now());
-    let reset = |_| Unreached { refusal: Refusal::BackendReset, bad: true };
-    let mut down = Vec::new();
-    loop {
-        // The client may speak at any time; until then this waits without a buffer.
-        backend.readable().await.map_err(reset)?;
-        down.reserve(GREETING);
-        match backend.try_read_buf(&mut down) {
-            // It closed without a word: the client shall see that too, as a close.
-            Ok(_) => return Ok((backend, down)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(reset(error)),
+impl Race<'_> {
+    /// Dials, and waits for the server's first bytes. One that closes without a word gives none:
+    /// the client shall see that too, as a close.
+    async fn greeting(self) -> Result<Greeted, Unreached> {
+        let mut backend = self.dial().await?;
+        self.hop.connected(now());
+        let words = backend.first_words().await;
+        let reset = |_| Unreached { refusal: Refusal::BackendReset, bad: true };
+        words.map_err(reset).map(|words| (backend, words))
+    }
+
+    async fn dial(self) -> Result<Reached, Unreached> {
+        let Self { shared, hop, caller, message } = self;
+        let timeout = hop.service().policy.connect_timeout;
+        if let Some(message) = message {
+            let calling = Calling { shared, hop, caller, message };
+            let link = Box::pin(open_stream(calling, &[], timeout)).await;
+            return link.map(|link| Reached::Link(Box::new(link))).map_err(|unopened| Unreached {
+                refusal: unopened.refusal,
+                bad: unopened.backends_fault,
+            });
         }
+        let connected = shared.connect(hop.address(), timeout).await;
+        connected
+            .map(Reached::Socket)
+            .map_err(|error| Unreached { refusal: error.refusal(), bad: error.blames_backend() })
     }
 }
 

@@ -4,9 +4,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::forward::bytes::{Carriage, SMALL, Side, Traffic};
+use crate::forward::bytes::{Carriage, Reached, SMALL, Side, Traffic};
 use crate::listen::reset_on_close;
 
 /// As [`carry`](super::carry), where the client's side is no socket, and is reset when it is dropped
@@ -14,7 +13,7 @@ use crate::listen::reset_on_close;
 pub async fn splice<C>(
     mut client: C,
     gone: impl Future<Output = ()>,
-    mut backend: TcpStream,
+    mut backend: Reached,
     early: Vec<u8>,
     traffic: &Traffic,
 ) -> Carriage
@@ -23,9 +22,10 @@ where
 {
     let broken = async {
         client.write_all(&early).await.map_err(|_| Side::Client)?;
+        client.flush().await.map_err(|_| Side::Client)?;
         traffic.down.fetch_add(early.len() as u64, Relaxed);
         let (from_client, to_client) = tokio::io::split(&mut client);
-        let (from_backend, to_backend) = backend.split();
+        let (from_backend, to_backend) = tokio::io::split(&mut backend);
         let up = one_way(from_client, to_backend, &traffic.up, [Side::Client, Side::Backend]);
         let down = one_way(from_backend, to_client, &traffic.down, [Side::Backend, Side::Client]);
         let carrying = async { tokio::try_join!(up, down) };
@@ -36,8 +36,9 @@ where
         }
     };
     let broken = broken.await.err();
-    if broken == Some(Side::Client) {
-        reset_on_close(&backend);
+    // An exchange on a Link is reset by being dropped.
+    if let (Some(Side::Client), Reached::Socket(backend)) = (broken, &backend) {
+        reset_on_close(backend);
     }
     traffic.ended(broken)
 }
@@ -74,7 +75,7 @@ mod tests {
     use std::future::pending;
 
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -106,6 +107,7 @@ mod tests {
                     assert_eq!(backend.read(&mut [0]).await.is_err(), breaks.is_some());
                 }
             };
+            let far = Reached::Socket(far);
             let spliced = splice(near, pending(), far, b"hello ".into(), &traffic);
             let (carriage, ()) = tokio::join!(spliced, talk);
             assert_eq!(carriage, Carriage { up: 4, down: 6, broken: breaks });

@@ -4,10 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 
 use crate::forward::http::ending::{Ending, How};
+use crate::forward::http::source::{BodyError, Source};
 
 /// The body of an answer to the client.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ enum Kind {
 /// A Backend's body, and what is due when it ends.
 #[derive(Debug)]
 pub(super) struct Download {
-    inner: Incoming,
+    inner: Source,
     /// `None` once the exchange is settled.
     ending: Option<Ending>,
     bytes: u64,
@@ -44,7 +44,7 @@ impl Body {
     }
 
     /// Streams `inner`; `ending` is settled when it ends, breaks or is dropped.
-    pub(super) fn download(inner: Incoming, ending: Ending) -> Self {
+    pub(super) fn download(inner: Source, ending: Ending) -> Self {
         Self(Kind::Download(Box::new(Download {
             inner,
             ending: Some(ending),
@@ -52,18 +52,6 @@ impl Body {
             cut: false,
         })))
     }
-}
-
-/// Why a Backend's body ends before its end; the client's connection or stream is cut, so that
-/// half of a body is never taken for a whole one.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The Backend broke it.
-    #[error("the backend's answer broke off")]
-    Backend(#[source] hyper::Error),
-    /// The request time-out of the Policy ran out.
-    #[error("the backend's answer did not end in time")]
-    TimedOut,
 }
 
 impl http_body::Body for Body {
@@ -109,7 +97,7 @@ impl Download {
             self.cut = true;
             return Poll::Ready(Some(trailers.map(Frame::trailers).ok_or(BodyError::TimedOut)));
         }
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let frame = ready!(self.inner.poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
@@ -120,10 +108,12 @@ impl Download {
                     ending.saw_trailers(trailers);
                 }
             }
+            Some(Err(BodyError::TimedOut)) => self.settle(How::TimedOut),
+            Some(Err(error)) if error.is_of_the_way() => self.settle(How::Severed),
             Some(Err(_)) => self.settle(How::Broken),
             None => self.settle(How::Whole),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Backend)))
+        Poll::Ready(frame)
     }
 
     fn settle(&mut self, how: How) {

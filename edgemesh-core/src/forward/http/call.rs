@@ -1,6 +1,5 @@
 //! A request under way: who calls whom, decided attempt by attempt, told in one line at the end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,7 +7,9 @@ use std::time::{Duration, Instant};
 use edgemesh_proto::record::ServiceName;
 use http::header::HOST;
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use uuid::Uuid;
 
+use crate::forward::across::Passed;
 use crate::forward::http::answer::{is_grpc, refuse, refuse_saying, refused_status};
 use crate::forward::http::body::Body;
 use crate::forward::http::deadline::{Deadline, asked};
@@ -22,6 +23,7 @@ use crate::metrics::{Carried, Ended};
 use crate::plan::{Destination, Head, Hop, Purpose, Target, Via, plan, resolve};
 use crate::refusal::Refusal;
 use crate::snapshot::{Service, Spot};
+use crate::tunnel::message_id;
 
 /// A request under way: what its one line in the access log will say. Dropped before its end,
 /// it was cancelled by the client, or the mesh cut it.
@@ -38,8 +40,12 @@ pub(super) struct Call {
     pub(super) grpc: bool,
     /// How long a gRPC client is willing to wait.
     pub(super) grpc_timeout: Option<Duration>,
+    /// How long whoever asks is: that client, or the node that passes the call on.
+    pub(super) patience: Option<Duration>,
     pub(super) attempts: u8,
     hop: Option<(Arc<Service>, Spot, Via)>,
+    /// The Message by which it was passed on, to another node.
+    message: Option<Uuid>,
     /// What the Routes of its Service say.
     pub(super) routing: Routing,
     /// When the attempt under way is over.
@@ -66,15 +72,13 @@ pub struct By {
     /// The Service.
     pub service: Arc<Service>,
     /// Its Backend.
-    pub backend: SocketAddr,
-    /// Which one that is of all.
-    pub spot: Spot,
+    pub backend: Spot,
 }
 
 impl By {
     /// The Backend of `hop`.
     pub(super) fn of(hop: &Hop) -> Self {
-        Self { service: hop.service().clone(), backend: hop.address(), spot: hop.spot() }
+        Self { service: hop.service().clone(), backend: hop.spot() }
     }
 }
 
@@ -99,19 +103,23 @@ impl Call {
         let version = request.version();
         let http2 = version == Version::HTTP_2;
         let grpc = is_grpc(request.headers());
+        let (began, grpc_timeout) = (now(), if grpc { asked(request.headers()) } else { None });
+        let left = origin.passed.as_ref().and_then(|passed| passed.left(began));
         Self {
             origin,
             carried: if http2 { Carried::Http2 } else { Carried::Http1 },
-            began: now(),
+            began,
             method: request.method().clone(),
             uri: request.uri().clone(),
             host: request.headers().get(HOST).cloned(),
             id: request.headers().get(REQUEST_ID).cloned(),
             version,
             grpc,
-            grpc_timeout: if grpc { asked(request.headers()) } else { None },
+            grpc_timeout,
+            patience: grpc_timeout.into_iter().chain(left).min(),
             attempts: 0,
             hop: None,
+            message: None,
             routing: Routing::default(),
             until: None,
             uploaded,
@@ -120,13 +128,15 @@ impl Call {
     }
 
     pub(super) fn plan(&mut self, purpose: Purpose<'_>, head: Head<'_>) -> Result<Hop, Refusal> {
-        let arrival = self.origin.arrival();
-        let destination = Destination {
-            caller: self.origin.caller(),
-            request: Some(head),
-            routed: self.routing.routed(),
-            ..Destination::new(self.target(), arrival, purpose)
+        let asked = match &self.origin.passed {
+            Some(passed) => passed.destination(purpose),
+            None => Destination {
+                caller: self.origin.caller(),
+                ..Destination::new(self.target(), self.origin.arrival(), purpose)
+            },
         };
+        let (request, routed) = (Some(head), self.routing.routed());
+        let destination = Destination { request, routed, ..asked };
         let snapshot = self.origin.shared.live.load();
         let planned = plan(&snapshot, &destination, now());
         self.routing = Routing::after(&snapshot, &destination, &planned);
@@ -136,9 +146,21 @@ impl Call {
         Ok(hop)
     }
 
+    /// The id for the Message by which the attempt under way is passed on to another node.
+    pub(super) fn passes_on(&mut self) -> Uuid {
+        *self.message.insert(message_id())
+    }
+
+    /// The attempt under way went as `hop` says.
+    pub(super) fn went(&mut self, hop: &Hop) {
+        if let Some((_, _, via)) = &mut self.hop {
+            *via = hop.via();
+        }
+    }
+
     fn target(&self) -> Target<'_> {
         let (host, port) = match (self.origin.towards, self.uri.authority(), &self.host) {
-            (Towards::Address(_), ..) | (_, None, None) => ("", None),
+            (Towards::Address(_) | Towards::Link, ..) | (_, None, None) => ("", None),
             (Towards::Named | Towards::Library | Towards::Ingress, Some(authority), _) => {
                 (authority.host(), authority.port_u16())
             }
@@ -155,7 +177,7 @@ impl Call {
     /// The Backend that was asked last.
     pub(super) fn by(&self) -> Option<By> {
         let (service, spot, _) = self.hop.as_ref()?;
-        Some(By { service: service.clone(), backend: spot.address, spot: *spot })
+        Some(By { service: service.clone(), backend: *spot })
     }
 
     /// Ends as refused.
@@ -209,6 +231,8 @@ impl Call {
         };
         let id = text(&self.id).unwrap_or_default();
         let hop_name = self.hop.as_ref().map(|(s, ..)| &s.name);
+        let (passed, mut id_text) = (self.origin.passed.as_ref(), Uuid::encode_buffer());
+        let passed_on = self.message.map(|id| &*id.hyphenated().encode_lower(&mut id_text));
         shared.ended(&Access {
             carried: self.carried,
             client: self.origin.client,
@@ -223,6 +247,8 @@ impl Call {
             },
             status,
             ended,
+            from: passed.map(Passed::node),
+            message: passed.map(Passed::message).or(passed_on),
             attempts: self.attempts,
             up,
             down,

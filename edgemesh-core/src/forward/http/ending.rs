@@ -15,7 +15,7 @@ use crate::forward::http::call::{By, Call, Unserved};
 use crate::forward::http::deadline::Deadline;
 use crate::forward::http::head::strip_hop_by_hop;
 use crate::forward::http::rest;
-use crate::forward::http::upgrade::Wanted;
+use crate::forward::http::upgrade::{Theirs, Wanted};
 use crate::forward::http::upstream::{Answer, Keep};
 use crate::io::now;
 use crate::metrics::Ended;
@@ -29,6 +29,8 @@ pub(super) enum How {
     Whole,
     /// The Backend broke off.
     Broken,
+    /// The way to the node of the Backend broke.
+    Severed,
     /// The client went away.
     Dropped,
     /// The time of the Policy or of the client ran out.
@@ -53,7 +55,7 @@ pub(super) fn deliver(
     mut hop: Hop,
     wanted: Option<Wanted>,
 ) -> Result<Response<Body>, Unserved> {
-    let Answer { mut response, keep, .. } = answer;
+    let Answer { mut response, mut keep, .. } = answer;
     call.uploaded.forget();
     let status = response.status().as_u16();
     if !is_unwell(status) {
@@ -70,11 +72,12 @@ pub(super) fn deliver(
     }
     let protocol = became.as_ref().and_then(|_| response.headers().get(UPGRADE).cloned());
     if let Some(became) = became {
-        let theirs = hyper::upgrade::on(&mut response);
+        let (theirs, mut response) = Theirs::of(response, keep.take_writer());
         call.origin.shared.clone().tasks.spawn(became.carry(theirs, call, hop, status));
         strip_hop_by_hop(response.headers_mut(), protocol);
-        return Ok(response.map(|_| Body::empty()));
+        return Ok(response);
     }
+    keep.is_no_upgrade();
     strip_hop_by_hop(response.headers_mut(), None);
     // The client's side is framed by the client's version.
     *response.version_mut() = call.version;
@@ -126,7 +129,7 @@ impl Ending {
         let Self { mut call, hop, keep, status, grpc_failed, deadline } = self;
         let now = now();
         let how = match (how, call.uploaded.broken.get()) {
-            (How::Broken, Some(_)) => How::Dropped,
+            (How::Broken | How::Severed, Some(_)) => How::Dropped,
             (how, _) => how,
         };
         let unwell = grpc_failed || is_unwell(status);
@@ -134,6 +137,7 @@ impl Ending {
             How::Whole if unwell => (Outcome::Bad, Ended::Failed),
             How::Whole => (Outcome::Good, Ended::Ok),
             How::Broken => (Outcome::Bad, Ended::Failed),
+            How::Severed => (Outcome::Neutral, Ended::Failed),
             How::Dropped => (Outcome::Neutral, Ended::Cancelled),
             How::TimedOut => {
                 let excused = deadline.is_some_and(|(deadline, _)| deadline.by_client);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use crate::forward::http::body::Body;
@@ -18,9 +18,10 @@ use crate::forward::http::route;
 use crate::forward::http::upgrade::{self, Wanted};
 use crate::forward::http::upload::{BoxError, Upload, Uploaded};
 use crate::forward::http::upstream::{Again, Answer, Attempt, Failure, is_idempotent};
-use crate::forward::http::wire::towards_backend;
+use crate::forward::http::wire::{towards_backend, towards_node};
 use crate::forward::http::{Origin, Towards};
 use crate::io::now;
+use crate::link::{Duplex, Inbound, Rest, pipe};
 use crate::plan::{Head, Hop, Outcome, Purpose};
 use crate::refusal::Refusal;
 use crate::snapshot::Spot;
@@ -61,6 +62,37 @@ where
     answer(origin, (Request::from_parts(parts, upload), uploaded), None, tried).await
 }
 
+/// Answers one request that another node passes on, by a Backend of this one. With `upgrade`, what
+/// follows the request is for what its connection becomes; then, what follows the answer is in the
+/// second half, if that did.
+///
+/// # Errors
+/// The Refusal.
+pub async fn passed_on(
+    origin: Arc<Origin>,
+    request: Request<()>,
+    body: Inbound,
+    upgrade: bool,
+) -> Result<(Response<Body>, Option<Rest>), Unserved> {
+    if !upgrade {
+        let (upload, uploaded) = Upload::of_link(body);
+        let request = request.map(|()| upload);
+        let answered = answer(origin, (request, uploaded), None, Vec::new()).await;
+        return answered.map(|response| (response, None));
+    }
+    let (writer, rest) = pipe();
+    let wanted = Wanted::passed_on(&request, Duplex::new(writer, body));
+    let is_connect = request.method() == Method::CONNECT;
+    let (upload, uploaded) = Upload::nothing();
+    let request = request.map(|()| upload);
+    let response = answer(origin, (request, uploaded), Some(wanted), Vec::new()).await?;
+    let became = match is_connect {
+        true => response.status().is_success(),
+        false => response.status() == StatusCode::SWITCHING_PROTOCOLS,
+    };
+    Ok((response, became.then_some(rest)))
+}
+
 async fn answer(
     origin: Arc<Origin>,
     (mut request, uploaded): (Request<Upload>, Arc<Uploaded>),
@@ -70,7 +102,9 @@ async fn answer(
     let malformed = fault(&request);
     let asked = upgrade(request.headers(), request.version());
     strip_hop_by_hop(request.headers_mut(), asked.filter(|_| wanted.is_some()));
-    introduce(request.headers_mut(), origin.caller());
+    if origin.towards != Towards::Link {
+        introduce(request.headers_mut(), origin.caller());
+    }
     let mut call = Call::new(origin, &request, uploaded);
     if let Some(refusal) = malformed {
         return Err(call.refused(refusal));
@@ -91,21 +125,28 @@ async fn attempt_until_answered(
     let purpose = if tried.is_empty() { Purpose::Call } else { Purpose::Retry(&tried) };
     let mut hop = route::edit(call.plan(purpose, Head::of(&request))?, &mut request)?;
     loop {
-        if let Err(refusal) = towards_backend(&mut request, call, &hop) {
+        let is_linked = !hop.backend().is_dialled();
+        if is_linked {
+            towards_node(&mut request, call);
+        } else if let Err(refusal) = towards_backend(&mut request, call, &hop) {
             hop.finish(Outcome::Neutral, now());
             return Err(refusal);
         }
         keep_for_retries(&mut request, &hop);
         let policy = hop.service().policy.retries;
-        let more = call.attempts <= policy.attempts;
+        // Whoever passes a call on tries elsewhere by itself.
+        let more = call.attempts <= policy.attempts && call.origin.towards != Towards::Link;
         let spare = more && (policy.on_503 || policy.on_reset);
         call.until = call.attempt_ends(&hop);
         let deadline = call.until;
         if let (Some(_), Some(deadline)) = (call.grpc_timeout, deadline) {
             pass_on(request.headers_mut(), deadline.left(tokio::time::Instant::from_std(now())));
         }
-        let attempt = Attempt { shared: &shared, hop: &hop, deadline, spare };
+        let message = is_linked.then(|| call.passes_on());
+        let caller = call.origin.caller();
+        let attempt = Attempt { shared: &shared, hop: &hop, deadline, spare, caller, message };
         let sent = attempt.send(request).await;
+        call.went(&hop);
         let answer = sent.as_ref().ok().map(|answer| &answer.response);
         let may_repeat = rest::heed(&mut hop, answer, call.grpc);
         let (failure, kept) = match sent {
@@ -116,6 +157,9 @@ async fn attempt_until_answered(
             }
             Ok(answer) => return Ok((answer, hop)),
             Err(failure) => {
+                if let (true, Refusal::Unhealthy { retry_after }) = (is_linked, failure.refusal) {
+                    hop.rest(retry_after, now()); // the agent of its node leaves it alone
+                }
                 (call.uploaded.broken.get().map_or(failure, |_| Failure::by_client()), None)
             }
         };
@@ -168,13 +212,16 @@ fn keep_for_retries(request: &mut Request<Upload>, hop: &Hop) {
     let policy = hop.service().policy.retries;
     let wanted = policy.attempts > 0 && (policy.on_reset || policy.on_503);
     let http2 = request.version() == Version::HTTP_2;
-    if wanted && (http2 || policy.non_idempotent || is_idempotent(request.method())) {
+    if !hop.backend().is_dialled() {
+        // The agent there may refuse, whatever it is, before anybody is called.
+        request.body_mut().keep_while_unsent();
+    } else if wanted && (http2 || policy.non_idempotent || is_idempotent(request.method())) {
         request.body_mut().keep();
     }
 }
 
 /// Whether a Backend says that it cannot answer now, in HTTP or in gRPC.
-fn is_unavailable(response: &Response<Incoming>, grpc: bool) -> bool {
+fn is_unavailable<B>(response: &Response<B>, grpc: bool) -> bool {
     let status = response.headers().get("grpc-status").filter(|_| grpc);
     response.status() == 503 || status.is_some_and(|status| status == "14")
 }

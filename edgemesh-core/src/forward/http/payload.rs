@@ -1,4 +1,5 @@
-//! What a request's body is read from: a client's connection, or the embedding application.
+//! What a request's body is read from: a client's connection, another node that passes it on, or the
+//! embedding application.
 
 use std::io::ErrorKind;
 use std::pin::Pin;
@@ -10,10 +11,14 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
+use crate::link::Inbound;
+
 /// See the module.
 pub(super) enum Payload {
     /// A client's connection.
     Client(Incoming),
+    /// Another node.
+    Link(Inbound),
     /// The embedding application.
     Application(UnsyncBoxBody<Bytes, BoxError>),
 }
@@ -48,6 +53,7 @@ impl std::fmt::Debug for Payload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Client(_) => "Client",
+            Self::Link(_) => "Link",
             Self::Application(_) => "Application",
         })
     }
@@ -69,6 +75,10 @@ impl Payload {
             Self::Client(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|error| (Fault::of(&error), BoxError::from(error))),
+            // A client there that breaks its request, and a way that breaks, look alike.
+            Self::Link(body) => {
+                Pin::new(body).poll_frame(cx).map_err(|error| (Fault::Gone, error.into()))
+            }
             Self::Application(body) => {
                 Pin::new(body).poll_frame(cx).map_err(|error| (Fault::Gone, error))
             }
@@ -78,6 +88,7 @@ impl Payload {
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
             Self::Client(body) => body.is_end_stream(),
+            Self::Link(body) => body.is_end_stream(),
             Self::Application(body) => body.is_end_stream(),
         }
     }
@@ -85,6 +96,7 @@ impl Payload {
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
             Self::Client(body) => body.size_hint(),
+            Self::Link(body) => body.size_hint(),
             Self::Application(body) => body.size_hint(),
         }
     }

@@ -57,7 +57,7 @@ pub(super) fn edit<B>(hop: Hop, request: &mut Request<B>) -> Result<Hop, Refusal
 impl Call {
     /// When the attempt that `hop` is for is over: with the call, or before by its own time.
     pub(super) fn attempt_ends(&self, hop: &Hop) -> Option<Deadline> {
-        let call = Deadline::of(self.began, hop.request_timeout(), self.grpc_timeout);
+        let call = Deadline::of(self.began, hop.request_timeout(), self.patience);
         let attempt = hop.attempt_timeout().and_then(|time| Deadline::of(now(), Some(time), None));
         call.into_iter().chain(attempt).min_by_key(|deadline| deadline.at)
     }

@@ -17,9 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
 use crate::forward::http::Origin;
+use crate::forward::http::became::Streams;
 use crate::forward::http::exchange::exchange;
 use crate::forward::http::gate::{Gate, admit, turn_away};
-use crate::forward::http::ours::Streams;
 use crate::forward::http::turn::{Client, Turn};
 use crate::forward::{Access, What};
 use crate::io::Prefixed;
@@ -211,6 +211,8 @@ impl Begun {
             what: What::Bytes,
             status,
             ended,
+            from: None,
+            message: None,
             attempts: 0,
             up: 0,
             down: 0,

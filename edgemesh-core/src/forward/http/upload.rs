@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use crate::forward::http::payload::Payload;
 use crate::forward::http::replay::{REPLAY_LIMIT, Reading, Tape};
+use crate::link::Inbound;
 
 pub(super) use crate::forward::http::payload::{BoxError, Fault};
 
@@ -84,6 +85,19 @@ impl Upload {
         Self::of(Payload::Client(inner), empty)
     }
 
+    /// The same, of another node that passes the request on.
+    pub(super) fn of_link(inner: Inbound) -> (Self, Arc<Uploaded>) {
+        let empty = inner.is_end_stream();
+        Self::of(Payload::Link(inner), empty)
+    }
+
+    /// Nothing is to be sent.
+    pub(super) fn nothing() -> (Self, Arc<Uploaded>) {
+        let uploaded = Arc::new(Uploaded::default());
+        uploaded.whole.store(true, Ordering::Relaxed);
+        (Self { source: Source::Nothing, uploaded: uploaded.clone(), gate: None }, uploaded)
+    }
+
     /// The same, of the embedding application.
     pub(super) fn of_application<B>(inner: B) -> (Self, Arc<Uploaded>)
     where
@@ -103,8 +117,16 @@ impl Upload {
     /// Keeps what passes, up to [`REPLAY_LIMIT`], so that it can be sent again. A body that says
     /// that it is longer is not kept at all.
     pub(super) fn keep(&mut self) {
-        if !matches!(&self.source, Source::Passing(inner) if inner.size_hint().lower() <= REPLAY_LIMIT)
+        if matches!(&self.source, Source::Passing(inner) if inner.size_hint().lower() <= REPLAY_LIMIT)
         {
+            self.keep_while_unsent();
+        }
+    }
+
+    /// The same of a body of any length: one that is longer can be sent again as long as nothing of
+    /// it was taken.
+    pub(super) fn keep_while_unsent(&mut self) {
+        if !matches!(self.source, Source::Passing(_)) {
             return;
         }
         if let Source::Passing(inner) = std::mem::replace(&mut self.source, Source::Nothing)

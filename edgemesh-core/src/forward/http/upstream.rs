@@ -1,20 +1,24 @@
-//! Sends one request to one Backend, over a kept connection or a new one.
+//! Sends one request to one Backend, over a kept connection, a new one, or a Link to its node.
 
 mod again;
 mod connect;
+mod link;
 mod outcome;
 mod socket;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, Version};
 use hyper::client::conn::{http1, http2};
 use tokio::time::{sleep_until, timeout_at};
+use uuid::Uuid;
 
 use crate::forward::Shared;
 use crate::forward::http::deadline::Deadline;
 use crate::forward::http::pool::{FRESH_FOR, StreamPlace};
+use crate::forward::http::source::Source;
 use crate::forward::http::upload::{Upload, Uploaded};
 use crate::forward::http::upstream::again::{Spare, Unanswered};
 use crate::forward::http::upstream::connect::{connect_http1, connect_http2};
@@ -43,6 +47,10 @@ pub(super) struct Attempt<'a> {
     pub(super) deadline: Option<Deadline>,
     /// The caller may want to repeat the request after it was sent.
     pub(super) spare: bool,
+    /// Who calls, as another node is told.
+    pub(super) caller: Option<IpAddr>,
+    /// Names the Message that tells it.
+    pub(super) message: Option<Uuid>,
 }
 
 /// An HTTP/1 connection to a Backend.
@@ -56,9 +64,11 @@ pub(super) struct Http1 {
 impl Attempt<'_> {
     /// Sends `request` to the Hop's Backend and waits for the head of its answer.
     pub(super) async fn send(&self, request: Request<Upload>) -> Result<Answer, Failure> {
-        match request.version() {
-            Version::HTTP_2 => self.send_http2(request).await,
-            _ => self.send_http1(request).await,
+        match (self.message, request.version()) {
+            // Not a part of every other request's state.
+            (Some(message), _) => Box::pin(self.send_over_link(request, message)).await,
+            (None, Version::HTTP_2) => self.send_http2(request).await,
+            (None, _) => self.send_http1(request).await,
         }
     }
 
@@ -119,7 +129,7 @@ impl Attempt<'_> {
         over.heard.answered();
         Ok(match answer {
             Ok(response) => {
-                let again = spare.map(Again::Spare);
+                let (again, response) = (spare.map(Again::Spare), response.map(Source::Backend));
                 Ok(Answer { response, keep: Keep::Http1(over), again })
             }
             Err(error) => Err(Unanswered::new(error, spare)),
@@ -171,6 +181,7 @@ impl Attempt<'_> {
         match self.head(&uploaded, sender.try_send_request(request)).await? {
             Ok(response) => {
                 let again = spare.filter(|_| harmless && self.spare).map(Again::Spare);
+                let response = response.map(Source::Backend);
                 Ok(Answer { response, keep: Keep::Http2(place), again })
             }
             Err(error) => {

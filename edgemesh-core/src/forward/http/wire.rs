@@ -39,6 +39,23 @@ pub(super) fn towards_backend(
     }
 }
 
+/// Gives `request` a form in which another node can pass it on: it names whom the client means, and
+/// is as the client sent it otherwise. The agent there decides what its Backend is spoken to in.
+pub(super) fn towards_node(request: &mut Request<Upload>, call: &Call) {
+    let towards = &call.origin.towards;
+    request.headers_mut().remove(TRANSFER_ENCODING);
+    if request.version() == Version::HTTP_2 {
+        if request.uri().authority().is_none() {
+            name_host(request, towards);
+        }
+        return;
+    }
+    *request.version_mut() = Version::HTTP_11; // also of 1.0
+    if request.method() != Method::CONNECT {
+        to_origin_form(request, towards);
+    }
+}
+
 /// What a Backend whose port says `declared` is spoken to in.
 const fn spoken(declared: Declared, client: Version) -> Version {
     match declared {
@@ -75,13 +92,22 @@ fn to_http1(request: &mut Request<Upload>, towards: &Towards) {
     if request.method() == Method::CONNECT {
         return;
     }
+    to_origin_form(request, towards);
+}
+
+/// HTTP/1.0 may leave it out; what leaves here is HTTP/1.1 or newer, which may not.
+fn name_host(request: &mut Request<Upload>, towards: &Towards) {
+    if let (false, Towards::Address(to)) = (request.headers().contains_key(HOST), towards)
+        && let Ok(host) = HeaderValue::from_str(&to.to_string())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
+/// A path, and a Host beside it.
+fn to_origin_form(request: &mut Request<Upload>, towards: &Towards) {
     let Some(authority) = request.uri().authority() else {
-        // HTTP/1.0 may leave it out; what leaves here is HTTP/1.1, which may not.
-        if let (false, Towards::Address(to)) = (request.headers().contains_key(HOST), towards)
-            && let Ok(host) = HeaderValue::from_str(&to.to_string())
-        {
-            request.headers_mut().insert(HOST, host);
-        }
+        name_host(request, towards);
         return;
     };
     // RFC 9112 §3.2.2: the absolute form, as clients send it to a proxy, overrules Host.
@@ -105,7 +131,7 @@ fn to_http2(request: &mut Request<Upload>, towards: &Towards) -> Result<(), Refu
         (Some(authority), ..) => without_userinfo(authority).parse(),
         (None, Some(host), _) => Authority::try_from(host.as_bytes()),
         (None, None, Towards::Address(to)) => to.to_string().parse(),
-        (None, None, Towards::Named | Towards::Library | Towards::Ingress) => {
+        (None, None, Towards::Named | Towards::Library | Towards::Ingress | Towards::Link) => {
             return Err(Refusal::BadRequest);
         }
     };

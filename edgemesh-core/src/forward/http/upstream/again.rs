@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::Request;
+use http::request::Parts;
 use hyper::client::conn::TrySendError;
 
 use crate::forward::http::upload::{Upload, Uploaded};
@@ -60,6 +61,11 @@ impl Spare {
         *spare.version_mut() = request.version();
         *spare.headers_mut() = request.headers().clone();
         Self(spare)
+    }
+
+    /// The head, and what is known of the body that others hold.
+    pub(super) fn from_parts(head: Parts, uploaded: Arc<Uploaded>) -> Self {
+        Self(Request::from_parts(head, uploaded))
     }
 
     pub(super) fn is_possible(&self) -> bool {

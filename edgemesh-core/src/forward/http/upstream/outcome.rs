@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use http::Response;
-use hyper::body::Incoming;
 
 use crate::forward::http::pool::{Pools, StreamPlace};
+use crate::forward::http::source::Source;
 use crate::forward::http::upstream::{Again, Http1};
+use crate::link::Writer;
 use crate::refusal::Refusal;
 
 /// A Backend's answer.
 pub(in crate::forward::http) struct Answer {
-    pub(in crate::forward::http) response: Response<Incoming>,
+    pub(in crate::forward::http) response: Response<Source>,
     /// What to do with the connection afterwards.
     pub(in crate::forward::http) keep: Keep,
     /// The request once more, where it was asked for and may be repeated.
@@ -37,6 +38,8 @@ pub(in crate::forward::http) enum Keep {
     Http1(Http1),
     /// Is shared; the place of the stream is given back.
     Http2(StreamPlace),
+    /// An exchange of its own with another node, and the way there for what follows an upgrade.
+    Link(Option<Writer>),
 }
 
 impl Keep {
@@ -44,6 +47,22 @@ impl Keep {
         match self {
             Self::Http1(connection) => pools.keep_http1(address, connection, now),
             Self::Http2(place) => drop(place),
+            Self::Link(_) => {}
+        }
+    }
+
+    /// The way to another node, for what the connection became.
+    pub(in crate::forward::http) fn take_writer(&mut self) -> Option<Writer> {
+        match self {
+            Self::Link(writer) => writer.take(),
+            Self::Http1(_) | Self::Http2(_) => None,
+        }
+    }
+
+    /// The connection stays what it is: nothing follows the request.
+    pub(in crate::forward::http) fn is_no_upgrade(&mut self) {
+        if let Some(writer) = self.take_writer() {
+            writer.finish();
         }
     }
 }

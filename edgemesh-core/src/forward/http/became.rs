@@ -62,7 +62,7 @@ pub(super) struct Granted {
 }
 
 /// The client's side.
-pub(super) enum Ours {
+pub(super) enum Became {
     /// A socket, and what it said already.
     Socket(TcpStream, Vec<u8>),
     /// TLS on a socket.
@@ -86,16 +86,16 @@ impl Granted {
     }
 
     /// Waits until the client's side is no HTTP any more. `None` = it is gone.
-    pub(super) async fn ours(self) -> Option<Ours> {
+    pub(super) async fn became(self) -> Option<Became> {
         let upgraded = self.upgraded.await.ok()?;
         match self.sender {
-            None => Some(Ours::of(upgraded)),
+            None => Some(Became::of(upgraded)),
             Some(sender) => Some(Stream::new(upgraded, sender.await.ok())),
         }
     }
 }
 
-impl Ours {
+impl Became {
     /// What an HTTP/1 connection became.
     pub(super) fn of(upgraded: Upgraded) -> Self {
         let upgraded = match upgraded.downcast::<TokioIo<Client>>() {
@@ -203,10 +203,10 @@ impl Gone {
 }
 
 impl Stream {
-    fn new(upgraded: Upgraded, sender: Option<Sender>) -> Ours {
+    fn new(upgraded: Upgraded, sender: Option<Sender>) -> Became {
         let sending = Arc::new(Mutex::new(Sending { sender, ended: false }));
         let gone = Gone(sending.clone());
-        Ours::Stream(Self { inner: TokioIo::new(upgraded), sending }, gone)
+        Became::Stream(Self { inner: TokioIo::new(upgraded), sending }, gone)
     }
 }
 

@@ -1,0 +1,44 @@
+//! Calls that cross nodes: what the entry agent says of them, and what the agent of the Backend hears.
+
+mod opening;
+mod passed;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::forward::Shared;
+use crate::link::Link;
+use crate::plan::Hop;
+use crate::refusal::Refusal;
+
+pub(crate) use opening::{Calling, Unopened, open_stream};
+pub use passed::Passed;
+
+/// Links that may turn out to be closed before one call is given up: what was sent over none of
+/// them may be sent over the next.
+pub(crate) const LINK_TRIES: usize = 2;
+
+/// Finds a Link to the node of a Hop's Backend, within `time`.
+pub(crate) async fn link(shared: &Shared, hop: &Hop, time: Duration) -> Result<Link, Refusal> {
+    let (Some(node), Some(ways)) = (&hop.backend().node, shared.ways.get()) else {
+        return Err(Refusal::NoPath);
+    };
+    let found = match ways.ready(node) {
+        Some(ready) => Ok(ready),
+        None => match timeout(time, ways.find(node)).await {
+            Ok(found) => found.map_err(|none| none.to_string()),
+            Err(_) => Err(format!("none was found within {} ms", time.as_millis())),
+        },
+    };
+    match found {
+        Ok((link, way)) => {
+            hop.went(way);
+            Ok(link)
+        }
+        Err(why) => {
+            tracing::debug!(%node, "no Link: {why}");
+            Err(Refusal::NoPath)
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Calls that come over a Link: this node's side of a request or connection whose client is elsewhere.
+//!
+//! Each is decided again, by this node's own records and limits, and goes to a Backend of this node
+//! or is refused; whoever passed it on may then try another node.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use edgemesh_proto::message::{Accepted, Body, Message, Refused, Request};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+
+use crate::forward::Shared;
+use crate::forward::across::Passed;
+use crate::forward::flow::Flow;
+use crate::forward::http::{BodyError, Origin, Towards, passed_on};
+use crate::io::now;
+use crate::link::{Answering, Called, Duplex, Inbound, Operation, Rest, Serve, pipe};
+use crate::metrics::Ended;
+use crate::refusal::Refusal;
+use crate::tunnel::{answering, asked, message_id, now_ms, refusing};
+
+/// Serves Requests and Streams of other nodes.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    shared: Arc<Shared>,
+}
+
+impl Linked {
+    /// By the Backends of this mesh.
+    pub const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Answers one exchange. Whom it comes from was checked: the peer speaks as itself, the hub for
+    /// the node that it names.
+    pub async fn answer(&self, called: Called) -> Answering {
+        let Called { operation, mut opening, body, .. } = called;
+        if self.shared.stop.is_cancelled() {
+            return self.refuse(&opening, Refusal::Draining);
+        }
+        let said = opening.body.take().map(|said| *said);
+        let cut = self.shared.cut.clone();
+        let answered = async {
+            match (operation, said) {
+                (Operation::Request, Some(Body::Request(request))) => {
+                    self.request(&opening, request, body).await
+                }
+                (Operation::Stream, Some(Body::Connect(connect))) => {
+                    let passed = Passed::new(&opening, connect.target, now());
+                    self.stream(&opening, passed, body).await
+                }
+                (
+                    Operation::Control | Operation::Request | Operation::Stream | Operation::Join,
+                    _,
+                ) => self.unknown(&opening),
+            }
+        };
+        match cut.run_until_cancelled(answered).await {
+            Some(answering) => answering,
+            None => self.refuse(&opening, Refusal::Draining),
+        }
+    }
+
+    async fn request(&self, opening: &Message, request: Request, body: Inbound) -> Answering {
+        let (request, target, upgrade) = match asked(request) {
+            Ok(asked) => asked,
+            Err(error) => {
+                tracing::warn!(node = opening.route.source, "a node passes on no request: {error}");
+                return self.refuse(opening, Refusal::BadRequest);
+            }
+        };
+        let passed = Passed::new(opening, target, now());
+        let (client, dialled, place) = (passed.client(), None, None);
+        let (shared, towards, passed) = (self.shared.clone(), Towards::Link, Some(passed));
+        let origin = Arc::new(Origin { shared, place, client, towards, dialled, passed });
+        let (response, became) = match passed_on(origin, request, body, upgrade).await {
+            Ok(answered) => answered,
+            Err(unserved) => return self.refuse(opening, unserved.refusal),
+        };
+        let (head, body) = response.into_parts();
+        let rest = match became {
+            Some(rest) => rest,
+            None if body.is_end_stream() => Rest::Nothing,
+            None => Rest::of(body.map_err(BodyError::passed_on)),
+        };
+        Answering { opening: self.say(opening, Body::Answer(answering(&head))), rest }
+    }
+
+    async fn stream(&self, opening: &Message, passed: Passed, body: Inbound) -> Answering {
+        let shared = &self.shared;
+        let mut flow = Flow::begin(shared, passed.client(), None);
+        let backend = match flow.reach_passed(passed).await {
+            Ok(backend) => backend,
+            Err(refusal) => {
+                flow.end(Ended::Refused(refusal));
+                return self.refuse(opening, refusal);
+            }
+        };
+        let accepted = Body::Accepted(Accepted { backend: flow.backend() });
+        let (writer, rest) = pipe();
+        let (link, open) = (Duplex::new(writer, body), shared.metrics.connection());
+        shared.tasks.spawn(shared.cut.clone().run_until_cancelled_owned(async move {
+            let _open = open;
+            flow.carry_passed(link, backend).await;
+        }));
+        Answering { opening: self.say(opening, accepted), rest }
+    }
+
+    fn refuse(&self, opening: &Message, refusal: Refusal) -> Answering {
+        let refused = Body::Refused(refusing(refusal));
+        Answering { opening: self.say(opening, refused), rest: Rest::Nothing }
+    }
+
+    fn unknown(&self, opening: &Message) -> Answering {
+        let text = format!("`{}` opens nothing here", opening.route.operation);
+        let label = "unknownOperation".to_owned();
+        let refused = Body::Refused(Refused { label, text, retry_after_ms: 0 });
+        Answering { opening: self.say(opening, refused), rest: Rest::Nothing }
+    }
+
+    fn say(&self, opening: &Message, body: Body) -> Message {
+        opening.answered(message_id(), now_ms(), &self.shared.node.0, body)
+    }
+}
+
+impl Serve for Linked {
+    fn serve(self: Arc<Self>, called: Called) -> Pin<Box<dyn Future<Output = Answering> + Send>> {
+        Box::pin(async move { self.answer(called).await })
+    }
+}
