@@ -19,17 +19,20 @@ const NAME: &str = "bulk.test";
 
 /// Serves zeros, as many as each client asks for by eight bytes; writes its certificate to `file`.
 pub(crate) async fn serve(listen: SocketAddr, file: &Path) -> io::Result<()> {
-    let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).map_err(io::Error::other)?;
+    let made =
+        rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).map_err(io::Error::other)?;
     let certificate = made.cert.der().clone();
     std::fs::write(file, &certificate)?;
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(io::Error::other)?;
+    let key =
+        PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(io::Error::other)?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(io::Error::other)?
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .map_err(io::Error::other)?;
-    let (acceptor, listener) = (TlsAcceptor::from(Arc::new(config)), TcpListener::bind(listen).await?);
+    let (acceptor, listener) =
+        (TlsAcceptor::from(Arc::new(config)), TcpListener::bind(listen).await?);
     let zeros = vec![0; CHUNK];
     loop {
         let (stream, _) = listener.accept().await?;
@@ -48,7 +51,11 @@ pub(crate) async fn serve(listen: SocketAddr, file: &Path) -> io::Result<()> {
 }
 
 /// Reads `bytes` from [`serve`]; prints how fast.
-#[expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a load generator tells the time")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a load generator tells the time"
+)]
 pub(crate) async fn fetch(to: SocketAddr, file: &Path, bytes: u64) -> io::Result<()> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(std::fs::read(file)?)).map_err(io::Error::other)?;

@@ -2,7 +2,7 @@
 //!
 //! A cloud is a small CA ([`Authority`]). A node has a key that never leaves it and a certificate
 //! of 30 days that names it ([`Identity`]); it comes by the first with a token that pins the CA's
-//! hash ([`JoinToken`], [`Pending`], [`joining()`]) and by each next one over a Link. [`Tls`] makes
+//! hash ([`step()`], [`JoinToken`], [`Pending`], [`joining()`]) and by each next one over a Link. [`Tls`] makes
 //! the configurations of both ends of a Link; after the handshake [`proved`] says who is there,
 //! [`is_revoked`] whether that still counts, and [`explain`] what was wrong.
 //!
@@ -21,7 +21,7 @@ mod certificate;
 mod clock;
 mod error;
 mod explain;
-mod file;
+pub mod file;
 mod hash;
 mod joining;
 mod name;
@@ -44,12 +44,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 
 pub use crate::identity::authority::Authority;
-pub use crate::identity::certificate::{Proved, is_revoked, proved};
+pub use crate::identity::certificate::{Proved, RENEW_AFTER, is_revoked, proved};
 pub use crate::identity::clock::{Clock, Now, PERSIST_EVERY};
 pub use crate::identity::error::IdentityError;
 pub use crate::identity::explain::explain;
 pub use crate::identity::hash::{CaHash, CaId};
-pub use crate::identity::joining::{Pending, joining};
+pub use crate::identity::joining::{Pending, Step, joining, step};
 pub use crate::identity::name::{CLOUD, Expect, MAX_NODE_NAME, check_node_name};
 pub use crate::identity::tls::{Role, Tls};
 pub use crate::identity::token::{JoinToken, MAX_TOKEN, TokenError, TokenId};
@@ -94,6 +94,16 @@ impl Identity {
     /// When it expires.
     pub const fn not_after(&self) -> i64 {
         self.leaf.not_after
+    }
+
+    /// Whether it is time to renew it.
+    pub fn is_due(&self, now: i64) -> bool {
+        certificate::is_due(self.leaf.not_before, now)
+    }
+
+    /// How long it has been expired at `now`.
+    pub fn expired_for(&self, now: i64) -> Option<Duration> {
+        certificate::expired_for(self.leaf.not_after, now)
     }
 
     /// What was saved in `data_dir`; `None` where no node has joined.

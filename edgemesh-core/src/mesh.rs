@@ -12,13 +12,16 @@ mod connection;
 mod doors;
 mod follow;
 mod handover;
-mod links;
+mod ingress;
+mod linked;
 mod local;
 mod names;
+mod of_cloud;
 mod ordered;
 mod serving;
 mod source;
 mod status;
+mod synced;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,7 +49,7 @@ use crate::listen::Listener;
 use crate::mesh::agent::Agent;
 use crate::metrics::Metrics;
 use crate::plan::{self, Destination, Explanation};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Redirected};
 use crate::registrations::Registrations;
 use crate::snapshot::Snapshot;
 use crate::store::{Loaded, OpenError as StoreError, Repair, Store};
@@ -57,7 +60,9 @@ pub use builder::Builder;
 pub use client::{Answering, Http};
 pub use connection::Connection;
 pub use doors::Refused;
+pub use linked::{LinkOptions, LinkStatus, Links};
 pub use local::Checked;
+pub use of_cloud::Feeder;
 pub use ordered::{CallError, MAX_ANSWER};
 pub use serving::{ServeError, Serving};
 pub use source::Folders;
@@ -74,6 +79,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Folders of manifests.
     pub folders: Folders,
+    /// The records come from a registry, by [`Mesh::link`].
+    pub is_linked: bool,
     /// Addresses for Services that have none, one range a family.
     pub virtual_range: Vec<IpNet>,
     /// The cluster domain.
@@ -142,6 +149,10 @@ pub struct Mesh {
 struct Keeper {
     registrations: Registrations,
     feed: Feed,
+    /// The registry's records, until the source takes them.
+    synced: Option<synced::Synced>,
+    /// What they are connected with, until the mesh is linked.
+    ends: Option<synced::Ends>,
 }
 
 /// What [`Store::open`] gives.
@@ -173,15 +184,24 @@ impl Mesh {
             status = status::Cell::new(repairs, loaded.revision > 0);
             let (node, zone) = (options.node.clone(), options.zone.clone());
             let ranges = &options.virtual_range;
+            let (mut synced, mut ends) = (None, None);
+            if options.is_linked {
+                let (epoch, revision) = (loaded.epoch, loaded.revision);
+                let records = loaded.records.iter().map(|(record, _)| record.clone());
+                let records = records.filter(|record| !crate::registrations::is_local(record));
+                (synced, ends) = {
+                    let (s, e) = synced::Synced::new(node.clone(), epoch, revision, records);
+                    (Some(s), Some(e))
+                };
+            }
             let resumed = Sync::resume(store, loaded, node, zone, ranges, live.clone(), now());
-            keeper = Some(Keeper { registrations, feed: resumed.feed() });
+            keeper = Some(Keeper { registrations, feed: resumed.feed(), synced, ends });
             sync = Some(resumed);
         }
         let (tasks, stop, cut) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
             node: options.node.clone(),
-            ways: OnceLock::new(),
             live: live.clone(),
             dial: Dial { mark: options.mark },
             metrics: Arc::default(),
@@ -191,6 +211,7 @@ impl Mesh {
             stop: stop.clone(),
             cut: cut.clone(),
             own: OnceLock::new(),
+            ways: OnceLock::new(),
             pools: Pools::default(),
         });
         Ok(Self {
@@ -219,13 +240,14 @@ impl Mesh {
     /// that takes long is not waited for.
     pub async fn follow_source(&mut self) {
         let Some(sync) = self.sync.get_mut().take() else { return };
-        let Some(Keeper { registrations, .. }) = &self.keeper else { return };
+        let Some(Keeper { registrations, synced, .. }) = &mut self.keeper else { return };
+        let synced = synced.take();
         let dial = Dial { mark: self.options.mark };
         let checker =
             Checker::new(dial, Pace::default(), self.tasks.clone(), self.following.clone());
         let local = local::Local::new(self.options.node.clone(), registrations.clone(), checker);
         let (folders, status) = (self.options.folders.clone(), self.status.clone());
-        let source = source::Source::new(folders, sync, local, status);
+        let source = source::Source::new(folders, sync, local, status, synced);
         let following = self.following.clone();
         let (read, first) = oneshot::channel();
         *self.source.get_mut() = Some(self.tasks.spawn(async move {
@@ -245,7 +267,7 @@ impl Mesh {
         let own: Box<[SocketAddr]> = listeners.iter().map(Listener::address).collect();
         let _ = self.shared.own.set(own.clone()); // once a mesh
         let room = self.options.max_connections;
-        let proxy = Proxy::new(self.shared.clone(), room, self.accepting.clone());
+        let proxy = Proxy::new(Redirected, self.shared.clone(), room, self.accepting.clone());
         for listener in listeners {
             self.tasks.spawn(proxy.clone().run(listener));
         }

@@ -4,26 +4,27 @@
 //! machine is touched, so that a second agent ends without harm; jumps are placed last and
 //! deleted first.
 
-mod admin;
+pub(crate) mod admin;
 mod alone;
 mod capturing;
 mod checks;
 mod doors;
-mod explain;
+pub(crate) mod explain;
 mod following;
 mod guards;
 mod leaving;
 mod limits;
+mod linking;
 mod memory;
 mod outside;
 mod page;
 mod registering;
 mod reload;
-mod serve;
+pub(crate) mod serve;
 mod signals;
 mod socket;
 mod sockets;
-mod views;
+pub(crate) mod views;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -134,6 +135,7 @@ struct Running {
     alone: Option<Alone>,
     sockets: Sockets,
     offer: Option<Offer>,
+    watching: Option<linking::Watching>,
 }
 
 /// Why an agent no longer attends.
@@ -178,6 +180,7 @@ impl Starting {
         let options = options(&config, max_connections)?;
         let mut mesh = tokio::task::block_in_place(|| Mesh::open(options))?;
         let mut listeners = loopback(&mut sockets, config.proxy.port)?;
+        let peers = config.cloud.as_ref().map(|_| sockets.peer(config.peer.listen)).transpose()?;
         let admin = sockets.page(config.admin.listen)?;
         let page = sockets.page(config.metrics.listen)?;
         mesh.follow_source().await;
@@ -203,7 +206,14 @@ impl Starting {
         }
         mesh.serve_dns(names);
         sockets.close_unclaimed();
+        let links = linking::options(&config, before.is_some()).zip(peers);
+        let links = links.map(|(options, listener)| mesh.link(options, listener));
         let state = Arc::new(State::new(&config, &mesh, &listening, log));
+        let watching = links.clone().map(linking::Watching::new);
+        if let (Some(links), Some(cloud)) = (links, &config.cloud) {
+            let (live, status, servers) = (mesh.live(), mesh.status(), cloud.servers.clone());
+            state.linked(move || linking::view(&links, &servers, &live.load(), &status));
+        }
         state.handing_over(before.is_some());
         let admin = Admin::start(state.clone(), Doors { admin, page })?;
         if let Some(guarded) = guarded.as_ref().filter(|_| capturing.is_on()) {
@@ -221,7 +231,8 @@ impl Starting {
             guarded.ready().context("lost the guard")?;
         }
         tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
-        Ok((Running { config, mesh, capturing, state, alone, sockets, offer }, admin))
+        let running = Running { config, mesh, capturing, state, alone, sockets, offer, watching };
+        Ok((running, admin))
     }
 }
 
@@ -258,6 +269,7 @@ impl Running {
                         _ = signals.interrupt.recv() => return Ok(Left::Stopped),
                     }
                 }
+                () = linking::watch(&mut self.watching) => {}
                 _ = again.tick(), if self.offer.is_none() => self.offer = Offer::open(&self.config.data_dir),
                 Ok(()) = changes.changed() => {
                     self.follow().await;
@@ -323,6 +335,7 @@ fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Optio
             service_filter: config.proxy.service_filter_mode,
             ..folders
         },
+        is_linked: config.cloud.is_some(),
         virtual_range: config.dns.virtual_range.clone(),
         domain: config.dns.domain.clone(),
         mark: needs_guard(config).then_some(config.proxy.mark),

@@ -5,6 +5,7 @@
 //! changes its meaning.
 
 mod capture;
+mod links;
 mod local;
 mod policy;
 mod routes;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 pub use capture::{Capture, CaptureState, Outside};
+pub use links::{Certificate, CloudLink, CloudState, Links, Path, PeerLink, rfc3339};
 pub use local::{
     HealthState, HealthView, Heartbeat, HostAddresses, Lookup, RecordsLine, RegistrationView,
     ServiceHosts, VirtualAddresses,
@@ -30,7 +32,7 @@ pub struct ApiError {
 }
 
 /// `/v1/status`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Name of the node.
@@ -51,6 +53,9 @@ pub struct Status {
     pub store: StoreState,
     /// What was repaired at the start, one line each.
     pub repairs: Vec<String>,
+    /// Links to the cloud and to other nodes; absent: there are none.
+    #[serde(default, skip_serializing_if = "Links::is_empty")]
+    pub links: Links,
     /// The state of the capture rules.
     pub capture: Capture,
     /// Every listener, as `NAME ADDRESS`.
@@ -205,6 +210,10 @@ pub struct BackendView {
     pub zone: String,
     /// How near it is: `node`, `zone` or `any`.
     pub tier: String,
+    /// Which way leads to its node, where that has an agent or is reached through the cloud; absent:
+    /// it is on this node, or is dialled at its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Path>,
     /// What its breaker does.
     pub state: BreakerState,
     /// What the last probes say; absent where nobody asked for any.
@@ -233,7 +242,7 @@ pub enum BreakerState {
 }
 
 /// One of `/v1/nodes`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeView {
     /// Its name.
@@ -246,6 +255,15 @@ pub struct NodeView {
     pub here: bool,
     /// Backends that run on it.
     pub backends: u64,
+    /// Whether an agent runs there.
+    #[serde(default)]
+    pub agent: bool,
+    /// Whether its Backends are reached through the cloud.
+    #[serde(default)]
+    pub via_cloud: bool,
+    /// The way to it; absent: it is this node, or nobody has looked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<PeerLink>,
 }
 
 /// One of `/v1/policies`.

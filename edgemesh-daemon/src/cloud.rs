@@ -1,19 +1,77 @@
 //! `edgemesh cloud` and the commands beside it: what they do with a checked configuration.
 
-use std::time::Duration;
+mod admin;
+mod views;
 
-use anyhow::bail;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use edgemesh_core::listen::Listener;
 use edgemesh_proto::record::NodeName;
+use edgemesh_router::authority::{self, Authority};
+use edgemesh_router::cloud::{Cloud, CloudOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
-use crate::config::CloudConfig;
+use crate::config::{CloudConfig, Source};
 use crate::log::Log;
 
 /// Runs controller, hub and router until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// What kept it from starting, with the remedy.
-pub fn run(_config: CloudConfig, _log: Log) -> anyhow::Result<()> {
-    bail!("cloud is not wired yet")
+pub fn run(config: CloudConfig, log: Log) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(serve(config, log))
+}
+
+async fn serve(config: CloudConfig, log: Log) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let options = options(&config);
+    let cloud = tokio::task::block_in_place(|| Cloud::open(options, stop.clone()))?;
+    let listener = Listener::bind(config.hub.listen)?;
+    let hub = listener.address();
+    admin::serve(admin::State::new(&config, &cloud, log), config.admin.listen, stop.clone())?;
+    tracing::info!(%hub, admin = %config.admin.listen, ca = %cloud.authority.ca(), "started");
+    let ending = stop.clone();
+    let running = cloud.run(listener);
+    tokio::pin!(running);
+    tokio::select! {
+        () = &mut running => return Ok(()),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    ending.cancel();
+    running.await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn options(config: &CloudConfig) -> CloudOptions {
+    CloudOptions {
+        data_dir: config.data_dir.clone(),
+        zone: config.zone.as_str().into(),
+        manifests: match &config.source {
+            Source::Manifests(folder) => Some(folder.clone()),
+            Source::None | Source::Cloud | Source::Kubernetes { .. } => None,
+        },
+        names: config.hub.names.clone(),
+        domain: config.dns.domain.clone(),
+        access_log: config.access_log,
+        grace: config.hub.offline_grace,
+    }
+}
+
+fn open(config: &CloudConfig) -> anyhow::Result<Authority> {
+    Ok(Authority::open(&config.data_dir, today(), config.hub.offline_grace)?)
+}
+
+fn today() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Makes a token by which a node, or only this one, can join for so long.
@@ -21,33 +79,36 @@ pub fn run(_config: CloudConfig, _log: Log) -> anyhow::Result<()> {
 /// # Errors
 /// When the data folder has no authority or takes no token.
 pub fn token_create(
-    _config: &CloudConfig,
-    _ttl: Duration,
-    _node: Option<&NodeName>,
+    config: &CloudConfig,
+    ttl: Duration,
+    node: Option<&NodeName>,
 ) -> anyhow::Result<String> {
-    bail!("token create is not wired yet")
+    Ok(open(config)?.create_token(ttl, node, today())?.reveal())
 }
 
 /// Revokes a node and forgets its records. Says what was done, in a line for people.
 ///
 /// # Errors
 /// When there is no such node, or the data folder takes no change.
-pub fn node_remove(_config: &CloudConfig, _node: &NodeName) -> anyhow::Result<String> {
-    bail!("node remove is not wired yet")
+pub fn node_remove(config: &CloudConfig, node: &NodeName) -> anyhow::Result<String> {
+    open(config)?.remove(node, today())?;
+    let name = &node.0;
+    Ok(format!("{name} is removed: its certificates are void; a new token lets it join again\n"))
 }
 
 /// The authority with its secret key, as text.
 ///
 /// # Errors
 /// When the data folder has none, or it cannot be read.
-pub fn ca_export(_config: &CloudConfig) -> anyhow::Result<String> {
-    bail!("ca export is not wired yet")
+pub fn ca_export(config: &CloudConfig) -> anyhow::Result<String> {
+    Ok(open(config)?.export())
 }
 
 /// Puts an exported authority into the data folder. Says what was done, in a line for people.
 ///
 /// # Errors
 /// When the text is none, or the folder has another authority.
-pub fn ca_restore(_config: &CloudConfig, _exported: &str) -> anyhow::Result<String> {
-    bail!("ca restore is not wired yet")
+pub fn ca_restore(config: &CloudConfig, exported: &str) -> anyhow::Result<String> {
+    let ca = authority::restore(&config.data_dir, exported)?;
+    Ok(format!("the authority {ca} is in {}\n", config.data_dir.display()))
 }

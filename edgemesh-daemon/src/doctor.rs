@@ -8,12 +8,15 @@ mod agent;
 mod bundle;
 mod capture;
 mod facts;
+mod identity;
+mod links;
 mod machine;
 mod names;
 mod ports;
 mod processes;
 mod redact;
 mod report;
+mod uplink;
 
 use crate::cli::DoctorArgs;
 use crate::doctor::facts::Facts;
@@ -47,6 +50,10 @@ const CHECKS: &[Check] = &[
     ("records", agent::records),
     ("source", agent::source),
     ("services", agent::ejected),
+    ("cloud", links::cloud),
+    ("identity", identity::identity),
+    ("token", links::token),
+    ("peers", links::peers),
     ("nodePorts", capture::node_ports),
     ("conntrack", machine::conntrack),
     ("files", machine::open_files),

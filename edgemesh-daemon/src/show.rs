@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::cli::Output;
 
+mod links;
 pub mod page;
 mod routes;
 pub mod table;

@@ -8,52 +8,69 @@ use std::process::Command;
 use clap::Parser;
 use edgemesh_core::manifests::read;
 use edgemesh_daemon::cli::Cli;
-use edgemesh_daemon::config::{Environment, Flags, load_file};
+use edgemesh_daemon::config::{Environment, Flags, load_cloud_or_default, load_file};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 #[test]
-fn the_example_configuration_is_valid() {
+fn the_example_configurations_are_valid() {
     let file = root().join("deploy/agent.yaml");
     let resolved = load_file(&file, &Environment::default(), &Flags::default());
     assert_eq!(resolved.map(|resolved| resolved.config.node).unwrap(), "edge-1");
+    let file = root().join("deploy/cloud.yaml");
+    let resolved = load_cloud_or_default(Some(&file), &Flags::default());
+    assert_eq!(resolved.map(|resolved| resolved.config.hub.names).unwrap(), ["cloud.example"]);
 }
 
 /// Where the unit expects the program.
 const INSTALLED: &str = "/usr/local/bin/edgemesh";
 
+/// The units, the commands that they start, and whether these take a reload.
+const UNITS: &[(&str, &str, bool)] = &[
+    ("edgemesh-agent", "check agent redirect", true),
+    // The cloud reads its configuration at its start alone.
+    ("edgemesh-cloud", "check cloud", false),
+];
+
+fn unit(name: &str) -> String {
+    std::fs::read_to_string(root().join(format!("deploy/systemd/{name}.service"))).unwrap()
+}
+
 #[test]
-fn the_unit_starts_commands_that_exist() {
-    let unit =
-        std::fs::read_to_string(root().join("deploy/systemd/edgemesh-agent.service")).unwrap();
-    let lines = unit.lines().filter(|line| line.starts_with("Exec") && line.contains(INSTALLED));
-    let mut commands = 0;
-    for line in lines {
-        let command = &line[line.find(INSTALLED).unwrap()..];
-        let words = command.trim_end_matches('\'').split_whitespace();
-        Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
-        commands += 1;
+fn the_units_start_commands_that_exist() {
+    for (name, want, reloads) in UNITS {
+        let unit = unit(name);
+        let lines =
+            unit.lines().filter(|line| line.starts_with("Exec") && line.contains(INSTALLED));
+        let mut commands = Vec::new();
+        for line in lines {
+            let command = &line[line.find(INSTALLED).unwrap()..];
+            let words: Vec<_> = command.trim_end_matches('\'').split_whitespace().collect();
+            Cli::try_parse_from(&words).unwrap_or_else(|error| panic!("{line}: {error}"));
+            commands.push(words[1]);
+        }
+        assert_eq!(commands.join(" "), *want, "{name}");
+        assert_eq!(unit.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"), *reloads, "{name}");
     }
-    assert_eq!(commands, 3, "check, agent, redirect remove");
-    assert!(unit.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"));
 }
 
 /// Fails where systemd finds fault; says nothing where there is no systemd.
 #[test]
-fn systemd_accepts_the_unit() {
-    let unit =
-        std::fs::read_to_string(root().join("deploy/systemd/edgemesh-agent.service")).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("edgemesh-agent.service");
-    // It also looks whether programs exist.
-    std::fs::write(&file, unit.replace(INSTALLED, env!("CARGO_BIN_EXE_edgemesh"))).unwrap();
-    let Ok(said) = Command::new("systemd-analyze").arg("verify").arg(&file).output() else {
-        return;
-    };
-    let words = String::from_utf8_lossy(&said.stderr);
-    assert!(said.status.success() && words.is_empty(), "{words}");
+fn systemd_accepts_the_units() {
+    for (name, ..) in UNITS {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(format!("{name}.service"));
+        // It also looks whether programs exist.
+        let text = unit(name).replace(INSTALLED, env!("CARGO_BIN_EXE_edgemesh"));
+        std::fs::write(&file, text).unwrap();
+        let Ok(said) = Command::new("systemd-analyze").arg("verify").arg(&file).output() else {
+            return;
+        };
+        let words = String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success() && words.is_empty(), "{name}: {words}");
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@ mod common;
 
 use edgemesh_daemon::api::BackendView;
 use edgemesh_daemon::api::Explanation;
+use edgemesh_daemon::api::Links;
 use edgemesh_daemon::api::NodeView;
+use edgemesh_daemon::api::PeerLink;
 use edgemesh_daemon::api::PolicyView;
 use edgemesh_daemon::api::RouteView;
 use edgemesh_daemon::api::ServiceView;
@@ -49,6 +51,32 @@ const NODES: &str = r#"[
   {"name":"edge-1","zone":"site-a","addresses":["192.168.1.10","fd00::10"],"here":true,"backends":4},
   {"name":"edge-2","zone":"","addresses":[],"here":false,"backends":0}]"#;
 
+const LINKED_NODES: &str = r#"[
+  {"name":"edge-1","zone":"site-a","addresses":["192.168.1.10","fd00::10"],"here":true,"backends":4,
+   "agent":true,"viaCloud":false},
+  {"name":"edge-2","zone":"site-a","addresses":["192.168.1.11"],"here":false,"backends":2,"agent":true,
+   "viaCloud":false,"link":{"node":"edge-2","path":"direct","reason":"it answers at its address",
+     "rttMs":0.42,"sinceSeconds":11000,"address":"192.168.1.11:15008"}},
+  {"name":"edge-3","zone":"site-b","addresses":["10.7.0.3"],"here":false,"backends":1,"agent":true,
+   "viaCloud":false,"link":{"node":"edge-3","path":"hub",
+     "reason":"10.7.0.3:15008: no answer within 3 s; tried again in 21 s","rttMs":31.4,"sinceSeconds":42,
+     "address":""}},
+  {"name":"edge-4.site-b.example","zone":"site-b","addresses":[],"here":false,"backends":1,"agent":true,
+   "viaCloud":false,"link":{"node":"edge-4.site-b.example","path":"none",
+     "reason":"neither the node nor the cloud can be reached","rttMs":null,"sinceSeconds":4000,"address":""}},
+  {"name":"vm-1","zone":"cloud","addresses":["10.0.0.5"],"here":false,"backends":1,"agent":false,
+   "viaCloud":true,"link":{"node":"vm-1","path":"hub","reason":"reached through the cloud","rttMs":null,
+     "sinceSeconds":42,"address":""}},
+  {"name":"plain-1","zone":"","addresses":["192.168.1.40"],"here":false,"backends":1}]"#;
+
+const LINKED_BACKENDS: &str = r#"[
+  {"namespace":"default","service":"hello","port":"http","address":"192.168.1.11:8080",
+   "node":"edge-2","zone":"site-a","tier":"zone","path":"direct","state":"admits","untilSeconds":null,
+   "inFlight":3,"requests":120345,"failures":12},
+  {"namespace":"default","service":"hello","port":"http","address":"10.7.0.3:8080",
+   "node":"edge-3","zone":"site-b","tier":"any","path":"hub","state":"admits","untilSeconds":null,
+   "inFlight":0,"requests":7,"failures":7}]"#;
+
 const POLICIES: &str = r#"[
   {"namespace":"default","name":"hello","service":"hello","origin":"TrafficPolicy","active":true,
    "conflicted":null,"balance":"roundRobin","locality":"onlyNode","clientQps":100.0},
@@ -92,6 +120,43 @@ const QUIET: &str = r#"{"node":"edge-1","version":"0.1.0","ready":true,"notReady
   "listeners":[],"services":2,"backends":1,"ejected":0,"flows":{"open":0,"total":0},
   "refusals":{},"remarks":[]}"#;
 
+const LINKS: &str = r#"{"cloud":{"state":"linked","sinceSeconds":11000,"server":"cloud.example:10000",
+    "rttMs":31.4,"epoch":"7f3a91c25b0d4e869a4f0c1d2e3f4a5b","revision":42,"dataAgeSeconds":2,
+    "certificate":{"node":"edge-1","notAfter":"2026-12-30T12:02:20Z","expiredForSeconds":null},
+    "lastError":null},
+  "peers":[
+    {"node":"edge-2","path":"direct","reason":"it answers at its address","rttMs":0.42,
+     "sinceSeconds":11000,"address":"192.168.1.11:15008"},
+    {"node":"edge-3","path":"hub","reason":"10.7.0.3:15008: no answer within 3 s; tried again in 21 s",
+     "rttMs":31.4,"sinceSeconds":42,"address":""},
+    {"node":"edge-4.site-b.example","path":"none","reason":"neither the node nor the cloud can be reached",
+     "rttMs":null,"sinceSeconds":4000,"address":""}]}"#;
+
+const AWAY: &str = r#"{"cloud":{"state":"away","sinceSeconds":400000,"server":"[fd00::1]:10000",
+    "rttMs":null,"epoch":"7f3a91c25b0d4e869a4f0c1d2e3f4a5b","revision":42,"dataAgeSeconds":400000,
+    "certificate":{"node":"edge-1","notAfter":"2026-12-30T12:02:20Z","expiredForSeconds":90000},
+    "lastError":"cannot reach [fd00::1]:10000: Network is unreachable"}}"#;
+
+const REFUSED_LINK: &str = r#"{"cloud":{"state":"refused","sinceSeconds":5,"server":"cloud.example:10000",
+    "rttMs":null,"epoch":"","revision":0,"dataAgeSeconds":null,"certificate":null,
+    "lastError":"the token has expired: make another with `edgemesh token create` on the cloud"}}"#;
+
+/// A status with `links`.
+fn linked(links: &str) -> Status {
+    Status { links: from_json(links), ..from_json(QUIET) }
+}
+
+/// More nodes than a page should have, those that are cut off last in the alphabet.
+fn many() -> Status {
+    let mut status = linked(LINKS);
+    let few = status.links.peers.clone();
+    for number in 10..30 {
+        let node = format!("board-{number}");
+        status.links.peers.push(PeerLink { node, ..few[0].clone() });
+    }
+    status
+}
+
 const HOP: &str = r#"{"destination":"http://hello.default/","verdict":"hop","steps":[
   {"step":"resolve","what":"Service default/hello, port http (80)","why":"by Host"},
   {"step":"limit","what":"client 100/s, 19 of 20 left","why":""},
@@ -112,6 +177,15 @@ fn pages(width: u16) -> Vec<(&'static str, String)> {
         ("get-services-none", show::services(&[], width)),
         ("get-backends", show::backends(&from_json::<Vec<BackendView>>(BACKENDS), width)),
         ("get-nodes", show::nodes(&from_json::<Vec<NodeView>>(NODES), width)),
+        ("get-nodes-linked", show::nodes(&from_json::<Vec<NodeView>>(LINKED_NODES), width)),
+        (
+            "get-backends-linked",
+            show::backends(&from_json::<Vec<BackendView>>(LINKED_BACKENDS), width),
+        ),
+        ("status-linked", show::status(&linked(LINKS), width)),
+        ("status-away", show::status(&linked(AWAY), width)),
+        ("status-refused", show::status(&linked(REFUSED_LINK), width)),
+        ("status-many", show::status(&many(), width)),
         ("get-policies", show::policies(&from_json::<Vec<PolicyView>>(POLICIES), width)),
         ("get-routes", show::routes(&from_json::<Vec<RouteView>>(ROUTES), width)),
         ("status", show::status(&from_json::<Status>(STATUS), width)),
@@ -149,6 +223,16 @@ fn the_facts_of_status_take_a_line_each() {
     ] {
         assert!(status.lines().any(|have| have == line), "no {line:?} in\n{status}");
     }
+}
+
+#[test]
+fn where_not_all_nodes_are_listed_the_cut_off_ones_are() {
+    let page = show::status(&many(), 80);
+    let row = |node: &str| page.lines().position(|line| line.trim_start().starts_with(node));
+    assert!(row("edge-4.site-b") < row("edge-3"), "{page}");
+    assert!(row("edge-3") < row("board-10"), "{page}");
+    assert_eq!((row("board-29"), row("… and 7 more").is_some()), (None, true), "{page}");
+    assert!(page.contains("nodes     21 direct, 1 by the hub, 1 cut off\n"), "{page}");
 }
 
 /// A row of 77 columns, the last of them a title's.
@@ -215,7 +299,13 @@ fn json_and_yaml_are_the_objects_of_the_api() {
     check_objects::<Vec<NodeView>>(NODES);
     check_objects::<Vec<PolicyView>>(POLICIES);
     check_objects::<Vec<RouteView>>(ROUTES);
+    check_objects::<Vec<NodeView>>(LINKED_NODES);
+    check_objects::<Vec<BackendView>>(LINKED_BACKENDS);
     check_objects::<Status>(STATUS);
+    for links in [LINKS, AWAY, REFUSED_LINK] {
+        check_objects::<Links>(links);
+        check_objects::<Status>(&serde_json::to_string(&linked(links)).expect("JSON"));
+    }
     check_objects::<Explanation>(HOP);
     check_objects::<Explanation>(REFUSED);
 }

@@ -14,25 +14,28 @@ mod session;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use edgemesh_core::backends::Way;
-use edgemesh_core::identity::{Role, Tls};
-use edgemesh_core::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Link, Serve};
+use edgemesh_core::identity::{Proved, Role, Tls};
+use edgemesh_core::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
 use edgemesh_core::listen::{Accepted, Listener};
-use edgemesh_core::peers::{NoWay, Ways};
+use edgemesh_core::peers::{NoWay, Ways, removal};
 use edgemesh_proto::record::NodeName;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::authority::Certifier;
-use crate::hub::node::Node;
+use crate::authority::Authority;
 use crate::hub::roster::Roster;
-use crate::registry::Registry;
+use crate::registry::shared::Shared as Registry;
+
+pub use node::Node;
 
 /// Handshakes at once; the others wait in the listener's queue.
 const HANDSHAKES: usize = 64;
@@ -42,11 +45,13 @@ pub struct Parts {
     /// The records.
     pub registry: Registry,
     /// Who may join.
-    pub certifier: Arc<Certifier>,
+    pub authority: Arc<Authority>,
     /// Proves that this is the hub.
     pub tls: Arc<Tls>,
     /// Random, of this process.
     pub instance: [u8; 16],
+    /// Nodes whose Backends the cloud's own process calls.
+    pub own_nodes: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// Owns the tasks.
     pub tasks: TaskTracker,
     /// Ends everything.
@@ -99,43 +104,56 @@ impl Hub {
         self.0.nodes.read().get(name).cloned()
     }
 
+    /// A node was removed: tells it, and ends what it has open here.
+    pub async fn remove(&self, name: &NodeName) {
+        let Some(node) = self.node(name) else { return };
+        let _ = node.tell(removal(name).into()).await; // it may have left
+        node.left();
+    }
+
     /// Accepts until the stop.
     pub async fn run(self, listener: Listener) {
         let stop = self.0.parts.stop.clone();
         while let Some(accepted) = stop.run_until_cancelled(listener.accept(|| {})).await {
             match accepted {
-                Accepted::Served(stream, _) => self.begin(stream).await,
+                Accepted::Served(stream, from) => self.begin(stream, from).await,
                 Accepted::NoFiles(_, peer) => tracing::warn!(%peer, "no files left for a Link"),
             }
         }
     }
 
-    async fn begin(&self, stream: TcpStream) {
+    async fn begin(&self, stream: TcpStream, from: SocketAddr) {
         let handshakes = self.0.handshakes.clone().acquire_owned().await;
         let (this, stop) = (self.clone(), self.0.parts.stop.clone());
         self.0.parts.tasks.spawn(stop.run_until_cancelled_owned(async move {
-            let from = stream.peer_addr().map_or_else(|_| "?".into(), |peer| peer.to_string());
             let tls = this.0.parts.tls.server(Role::Hub, &[ALPN_H2, ALPN_REVERSE, ALPN_BULK]);
-            let accepted = link::accept(stream, tls).await;
+            let accepted = link::accept(stream, from, tls).await;
             drop(handshakes);
             match accepted {
                 Ok(dialled) => this.linked(dialled).await,
-                Err(error) => tracing::warn!(from, "no Link: {error}"),
+                Err(error) => tracing::warn!("{error}"),
             }
         }));
     }
 
-    async fn linked(&self, dialled: link::Dialled) {
-        let (parts, limits) = (&self.0.parts, link::Limits::requests());
-        if dialled.alpn() == ALPN_REVERSE {
-            match link::client(dialled, limits, &parts.tasks).await {
+    async fn linked(&self, dialled: Dialled<TlsStream<TcpStream>>) {
+        let tasks = &self.0.parts.tasks;
+        let door = Arc::new(door::Door(self.clone()));
+        match dialled.role {
+            link::Role::Opens => match link::client(dialled, Limits::REQUESTS, tasks.clone()).await
+            {
                 Ok(link) => self.reversed(link),
                 Err(error) => tracing::warn!("no reversed Link: {error}"),
+            },
+            link::Role::Serves => {
+                link::serve(dialled, door, Limits::REQUESTS, tasks).closed().await
             }
-            return;
+            link::Role::Bulk => {
+                if let Err(error) = link::serve_bulk(dialled, door).await {
+                    tracing::debug!("no bulk flow: {error}");
+                }
+            }
         }
-        let door = Arc::new(door::Door(self.clone()));
-        link::serve(dialled, door, limits, &parts.tasks).closed().await;
     }
 
     /// A node dialled back.
@@ -148,8 +166,14 @@ impl Hub {
         }
     }
 
-    fn is_revoked(&self, proved: &edgemesh_core::identity::Proved) -> bool {
-        self.0.parts.registry.is_revoked(proved)
+    fn is_revoked(&self, proved: &Proved) -> bool {
+        let before = self.0.parts.registry.revoked(&proved.node);
+        before.is_some_and(|before| proved.issued < before)
+    }
+
+    /// Whether what runs on that node is called by the cloud's own process.
+    fn is_own(&self, node: &str) -> bool {
+        (self.0.parts.own_nodes)(node)
     }
 }
 

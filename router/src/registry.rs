@@ -30,16 +30,32 @@ use crate::registry::owned::Owned;
 use crate::registry::view::{View, canonical};
 
 pub use crate::registry::owned::{Owner, Write};
-pub use crate::registry::walk::PART_BYTES;
 
-/// Deletes that are remembered; agents that are further behind compare digests.
-pub const MAX_GRAVES: usize = 20_000;
+/// How much a registry remembers and says at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Deletes that are remembered; agents that are further behind compare digests.
+    pub deletes: usize,
+    /// A part of a step is full at so many bytes of keys and bodies; only a record that is larger
+    /// by itself makes a larger part.
+    pub part_bytes: usize,
+    /// A step of changes ends after so many bytes, although there are more: agents stage it whole.
+    pub step_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { deletes: 20_000, part_bytes: 1_000_000, step_bytes: 16 << 20 }
+    }
+}
+
 /// Selectors in use at once; whoever brings one more gets everything.
 pub const MAX_VIEWS: usize = 1024;
 /// The records, in memory.
 #[derive(Debug)]
 pub struct Registry {
     epoch: [u8; 16],
+    bounds: Bounds,
     owned: Owned,
     entries: Entries,
     views: BTreeMap<Selector, View>,
@@ -49,19 +65,20 @@ pub struct Registry {
 impl Registry {
     /// A registry of a new life: `epoch` must be random. `kept` is what a former one had.
     pub fn new(epoch: [u8; 16], kept: impl IntoIterator<Item = (Owner, Put)>) -> Self {
-        Self::remembering(epoch, kept, MAX_GRAVES)
+        Self::within(Bounds::default(), epoch, kept)
     }
 
-    /// As [`Registry::new`], with another bound than [`MAX_GRAVES`].
-    pub fn remembering(
+    /// As [`Registry::new`], within other bounds.
+    pub fn within(
+        bounds: Bounds,
         epoch: [u8; 16],
         kept: impl IntoIterator<Item = (Owner, Put)>,
-        deletes: usize,
     ) -> Self {
         let mut new = Self {
             epoch,
+            bounds,
             owned: Owned::default(),
-            entries: Entries::new(deletes),
+            entries: Entries::new(bounds.deletes),
             views: BTreeMap::new(),
             hasher: Hasher::default(),
         };
@@ -161,6 +178,29 @@ impl Registry {
         all
     }
 
+    /// The digest of what a selector sees.
+    pub fn digest_of(&mut self, selector: &Selector) -> [u8; 32] {
+        let selector = self.enter(selector);
+        let digest = self.views[&selector].sums().whole();
+        self.leave(&selector);
+        digest
+    }
+
+    /// Keeps the digests of what a selector sees from now on, whether somebody uses it or not.
+    pub fn keep(&mut self, selector: &Selector) {
+        self.enter(selector);
+    }
+
+    /// Deletes that are remembered.
+    pub fn remembered(&self) -> usize {
+        self.entries.graves()
+    }
+
+    /// Selectors in use.
+    pub fn views(&self) -> usize {
+        self.views.len()
+    }
+
     fn say(&mut self, key: &Key, body: Option<Bytes>) -> Vec<Write> {
         let write = self.owned.set(&Owner::Cloud, key, body);
         self.settled(write.into_iter().collect())
@@ -209,6 +249,9 @@ impl Registry {
     fn select(&mut self, name: &NodeName, node: Option<&Node>) {
         let Self { views, entries, .. } = self;
         let mut moved = BTreeSet::new();
+        if views.values().any(|view| view.would_select(name, node)) {
+            entries.forget_past(name);
+        }
         for view in views.values_mut().filter(|view| view.would_select(name, node)) {
             let lives = |home: &Home| match home {
                 Home::On(nodes) => nodes.contains(name),

@@ -41,7 +41,7 @@ const END_OF_TIME: u64 = 253_402_300_799;
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
-    hash: CaHash,
+    pub(super) hash: CaHash,
 }
 
 impl Authority {
@@ -152,7 +152,7 @@ impl Authority {
         Identity::assemble(&key.serialize_der(), chain)
     }
 
-    fn issue(
+    pub(super) fn issue(
         &self,
         key: &impl PublicKeyData,
         subject: &Subject,

@@ -12,6 +12,9 @@ use crate::identity::error::IdentityError;
 use crate::identity::hash::CaId;
 use crate::identity::name::Subject;
 
+/// Certificates are renewed daily, so that whoever is cut off has weeks left.
+pub const RENEW_AFTER: Duration = Duration::from_secs(86_400);
+
 /// A leaf as far as we use it. Nothing of it is proved by reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Leaf {
@@ -36,12 +39,25 @@ pub struct Proved {
 }
 
 impl Proved {
+    /// Whether it is time for the next certificate: this one is older than [`RENEW_AFTER`].
+    pub fn is_due(&self, now: i64) -> bool {
+        is_due(self.issued, now)
+    }
+
     /// How long the certificate has been expired at `now` (seconds since 1970, of the
     /// [`super::Clock`]). At the hub, such a node may only renew.
     pub fn expired_for(&self, now: i64) -> Option<Duration> {
-        let over = u64::try_from(now.saturating_sub(self.until)).ok()?;
-        (over > 0).then(|| Duration::from_secs(over))
+        expired_for(self.until, now)
     }
+}
+
+pub(super) fn is_due(issued: i64, now: i64) -> bool {
+    now.saturating_sub(issued) >= RENEW_AFTER.as_secs().cast_signed()
+}
+
+pub(super) fn expired_for(until: i64, now: i64) -> Option<Duration> {
+    let over = u64::try_from(now.saturating_sub(until)).ok()?;
+    (over > 0).then(|| Duration::from_secs(over))
 }
 
 /// What `chain` proves of who showed it in a handshake with a configuration of [`super::Tls`].

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use edgemesh_proto::record::NodeName;
+
 use crate::identity::hash::CaId;
 
 /// Why an identity could not be made, read or believed.
@@ -49,9 +51,33 @@ pub enum IdentityError {
         /// The CA of who answered, where it names one.
         theirs: Option<CaId>,
     },
-    /// Something else than the hub answered.
-    #[error("{0} answers at this address, not the hub: correct cloud.servers")]
-    NotTheHub(String),
+    /// Neither an identity nor a token.
+    #[error(
+        "this node has not joined a cloud: make a token there with `edgemesh token create` \
+             and name its file in cloud.tokenFile"
+    )]
+    NotJoined,
+    /// The identity is of another node than the configuration.
+    #[error(
+        "the data folder has the identity of node {is}, but this node is called {wanted}: \
+             correct `node`, or name a token in cloud.tokenFile to join as {wanted}"
+    )]
+    OtherName {
+        /// Whose identity it is.
+        is: NodeName,
+        /// What the configuration says.
+        wanted: NodeName,
+    },
+    /// Nobody accepts the certificate any more.
+    #[error(
+        "the certificate of node {node} expired longer ago than offlineGrace allows: make a \
+             new token with `edgemesh token create` and name its file in cloud.tokenFile; if that \
+             cannot be, set this machine's clock"
+    )]
+    Over {
+        /// Who we are.
+        node: NodeName,
+    },
     /// A name that no node can have.
     #[error("`{name}` cannot be the name of a node: {why}")]
     Name {

@@ -113,11 +113,10 @@ fn of_certificate(error: &CertificateError) -> String {
                 other => other.to_str().into_owned(),
             },
         ),
-        CertificateError::UnknownIssuer
-        | CertificateError::BadSignature
-        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "its certificate names this cloud, but this cloud's CA did not sign it: it is forged, \
-             or comes of a CA that was replaced; join that node again with a token"
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its certificate names this cloud, but this cloud's CA did not give it to that \
+             machine: it is forged or stolen, or of a CA that was replaced; join that node again \
+             with a token"
                 .into()
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
@@ -141,8 +140,8 @@ fn of_alert(alert: AlertDescription) -> String {
              join with a token of that cloud, or correct the address"
         }
         AlertDescription::UnknownCA | AlertDescription::DecryptError => {
-            "the other side's CA did not sign our certificate: its CA was replaced; join again \
-             with a token"
+            "the other side's CA did not give us our certificate: its CA was replaced, or our key \
+             is not that of our certificate; join again with a token"
         }
         AlertDescription::CertificateExpired => {
             "by the other side's clock our certificate expired longer ago than offlineGrace \

@@ -10,8 +10,11 @@ use crate::identity::error::IdentityError;
 /// No file of an identity is longer.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// Puts `bytes` at `path` (mode 0600), durably; whoever reads sees the old file or the new one.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+/// Puts `bytes` at `path` (mode 0600), durably; whoever reads sees the old file or the new one. The folder is made where it is missing (mode 0700).
+///
+/// # Errors
+/// [`IdentityError::File`].
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
     replace(path, bytes).map_err(|source| IdentityError::File { file: path.into(), source })
 }
 
@@ -31,7 +34,10 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The text at `path`, where there is a file.
-pub(super) fn read(path: &Path) -> Result<Option<String>, IdentityError> {
+///
+/// # Errors
+/// [`IdentityError::File`].
+pub fn read(path: &Path) -> Result<Option<String>, IdentityError> {
     let failed = |source| IdentityError::File { file: path.into(), source };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -44,7 +50,10 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, IdentityError> {
 }
 
 /// Removes `path`, where there is such a file.
-pub(super) fn remove(path: &Path) -> Result<(), IdentityError> {
+///
+/// # Errors
+/// [`IdentityError::File`].
+pub fn remove(path: &Path) -> Result<(), IdentityError> {
     absent_is_fine(fs::remove_file(path))
         .map_err(|source| IdentityError::File { file: path.into(), source })
 }

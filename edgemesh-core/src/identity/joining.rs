@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::version::TLS13;
 
 use crate::identity::Identity;
-use crate::identity::clock::Clock;
+use crate::identity::clock::{Clock, Now};
 use crate::identity::error::IdentityError;
 use crate::identity::file;
 use crate::identity::hash::CaHash;
@@ -111,10 +111,49 @@ impl std::fmt::Debug for Pending {
     }
 }
 
+/// What a node has to do before it can be anyone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: go on with the identity that was loaded.
+    Serve,
+    /// Ask for a new identity with the token.
+    Join,
+}
+
+/// What `node` has to do, with what was loaded from its data folder and the token that its
+/// configuration names. A token of another cloud, or another name, means that the node moved.
+///
+/// # Errors
+/// Where it has to join and has no token, with the reason.
+pub fn step(
+    known: Option<&Identity>,
+    node: &NodeName,
+    token: Option<&JoinToken>,
+    now: i64,
+    grace: Duration,
+) -> Result<Step, IdentityError> {
+    let why = match known {
+        None => IdentityError::NotJoined,
+        Some(known) if known.node() != node => {
+            IdentityError::OtherName { is: known.node().clone(), wanted: node.clone() }
+        }
+        Some(known) if known.expired_for(now).is_some_and(|over| over > grace) => {
+            IdentityError::Over { node: node.clone() }
+        }
+        Some(known) if token.is_none_or(|token| token.ca() == known.ca()) => {
+            return Ok(Step::Serve);
+        }
+        Some(_) => return Ok(Step::Join),
+    };
+    if token.is_some() { Ok(Step::Join) } else { Err(why) }
+}
+
 /// To dial a hub and join: it is believed if its CA is the one that `pin` names and its own
-/// certificate holds at the time of `clock`. We show no certificate.
+/// certificate is not over at the time of `clock`. We show no certificate.
 pub fn joining(pin: CaHash, clock: &Clock, grace: Duration, alpn: &[u8]) -> Arc<ClientConfig> {
-    let judging = Judging { now: clock.now(), grace };
+    // A new board has no certificate of its own to tell it that 1970 is over.
+    let now = Now { is_sure: false, ..clock.now() };
+    let judging = Judging { now, grace };
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .expect("ring has suites of TLS 1.3")

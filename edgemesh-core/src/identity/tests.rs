@@ -1,17 +1,24 @@
-//! Identities at both ends of real handshakes, over a pipe.
+//! Identities at both ends of real handshakes over a pipe, on disk, and in the hands of others.
+
+mod certificates;
+mod clocks;
+mod files;
+mod handshakes;
+mod joins;
 
 use std::io;
 use std::sync::Arc;
 
 use edgemesh_proto::record::NodeName;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::authority::LIFETIME;
 use super::*;
 
+const DAY: i64 = 86_400;
 /// A day in 2026.
 const TODAY: i64 = 1_790_000_000;
 const ALPN: &[u8] = b"h2";
@@ -35,38 +42,55 @@ fn hub(authority: &Authority, issued: i64, clock: i64) -> Tls {
     Tls::new(identity, clock_at(clock), OFFLINE_GRACE)
 }
 
-/// What each end has of a handshake: the other's certificate, or why not.
-type End = Result<Option<Proved>, String>;
+/// What one end has of a handshake: the other's certificates, or why not.
+type End = Result<Vec<CertificateDer<'static>>, String>;
 
-/// Shakes hands and says a byte each way: in TLS 1.3 a client hears only then that it was refused.
+fn end(result: io::Result<Vec<CertificateDer<'static>>>) -> End {
+    result.map_err(|error| explain(&error))
+}
+
+/// Who is at the other end.
+fn who(end: &End) -> String {
+    let chain = end.as_ref().unwrap();
+    proved(chain).map_or_else(|error| error.to_string(), |proved| proved.node.to_string())
+}
+
+/// Dials, asks a byte and reads the answer: in TLS 1.3 a client hears only then that it was
+/// refused.
+async fn connect(
+    client: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    pipe: impl AsyncRead + AsyncWrite + Unpin,
+) -> End {
+    let dialling = async {
+        let mut stream = TlsConnector::from(client).connect(name, pipe).await?;
+        stream.write_all(b"?").await?;
+        let mut answer = [0];
+        stream.read_exact(&mut answer).await?;
+        Ok(stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec())
+    };
+    end(dialling.await)
+}
+
+async fn accept(server: Arc<ServerConfig>, pipe: impl AsyncRead + AsyncWrite + Unpin) -> End {
+    let answering = async {
+        let mut stream = TlsAcceptor::from(server).accept(pipe).await?;
+        let mut question = [0];
+        stream.read_exact(&mut question).await?;
+        stream.write_all(b"!").await?;
+        stream.shutdown().await?;
+        Ok(stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec())
+    };
+    end(answering.await)
+}
+
 async fn shake(
     client: Arc<ClientConfig>,
     name: ServerName<'static>,
     server: Arc<ServerConfig>,
 ) -> (End, End) {
     let (near, far) = tokio::io::duplex(1 << 16);
-    let dialling = async {
-        let mut stream = TlsConnector::from(client).connect(name, near).await?;
-        stream.write_all(b"?").await?;
-        let mut answer = [0];
-        stream.read_exact(&mut answer).await?;
-        let chain = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
-        io::Result::Ok(chain)
-    };
-    let answering = async {
-        let mut stream = TlsAcceptor::from(server).accept(far).await?;
-        let mut question = [0];
-        stream.read_exact(&mut question).await?;
-        stream.write_all(b"!").await?;
-        let chain = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
-        io::Result::Ok(chain)
-    };
-    let (dialled, answered) = tokio::join!(dialling, answering);
-    let end = |result: io::Result<Option<Vec<_>>>| match result {
-        Ok(chain) => Ok(chain.map(|chain| proved(&chain).unwrap())),
-        Err(error) => Err(explain(&error)),
-    };
-    (end(dialled), end(answered))
+    tokio::join!(connect(client, name, near), accept(server, far))
 }
 
 async fn dial(client: &Tls, expect: Expect<'_>, server: &Tls, role: Role) -> (End, End) {
@@ -74,18 +98,10 @@ async fn dial(client: &Tls, expect: Expect<'_>, server: &Tls, role: Role) -> (En
     shake(client.client(expect, ALPN), expect.server_name(), server).await
 }
 
-#[tokio::test]
-async fn both_ends_know_each_other() {
-    let cloud = Authority::new(TODAY).unwrap();
-    let (a, b) = (tls(&cloud, "edge-1", TODAY, TODAY), tls(&cloud, "edge-2", TODAY, TODAY));
-    let (at_a, at_b) = dial(&a, Expect::Node(&node("edge-2")), &b, Role::Peer).await;
-    let (at_a, at_b) = (at_a.unwrap().unwrap(), at_b.unwrap().unwrap());
-    assert_eq!((&*at_a.node.0, at_a.is_hub, at_a.issued), ("edge-2", false, TODAY));
-    assert_eq!((&*at_b.node.0, at_b.is_hub, at_b.issued), ("edge-1", false, TODAY));
-
-    let hub = hub(&cloud, TODAY, TODAY);
-    let (at_a, at_hub) = dial(&a, Expect::Hub, &hub, Role::Hub).await;
-    let (at_a, at_hub) = (at_a.unwrap().unwrap(), at_hub.unwrap().unwrap());
-    assert_eq!((&*at_a.node.0, at_a.is_hub), (CLOUD, true));
-    assert_eq!((&*at_hub.node.0, at_hub.is_hub), ("edge-1", false));
+/// Both ends of a handshake that has to fail say what they have to.
+fn failed(case: &str, (near, far): (End, End), [near_says, far_says]: [&str; 2]) {
+    for (which, end, says) in [("dialler", near, near_says), ("listener", far, far_says)] {
+        let text = end.expect_err(case);
+        assert!(text.contains(says), "{case}, {which}: {text}");
+    }
 }

@@ -129,7 +129,7 @@ impl Judging {
 }
 
 /// In a form that passes through rustls. The other side gets the alert `certificate_unknown`,
-/// which nothing else of ours causes but [`IdentityError::OtherCloud`] and its like.
+/// which nothing of ours causes but [`IdentityError::OtherCloud`] and [`IdentityError::OtherPin`].
 pub(super) fn refused(error: IdentityError) -> Error {
     Error::InvalidCertificate(match error {
         IdentityError::Certificate(_) => CertificateError::BadEncoding,

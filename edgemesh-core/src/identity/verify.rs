@@ -78,13 +78,7 @@ impl ServerCertVerifier for Servers {
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let subject = self.shared.identity().trust().server(leaf, self.shared.judging())?;
-        if subject == self.expect {
-            return Ok(ServerCertVerified::assertion());
-        }
-        Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
-            expected: self.expect.as_expect().server_name(),
-            presented: vec![subject.dns()],
-        }))
+        compare(&subject, &self.expect)
     }
 
     signatures!();
@@ -125,10 +119,7 @@ impl ServerCertVerifier for Pinned {
             return Err(self.unpinned(leaf));
         };
         let trust = Trust::new(ca).map_err(refused)?;
-        match trust.server(leaf, self.judging)? {
-            Subject::Hub => Ok(ServerCertVerified::assertion()),
-            node @ Subject::Node(_) => Err(refused(IdentityError::NotTheHub(node.to_string()))),
-        }
+        compare(&trust.server(leaf, self.judging)?, &Subject::Hub)
     }
 
     signatures!();
@@ -137,12 +128,22 @@ impl ServerCertVerifier for Pinned {
 impl Pinned {
     fn unpinned(&self, leaf: &CertificateDer<'_>) -> Error {
         let pinned = self.pin.id();
-        refused(match Leaf::read(leaf) {
-            Ok(Leaf { ca, subject: node @ Subject::Node(_), .. }) if ca == pinned => {
-                IdentityError::NotTheHub(node.to_string())
-            }
-            Ok(leaf) => IdentityError::OtherPin { pinned, theirs: Some(leaf.ca) },
-            Err(_) => IdentityError::OtherPin { pinned, theirs: None },
-        })
+        match Leaf::read(leaf) {
+            // Nodes do not show their CA.
+            Ok(leaf) if leaf.ca == pinned => other(&leaf.subject, &Subject::Hub),
+            Ok(leaf) => refused(IdentityError::OtherPin { pinned, theirs: Some(leaf.ca) }),
+            Err(_) => refused(IdentityError::OtherPin { pinned, theirs: None }),
+        }
     }
+}
+
+fn compare(is: &Subject, expected: &Subject) -> Result<ServerCertVerified, Error> {
+    if is == expected { Ok(ServerCertVerified::assertion()) } else { Err(other(is, expected)) }
+}
+
+fn other(is: &Subject, expected: &Subject) -> Error {
+    Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+        expected: expected.as_expect().server_name(),
+        presented: vec![is.dns()],
+    })
 }

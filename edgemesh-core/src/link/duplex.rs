@@ -11,8 +11,9 @@ use crate::link::error::{Failure, LinkError};
 use crate::link::{Inbound, Writer};
 
 /// What is written follows our first Message, what is read came after theirs. A shutdown is a
-/// half-close; dropped without one, the exchange is reset. A reset of the other side is an error,
-/// `ConnectionReset`, of reads and writes.
+/// half-close. Dropped without one, or by whoever opened it before the other side is done, the
+/// exchange is reset, and what was written last may be lost. A reset of the other side is an error, `ConnectionReset`, of
+/// reads and writes.
 #[derive(Debug)]
 pub struct Duplex {
     writer: Writer,

@@ -19,7 +19,7 @@ pub struct Inbound {
     /// What came in one piece with the first Message.
     first: Bytes,
     incoming: Incoming,
-    /// Ours, where we opened it and still send.
+    /// Where we opened it.
     exchange: Option<Arc<Exchange>>,
     ended: bool,
 }

@@ -55,7 +55,15 @@ impl MessageWriter {
     /// # Errors
     /// When the Message is too long, or nobody takes it any more.
     pub async fn send(&self, message: &Message) -> Result<(), LinkError> {
-        let bytes = opening::encode(message, MAX_MESSAGE)?;
+        self.send_encoded(&message.encode()).await
+    }
+
+    /// The same, of a Message that is encoded already.
+    ///
+    /// # Errors
+    /// As [`MessageWriter::send`].
+    pub async fn send_encoded(&self, message: &[u8]) -> Result<(), LinkError> {
+        let bytes = opening::framed(message, MAX_MESSAGE)?;
         poll_fn(|cx| self.0.poll_empty(cx)).await.map_err(|error: io::Error| {
             LinkError::new(Failure::Broken, "nobody listens any more").because(error)
         })?;

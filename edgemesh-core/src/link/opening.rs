@@ -15,13 +15,17 @@ use crate::link::error::{Failure, LinkError};
 
 /// The Message as it leaves, with its length.
 pub(super) fn encode(message: &Message, most: usize) -> Result<Bytes, LinkError> {
-    let bytes = message.encode();
+    framed(&message.encode(), most)
+}
+
+/// The same, of a Message that is encoded already.
+pub(super) fn framed(bytes: &[u8], most: usize) -> Result<Bytes, LinkError> {
     if bytes.len() > most {
         let what = format!("a Message of {} bytes: at most {most}", bytes.len());
         return Err(LinkError::new(Failure::Protocol, what));
     }
     let mut out = Vec::with_capacity(bytes.len() + 5);
-    match frame::push(&mut out, &bytes) {
+    match frame::push(&mut out, bytes) {
         Ok(()) => Ok(out.into()),
         Err(error) => Err(LinkError::new(Failure::Protocol, "a Message too long").because(error)),
     }

@@ -56,6 +56,13 @@ impl Rest {
         }
     }
 
+    fn belongs_to(&self, exchange: &Arc<Exchange>) {
+        match self {
+            Self::Written(outlet) => outlet.belongs_to(exchange),
+            Self::Nothing | Self::Body(_) | Self::Inbound(_) => {}
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let frame = match self {
             Self::Nothing => return Poll::Ready(None),
@@ -103,13 +110,21 @@ pub(super) struct Outgoing {
     /// Until hyper took it.
     opening: Option<Bytes>,
     rest: Rest,
-    /// Where we opened the exchange.
-    exchange: Option<Arc<Exchange>>,
+    /// Where we open the exchange.
+    opens: Option<Arc<Exchange>>,
 }
 
 impl Outgoing {
-    pub(super) const fn new(opening: Bytes, rest: Rest, exchange: Option<Arc<Exchange>>) -> Self {
-        Self { opening: Some(opening), rest, exchange }
+    /// Of an exchange that we open.
+    pub(super) fn opens(opening: Bytes, rest: Rest, exchange: &Arc<Exchange>) -> Self {
+        rest.belongs_to(exchange);
+        Self { opening: Some(opening), rest, opens: Some(exchange.clone()) }
+    }
+
+    /// Of one that the other side opened.
+    pub(super) fn answers(opening: Bytes, rest: Rest, exchange: &Arc<Exchange>) -> Self {
+        rest.belongs_to(exchange);
+        Self { opening: Some(opening), rest, opens: None }
     }
 
     /// What was to follow, where nothing left.
@@ -124,15 +139,11 @@ impl Body for Outgoing {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next> {
         if let Some(opening) = self.opening.take() {
-            if let Some(exchange) = &self.exchange {
+            if let Some(exchange) = &self.opens {
                 exchange.take();
+                exchange.makes_a_task();
             }
             return Poll::Ready(Some(Ok(Frame::data(opening))));
-        }
-        if let Some(exchange) = &self.exchange
-            && exchange.poll_given_up(cx).is_ready()
-        {
-            return Poll::Ready(Some(Err(Cut::new(Reason::CANCEL, "the answer was given up"))));
         }
         self.rest.poll(cx)
     }

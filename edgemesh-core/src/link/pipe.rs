@@ -9,6 +9,7 @@ use h2::Reason;
 use parking_lot::Mutex;
 
 use crate::link::error::Cut;
+use crate::link::exchange::Exchange;
 use crate::link::outgoing::Rest;
 
 /// Bytes that wait in a pipe before its writer has to: enough for a few TLS records.
@@ -28,6 +29,8 @@ struct Pipe {
     whole: Bytes,
     copied: BytesMut,
     state: State,
+    /// Where it was given to a Link.
+    exchange: Option<Arc<Exchange>>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -143,15 +146,24 @@ impl Writer {
 
     /// That was all: the other side sees the end.
     pub fn finish(&self) {
-        let reader = self.0.lock().end(State::Done);
+        let mut pipe = self.0.lock();
+        let reader = pipe.end(State::Done);
+        pipe.exchange = None;
+        drop(pipe);
         wake(reader);
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let reader = self.0.lock().end(State::Dropped);
+        let mut pipe = self.0.lock();
+        let reader = pipe.end(State::Dropped);
+        let exchange = pipe.exchange.take();
+        drop(pipe);
         wake(reader);
+        if let Some(exchange) = exchange {
+            exchange.give_up();
+        }
     }
 }
 
@@ -160,6 +172,13 @@ impl Drop for Writer {
 pub struct Outlet(Arc<Mutex<Pipe>>);
 
 impl Outlet {
+    pub(super) fn belongs_to(&self, exchange: &Arc<Exchange>) {
+        let mut pipe = self.0.lock();
+        if pipe.state == State::Open {
+            pipe.exchange = Some(exchange.clone());
+        }
+    }
+
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         let mut pipe = self.0.lock();
         let bytes = match pipe.whole.is_empty() {
@@ -197,6 +216,7 @@ impl Drop for Outlet {
             pipe.state = State::Deaf;
         }
         (pipe.whole, pipe.copied) = (Bytes::new(), BytesMut::new());
+        pipe.exchange = None;
         let writer = pipe.writer.take();
         drop(pipe);
         wake(writer);

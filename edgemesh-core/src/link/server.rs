@@ -15,19 +15,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::link::client::NEVER;
 use crate::link::error::Cut;
+use crate::link::exchange::{Exchange, Open, Tasks};
 use crate::link::opening::{self, Unread};
 use crate::link::outgoing::Outgoing;
 use crate::link::wire::{Line, Wire};
 use crate::link::{
     Answering, Called, Dialled, Inbound, Limits, MAX_FRAME, MAX_HEADERS, MAX_MISTAKES, MAX_OPENING,
-    MAX_RESETS_AHEAD, OPENING_TIMEOUT, Operation, PING_EVERY, Peer, Rest, Serve, Tasks,
+    MAX_RESETS_AHEAD, OPENING_TIMEOUT, Operation, PING_EVERY, Peer, Rest, Serve,
 };
 
 /// A connection on which the other side opens exchanges.
 #[derive(Clone, Debug)]
 pub struct ServedLink {
     peer: Arc<Peer>,
-    line: Arc<Line>,
+    open: Arc<Open>,
     closing: CancellationToken,
 }
 
@@ -39,17 +40,26 @@ impl ServedLink {
 
     /// Whether the connection is there and not about to end.
     pub fn is_open(&self) -> bool {
-        !self.line.is_gone() && !self.closing.is_cancelled()
+        !self.line().is_gone() && !self.closing.is_cancelled()
     }
 
     /// Resolves when the connection is gone.
     pub async fn closed(&self) {
-        self.line.gone().await;
+        self.line().gone().await;
     }
 
     /// Why the connection broke, where it did not end in order.
     pub fn why(&self) -> Option<&str> {
-        self.line.why()
+        self.line().why()
+    }
+
+    /// Exchanges that are not over.
+    pub fn exchanges(&self) -> usize {
+        self.open.count()
+    }
+
+    fn line(&self) -> &Line {
+        self.open.line()
     }
 
     /// Takes no more exchanges (GOAWAY); those under way go on, and then the connection ends.
@@ -60,7 +70,7 @@ impl ServedLink {
     /// Ends the connection now, and breaks what is under way.
     pub fn cut(&self) {
         self.close();
-        self.line.cut();
+        self.line().cut();
     }
 }
 
@@ -76,14 +86,16 @@ where
 {
     let Dialled { stream, peer, .. } = dialled;
     let (wire, line) = Wire::new(stream);
-    let link = ServedLink { peer, line, closing: CancellationToken::new() };
+    let link =
+        ServedLink { peer, open: Arc::new(Open::new(line)), closing: CancellationToken::new() };
     let (served, builder) = (link.clone(), builder(limits, tasks.clone()));
     tasks.spawn(async move {
         let (peer, closing) = (&served.peer, &served.closing);
         let service = service_fn(|request| {
-            let call =
-                Call { handler: handler.clone(), peer: peer.clone(), closing: closing.clone() };
-            call.answer(request)
+            let exchange = served.open.begin_another();
+            exchange.makes_a_task();
+            let (handler, peer) = (handler.clone(), peer.clone());
+            Call { handler, peer, exchange, closing: closing.clone() }.answer(request)
         });
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(wire), service));
         let ended = tokio::select! {
@@ -123,6 +135,7 @@ fn builder(limits: Limits, tasks: TaskTracker) -> http2::Builder<Tasks> {
 struct Call {
     handler: Arc<dyn Serve>,
     peer: Arc<Peer>,
+    exchange: Arc<Exchange>,
     closing: CancellationToken,
 }
 
@@ -134,7 +147,7 @@ impl Call {
             Ok(first) => first,
             Err(error) => return Err(Cut::new(Reason::INTERNAL_ERROR, error.to_string())),
         };
-        Ok(Response::new(Outgoing::new(first, answering.rest, None)))
+        Ok(Response::new(Outgoing::answers(first, answering.rest, &self.exchange)))
     }
 
     async fn answering(&self, request: Request<Incoming>) -> Result<Answering, Cut> {

@@ -1,6 +1,7 @@
 //! Links over pipes: what every test of them needs, and the plain exchanges.
 
 mod bad;
+mod frames;
 mod life;
 mod real;
 mod streams;
@@ -16,6 +17,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 

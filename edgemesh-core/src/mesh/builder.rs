@@ -118,6 +118,7 @@ impl Builder {
             zone: self.zone.as_deref().map(Into::into),
             data_dir: self.data_dir.clone().unwrap_or_default(),
             folders: Folders { source, ..Folders::default() },
+            is_linked: false,
             virtual_range: defaults.virtual_range,
             domain: defaults.domain,
             mark: None,

@@ -1,10 +1,12 @@
 //! Follows the folders of manifests and what runs on this node: all of it together goes to `sync`,
 //! again after each change.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use edgemesh_proto::record::{Key, Record};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServiceFilter;
@@ -12,6 +14,9 @@ use crate::io::now;
 use crate::manifests::{Observed as Manifests, Remark, Severity, Watcher, read};
 use crate::mesh::local::{Local, Settled};
 use crate::mesh::status::{Cell, StoreHealth};
+use crate::mesh::synced::Synced;
+use crate::registrations::is_local;
+use crate::sync::replica::Step;
 use crate::sync::{Observed, Sync};
 
 /// Folders of manifests.
@@ -41,6 +46,10 @@ pub(super) struct Source {
     sync: Sync,
     local: Local,
     status: Arc<Cell>,
+    /// The registry's records, where there is a cloud.
+    synced: Option<Synced>,
+    /// What the folders say, beside those.
+    documents: BTreeMap<Key, Record>,
     /// What was said of the documents when they were last read.
     said: Vec<Remark>,
     /// `None` while the kernel gives no inotify instance.
@@ -50,12 +59,20 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) const fn new(folders: Folders, sync: Sync, local: Local, status: Arc<Cell>) -> Self {
+    pub(super) const fn new(
+        folders: Folders,
+        sync: Sync,
+        local: Local,
+        status: Arc<Cell>,
+        synced: Option<Synced>,
+    ) -> Self {
         Self {
             folders,
             sync,
             local,
             status,
+            synced,
+            documents: BTreeMap::new(),
             said: Vec::new(),
             watcher: None,
             behind: false,
@@ -93,6 +110,10 @@ impl Source {
                 }
                 Some(asked) = self.sync.asked() => {
                     self.sync.tell(asked);
+                    continue;
+                }
+                step = next(&mut self.synced) => {
+                    self.step(&step).await;
                     continue;
                 }
             }
@@ -143,17 +164,41 @@ impl Source {
         }
     }
 
+    /// Takes in a step of the registry's records.
+    async fn step(&mut self, step: &Step) {
+        let Some(synced) = &mut self.synced else { return };
+        synced.take(step);
+        let records = synced.records().into_iter().chain(self.documents.clone()).collect();
+        self.settle(Some(records), true).await;
+        let stored = !self.behind;
+        if let Some(synced) = &mut self.synced {
+            synced.done(stored).await;
+        }
+    }
+
     /// Puts in force what was `read` and what runs here; without, what was read last.
     async fn observe(&mut self, read: Option<Manifests>) {
         let fresh = read.is_some();
         let records = read.map(|Manifests { records, remarks, checks, .. }| {
             self.local.read(&records, &checks);
             self.said = remarks;
-            records
+            let Some(synced) = &self.synced else { return records };
+            self.documents = records;
+            synced.records().into_iter().chain(self.documents.clone()).collect()
         });
+        self.settle(records, fresh).await;
+    }
+
+    async fn settle(&mut self, records: Option<BTreeMap<Key, Record>>, fresh: bool) {
         let Settled { records, remarks, checked, version } = self.local.settle(&self.sync, records);
         let remarks: Vec<Remark> = self.said.iter().cloned().chain(remarks).collect();
         let some = !records.is_empty();
+        if let Some(synced) = &mut self.synced {
+            let own = records
+                .iter()
+                .filter(|(key, record)| is_local(record) || self.documents.contains_key(key));
+            synced.tell(own.map(|(_, record)| record)).await;
+        }
         self.report(&remarks);
         let observed = self.sync.observe(records, now()).await;
         let store = match observed {
@@ -227,6 +272,13 @@ impl Source {
     }
 }
 
+async fn next(synced: &mut Option<Synced>) -> Step {
+    match synced {
+        Some(synced) => synced.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn unreadable(folder: &Path) -> Option<String> {
     let error = std::fs::read_dir(folder).err()?;
     Some(format!("cannot read the manifests in {}: {error}", folder.display()))
@@ -253,7 +305,7 @@ mod tests {
         let checker =
             Checker::new(Dial::default(), Pace::default(), TaskTracker::new(), Default::default());
         let local = Local::new(node, Registrations::open(folder.path(), now()), checker);
-        let mut source = Source::new(folders, sync, local, status.clone());
+        let mut source = Source::new(folders, sync, local, status.clone(), None);
         source.read_by(|_| panic!("a parser did")).await;
         assert_eq!(status.get().source_trouble.as_deref(), Some(PANICKED));
         source.read().await; // and the next time it may work

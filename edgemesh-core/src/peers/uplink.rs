@@ -26,7 +26,7 @@ use crate::link::{
 use crate::peers::pause::Pause;
 use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
 use crate::peers::slot::Slot;
-use crate::peers::{Dialler, NoWay, message, stagger};
+use crate::peers::{Dialler, NoWay, REMOVED, message, stagger};
 
 pub use state::{Introduction, Linked, Position, Talk, UplinkState};
 
@@ -77,6 +77,12 @@ enum Trouble {
     Strange(&'static str),
     #[error("the Link ended")]
     Ended,
+}
+
+impl Trouble {
+    fn is_removal(&self) -> bool {
+        matches!(self, Self::Refused(refused) if refused.label == REMOVED)
+    }
 }
 
 /// What an [`Uplink`] is made of.
@@ -206,9 +212,12 @@ impl Uplink {
             tracing::warn!("no Link to the cloud: {text}; the last records stay in force");
         }
         self.0.state.send_modify(|state| {
-            state.linked = None;
+            if state.linked.take().is_some() {
+                state.since = SystemTime::now();
+            }
             state.trouble = Some(text);
-            state.tries = state.tries.saturating_add(1);
+            state.refused = matches!(trouble, Trouble::Refused(_));
+            state.is_removed = trouble.is_removal();
         });
         *self.0.outgoing.lock() = None;
         // What it carries may be broken too, and nobody would notice before the next request.
@@ -281,7 +290,9 @@ impl Uplink {
         self.0.state.send_replace(UplinkState {
             linked: Some(Linked { server, address, since: SystemTime::now(), round_trip: None }),
             trouble: None,
-            tries: 0,
+            refused: false,
+            is_removed: false,
+            since: SystemTime::now(),
         });
         if talks.send(Talk { welcome, incoming, outgoing }).await.is_err() {
             return Trouble::Ended; // the mesh stops

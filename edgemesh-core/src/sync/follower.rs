@@ -50,6 +50,12 @@ impl Follower {
         }
     }
 
+    /// For the cloud's own process, which calls for nodes in the cloud that run no agent.
+    pub fn of_cloud(live: Arc<ArcSwap<Snapshot>>, node: NodeName, zone: Option<Box<str>>) -> Self {
+        let builder = Builder::new(node, zone).covering_cloud();
+        Self { builder, ..Self::new(live) }
+    }
+
     /// Makes a step visible. Returns how many of its records this version does not read; they are
     /// left out. A reset keeps the live state of what is still there.
     pub fn apply(&mut self, step: Step, now: Instant) -> usize {

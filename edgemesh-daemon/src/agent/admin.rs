@@ -42,6 +42,9 @@ const NAMED_WITHIN: Duration = Duration::from_secs(4);
 /// Why an agent's mesh has registrations and a feed.
 const OWN: &str = "an agent follows nobody: it keeps its records itself";
 
+/// How the Links are at this moment.
+type LookAtLinks = dyn Fn() -> api::Links + Send + Sync;
+
 /// What the pages are made from.
 pub(super) struct State {
     pub(super) node: String,
@@ -59,6 +62,8 @@ pub(super) struct State {
     /// Places of streams, and the tasks that write them.
     pub(super) followers: Arc<Semaphore>,
     pub(super) streams: TaskTracker,
+    /// Looks at the Links; unset: there are none.
+    links: OnceLock<Box<LookAtLinks>>,
     capture: ArcSwap<Option<api::Capture>>,
     /// Revision that capture followed last, and names after it.
     followed: watch::Sender<u64>,
@@ -94,11 +99,21 @@ impl State {
             feed: mesh.feed().expect(OWN),
             followers: Arc::new(Semaphore::new(following::FOLLOWERS)),
             streams: TaskTracker::new(),
+            links: OnceLock::new(),
             capture: ArcSwap::default(),
             followed: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
             handing_over: AtomicBool::new(false),
         }
+    }
+
+    /// There are Links, and this looks at them. Only the first one counts.
+    pub(super) fn linked(&self, look: impl Fn() -> api::Links + Send + Sync + 'static) {
+        self.links.get_or_init(|| Box::new(look));
+    }
+
+    fn links(&self) -> api::Links {
+        self.links.get().map(|look| look()).unwrap_or_default()
     }
 
     /// Capture is in place, or off.
@@ -196,6 +211,7 @@ impl State {
                 StoreHealth::ReadOnly { .. } => api::StoreState::StoreReadOnly,
             },
             repairs,
+            links: self.links(),
             capture: self.capture.load().as_ref().clone().unwrap_or_else(api::Capture::off),
             listeners: self.listeners.iter().chain(self.socket.get()).cloned().collect(),
             services: snapshot.services().len() as u64,
@@ -287,12 +303,15 @@ fn api_routes(state: Arc<State>, more: Router<Arc<State>>) -> Router {
         .route(
             "/v1/backends",
             get(async |Extract(s): Shared| {
-                Json(views::backends(&s.live.load(), &s.status.get().checked, now()))
+                let (links, checked) = (s.links(), &s.status.get().checked);
+                Json(views::backends(&s.live.load(), checked, &links, now()))
             }),
         )
         .route(
             "/v1/nodes",
-            get(async |Extract(s): Shared| Json(views::nodes(&s.live.load(), &s.node))),
+            get(async |Extract(s): Shared| {
+                Json(views::nodes(&s.live.load(), Some(&s.node), &s.links()))
+            }),
         )
         .route(
             "/v1/policies",
@@ -348,13 +367,13 @@ async fn set_log(Extract(state): Extract<Arc<State>>, Query(new): Query<Filter>)
     }
 }
 
-pub(super) fn fail(status: StatusCode, error: &str) -> Response {
+pub(crate) fn fail(status: StatusCode, error: &str) -> Response {
     (status, Json(api::ApiError { error: error.into() })).into_response()
 }
 
 /// A web page in somebody's browser can reach loopback too: what comes under another Host (DNS
 /// rebinding) or from another origin is refused.
-async fn only_from_here(request: Request, next: Next) -> Response {
+pub(crate) async fn only_from_here(request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let local = host.is_some_and(|host| {
         let name = host

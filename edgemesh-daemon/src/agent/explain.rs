@@ -16,7 +16,7 @@ use crate::api;
 /// Explains the call that the query describes: `url`, which is a URL or `HOST:PORT`; `header`, as
 /// `K:V` and as often as needed; `method`; `from`, the caller's address. A URL of HTTP and headers make it
 /// a request, else it is a connection of bytes.
-pub(super) fn explained(
+pub(crate) fn explained(
     snapshot: &Snapshot,
     domain: &str,
     query: &[(String, String)],

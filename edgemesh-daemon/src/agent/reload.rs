@@ -146,6 +146,13 @@ mod tests {
             ),
             ("", "zone: z\nproxy: { port: 15002 }", &[], &["zone", "proxy.port"]),
             ("", "dns: { domain: mesh.local }\naccessLog: off", &["accessLog"], &["dns"]),
+            ("", "cloud: { servers: [c:1] }\npeer: { path: hub }", &[], &["cloud", "peer"]),
+            (
+                "cloud: { servers: [c:1] }",
+                "cloud: { servers: [c:1], select: { zones: [z] } }",
+                &[],
+                &["cloud"],
+            ),
         ];
         for (before, after, taken, waiting) in cases {
             let (mut running, fresh) = (config(before), config(after));

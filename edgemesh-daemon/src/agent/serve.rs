@@ -23,7 +23,7 @@ const MAX_BUFFER: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepts for as long as it is polled; dropped, it closes every connection.
-pub(super) async fn serve_page<S>(mut accept: impl AsyncFnMut() -> io::Result<S>, router: Router)
+pub(crate) async fn serve_page<S>(mut accept: impl AsyncFnMut() -> io::Result<S>, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

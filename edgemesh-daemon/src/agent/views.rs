@@ -1,5 +1,6 @@
 //! The Snapshot and its live state as the objects of the admin API.
 
+mod nodes;
 mod routes;
 
 use std::net::IpAddr;
@@ -20,10 +21,11 @@ use crate::agent::guards;
 use crate::agent::registering;
 use crate::api;
 
-pub(super) use routes::{routes, unrouted};
+pub(crate) use nodes::nodes;
+pub(crate) use routes::{routes, unrouted};
 
 /// Every Service.
-pub(super) fn services(snapshot: &Snapshot, now: Instant) -> Vec<api::ServiceView> {
+pub(crate) fn services(snapshot: &Snapshot, now: Instant) -> Vec<api::ServiceView> {
     snapshot.services().iter().map(|service| view(service, now)).collect()
 }
 
@@ -89,10 +91,11 @@ fn all_backends(port: &Port) -> Vec<&Backend> {
     v4.backends.iter().chain(v6.backends.iter().filter(|_| !same)).collect()
 }
 
-/// Every Backend; those that a check keeps from calls too.
-pub(super) fn backends(
+/// Every Backend, those that a check keeps from calls too, and by which of the `links`.
+pub(crate) fn backends(
     snapshot: &Snapshot,
     checked: &[Checked],
+    links: &api::Links,
     now: Instant,
 ) -> Vec<api::BackendView> {
     let mut views = Vec::new();
@@ -114,6 +117,9 @@ pub(super) fn backends(
         if !known {
             views.push(waiting(namespace, name, address, health));
         }
+    }
+    for view in &mut views {
+        view.path = links.to(&view.node).map(|link| link.path);
     }
     views.sort_by(|a, b| (&a.namespace, &a.service).cmp(&(&b.namespace, &b.service)));
     views
@@ -148,6 +154,7 @@ fn waiting(
         node: String::new(),
         zone: String::new(),
         tier: Tier::Node.name().into(),
+        path: None,
         state: api::BreakerState::Admits,
         health,
         until_seconds: None,
@@ -158,7 +165,7 @@ fn waiting(
 }
 
 /// A Service by name, all of it or one port.
-pub(super) fn lookup(
+pub(crate) fn lookup(
     service: Option<&Service>,
     (namespace, name): (&str, &str),
     port: Option<u16>,
@@ -201,6 +208,7 @@ fn backend(service: &Service, port: &str, backend: &Backend, now: Instant) -> ap
         node: backend.node.as_ref().map(ToString::to_string).unwrap_or_default(),
         zone: backend.zone.as_deref().unwrap_or_default().into(),
         tier: backend.tier.name().into(),
+        path: None,
         state,
         health: check_says(service, backend),
         until_seconds: until.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
@@ -211,7 +219,7 @@ fn backend(service: &Service, port: &str, backend: &Backend, now: Instant) -> ap
 }
 
 /// Backends, those of them that are ejected, and those whose health check fails.
-pub(super) fn count_backends(snapshot: &Snapshot, now: Instant) -> (u64, u64, u64) {
+pub(crate) fn count_backends(snapshot: &Snapshot, now: Instant) -> (u64, u64, u64) {
     let (mut all, mut ejected, mut ill) = (0, 0, 0);
     for service in snapshot.services() {
         let breaker = service.policy.breaker.as_ref();
@@ -225,34 +233,8 @@ pub(super) fn count_backends(snapshot: &Snapshot, now: Instant) -> (u64, u64, u6
     (all, ejected, ill)
 }
 
-/// Every Node that has a record or a Backend.
-pub(super) fn nodes(snapshot: &Snapshot, own: &str) -> Vec<api::NodeView> {
-    let mut counts = std::collections::BTreeMap::<&str, u64>::new();
-    for port in snapshot.services().iter().flat_map(|service| &service.ports) {
-        for node in all_backends(port).into_iter().filter_map(|b| b.node.as_ref()) {
-            *counts.entry(&node.0).or_default() += 1;
-        }
-    }
-    for name in snapshot.nodes.keys().map(AsRef::as_ref).chain([own]) {
-        counts.entry(name).or_default();
-    }
-    let view = |(name, backends): (&str, u64)| {
-        let record = snapshot.nodes.get(name);
-        api::NodeView {
-            name: name.into(),
-            zone: record.and_then(|n| n.zone.as_deref()).unwrap_or_default().into(),
-            addresses: record
-                .map(|n| n.addresses.iter().map(IpAddr::to_string).collect())
-                .unwrap_or_default(),
-            here: name == own,
-            backends,
-        }
-    };
-    counts.into_iter().map(view).collect()
-}
-
 /// Every Policy, the overruled ones too.
-pub(super) fn policies(snapshot: &Snapshot) -> Vec<api::PolicyView> {
+pub(crate) fn policies(snapshot: &Snapshot) -> Vec<api::PolicyView> {
     let view = |listed: &ListedPolicy| {
         let found = snapshot.by_name(&listed.service.namespace, &listed.service.name);
         let in_force = listed.overruled_by.is_none();

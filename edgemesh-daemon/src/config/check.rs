@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use edgemesh_core::config::DnsIntercept;
 use edgemesh_core::config::Intercept;
+use edgemesh_core::identity::check_node_name;
 
 use crate::config::AgentConfig;
 use crate::config::Kind;
@@ -19,9 +20,6 @@ use crate::config::source;
 /// Fewest bits for hosts in a virtual range: 256 addresses. Below it hashing names to addresses
 /// runs into itself with a handful of Services.
 const MIN_VIRTUAL_BITS: u8 = 8;
-
-/// What the cloud is called where nodes are named.
-pub(crate) const CLOUD: &str = "cloud";
 
 /// Notes every rule that `config` breaks.
 pub(crate) fn across(reader: &mut Reader, config: &AgentConfig) {
@@ -47,10 +45,10 @@ pub(crate) fn across(reader: &mut Reader, config: &AgentConfig) {
 /// What needs a cloud says so, and what the cloud is called nobody else is.
 fn cloud(reader: &mut Reader, config: &AgentConfig) {
     if config.cloud.is_some() {
-        if config.node == CLOUD {
-            let text =
-                format!("`{CLOUD}` is what the cloud itself is called on Links; name another");
-            reader.problem("node", text);
+        // Nor can a name be too long for its certificate.
+        let wrong = check_node_name(&config.node).err().filter(|_| !config.node.is_empty());
+        if let Some(why) = wrong {
+            reader.problem("node", format!("no node with a cloud can be called so: {why}"));
         }
         return;
     }

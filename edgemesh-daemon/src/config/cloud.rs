@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use edgemesh_core::config::AccessLog;
+use edgemesh_core::identity::OFFLINE_GRACE;
 
 use crate::config::Flags;
 use crate::config::Kind;
@@ -58,6 +60,8 @@ pub struct Hub {
     pub listen: SocketAddr,
     /// Names and addresses that its certificate names beside `hub.edgemesh`.
     pub names: Vec<String>,
+    /// How long after its end a node's certificate may still be renewed, and its name stays taken.
+    pub offline_grace: Duration,
 }
 
 /// Where callers in the cloud come in.
@@ -160,10 +164,12 @@ fn hub(reader: &mut Reader, top: &mut Section) -> Hub {
     let mut section = reader.section(top, "hub");
     let listen = reader.value(&mut section, "listen", parse::socket);
     let names = reader.list(&mut section, "names", parse::host);
+    let grace = reader.value(&mut section, "offlineGrace", parse::grace);
     reader.close(section);
     Hub {
         listen: listen.unwrap_or_else(|| super::anywhere(parse::HUB_PORT)),
         names: names.unwrap_or_default(),
+        offline_grace: grace.unwrap_or(OFFLINE_GRACE),
     }
 }
 

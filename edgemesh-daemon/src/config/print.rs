@@ -115,6 +115,7 @@ pub(crate) fn cloud(resolved: &Resolved<CloudConfig>) -> Vec<Row> {
         ("source", Some(source(from)), ""),
         ("hub.listen", Some(quote(hub.listen)), ""),
         ("hub.names", Some(list(&hub.names)), ""),
+        ("hub.offlineGrace", Some(time::text(hub.offline_grace)), ""),
         ("router.listen", Some(quote(router.listen)), ""),
     ];
     match &router.tls {

@@ -1,12 +1,12 @@
 //! The sections of `agent.yaml`, key by key, onto their defaults.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use edgemesh_core::config::Auto;
 use edgemesh_core::config::Dns;
 use edgemesh_core::config::Include;
 use edgemesh_core::config::Proxy;
+use edgemesh_core::identity::OFFLINE_GRACE;
 use edgemesh_proto::message::Selector;
 
 use crate::config::AgentConfig;
@@ -23,10 +23,6 @@ use crate::config::read::Reader;
 use crate::config::read::Section;
 use crate::config::source;
 use crate::config::tree::Value;
-
-/// How long after its end a peer's certificate is accepted: as long as certificates live, so that a
-/// site may be cut off for about two months.
-const OFFLINE_GRACE: Duration = Duration::from_secs(30 * 86_400);
 
 /// Reads everything; `None` where the text is no YAML or no section. A wrong value is noted as a problem and
 /// its default takes its place, so that the rest can be checked too.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context;
+use tokio::runtime::Runtime;
 
 use crate::api::{BackendView, RouteView, ServiceView, Status};
 use crate::capture::survey::{self, Table};
@@ -15,6 +16,7 @@ use crate::doctor::machine::Machine;
 use crate::doctor::names::Answer;
 use crate::doctor::ports::Holder;
 use crate::doctor::processes::Process;
+use crate::doctor::uplink::Uplink;
 use crate::doctor::{names, ports, processes};
 use crate::redirect;
 
@@ -36,6 +38,7 @@ pub(super) struct Facts {
     pub(super) resolv: String,
     /// What name servers say of a name of the mesh. Empty: there was none to ask for.
     pub(super) answers: Vec<Answer>,
+    pub(super) uplink: Uplink,
 }
 
 /// The agent's own pages.
@@ -74,7 +77,11 @@ impl Facts {
             || format!("http://{}", told.map_or(config::ADMIN, |config| config.admin.listen)),
             str::to_owned,
         );
-        let agent = ask(&Admin::new(&url)?)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let agent = ask(&Admin::new(&url)?, &runtime);
         let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let kernel = Kernel::survey(told, agent.as_ref().ok());
         let answers = match (&agent, told) {
@@ -83,8 +90,22 @@ impl Facts {
         };
         let machine = Machine::look(told, &agents);
         let ports = told.map(ports::holders).unwrap_or_default();
-        let now = SystemTime::now();
-        Ok(Self { now, file, config, agent, agents, ports, kernel, machine, resolv, answers })
+        let uplink = told.map(|config| Uplink::look(config, &runtime)).unwrap_or_default();
+        // A name server that does not answer holds up nobody.
+        runtime.shutdown_background();
+        Ok(Self {
+            now: SystemTime::now(),
+            file,
+            config,
+            agent,
+            agents,
+            ports,
+            kernel,
+            machine,
+            resolv,
+            answers,
+            uplink,
+        })
     }
 
     /// The configuration, where it can be read.
@@ -138,15 +159,20 @@ impl Kernel {
 
 fn load(file: Option<&Path>) -> Result<Resolved, Vec<String>> {
     let (environment, flags) = (Environment::of_process(), Flags::default());
-    let read = config::load_or_default(file, &environment, &flags);
-    read.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    config::load_or_default(file, &environment, &flags).map_err(|problems| {
+        let checked = config::check_any(file, &environment, &flags);
+        let name = checked.name.unwrap_or_default();
+        match checked.guess.kind {
+            Kind::Agent => problems.iter().map(ToString::to_string).collect(),
+            Kind::Cloud => vec![format!(
+                "{name} is the configuration of a cloud (it {}); what is looked at is a node",
+                checked.guess.because
+            )],
+        }
+    })
 }
 
-fn ask(admin: &Admin) -> anyhow::Result<Result<Answers, String>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+fn ask(admin: &Admin, runtime: &Runtime) -> Result<Answers, String> {
     let pages = async {
         Ok(Answers {
             status: admin.get("/v1/status").await?,
@@ -157,5 +183,5 @@ fn ask(admin: &Admin) -> anyhow::Result<Result<Answers, String>> {
         })
     };
     let answers: Result<_, crate::client::ClientError> = runtime.block_on(pages);
-    Ok(answers.map_err(|error| error.to_string()))
+    answers.map_err(|error| error.to_string())
 }

@@ -51,6 +51,9 @@ pub(super) fn holders(config: &AgentConfig) -> Vec<Holder> {
         ("tcp", config.admin.listen, "admin.listen"),
         ("tcp", config.metrics.listen, "metrics.listen"),
     ];
+    if config.cloud.is_some() {
+        wanted.push(("tcp", config.peer.listen, "peer.listen"));
+    }
     for listen in &config.dns.listen {
         wanted.push(("udp", *listen, "dns.listen"));
         wanted.push(("tcp", *listen, "dns.listen"));

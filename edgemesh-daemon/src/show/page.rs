@@ -13,6 +13,7 @@ use crate::api::Status;
 use crate::api::StoreState;
 use crate::api::Verdict;
 use crate::api::Via;
+use crate::show::links::links;
 use crate::show::wrap::Page;
 
 /// Digits of an epoch (a UUID) that are shown: enough to see that it is another one.
@@ -51,6 +52,7 @@ pub fn status(status: &Status, width: u16) -> String {
     for repair in &status.repairs {
         page.fact("", &format!("repaired: {repair}"));
     }
+    links(&mut page, status);
     capture(&mut page, &status.capture);
     page.fact("flows", &format!("{} open, {} in all", status.flows.open, status.flows.total));
     let refusals: Vec<_> =
@@ -69,16 +71,21 @@ fn records(status: &Status) -> String {
         Some(seconds) => format!("confirmed {} ago", duration(seconds)),
         None => "never confirmed by their source".into(),
     };
-    let epoch = status.epoch.get(..EPOCH_SHOWN).unwrap_or(&status.epoch);
-    format!("revision {} of epoch {epoch}, {age}", status.revision)
+    format!("revision {} of epoch {}, {age}", status.revision, epoch(&status.epoch))
 }
 
-fn counted(count: u64, noun: &str) -> String {
+/// As much of an epoch as is shown.
+pub(super) fn epoch(epoch: &str) -> &str {
+    epoch.get(..EPOCH_SHOWN).unwrap_or(epoch)
+}
+
+/// `1 day`, `2 days`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{s}")
 }
 
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

@@ -18,6 +18,7 @@ use crate::api::PolicyView;
 use crate::api::PortView;
 use crate::api::RegistrationView;
 use crate::api::ServiceView;
+use crate::show::links;
 
 /// Stands where there is nothing to say.
 const NONE: &str = "-";
@@ -77,7 +78,7 @@ pub fn backends(backends: &[BackendView], width: u16) -> String {
             format!("{}/{}:{}", backend.namespace, backend.service, or_none(&backend.port)),
             backend.address.clone(),
             or_none(&backend.node),
-            backend.tier.clone(),
+            near(backend),
             state(backend),
             backend.in_flight.to_string(),
             backend.requests.to_string(),
@@ -86,6 +87,14 @@ pub fn backends(backends: &[BackendView], width: u16) -> String {
     });
     let head = ["SERVICE:PORT", "ADDRESS", "NODE", "NEAR", "VERDICT", "NOW", "CALLS", "FAILED"];
     draw(&head, &[5, 6, 7], rows, width)
+}
+
+/// How near it is, and the way there.
+fn near(backend: &BackendView) -> String {
+    match backend.path {
+        None => backend.tier.clone(),
+        Some(path) => format!("{} {}", backend.tier, links::path(path)),
+    }
 }
 
 /// What keeps calls away, and why.
@@ -108,18 +117,48 @@ fn breaker(backend: &BackendView) -> String {
     }
 }
 
-/// Machines.
+/// Machines, and the ways to them where there are Links.
 pub fn nodes(nodes: &[NodeView], width: u16) -> String {
+    let linked = |node: &NodeView| node.agent || node.via_cloud || node.link.is_some();
+    if nodes.iter().any(linked) {
+        return linked_nodes(nodes, width);
+    }
     let rows = nodes.iter().map(|node| {
-        let here = if node.here { " (here)" } else { "" };
         vec![
-            format!("{}{here}", node.name),
+            node_name(node),
             or_none(&node.zone),
             lines(&node.addresses),
             node.backends.to_string(),
         ]
     });
     draw(&["NODE", "ZONE", "ADDRESSES", "BACKENDS"], &[3], rows, width)
+}
+
+fn linked_nodes(nodes: &[NodeView], width: u16) -> String {
+    let rows = nodes.iter().map(|node| {
+        let link = node.link.as_ref();
+        let dialled = link.map(|link| link.address.clone()).filter(|address| !address.is_empty());
+        let agent = match (node.agent, node.via_cloud) {
+            (true, _) => "yes",
+            (false, true) => "cloud",
+            (false, false) => "no",
+        };
+        vec![
+            node_name(node),
+            or_none(&node.zone),
+            dialled.unwrap_or_else(|| lines(&node.addresses)),
+            agent.into(),
+            link.map_or(NONE, |link| links::path(link.path)).into(),
+            link.and_then(|link| link.rtt_ms).map_or_else(|| NONE.into(), links::milliseconds),
+            link.map_or_else(|| NONE.into(), |link| or_none(&link.reason)),
+        ]
+    });
+    draw(&["NODE", "ZONE", "ADDRESS", "AGENT", "PATH", "RTT", "WHY"], &[5], rows, width)
+}
+
+fn node_name(node: &NodeView) -> String {
+    let here = if node.here { " (here)" } else { "" };
+    format!("{}{here}", node.name)
 }
 
 /// What was signed up on the node.

@@ -29,6 +29,15 @@ impl Page {
         self.hang(&first, indent, text);
     }
 
+    /// A table that `draw` makes for the width it is given, indented like an item.
+    pub(crate) fn table(&mut self, draw: impl FnOnce(u16) -> String) {
+        let width = u16::try_from(self.width.saturating_sub(ITEM)).unwrap_or(u16::MAX);
+        for line in draw(width).lines() {
+            self.text.push_str(format!("{:ITEM$}{line}", "").trim_end());
+            self.text.push('\n');
+        }
+    }
+
     /// Text from the left edge.
     pub(crate) fn paragraph(&mut self, text: &str) {
         self.hang("", 0, text);

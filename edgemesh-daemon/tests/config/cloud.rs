@@ -16,7 +16,10 @@ use crate::common;
 
 const BAD: &[(&str, &str)] = &[
     ("hubb: {}", "cloud.yaml:1: hubb: unknown key; did you mean `hub`?"),
-    ("hub: { port: 1 }", "cloud.yaml:1: hub.port: unknown key; known here: listen, names"),
+    (
+        "hub: { port: 1 }",
+        "cloud.yaml:1: hub.port: unknown key; known here: listen, names, offlineGrace",
+    ),
     ("node: a", "cloud.yaml:1: node: unknown key; known here: zone, dataDir, "),
     ("dns: { listen: [] }", "cloud.yaml:1: dns.listen: unknown key; known here: domain"),
     ("hub: { listen: 10000 }", "cloud.yaml:1: hub.listen: `10000` is no IP:PORT, "),
@@ -25,6 +28,10 @@ const BAD: &[(&str, &str)] = &[
         "cloud.yaml:3: hub.names[0]: `cloud.example:10000` has a port; did you mean cloud.example?\n\
          cloud.yaml:4: hub.names[1]: `https://c` is neither a host name nor an IP address\n\
          cloud.yaml:5: hub.names[2]: `*.example` is neither a host name nor an IP address",
+    ),
+    (
+        "hub: { offlineGrace: forever }",
+        "cloud.yaml:1: hub.offlineGrace: `forever` is no time: a whole number and s, m, h or d, such as 30d",
     ),
     ("zone: site a", "cloud.yaml:1: zone: `site a` is no label value: "),
     (
@@ -157,6 +164,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.data_dir, Path::new("/var/lib/edgemesh-cloud"));
     assert_eq!(config.source, Source::None);
     assert_eq!(config.hub.listen.to_string(), "0.0.0.0:10000");
+    assert_eq!(config.hub.offline_grace.as_secs(), 30 * 86_400);
     assert_eq!(config.router.listen.to_string(), "127.0.0.1:9443");
     assert_eq!((config.router.tls, config.router.auth), (None, Auth::None));
     assert_eq!(config.dns.domain, "cluster.local");

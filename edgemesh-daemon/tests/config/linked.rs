@@ -55,7 +55,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "node: cloud\ncloud: { servers: [c:1] }",
-        "agent.yaml:2: node: `cloud` is what the cloud itself is called on Links; name another",
+        "agent.yaml:2: node: no node with a cloud can be called so: `cloud` is what the cloud itself is called",
     ),
 ];
 

@@ -103,6 +103,43 @@ const FAULTS: &[Fault] = &[
         "sed -i '$d' FILE",
     ),
     ("echo 'prxy: {}' >>FILE", "config", "bad", "did you mean `proxy`", "sed -i '$d' FILE"),
+    (
+        "cp FILE /run/agent; echo 'hub: {}' >FILE",
+        "config",
+        "bad",
+        "is the configuration of a cloud (it has `hub` on line 1)",
+        "cp /run/agent FILE",
+    ),
+    (
+        "echo 'cloud: { servers: [\"127.0.0.1:9\"] }' >>FILE",
+        "cloud",
+        "bad",
+        "127.0.0.1:9 refuses connections: nothing listens there",
+        "sed -i '$d' FILE",
+    ),
+    (
+        "echo 'cloud: { servers: [\"127.0.0.1:9\"], tokenFile: /run/token }' >>FILE
+         echo rubbish >/run/token",
+        "token",
+        "bad",
+        "/run/token: this is no join token",
+        "sed -i '$d' FILE",
+    ),
+    (
+        "echo 'cloud: { servers: [\"127.0.0.1:9\"] }' >>FILE; echo rubbish >DATA/identity.pem",
+        "identity",
+        "bad",
+        "identity.pem is damaged",
+        "sed -i '$d' FILE; rm DATA/identity.pem",
+    ),
+    (
+        "echo 'cloud: { servers: [\"127.0.0.1:9\"] }' >>FILE
+         nc -l 127.0.0.1 15008 >/dev/null 2>&1 & echo $! >/run/holder",
+        "ports",
+        "bad",
+        "port 15008/tcp (peer.listen) is held by pid",
+        "sed -i '$d' FILE; kill $(cat /run/holder)",
+    ),
     ("chmod 755 DATA", "data", "warn", "others may enter", "chmod 700 DATA"),
     ("mount -t tmpfs -o ro none DATA", "data", "bad", "read-only file system", "umount DATA"),
     ("mount -t tmpfs -o mode=700,size=1m none DATA", "data", "bad", "KiB are free", "umount DATA"),

@@ -9,7 +9,10 @@ mod common {
     pub(crate) mod wait;
 }
 
+mod nodes;
 mod world;
+
+mod ways;
 
 use std::time::Duration;
 

@@ -61,7 +61,8 @@ pub(crate) fn agent_config(world: &World, place: Place) -> String {
 pub(crate) fn cloud(world: &World) -> Node {
     let node = cloud_with(world, &cloud_config(world));
     let file = world.path("cloud.yaml");
-    let made = run::run(CLOUD.name, &format!("{EDGEMESH} token create --config {}", file.display()));
+    let made =
+        run::run(CLOUD.name, &format!("{EDGEMESH} token create --config {}", file.display()));
     assert_eq!(made.code, Some(0), "{}", made.err);
     world.write("token", made.out.trim());
     node
@@ -132,7 +133,8 @@ impl Node {
     pub(crate) fn wait_linked(&self) {
         eventually(&format!("{} is linked", self.place.name), PATIENCE, || {
             let status = self.try_get("/v1/status")?;
-            (status["cloud"]["state"] == "linked" && status["cloud"]["inStep"] == true).then_some(())
+            let linked = status["links"]["cloud"]["state"] == "linked";
+            (linked && status["services"].as_u64() > Some(0)).then_some(())
         });
     }
 
@@ -217,7 +219,11 @@ impl Drop for Node {
             const LAST: usize = 6000;
             for (what, text) in [("log", self.log()), ("access", read(&self.out))] {
                 let from = text.len().saturating_sub(LAST);
-                eprintln!("--- {} {what} ---\n{}", self.place.name, text.get(from..).unwrap_or(&text));
+                eprintln!(
+                    "--- {} {what} ---\n{}",
+                    self.place.name,
+                    text.get(from..).unwrap_or(&text)
+                );
             }
         }
     }

@@ -100,7 +100,7 @@ X
         ));
         std::fs::create_dir(world.path("manifests")).unwrap();
         for place in PLACES {
-            world.manifest(place.name, &node(place));
+            world.manifest(&format!("node-{}", place.name), &node(place));
         }
         world
     }

@@ -1,6 +1,7 @@
 //! One node as the hub sees it: its Control, and a Link on which the hub may open exchanges.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use edgemesh_core::link::Link;
@@ -8,6 +9,7 @@ use edgemesh_core::peers::NoWay;
 use edgemesh_proto::message::{Body, DialBack};
 use edgemesh_proto::record::NodeName;
 use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::hub::roster::Seat;
 
@@ -30,6 +32,10 @@ pub struct Node {
     say: mpsc::Sender<Body>,
     link: watch::Sender<Option<Link>>,
     asking: Mutex<()>,
+    /// A newer Control took its seat.
+    over: CancellationToken,
+    /// In microseconds; 0 = not measured yet.
+    round_trip: AtomicU64,
 }
 
 impl Node {
@@ -42,7 +48,18 @@ impl Node {
         say: mpsc::Sender<Body>,
     ) -> Self {
         let (since, link) = (SystemTime::now(), watch::Sender::default());
-        Self { name, seat, address, since, version, say, link, asking: Mutex::default() }
+        Self {
+            name,
+            seat,
+            address,
+            since,
+            version,
+            say,
+            link,
+            asking: Mutex::default(),
+            over: CancellationToken::new(),
+            round_trip: AtomicU64::new(0),
+        }
     }
 
     /// It dialled back.
@@ -54,6 +71,7 @@ impl Node {
 
     /// Its Control ended: what is under way may end, nothing new begins.
     pub fn left(&self) {
+        self.over.cancel();
         if let Some(link) = self.link.send_replace(None) {
             link.close();
         }
@@ -78,13 +96,32 @@ impl Node {
         }
         let mut links = self.link.subscribe();
         let gone = || NoWay::new(format!("node {} is not linked to the hub", self.name.0));
-        self.tell(Body::DialBack(DialBack { node: None, links: Vec::new() })).await.map_err(|()| gone())?;
+        self.tell(Body::DialBack(DialBack { node: None, links: Vec::new() }))
+            .await
+            .map_err(|()| gone())?;
         let open = |link: &Option<Link>| link.as_ref().is_some_and(Link::is_open);
         match tokio::time::timeout(DIAL_BACK_WITHIN, links.wait_for(open)).await {
             Ok(Ok(link)) => link.clone().ok_or_else(gone),
             Ok(Err(_)) => Err(gone()),
             Err(_) => Err(NoWay::new(format!("node {} does not dial back", self.name.0))),
         }
+    }
+
+    /// Resolves when its Control is to end.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// Notes how long there and back takes.
+    pub fn took(&self, round_trip: Duration) {
+        let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+        self.round_trip.store(micros.max(1), Relaxed);
+    }
+
+    /// How long there and back takes, once measured.
+    pub fn round_trip(&self) -> Option<Duration> {
+        let micros = self.round_trip.load(Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros))
     }
 
     /// Says something on its Control.

@@ -7,7 +7,7 @@ use edgemesh_proto::record::NodeName;
 
 /// The processes that hold a Control stream.
 #[derive(Debug, Default)]
-pub struct Roster {
+pub(super) struct Roster {
     present: BTreeMap<NodeName, Present>,
     last: Seat,
 }
@@ -25,7 +25,7 @@ struct Present {
 
 /// What becomes of whoever says hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub(super) enum Arrival {
     /// It is in, and this is its seat.
     Seated(Seat),
     /// It is in, in the place of an older stream, which is to be ended.
@@ -45,7 +45,7 @@ pub enum Arrival {
 impl Roster {
     /// Seats whoever says hello, or not. The same process may come again, since its end of a broken
     /// connection is noticed first; another one only when it says that it takes over, and is newer.
-    pub fn arrives(&mut self, hello: &Hello) -> Arrival {
+    pub(super) fn arrives(&mut self, hello: &Hello) -> Arrival {
         let present = self.present.get(&hello.node).copied();
         if let Some(present) = present {
             let same = present.instance == hello.instance;
@@ -64,22 +64,12 @@ impl Roster {
     }
 
     /// Its stream ended. `true`: nobody of that name is left.
-    pub fn leaves(&mut self, node: &NodeName, seat: Seat) -> bool {
+    pub(super) fn leaves(&mut self, node: &NodeName, seat: Seat) -> bool {
         let here = self.present.get(node).is_some_and(|present| present.seat == seat);
         if here {
             self.present.remove(node);
         }
         here
-    }
-
-    /// How many are connected.
-    pub fn len(&self) -> usize {
-        self.present.len()
-    }
-
-    /// Whether nobody is.
-    pub fn is_empty(&self) -> bool {
-        self.present.is_empty()
     }
 }
 
@@ -128,8 +118,7 @@ mod tests {
         let Arrival::Seated(first) = roster.arrives(&hello(1, 1, false)) else { panic!() };
         let Arrival::Replaces { seat, .. } = roster.arrives(&hello(1, 1, false)) else { panic!() };
         assert!(!roster.leaves(&node, first));
-        assert_eq!(roster.len(), 1);
-        assert!(roster.leaves(&node, seat) && roster.is_empty());
+        assert!(roster.leaves(&node, seat));
         assert!(matches!(roster.arrives(&hello(2, 1, false)), Arrival::Seated(_)));
     }
 }

@@ -72,6 +72,11 @@ impl Entries {
         self.floor
     }
 
+    /// Deletes that are remembered.
+    pub(super) fn graves(&self) -> usize {
+        self.graves.len()
+    }
+
     pub(super) fn get(&self, key: &Key) -> Option<(&Arc<Key>, &Entry)> {
         self.by_key.get_key_value(key)
     }
@@ -115,9 +120,19 @@ impl Entries {
         let Some(entry) = self.by_key.get_mut(key) else { return };
         let before = entry.revision;
         self.revision += 1;
-        (entry.revision, entry.past) = (self.revision, Past::Anywhere);
+        entry.revision = self.revision;
         self.unlist(before);
         self.log.insert(self.revision, key.clone());
+    }
+
+    /// Somebody has seen a node and sees it no longer, or the other way round: where records have
+    /// lived says no more who has seen them.
+    pub(super) fn forget_past(&mut self, node: &NodeName) {
+        for entry in self.by_key.values_mut() {
+            if matches!(&entry.past, Past::On(nodes) if nodes.contains(node)) {
+                entry.past = Past::Anywhere;
+            }
+        }
     }
 
     fn unlist(&mut self, revision: u64) {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use edgemesh_proto::message::{Ack, BUCKETS, Body, Held, Hello, Refused, Selector};
 
+use crate::registry::Registry;
 use crate::registry::walk::Walk;
-use crate::registry::{Registry, walk};
 
 /// An agent that has heard nothing for so long is asked for its digest.
 pub const DIGEST_EVERY: Duration = Duration::from_secs(300);
@@ -38,8 +38,6 @@ enum State {
     Idle,
     /// It is to be asked what it holds.
     Asking,
-    /// It has what the registry has, under another number.
-    Adopting,
     Sending(Walk),
     /// The step that leads there is out.
     Waiting {
@@ -72,9 +70,6 @@ pub enum Violation {
         /// Told.
         told: u64,
     },
-    /// It speaks of another registry.
-    #[error("the agent acknowledges what another registry said")]
-    Stranger,
     /// A selector without end.
     #[error("the agent's selector has {0} entries: at most {MAX_SELECTED}")]
     Selector(usize),
@@ -88,7 +83,6 @@ impl Violation {
     pub fn refused(&self) -> Refused {
         let label = match self {
             Self::Backwards { .. } => "revisionBackwards",
-            Self::Stranger => "otherEpoch",
             Self::Selector(_) => "badSelector",
             Self::Unexpected(_) => "unexpected",
         };
@@ -125,7 +119,7 @@ impl Session {
         let ours = hello.epoch == registry.epoch();
         if hello.digest == registry.views[&self.selector].sums().whole() {
             let current = ours && hello.revision == registry.revision();
-            return if current { State::Idle } else { State::Adopting };
+            return if current { State::Idle } else { self.adopting(registry) };
         }
         let nothing = hello.digest == [0; 32];
         match (ours, hello.revision <= registry.revision()) {
@@ -141,6 +135,11 @@ impl Session {
 
     fn everything(&mut self, registry: &mut Registry) -> State {
         State::Sending(Walk::everything(registry, &self.selector))
+    }
+
+    /// It has what the registry has now, under another number.
+    const fn adopting(&self, registry: &Registry) -> State {
+        State::Sending(Walk::adopting(self.number, registry.revision()))
     }
 
     /// Up to where the agent has stored everything.
@@ -170,7 +169,13 @@ impl Session {
     ) -> Result<(), Violation> {
         match body {
             Body::Ack(ack) => self.on_ack(registry, *ack, now),
-            Body::Held(held) if held.buckets.is_empty() => self.on_visible(registry, held, now),
+            Body::Held(held) if held.buckets.is_empty() => {
+                // It shows it, but could not store it: nothing is acknowledged, and it goes on.
+                if held.epoch == registry.epoch() {
+                    self.answered(held.revision, now);
+                }
+                Ok(())
+            }
             Body::Held(held) => self.on_held(registry, held),
             Body::Hello(_)
             | Body::Welcome(_)
@@ -195,7 +200,6 @@ impl Session {
             match &mut self.state {
                 State::Waiting { .. } | State::Asked { .. } => return None,
                 State::Asking => return Some(self.ask(registry)),
-                State::Adopting => return Some(self.adopt(registry)),
                 State::Idle if self.cursor < registry.floor() => self.state = State::Asking,
                 State::Idle if self.cursor < registry.revision() => {
                     self.state = State::Sending(Walk::changes(self.number, self.cursor));
@@ -231,15 +235,9 @@ impl Session {
         Said::Held(Held { epoch, revision, digest, buckets: Vec::new() })
     }
 
-    fn adopt(&mut self, registry: &Registry) -> Said {
-        let to = registry.revision();
-        (self.cursor, self.state) = (to, State::Waiting { to });
-        Said::Delta(walk::ending(registry, &self.selector, self.number))
-    }
-
     fn on_ack(&mut self, registry: &mut Registry, ack: Ack, now: Instant) -> Result<(), Violation> {
         if ack.epoch != registry.epoch() {
-            return Err(Violation::Stranger);
+            return Ok(()); // it speaks of what it had before this conversation
         }
         if ack.revision > registry.revision() {
             self.state = self.everything(registry);
@@ -254,26 +252,12 @@ impl Session {
         Ok(())
     }
 
-    /// The agent shows it, but could not store it: nothing is acknowledged, and it goes on.
-    fn on_visible(
-        &mut self,
-        registry: &Registry,
-        held: &Held,
-        now: Instant,
-    ) -> Result<(), Violation> {
-        if held.epoch != registry.epoch() {
-            return Err(Violation::Stranger);
-        }
-        self.answered(held.revision, now);
-        Ok(())
-    }
-
     /// The agent has what was out, whole.
     fn answered(&mut self, revision: u64, now: Instant) {
         let out = match self.state {
             State::Waiting { to } => to,
             State::Asked { at } => at,
-            State::Idle | State::Asking | State::Adopting | State::Sending(_) => return,
+            State::Idle | State::Asking | State::Sending(_) => return,
         };
         if revision == out {
             (self.number, self.cursor) = (revision, self.cursor.max(revision));
@@ -290,7 +274,7 @@ impl Session {
         }
         match self.state {
             // What it held before; the answer to what is sent comes later.
-            State::Sending(_) | State::Adopting | State::Asking => return Ok(()),
+            State::Sending(_) | State::Asking => return Ok(()),
             State::Idle | State::Waiting { .. } | State::Asked { .. } => {}
         }
         if ours && held.revision > registry.revision() {
@@ -300,7 +284,7 @@ impl Session {
         self.number = if ours { held.revision } else { 0 };
         let differing = registry.views[&self.selector].sums().differing(&held.buckets);
         self.state = if differing.is_empty() {
-            State::Adopting
+            self.adopting(registry)
         } else if differing.len() > MOST_BUCKETS {
             self.everything(registry)
         } else {
@@ -319,7 +303,7 @@ impl fmt::Display for Session {
         let state = match self.state {
             State::Idle => "idle",
             State::Asking | State::Asked { .. } => "comparing",
-            State::Adopting | State::Sending(_) => "sending",
+            State::Sending(_) => "sending",
             State::Waiting { .. } => "waiting",
         };
         write!(f, "{state} at {}", self.acknowledged)

@@ -12,11 +12,6 @@ use edgemesh_proto::record::{Delta, Key, Put};
 use crate::registry::Registry;
 use crate::registry::view::{Full, Part, Recent, View};
 
-/// A part is full at so many bytes of keys and bodies; only a record that is larger by itself
-/// makes a larger part.
-pub const PART_BYTES: usize = 1_000_000;
-/// A step of changes ends after so many bytes, although there are more: agents stage it whole.
-const STEP_BYTES: usize = 16 << 20;
 /// What a record takes besides its texts.
 const OVERHEAD: usize = 24;
 
@@ -61,6 +56,11 @@ impl Walk {
         Self { from, phase: Phase::Changes { cursor, first: true }, sent: 0 }
     }
 
+    /// As [`Walk::changes`], and said even if nothing has changed.
+    pub(super) const fn adopting(from: u64, cursor: u64) -> Self {
+        Self { from, phase: Phase::Changes { cursor, first: false }, sent: 0 }
+    }
+
     /// The next part.
     pub(super) fn part(&mut self, registry: &mut Registry, selector: &Selector) -> Said {
         if let Phase::Changes { cursor, .. } | Phase::Buckets { since: cursor, .. } = &self.phase
@@ -91,7 +91,7 @@ impl Walk {
         let view = &registry.views[selector];
         let mut delta = Gathered::new(registry, self.from);
         if std::mem::replace(first, false) {
-            delta.0.buckets.clone_from(buckets);
+            delta.delta.buckets.clone_from(buckets);
         }
         let wanted = registry
             .entries
@@ -110,8 +110,8 @@ impl Walk {
             true => *after = last,
             false => self.phase = Phase::Changes { cursor: *since, first: false },
         }
-        delta.0.more = true;
-        Said { delta: delta.0.encode().into(), ends: None }
+        delta.delta.more = true;
+        Said { delta: delta.delta.encode().into(), ends: None }
     }
 
     fn of_changes(&mut self, registry: &mut Registry, selector: &Selector) -> Said {
@@ -163,10 +163,10 @@ fn changes(
         }
         cursor = at;
     }
-    let mut delta = delta.0;
+    let mut delta = delta.delta;
     if full {
         // A step that is cut off says no digest: it is none that the registry has had.
-        delta.more = sent < STEP_BYTES;
+        delta.more = sent < registry.bounds.step_bytes;
         delta.to = cursor;
     } else {
         delta.digest = Some(view.sums().whole());
@@ -178,8 +178,8 @@ fn changes(
 }
 
 /// An empty part that ends a step.
-pub(super) fn ending(registry: &Registry, selector: &Selector, from: u64) -> Bytes {
-    let mut delta = Gathered::new(registry, from).0;
+fn ending(registry: &Registry, selector: &Selector, from: u64) -> Bytes {
+    let mut delta = Gathered::new(registry, from).delta;
     delta.digest = Some(registry.views[selector].sums().whole());
     delta.encode().into()
 }
@@ -192,7 +192,7 @@ impl Registry {
             return full;
         }
         let (mut parts, mut delta) = (Vec::new(), Gathered::new(self, 0));
-        delta.0.reset = true;
+        delta.delta.reset = true;
         let seen = self.entries.after(None).filter(|(_, _, record)| view.sees(&record.home));
         for (key, _, record) in seen {
             if !delta.put(key, &record.body) {
@@ -219,19 +219,24 @@ impl Registry {
 const STALE: u64 = 10_000;
 
 /// A Delta that fills.
-struct Gathered(Delta, usize);
+struct Gathered {
+    delta: Delta,
+    bytes: usize,
+    most: usize,
+}
 
 impl Gathered {
     fn new(registry: &Registry, from: u64) -> Self {
         let (epoch, to) = (registry.epoch(), registry.revision());
-        Self(Delta { epoch, from, to, ..Delta::default() }, 0)
+        let delta = Delta { epoch, from, to, ..Delta::default() };
+        Self { delta, bytes: 0, most: registry.bounds.part_bytes }
     }
 
     /// `false`: it is full, and the record is not in it.
     fn put(&mut self, key: &Arc<Key>, body: &Bytes) -> bool {
         let fits = self.fits(key, body.len());
         if fits {
-            self.0.put.push(Put { key: Key::clone(key), body: body.clone() });
+            self.delta.put.push(Put { key: Key::clone(key), body: body.clone() });
         }
         fits
     }
@@ -239,22 +244,22 @@ impl Gathered {
     fn delete(&mut self, key: &Arc<Key>) -> bool {
         let fits = self.fits(key, 0);
         if fits {
-            self.0.delete.push(Key::clone(key));
+            self.delta.delete.push(Key::clone(key));
         }
         fits
     }
 
     fn fits(&mut self, key: &Key, body: usize) -> bool {
         let more = OVERHEAD + key.namespace.len() + key.name.len() + body;
-        let fits = self.1 == 0 || self.1 + more <= PART_BYTES;
+        let fits = self.bytes == 0 || self.bytes + more <= self.most;
         if fits {
-            self.1 += more;
+            self.bytes += more;
         }
         fits
     }
 
     fn finish(mut self) -> Bytes {
-        self.0.more = true;
-        self.0.encode().into()
+        self.delta.more = true;
+        self.delta.encode().into()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use http_body_util::channel::Channel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -60,17 +61,17 @@ async fn dropped_before_its_end_it_is_a_reset_for_the_other_side() {
             let (mut dropped, mut witness) = if opener_drops { (near, far) } else { (far, near) };
             dropped.read_u8().await.unwrap();
             if has_shut_down {
-                // It is done, and the other side sees that; it does not care for the answer.
                 dropped.shutdown().await.unwrap();
             }
             drop(dropped);
             witness.read_u8().await.unwrap();
-            let mut rest = Vec::new();
-            let end = witness.read_to_end(&mut rest).await;
-            match has_shut_down {
-                true => assert_eq!(end.unwrap(), 0),
-                false => assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset),
-            }
+            let end = witness.read_u8().await.unwrap_err();
+            // An answer that was finished is whole, also where the question was not read.
+            let want = match has_shut_down && !opener_drops {
+                true => ErrorKind::UnexpectedEof,
+                false => ErrorKind::ConnectionReset,
+            };
+            assert_eq!(end.kind(), want, "{opener_drops} {has_shut_down}");
             // Sooner or later nothing is taken any more.
             let written = async {
                 loop {
@@ -93,31 +94,77 @@ async fn a_broken_body_is_an_error_with_its_reason() {
         (|| LinkError::new(Failure::Broken, "cut").into(), Failure::Broken, None),
     ];
     for (error, kind, label) in cases {
-        // An answer that breaks, seen directly and through a relay.
+        // Seen directly, and through a relay.
         for hops in [1, 2] {
-            let error = *error;
-            let breaks = handler(move |called| async move {
-                let frame = Ok(Frame::data(Bytes::from_static(b"half")));
-                let rest = frames(vec![frame, Err(error())]);
-                Answering { opening: ok(&called.opening), rest }
-            });
-            let (link, served) = world(breaks).await;
+            let (handler, mut calls) = by_hand();
+            let (link, served) = world(handler).await;
             let (link, _served) = match hops {
-                1 => (link, (served, None)),
+                1 => (link, vec![served]),
                 _ => {
-                    let (relayed, relay) = world(relay(link.clone())).await;
-                    (relayed, (served, Some(relay)))
+                    let (relayed, relay) = world(relay(link)).await;
+                    (relayed, vec![served, relay])
                 }
             };
-            let reply = link.open(Operation::Request, &get("/"), Rest::Nothing).await.unwrap();
-            let mut body = reply.body;
+            let (mut says, said) = Channel::<Bytes, BoxError>::new(1);
+            let opening = get("/");
+            let answering = async {
+                let (called, answer) = calls.recv().await.unwrap();
+                let rest = Rest::of(said);
+                answer.send(Answering { opening: ok(&called.opening), rest }).await.unwrap();
+            };
+            let (reply, ()) =
+                tokio::join!(link.open(Operation::Request, &opening, Rest::Nothing), answering);
+            let mut body = reply.unwrap().body;
+            says.send_data("half".into()).await.unwrap();
             let first = body.frame().await.unwrap().unwrap();
             assert_eq!(first.into_data().unwrap(), "half");
+            says.abort(error());
             let broken = body.frame().await.unwrap().unwrap_err();
             assert_eq!((broken.kind(), broken.refusal()), (*kind, *label), "{broken:?}");
             assert!(body.frame().await.is_none());
         }
     }
+}
+
+/// Where nobody reads on the other side, giving up is heard there all the same.
+#[tokio::test]
+async fn a_stuck_stream_can_be_given_up() {
+    for opener_drops in [true, false] {
+        let (handler, mut calls) = by_hand();
+        let (link, served) = world(handler).await;
+        let (near, far) = stream(&link, &mut calls).await;
+        let (mut dropped, mut witness) = if opener_drops { (near, far) } else { (far, near) };
+        fill(&mut dropped).await;
+        drop(dropped);
+        let error = async {
+            loop {
+                if let Err(error) = witness.write_all(&[0; 4096]).await {
+                    return error;
+                }
+            }
+        };
+        assert_eq!(error.await.kind(), ErrorKind::ConnectionReset, "{opener_drops}");
+        drop(witness);
+        while link.exchanges() + served.exchanges() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Writes until there is no room left.
+async fn fill(stream: &mut Duplex) -> usize {
+    let mut sum = 0;
+    // On a clock that stands still the time-out comes when nothing else can happen any more.
+    tokio::time::pause();
+    let full = async {
+        loop {
+            sum += stream.write(&[0; 65536]).await.unwrap();
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(1), full).await;
+    tokio::time::resume();
+    assert!(waited.is_err());
+    sum
 }
 
 /// Passes exchanges on, as a hub does.
@@ -167,17 +214,7 @@ async fn what_nobody_reads_does_not_pile_up() {
         let (near, far) = stream(&link, &mut calls).await;
         (far, near)
     }] {
-        let mut sum = 0;
-        // On a clock that stands still the time-out comes when nothing else can happen any more.
-        tokio::time::pause();
-        let full = async {
-            loop {
-                sum += writes.write(&[0; 65536]).await.unwrap();
-            }
-        };
-        let waited = tokio::time::timeout(Duration::from_secs(1), full).await;
-        tokio::time::resume();
-        assert!(waited.is_err());
+        let sum = fill(&mut writes).await;
         let most = Limits::REQUESTS.window as usize + 4 * PIPE;
         assert!((Limits::REQUESTS.window as usize..=most).contains(&sum), "{sum}");
     }

@@ -47,14 +47,30 @@ pub struct Talk {
 }
 
 /// How the Link to the hub is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct UplinkState {
     /// Set while Control stands.
     pub linked: Option<Linked>,
     /// Why the last try failed, or the last Link ended.
     pub trouble: Option<Arc<str>>,
-    /// Tries since the last Link.
-    pub tries: u32,
+    /// The hub said no: somebody has to do something.
+    pub refused: bool,
+    /// It said that this node was removed: only a new token lets it in again.
+    pub is_removed: bool,
+    /// Since when there is none, or one.
+    pub since: SystemTime,
+}
+
+impl Default for UplinkState {
+    fn default() -> Self {
+        Self {
+            linked: None,
+            trouble: None,
+            refused: false,
+            is_removed: false,
+            since: SystemTime::now(),
+        }
+    }
 }
 
 /// A Control that stands.

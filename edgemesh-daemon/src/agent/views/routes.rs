@@ -11,7 +11,7 @@ use crate::api::{
 };
 
 /// Every Route.
-pub(in crate::agent) fn routes(snapshot: &Snapshot) -> Vec<RouteView> {
+pub(crate) fn routes(snapshot: &Snapshot) -> Vec<RouteView> {
     let mut shadowed = shadowed(snapshot);
     let mut view = |entry: &RouteEntry| {
         let parents: Vec<_> = entry.record.parents.iter().map(|p| parent(snapshot, p)).collect();
@@ -43,7 +43,7 @@ pub(in crate::agent) fn routes(snapshot: &Snapshot) -> Vec<RouteView> {
 }
 
 /// What is wrong with Routes, for `status`, without what `said` has of the same place.
-pub(in crate::agent) fn unrouted(snapshot: &Snapshot, said: &[Remark]) -> Vec<Remark> {
+pub(crate) fn unrouted(snapshot: &Snapshot, said: &[Remark]) -> Vec<Remark> {
     let all = routes(snapshot).into_iter().flat_map(|route| {
         let object = format!("HTTPRoute {}/{}", route.namespace, route.name);
         route.conditions.into_iter().map(move |reason| Remark {

@@ -1,0 +1,135 @@
+//! What the cloud's pages say.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use edgemesh_core::identity::CLOUD;
+use edgemesh_core::io::now;
+use edgemesh_core::manifests::Severity;
+use edgemesh_router::hub::Node;
+
+use crate::agent::views as snapshots;
+use crate::api;
+use crate::cloud::admin::State;
+
+/// What is missing; empty = ready.
+pub(super) fn not_ready(state: &State) -> Vec<String> {
+    let mut missing = Vec::new();
+    let read = state.source.get();
+    let known = state.registry.revision() > 0;
+    if let Some(trouble) = read.trouble.as_ref().filter(|_| !known) {
+        missing.push(trouble.clone());
+    }
+    if known && !state.mesh.status().get().has_records {
+        missing.push("the cloud's own records are not read yet".into());
+    }
+    missing
+}
+
+/// `/v1/status`
+pub(super) fn status(state: &State) -> api::Status {
+    let (snapshot, missing) = (state.mesh.snapshot(), not_ready(state));
+    let (metrics, status) = (state.mesh.metrics(), state.mesh.status());
+    let (backends, ejected, _) = snapshots::count_backends(&snapshot, now());
+    let refusals: BTreeMap<String, u64> = metrics
+        .refusals()
+        .filter(|(_, count)| *count > 0)
+        .map(|(label, count)| (label.to_owned(), count))
+        .collect();
+    api::Status {
+        node: CLOUD.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        ready: missing.is_empty(),
+        not_ready: missing,
+        revision: state.registry.revision(),
+        epoch: state.registry.epoch().iter().map(|byte| format!("{byte:02x}")).collect(),
+        data_age_seconds: status.data_age(now()).map(|age| age.as_secs()),
+        store: api::StoreState::Ok,
+        repairs: Vec::new(),
+        links: links(state),
+        capture: api::Capture::off(),
+        listeners: state.listeners.clone(),
+        services: snapshot.services().len() as u64,
+        backends,
+        ejected,
+        flows: api::Flows {
+            open: metrics.connections_open.load(Relaxed).try_into().unwrap_or(0),
+            total: metrics.connections.load(Relaxed),
+        },
+        refusals,
+        remarks: remarks(state),
+    }
+}
+
+/// Every node that is linked to the hub.
+pub(super) fn links(state: &State) -> api::Links {
+    let peer = |node: Arc<Node>| api::PeerLink {
+        node: node.name.0.to_string(),
+        path: api::Path::Direct,
+        reason: format!("linked to this hub, edgemesh {}", node.version),
+        rtt_ms: node.round_trip().map(|took| (took.as_micros() as f64) / 1e3),
+        since_seconds: node.since.elapsed().map_or(0, |since| since.as_secs()),
+        address: node.address.to_string(),
+    };
+    api::Links { cloud: None, peers: state.hub.nodes().into_iter().map(peer).collect() }
+}
+
+/// `/v1/nodes`
+pub(super) fn nodes(state: &State) -> impl serde::Serialize + use<> {
+    snapshots::nodes(&state.mesh.snapshot(), None, &links(state))
+}
+
+/// `/v1/backends`
+pub(super) fn backends(state: &State) -> impl serde::Serialize + use<> {
+    let checked = &state.mesh.status().get().checked;
+    snapshots::backends(&state.mesh.snapshot(), checked, &links(state), now())
+}
+
+fn remarks(state: &State) -> Vec<api::Remark> {
+    let read = state.source.get();
+    let trouble = read.trouble.iter().map(|reason| api::Remark {
+        severity: api::Severity::Rejected,
+        file: String::new(),
+        line: 0,
+        object: "source".into(),
+        field: String::new(),
+        reason: format!("{reason}; the last records stay in force"),
+    });
+    let said = read.remarks.iter().map(|remark| api::Remark {
+        severity: match remark.severity {
+            Severity::Rejected => api::Severity::Rejected,
+            Severity::Note => api::Severity::Warning,
+            Severity::Ignored => api::Severity::Ignored,
+        },
+        file: remark.file.display().to_string(),
+        line: remark.line.into(),
+        object: remark.object.clone(),
+        field: remark.field.clone(),
+        reason: remark.reason.clone(),
+    });
+    trouble.chain(said).collect()
+}
+
+/// `/metrics`
+pub(super) fn metrics(state: &State) -> String {
+    let metrics = state.mesh.metrics();
+    let rows = [
+        ("edgemesh_cloud_nodes", "gauge", "Nodes that are linked.", state.hub.nodes().len() as u64),
+        ("edgemesh_cloud_revision", "gauge", "Revision of the records.", state.registry.revision()),
+        (
+            "edgemesh_cloud_connections",
+            "counter",
+            "Connections and requests that this process carried itself.",
+            metrics.connections.load(Relaxed),
+        ),
+    ];
+    let mut page = String::new();
+    for (name, kind, help, value) in rows {
+        let total = if kind == "counter" { "_total" } else { "" };
+        // A String takes everything.
+        let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{total} {value}\n");
+    }
+    page + "# EOF\n"
+}

@@ -1,0 +1,181 @@
+//! The cloud process as a library: authority, registry, hub, the cloud's own mesh, and the manifests.
+
+mod manifests;
+mod own;
+mod removals;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgemesh_core::config::AccessLog;
+use edgemesh_core::identity::{CLOUD, Clock, Identity, Tls};
+use edgemesh_core::io::unique_id;
+use edgemesh_core::listen::Listener;
+use edgemesh_core::mesh::{Feeder, Folders, Mesh, OpenError, Options};
+use edgemesh_proto::record::NodeName;
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::authority::{Authority, AuthorityError};
+use crate::hub::{Hub, Parts};
+use crate::registry::shared::Shared as Registry;
+
+pub use manifests::{Read, Report};
+
+/// How often the hub's own certificate, and removals by `edgemesh node remove`, are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for flows to end when the cloud stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What a cloud is told.
+#[derive(Clone, Debug)]
+pub struct CloudOptions {
+    /// Folder of registry and authority.
+    pub data_dir: PathBuf,
+    /// Backends on Nodes of this zone that run no agent are called by this process.
+    pub zone: Box<str>,
+    /// Folder of manifests, if records come from one.
+    pub manifests: Option<PathBuf>,
+    /// Names and addresses by which the hub is dialled.
+    pub names: Vec<String>,
+    /// The cluster domain.
+    pub domain: String,
+    /// Which flows are logged.
+    pub access_log: AccessLog,
+    /// How long certificates may have been expired.
+    pub grace: Duration,
+}
+
+/// Why a cloud cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum CloudError {
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The cloud's own mesh.
+    #[error(transparent)]
+    Mesh(#[from] OpenError),
+}
+
+/// A cloud that is open.
+#[derive(Debug)]
+pub struct Cloud {
+    options: CloudOptions,
+    /// Who belongs to the mesh.
+    pub authority: Arc<Authority>,
+    /// The records.
+    pub registry: Registry,
+    /// Conversations and the relay.
+    pub hub: Hub,
+    /// The cloud's own mesh.
+    pub mesh: Arc<Mesh>,
+    /// How the manifests are.
+    pub source: Report,
+    tls: Arc<Tls>,
+    clock: Arc<Clock>,
+    feeder: Feeder,
+    own_nodes: OwnNodes,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Nodes whose Backends this process calls.
+type OwnNodes = Arc<RwLock<BTreeSet<Box<str>>>>;
+
+impl Cloud {
+    /// Opens the data folder and assembles everything; nothing is accepted yet. Blocks for as long
+    /// as the disk takes. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// [`CloudError`], with the remedy.
+    pub fn open(options: CloudOptions, stop: CancellationToken) -> Result<Self, CloudError> {
+        let clock = Arc::new(Clock::open(&options.data_dir));
+        let authority = Authority::open(&options.data_dir, clock.seconds(), options.grace)?;
+        let identity = authority.hub(&options.names, clock.seconds())?;
+        let tls = Arc::new(Tls::new(identity, clock.clone(), options.grace));
+        let registry = Registry::in_memory(unique_id().to_le_bytes());
+        let (mesh, feeder) = Mesh::of_cloud(Options {
+            node: NodeName(CLOUD.into()),
+            zone: Some(options.zone.clone()),
+            data_dir: options.data_dir.clone(),
+            folders: Folders::default(),
+            is_linked: false,
+            virtual_range: Vec::new(),
+            domain: options.domain.clone(),
+            mark: None,
+            access_log: options.access_log,
+            max_connections: 0,
+        })?;
+        let (authority, mesh, tasks) = (Arc::new(authority), Arc::new(mesh), TaskTracker::new());
+        let own_nodes = OwnNodes::default();
+        let known = own_nodes.clone();
+        let hub = Hub::new(Parts {
+            registry: registry.clone(),
+            authority: authority.clone(),
+            tls: tls.clone(),
+            instance: unique_id().to_le_bytes(),
+            own_nodes: Arc::new(move |node| known.read().contains(node)),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
+        hub.serve_own(Arc::new(mesh.linked()));
+        mesh.reach_by(Arc::new(hub.clone()));
+        let source = Report::default();
+        Ok(Self {
+            options,
+            authority,
+            registry,
+            hub,
+            mesh,
+            source,
+            tls,
+            clock,
+            feeder,
+            own_nodes,
+            tasks,
+            stop,
+        })
+    }
+
+    /// Serves agents on `listener` until the stop, then lets flows end.
+    pub async fn run(self, listener: Listener) {
+        let Self { options, registry, hub, mesh, source, feeder, own_nodes, tasks, stop, .. } =
+            self;
+        let own = own::Own { registry: registry.clone(), feeder, own_nodes };
+        tasks.spawn(own.run(stop.clone()));
+        if let Some(folder) = options.manifests {
+            let zone = options.zone.clone();
+            let following =
+                manifests::Following { folder, zone, registry: registry.clone(), report: source };
+            tasks.spawn(following.run(stop.clone()));
+        }
+        let looking = removals::Looking {
+            authority: self.authority,
+            registry,
+            hub: hub.clone(),
+            tls: self.tls,
+            clock: self.clock,
+            names: options.names,
+        };
+        tasks.spawn(looking.run(LOOK_EVERY, stop.clone()));
+        hub.run(listener).await;
+        tasks.close();
+        if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+            tracing::warn!("what was under way is cut");
+        }
+        drop(mesh);
+    }
+
+    /// When the hub's certificate expires.
+    pub fn certificate(&self) -> Arc<Identity> {
+        self.tls.identity()
+    }
+
+    /// The address for messages.
+    pub fn names(&self) -> &[String] {
+        &self.options.names
+    }
+}

@@ -1,0 +1,206 @@
+//! The conversation with one agent on Control: records down, offers up, and who dials whom.
+
+use std::sync::Arc;
+
+use edgemesh_core::identity::{CLOUD, Proved};
+use edgemesh_core::io::now;
+use edgemesh_core::link::{self, Answering, Called, LinkError, Messages};
+use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message};
+use edgemesh_proto::message::{Body, DialBack, Message, Offer, Welcome};
+use edgemesh_proto::record::NodeName;
+use tokio::sync::mpsc;
+
+use crate::hub::Hub;
+use crate::hub::door::{refusal, refuse, reply};
+use crate::hub::node::Node;
+use crate::hub::roster::Arrival;
+use crate::registry::session::Said;
+use crate::registry::shared::Talk;
+
+/// Messages for one node that wait at once.
+const QUEUE: usize = 16;
+/// A certificate older than this is to be renewed.
+const RENEW_AFTER: i64 = 24 * 3600;
+
+/// Seats an agent that says hello, or says why not.
+pub(super) async fn begin(hub: &Hub, called: Called, proved: &Proved) -> Answering {
+    let Some(Body::Hello(hello)) = called.opening.body.as_deref().cloned() else {
+        return refuse(&called, "unknownOperation", "Control begins with hello");
+    };
+    if hello.node != proved.node {
+        let text = format!("{} says that it is {}", proved.node.0, hello.node.0);
+        return refuse(&called, "otherNode", &text);
+    }
+    let talk = match hub.0.parts.registry.talk(&hello) {
+        Ok(talk) => talk,
+        Err(violation) => {
+            let told = violation.refused();
+            return refuse(&called, &told.label, &told.text);
+        }
+    };
+    let seat = match hub.0.roster.lock().arrives(&hello) {
+        Arrival::Seated(seat) => seat,
+        Arrival::Replaces { seat, .. } => {
+            if let Some(older) = hub.node(&hello.node) {
+                older.left();
+            }
+            seat
+        }
+        Arrival::Duplicate { generation } => {
+            let text = format!(
+                "another agent says that it is {} (start {generation}, this is start {}): stop one \
+                 of them, or give it another name and join again",
+                hello.node.0, hello.generation
+            );
+            return refuse(&called, "duplicateNode", &text);
+        }
+    };
+    let (say, to_node) = mpsc::channel(QUEUE);
+    let version = hello.version.clone();
+    let address = called.from.address;
+    let node = Arc::new(Node::new(hello.node.clone(), seat, address, version, say));
+    hub.0.nodes.write().insert(hello.node.clone(), node.clone());
+    let opening = reply(&called.opening, Body::Welcome(welcome(hub, proved)));
+    let (writer, rest) = link::pipe();
+    let session = Session {
+        hub: hub.clone(),
+        node,
+        talk,
+        messages: Messages::new(writer, called.body),
+        to_node,
+    };
+    let stop = hub.0.parts.stop.clone();
+    let hub = hub.clone();
+    hub.0.parts.tasks.clone().spawn(stop.run_until_cancelled_owned(async move {
+        tracing::info!(node = %hello.node.0, %address, version = hello.version, "linked");
+        hub.0.parts.registry.joined(&hello.node, hello.links.clone()).await;
+        session.run().await;
+    }));
+    Answering { opening, rest }
+}
+
+fn welcome(hub: &Hub, proved: &Proved) -> Welcome {
+    let parts = &hub.0.parts;
+    Welcome {
+        node: NodeName(CLOUD.into()),
+        instance: parts.instance,
+        epoch: parts.registry.epoch(),
+        revision: parts.registry.revision(),
+        renew: parts.tls.clock().seconds() - proved.issued > RENEW_AFTER,
+    }
+}
+
+struct Session {
+    hub: Hub,
+    node: Arc<Node>,
+    talk: Talk,
+    messages: Messages,
+    to_node: mpsc::Receiver<Body>,
+}
+
+/// What is to be said next.
+enum Say {
+    Body(Body),
+    Encoded(Vec<u8>),
+    /// Then it is over.
+    Last(Body),
+}
+
+impl Session {
+    async fn run(mut self) {
+        let why = match self.converse().await {
+            Ok(why) => why.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.node.left();
+        let Self { hub, node, .. } = &self;
+        if hub.0.roster.lock().leaves(&node.name, node.seat) {
+            hub.0.nodes.write().remove(&node.name);
+            tracing::info!(node = %node.name.0, "no longer linked: {why}");
+        }
+    }
+
+    async fn converse(&mut self) -> Result<&'static str, LinkError> {
+        let mut beat = tokio::time::interval(PULSE_EVERY);
+        let mut pulse = Pulse::default();
+        loop {
+            let say = tokio::select! {
+                () = self.node.over() => return Ok("a newer Control of the same node came"),
+                heard = self.messages.next() => match heard? {
+                    None => return Ok("it hung up"),
+                    Some(message) => match self.heard(message, &mut pulse).await {
+                        Some(say) => say,
+                        None => continue,
+                    },
+                },
+                Some(body) = self.to_node.recv() => Say::Body(body),
+                said = self.talk.next() => match said {
+                    Said::Delta(delta) => Say::Encoded(self.with_delta(&delta)),
+                    Said::Held(held) => Say::Body(Body::Held(held)),
+                },
+                _ = beat.tick() => Say::Body(pulse.ask(now())),
+            };
+            match say {
+                Say::Body(body) => self.messages.send(&self.message(body)).await?,
+                Say::Encoded(bytes) => self.messages.writer.send_encoded(&bytes).await?,
+                Say::Last(body) => {
+                    self.messages.send(&self.message(body)).await?;
+                    self.messages.writer.finish();
+                    return Ok("it broke the rules");
+                }
+            }
+        }
+    }
+
+    /// What an agent says, and what is to be said to that.
+    async fn heard(&mut self, message: Message, pulse: &mut Pulse) -> Option<Say> {
+        match message.body.map(|body| *body)? {
+            Body::Ping(ping) => match pulse.heard(ping, now()) {
+                Heard::Answer(pong) => Some(Say::Body(pong)),
+                Heard::Took(took) => {
+                    self.node.took(took);
+                    None
+                }
+                Heard::Stale => None,
+            },
+            Body::Offer(offer) => {
+                self.offered(offer).await;
+                None
+            }
+            Body::DialBack(asked) => {
+                self.ask_back(asked).await;
+                None
+            }
+            body => self.talk.hear(&body).err().map(|violation| {
+                let told = violation.refused();
+                tracing::warn!(node = %self.node.name.0, "{violation}");
+                Say::Last(refusal(&told.label, &told.text))
+            }),
+        }
+    }
+
+    async fn offered(&self, offer: Offer) {
+        let bad = self.hub.0.parts.registry.offer(&self.node.name, offer.records).await;
+        for bad in bad {
+            tracing::warn!(node = %self.node.name.0, "an offered record does not count: {bad}");
+        }
+    }
+
+    /// Passes on to another node that this one wants to be dialled.
+    async fn ask_back(&self, asked: DialBack) {
+        let Some(other) = asked.node.and_then(|name| self.hub.node(&name)) else { return };
+        let asked = DialBack { node: Some(self.node.name.clone()), links: asked.links };
+        let _ = other.tell(Body::DialBack(asked)).await; // who has left cannot dial either
+    }
+
+    fn message(&self, body: Body) -> Message {
+        message([CLOUD, &self.node.name.0], body)
+    }
+
+    /// A delta was encoded once for all who get it.
+    fn with_delta(&self, delta: &[u8]) -> Vec<u8> {
+        let mut head = self.message(Body::Delta(Default::default()));
+        head.body = None;
+        head.encode_with_delta(delta)
+    }
+}

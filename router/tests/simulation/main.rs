@@ -1,0 +1,56 @@
+//! The registry and its agents under 10,000 random schedules: whatever was lost, doubled, slow, restarted
+//! or restored, in the end everybody holds what the registry has for it.
+//!
+//! The state machines are those that run in production; the world around them, with its links,
+//! disks and clocks, is made of values. A seed is one schedule; a failing one is printed with the
+//! line that replays it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod agent;
+mod chance;
+mod records;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::world::World;
+
+const SEEDS: u64 = 10_000;
+
+#[test]
+fn everybody_converges() {
+    if let Some(seed) = given_seed() {
+        return World::new(seed, true).run();
+    }
+    let next = AtomicU64::new(0);
+    let failed = std::sync::Mutex::new(Vec::new());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= SEEDS || !failed.lock().unwrap().is_empty() {
+                return;
+            }
+            if catch_unwind(AssertUnwindSafe(|| World::new(seed, false).run())).is_err() {
+                failed.lock().unwrap().push(seed);
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+    let failed = failed.into_inner().unwrap();
+    let replay = |seed: &u64| {
+        format!(
+            "EDGEMESH_SEED={seed} cargo test -p edgemesh-router --test simulation -- --nocapture"
+        )
+    };
+    let replays: Vec<String> = failed.iter().map(replay).collect();
+    assert!(failed.is_empty(), "seed {failed:?} failed; replay it with\n{}", replays.join("\n"));
+}
+
+#[expect(clippy::disallowed_methods, reason = "how a person replays a seed")]
+fn given_seed() -> Option<u64> {
+    std::env::var("EDGEMESH_SEED").ok()?.parse().ok()
+}
