@@ -104,6 +104,7 @@ impl Cloud {
             data_dir: options.data_dir.clone(),
             folders: Folders::default(),
             is_linked: false,
+            is_synced: false,
             virtual_range: Vec::new(),
             domain: options.domain.clone(),
             mark: None,
