@@ -12,6 +12,7 @@ mod connection;
 mod doors;
 mod follow;
 mod handover;
+mod ingress;
 mod linked;
 mod local;
 mod names;
@@ -48,7 +49,7 @@ use crate::listen::Listener;
 use crate::mesh::agent::Agent;
 use crate::metrics::Metrics;
 use crate::plan::{self, Destination, Explanation};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Redirected};
 use crate::registrations::Registrations;
 use crate::snapshot::Snapshot;
 use crate::store::{Loaded, OpenError as StoreError, Repair, Store};
@@ -266,7 +267,7 @@ impl Mesh {
         let own: Box<[SocketAddr]> = listeners.iter().map(Listener::address).collect();
         let _ = self.shared.own.set(own.clone()); // once a mesh
         let room = self.options.max_connections;
-        let proxy = Proxy::new(self.shared.clone(), room, self.accepting.clone());
+        let proxy = Proxy::new(Redirected, self.shared.clone(), room, self.accepting.clone());
         for listener in listeners {
             self.tasks.spawn(proxy.clone().run(listener));
         }

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use edgemesh_proto::message::{Body, Message, fresh_id};
+use edgemesh_proto::message::{Body, Message, Refused, fresh_id};
 use edgemesh_proto::record::NodeName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -62,6 +62,15 @@ impl NoWay {
     pub fn new(why: impl Into<Box<str>>) -> Self {
         Self(why.into())
     }
+}
+
+/// Label of what a node hears that was removed.
+pub const REMOVED: &str = "removed";
+
+/// What a node hears that was removed.
+pub fn removal(node: &NodeName) -> Refused {
+    let text = format!("node {} was removed from this mesh: join again with a new token", node.0);
+    Refused { label: REMOVED.into(), text, retry_after_ms: 0 }
 }
 
 /// Whoever dials for Links.

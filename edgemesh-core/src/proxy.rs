@@ -33,9 +33,38 @@ pub use crate::proxy::linked::Linked;
 /// Longest connect to a place that is no Service: what common clients wait for.
 const PASS_THROUGH_CONNECT: Duration = Duration::from_secs(10);
 
+/// What becomes of a connection for which there is room.
+pub trait Door: Clone + Send + Sync + 'static {
+    /// Serves a connection to its end. It has to be noted in `place` what it is about.
+    fn serve(
+        &self,
+        shared: Arc<Shared>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Arc<Place>,
+    ) -> impl Future<Output = ()> + Send + 'static;
+}
+
+/// Serves what the kernel redirected here, and the explicit proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct Redirected;
+
+impl Door for Redirected {
+    fn serve(
+        &self,
+        shared: Arc<Shared>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Arc<Place>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        flow(shared, stream, peer, place)
+    }
+}
+
 /// What the accept loops of one mesh share.
 #[derive(Clone, Debug)]
-pub struct Proxy {
+pub struct Proxy<D = Redirected> {
+    door: D,
     shared: Arc<Shared>,
     /// Room for connections; over it the oldest idle one goes, or the new one is reset at once.
     room: Arc<Semaphore>,
@@ -47,11 +76,11 @@ pub struct Proxy {
 /// How soon the task of a connection that was shed has given its room back, on a busy machine too.
 const SHED_WITHIN: Duration = Duration::from_secs(1);
 
-impl Proxy {
+impl<D: Door> Proxy<D> {
     /// Loops that share `room` for connections, until `accepting` ends them.
-    pub fn new(shared: Arc<Shared>, room: usize, accepting: CancellationToken) -> Self {
+    pub fn new(door: D, shared: Arc<Shared>, room: usize, accepting: CancellationToken) -> Self {
         let room = Arc::new(Semaphore::new(room));
-        Self { shared, room, accepting, crowd: Arc::default() }
+        Self { door, shared, room, accepting, crowd: Arc::default() }
     }
 
     /// Accepts until told to stop. Connections that cannot be served for lack of room are
@@ -98,7 +127,7 @@ impl Proxy {
         let turn = Arc::<Turn>::default();
         let open = self.shared.metrics.connection();
         let place = Arc::new(Place { room, open, turn: turn.clone() });
-        let flow = flow(self.shared.clone(), stream, peer, place);
+        let flow = self.door.serve(self.shared.clone(), stream, peer, place);
         let cut = self.shared.cut.clone();
         self.crowd.join(turn, now(), |member| {
             let serving = async move {
@@ -248,7 +277,7 @@ impl Client<'_> {
         let (shared, place) = (self.shared.clone(), Some(self.place.clone()));
         let client = self.peer;
         let origin = Arc::new(Origin { shared, place, client, towards, dialled, passed: None });
-        serve_http(origin, Prefixed::new(prefix.into(), self.stream), version)
+        serve_http(origin, Prefixed::new(prefix.into(), self.stream), version, None)
     }
 }
 
@@ -289,19 +318,19 @@ fn carry(
     mut flow: Box<Flow>,
     client: TcpStream,
     to: SocketAddr,
-    spoken: Box<Spoken>,
+    mut spoken: Box<Spoken>,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let Spoken { mut early, carried, server_name, raced } = *spoken;
-        flow.carried = carried.unwrap_or(Carried::Opaque);
-        flow.said = server_name.map_or(Said::Nothing, Said::ServerName);
-        let reached = match raced {
+        flow.carried = spoken.carried.unwrap_or(Carried::Opaque);
+        flow.said = spoken.server_name.take().map_or(Said::Nothing, Said::ServerName);
+        let reached = match spoken.raced.take() {
             Some(Raced { hop, backend, message }) => flow.adopt(hop, message).map(|()| backend),
             None => {
                 let to = Target::Address(to);
-                Box::pin(flow.reach(to, Arrival::Captured, &mut early)).await
+                Box::pin(flow.reach(to, Arrival::Captured, &mut spoken.early)).await
             }
         };
+        let early = spoken.early;
         match reached {
             Ok(backend) => flow.carry(client, backend, early).await,
             Err(refusal) => flow.refuse(&client, refusal),

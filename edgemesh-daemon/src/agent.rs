@@ -135,6 +135,7 @@ struct Running {
     alone: Option<Alone>,
     sockets: Sockets,
     offer: Option<Offer>,
+    watching: Option<linking::Watching>,
 }
 
 /// Why an agent no longer attends.
@@ -208,6 +209,7 @@ impl Starting {
         let links = linking::options(&config, before.is_some()).zip(peers);
         let links = links.map(|(options, listener)| mesh.link(options, listener));
         let state = Arc::new(State::new(&config, &mesh, &listening, log));
+        let watching = links.clone().map(linking::Watching::new);
         if let (Some(links), Some(cloud)) = (links, &config.cloud) {
             let (live, status, servers) = (mesh.live(), mesh.status(), cloud.servers.clone());
             state.linked(move || linking::view(&links, &servers, &live.load(), &status));
@@ -229,7 +231,8 @@ impl Starting {
             guarded.ready().context("lost the guard")?;
         }
         tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
-        Ok((Running { config, mesh, capturing, state, alone, sockets, offer }, admin))
+        let running = Running { config, mesh, capturing, state, alone, sockets, offer, watching };
+        Ok((running, admin))
     }
 }
 
@@ -266,6 +269,7 @@ impl Running {
                         _ = signals.interrupt.recv() => return Ok(Left::Stopped),
                     }
                 }
+                () = linking::watch(&mut self.watching) => {}
                 _ = again.tick(), if self.offer.is_none() => self.offer = Offer::open(&self.config.data_dir),
                 Ok(()) = changes.changed() => {
                     self.follow().await;

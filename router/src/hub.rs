@@ -22,7 +22,7 @@ use edgemesh_core::backends::Way;
 use edgemesh_core::identity::{Proved, Role, Tls};
 use edgemesh_core::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
 use edgemesh_core::listen::{Accepted, Listener};
-use edgemesh_core::peers::{NoWay, Ways};
+use edgemesh_core::peers::{NoWay, Ways, removal};
 use edgemesh_proto::record::NodeName;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpStream;
@@ -107,8 +107,7 @@ impl Hub {
     /// A node was removed: tells it, and ends what it has open here.
     pub async fn remove(&self, name: &NodeName) {
         let Some(node) = self.node(name) else { return };
-        let text = format!("node {} was removed from this mesh", name.0);
-        let _ = node.tell(door::refusal("revoked", &text)).await; // it may have left
+        let _ = node.tell(removal(name).into()).await; // it may have left
         node.left();
     }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::io::now;
 use crate::mesh::{Mesh, OpenError};
 use crate::store::Store;
 
@@ -30,7 +31,7 @@ impl Mesh {
         let folder = &self.options.data_dir;
         let (store, loaded, _) = tokio::task::block_in_place(|| Store::open(folder))?;
         if let Some(sync) = self.sync.get_mut() {
-            sync.take_back(store, &loaded);
+            sync.take_back(store, loaded, now());
         }
         self.following = self.stop.child_token();
         self.follow_source().await;

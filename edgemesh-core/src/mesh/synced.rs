@@ -28,7 +28,7 @@ pub(super) struct Synced {
 }
 
 /// What [`Synced`] is connected with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ends {
     pub(super) talks: mpsc::Sender<Talk>,
     pub(super) position: watch::Receiver<Position>,

@@ -3,6 +3,8 @@
 //! A call never waits for a direct Link that failed before: it takes the hub, and the direct way is
 //! tried behind its back. Who cannot be dialled is asked, through the hub, to dial back.
 
+mod view;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -30,6 +32,8 @@ use crate::peers::slot::Slot;
 use crate::peers::uplink::Uplink;
 use crate::peers::{Dialler, NoWay, Ways, stagger};
 use crate::snapshot::Snapshot;
+
+pub use view::PeerView;
 
 /// Longest wait for a connection to one address of a peer, TLS included.
 const DIAL_WITHIN: Duration = Duration::from_secs(3);
@@ -101,23 +105,6 @@ struct Facts {
     since: Option<SystemTime>,
 }
 
-/// How one other node is reached, for people.
-#[derive(Clone, Debug)]
-pub struct PeerView {
-    /// The node.
-    pub node: NodeName,
-    /// The way that works; `None` = none does.
-    pub way: Option<Way>,
-    /// Why it is not a better one.
-    pub why: String,
-    /// The peer's address, of a direct Link.
-    pub address: Option<SocketAddr>,
-    /// Since when the direct way is as it is.
-    pub since: Option<SystemTime>,
-    /// How long there and back takes.
-    pub round_trip: Option<Duration>,
-}
-
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peers").field("known", &self.0.known.read().len()).finish_non_exhaustive()
@@ -132,11 +119,16 @@ impl Peers {
 
     /// The network changed: what failed is worth a try.
     pub fn network_changed(&self) {
-        for known in self.0.known.read().values() {
-            known.path.lock().fresh();
-            if let Some(live) = self.live(&known.node).filter(|_| known.direct.ready().is_none()) {
-                live.forget();
-            }
+        let all: Vec<_> = self.0.known.read().keys().cloned().collect();
+        all.iter().for_each(|node| self.seen(node));
+    }
+
+    /// A peer dialled us: what failed towards it is worth a try.
+    pub fn seen(&self, node: &NodeName) {
+        let Some(known) = self.0.known.read().get(node).cloned() else { return };
+        known.path.lock().fresh();
+        if let Some(live) = self.live(node).filter(|_| known.direct.ready().is_none()) {
+            live.forget();
         }
     }
 
@@ -162,26 +154,6 @@ impl Peers {
                 Err(error) => tracing::debug!(node = %node.0, "cannot be dialled back: {error}"),
             }
         });
-    }
-
-    /// Everybody who was asked for, by name.
-    pub fn views(&self) -> Vec<PeerView> {
-        let all: Vec<_> = self.0.known.read().values().cloned().collect();
-        all.iter().map(|known| self.view(known)).collect()
-    }
-
-    fn view(&self, known: &Known) -> PeerView {
-        let facts = known.facts.lock().clone();
-        let direct = known.direct.ready().is_some();
-        let hub = facts.by_hub && self.0.parts.uplink.ready().is_some();
-        PeerView {
-            node: known.node.clone(),
-            way: if direct { Some(Way::Direct) } else { hub.then_some(Way::Hub) },
-            why: known.path.lock().why().0.to_owned(),
-            address: facts.address.filter(|_| direct),
-            since: facts.since,
-            round_trip: self.live(&known.node).and_then(|live| live.round_trip()),
-        }
     }
 
     fn known(&self, node: &NodeName) -> Arc<Known> {

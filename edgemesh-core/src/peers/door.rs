@@ -19,7 +19,7 @@ use crate::link::{
 use crate::listen::{Accepted, Listener};
 use crate::peers::agents::Peers;
 use crate::peers::control::Controls;
-use crate::peers::message;
+use crate::peers::{message, removal};
 use crate::snapshot::Snapshot;
 
 /// Handshakes at once; the others wait in the listener's queue.
@@ -97,6 +97,10 @@ impl Door {
                 }
             }
             Ok(dialled) => {
+                // Who reaches us is there, and may be reached.
+                if let Some(node) = dialled.peer.node().filter(|_| !dialled.peer.is_hub()) {
+                    parts.peers.seen(node);
+                }
                 let handler = Arc::new(self.clone());
                 link::serve(dialled, handler, Limits::REQUESTS, &parts.tasks).closed().await;
             }
@@ -118,8 +122,8 @@ impl Door {
             );
         };
         if self.is_revoked(&called.from) {
-            let text = format!("node {} was removed from this mesh: join again", node.0);
-            return self.refuse(&called, "revoked", &text);
+            let Refused { label, text, .. } = removal(&node);
+            return self.refuse(&called, &label, &text);
         }
         match called.operation {
             Operation::Control => self.0.controls.answer(called, node),

@@ -26,7 +26,7 @@ use crate::link::{
 use crate::peers::pause::Pause;
 use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
 use crate::peers::slot::Slot;
-use crate::peers::{Dialler, NoWay, message, stagger};
+use crate::peers::{Dialler, NoWay, REMOVED, message, stagger};
 
 pub use state::{Introduction, Linked, Position, Talk, UplinkState};
 
@@ -77,6 +77,12 @@ enum Trouble {
     Strange(&'static str),
     #[error("the Link ended")]
     Ended,
+}
+
+impl Trouble {
+    fn is_removal(&self) -> bool {
+        matches!(self, Self::Refused(refused) if refused.label == REMOVED)
+    }
 }
 
 /// What an [`Uplink`] is made of.
@@ -211,6 +217,7 @@ impl Uplink {
             }
             state.trouble = Some(text);
             state.refused = matches!(trouble, Trouble::Refused(_));
+            state.is_removed = trouble.is_removal();
         });
         *self.0.outgoing.lock() = None;
         // What it carries may be broken too, and nobody would notice before the next request.
@@ -284,6 +291,7 @@ impl Uplink {
             linked: Some(Linked { server, address, since: SystemTime::now(), round_trip: None }),
             trouble: None,
             refused: false,
+            is_removed: false,
             since: SystemTime::now(),
         });
         if talks.send(Talk { welcome, incoming, outgoing }).await.is_err() {

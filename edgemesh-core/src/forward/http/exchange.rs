@@ -31,7 +31,8 @@ pub(super) async fn exchange(
     origin: Arc<Origin>,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
-    if request.method() == Method::CONNECT && origin.towards == Towards::Named {
+    let names = matches!(origin.towards, Towards::Named | Towards::Ingress);
+    if request.method() == Method::CONNECT && names {
         return upgrade::connect(origin, request).await;
     }
     let wanted = Wanted::of(&mut request);

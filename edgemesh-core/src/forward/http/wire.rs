@@ -131,7 +131,7 @@ fn to_http2(request: &mut Request<Upload>, towards: &Towards) -> Result<(), Refu
         (Some(authority), ..) => without_userinfo(authority).parse(),
         (None, Some(host), _) => Authority::try_from(host.as_bytes()),
         (None, None, Towards::Address(to)) => to.to_string().parse(),
-        (None, None, Towards::Named | Towards::Library | Towards::Link) => {
+        (None, None, Towards::Named | Towards::Library | Towards::Ingress | Towards::Link) => {
             return Err(Refusal::BadRequest);
         }
     };
