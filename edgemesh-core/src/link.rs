@@ -74,8 +74,11 @@ const MAX_FRAME: u32 = 64 * 1024;
 const MAX_HEADERS: u32 = 16 * 1024;
 /// Streams that a peer reset before they were so much as looked at; one more ends the Link.
 const MAX_RESETS_AHEAD: usize = 100;
-/// Streams that we reset for a peer's mistakes; one more ends the Link.
-const MAX_MISTAKES: usize = 128;
+/// Streams that we reset for a peer's mistakes, in the life of a Link, which may be months; one more
+/// ends it. What comes late for a stream that was reset long ago is one, and nobody's fault.
+const MAX_MISTAKES: usize = 64 * 1024;
+/// Streams that we reset and still know, so that what comes late for them is no mistake.
+const REMEMBERED_RESETS: usize = 1024;
 
 /// What a Link is for decides how much may be under way on it.
 #[derive(Clone, Copy, Debug)]

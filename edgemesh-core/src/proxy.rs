@@ -323,19 +323,19 @@ fn carry(
     mut flow: Box<Flow>,
     client: TcpStream,
     to: SocketAddr,
-    spoken: Box<Spoken>,
+    mut spoken: Box<Spoken>,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let Spoken { mut early, carried, server_name, raced } = *spoken;
-        flow.carried = carried.unwrap_or(Carried::Opaque);
-        flow.said = server_name.map_or(Said::Nothing, Said::ServerName);
-        let reached = match raced {
+        flow.carried = spoken.carried.unwrap_or(Carried::Opaque);
+        flow.said = spoken.server_name.take().map_or(Said::Nothing, Said::ServerName);
+        let reached = match spoken.raced.take() {
             Some(Raced { hop, backend, message }) => flow.adopt(hop, message).map(|()| backend),
             None => {
                 let to = Target::Address(to);
-                Box::pin(flow.reach(to, Arrival::Captured, &mut early)).await
+                Box::pin(flow.reach(to, Arrival::Captured, &mut spoken.early)).await
             }
         };
+        let early = spoken.early;
         match reached {
             Ok(backend) => flow.carry(client, backend, early).await,
             Err(refusal) => flow.refuse(&client, refusal),
@@ -386,17 +386,4 @@ const fn http(protocol: Protocol) -> Option<Version> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn size<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    /// 5,000 idle connections are 5,000 of these: whatever is large and short-lived is boxed.
-    #[test]
-    fn an_idle_connection_is_small() {
-        let size = size(flow);
-        assert!(size <= 1024, "the future of a connection takes {size} bytes");
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ use crate::link::outgoing::Outgoing;
 use crate::link::wire::{Line, Wire};
 use crate::link::{
     Dialled, Inbound, Limits, MAX_FRAME, MAX_HEADERS, MAX_MISTAKES, MAX_OPENING, MAX_RESETS_AHEAD,
-    Operation, PING_EVERY, Peer, Reply, Rest,
+    Operation, PING_EVERY, Peer, REMEMBERED_RESETS, Reply, Rest,
 };
 
 /// hyper's own time-out of a ping: never. See [`Wire`].
@@ -83,6 +83,7 @@ fn builder(limits: Limits, tasks: TaskTracker) -> http2::Builder<Tasks> {
         .max_concurrent_streams(0) // nothing is pushed to us
         .max_pending_accept_reset_streams(MAX_RESETS_AHEAD)
         .max_local_error_reset_streams(MAX_MISTAKES)
+        .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(NEVER)
         .keep_alive_while_idle(true);

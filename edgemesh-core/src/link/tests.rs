@@ -1,6 +1,7 @@
 //! Links over pipes: what every test of them needs, and the plain exchanges.
 
 mod bad;
+mod frames;
 mod life;
 mod real;
 mod streams;

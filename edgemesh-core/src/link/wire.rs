@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -67,6 +67,8 @@ pub(super) struct Wire<S> {
     dead_at: Pin<Box<Sleep>>,
     /// A write waits for the other side to take what was written before.
     is_stuck: bool,
+    /// Why nothing can be written any more.
+    lost: Option<io::Error>,
 }
 
 impl<S> Wire<S> {
@@ -74,7 +76,7 @@ impl<S> Wire<S> {
         let line = Arc::<Line>::default();
         let heard = Instant::now();
         let dead_at = Box::pin(sleep_until(heard + DEAD_AFTER));
-        (Self { inner, line: line.clone(), heard, dead_at, is_stuck: false }, line)
+        (Self { inner, line: line.clone(), heard, dead_at, is_stuck: false, lost: None }, line)
     }
 
     fn check_cut(&self) -> io::Result<()> {
@@ -100,24 +102,55 @@ impl<S> Wire<S> {
     }
 
     /// Notes what came of a write. One that goes on after it was stuck is a sign of life.
-    fn written<T>(
+    fn progress(&mut self, is_stuck: bool) {
+        if self.is_stuck && !is_stuck {
+            self.heard = Instant::now();
+        }
+        self.is_stuck = is_stuck;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    fn write<T>(
         &mut self,
         cx: &mut Context<'_>,
-        poll: Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let mut poll = poll;
-        match poll {
-            Poll::Pending => {
-                self.is_stuck = true;
-                poll = or_dead(self.poll_alive(cx));
+        if self.lost.is_none() {
+            match write(Pin::new(&mut self.inner), cx) {
+                Poll::Ready(Ok(written)) => {
+                    self.progress(false);
+                    return Poll::Ready(Ok(written));
+                }
+                Poll::Ready(Err(error)) => self.lost = Some(error),
+                Poll::Pending => {
+                    self.progress(true);
+                    let poll = or_dead(self.poll_alive(cx));
+                    return self.line.note(poll);
+                }
             }
-            Poll::Ready(_) if self.is_stuck => {
-                self.is_stuck = false;
-                self.heard = Instant::now();
-            }
-            Poll::Ready(_) => {}
         }
-        self.line.note(poll)
+        let lost = ready!(self.poll_last_words(cx));
+        self.line.note(Poll::Ready(Err(lost)))
+    }
+
+    /// Why nothing can be written any more is often said in what was not read yet: TLS's alert.
+    fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let mut scratch = [0; 1024];
+        loop {
+            let mut words = ReadBuf::new(&mut scratch);
+            let said = match Pin::new(&mut self.inner).poll_read(cx, &mut words) {
+                Poll::Ready(Ok(())) if words.filled().is_empty() => None,
+                Poll::Ready(Ok(())) => continue,
+                Poll::Ready(Err(error)) => Some(error),
+                Poll::Pending => match self.poll_alive(cx) {
+                    Ok(()) => return Poll::Pending,
+                    Err(_) => None,
+                },
+            };
+            let lost = self.lost.take();
+            return Poll::Ready(said.or(lost).unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+        }
     }
 }
 
@@ -141,24 +174,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.written(cx, poll)
+        self.write(cx, |inner, cx| inner.poll_write(cx, buf))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.inner).poll_flush(cx);
-        self.written(cx, poll)
+        self.write(cx, |inner, cx| inner.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.written(cx, poll)
+        self.write(cx, |inner, cx| inner.poll_shutdown(cx))
     }
 
     fn poll_write_vectored(
@@ -166,8 +196,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.written(cx, poll)
+        self.write(cx, |inner, cx| inner.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

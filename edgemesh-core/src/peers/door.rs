@@ -97,6 +97,10 @@ impl Door {
                 }
             }
             Ok(dialled) => {
+                // Who reaches us is there, and may be reached.
+                if let Some(node) = dialled.peer.node().filter(|_| !dialled.peer.is_hub()) {
+                    parts.peers.seen(node);
+                }
                 let handler = Arc::new(self.clone());
                 link::serve(dialled, handler, Limits::REQUESTS, &parts.tasks).closed().await;
             }

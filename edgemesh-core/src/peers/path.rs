@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::peers::pause::Pause;
 
 /// First and longest pause before a direct way that failed is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// A direct Link that lived this long was a good one: its end lengthens no pause.
 const STEADY_AFTER: Duration = Duration::from_secs(30);
 
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_link_that_did_not_live_long_is_trusted_less() {
         let (mut path, mut at) = (Path::default(), now());
-        for pause in [1, 2, 4, 8, 16, 30, 30] {
+        for pause in [1, 2, 4, 8, 8] {
             path.stands("dialled", at);
             at += Duration::from_secs(5);
             path.failed("it broke", 0, at);

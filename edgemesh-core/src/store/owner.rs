@@ -1,5 +1,7 @@
 //! The one thread that owns the database: it takes jobs from a bounded queue, one after the other.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::database::Database;
@@ -14,7 +16,7 @@ pub(super) const QUEUE: usize = 64;
 /// What the thread can be asked for. An answer that nobody waits for any more is dropped; the job
 /// is done all the same.
 pub(super) enum Job {
-    Commit(Box<Change>, oneshot::Sender<Result<(), CommitError>>),
+    Commit(Arc<Change>, oneshot::Sender<Result<(), CommitError>>),
     KeepGoodCopy(oneshot::Sender<Result<(), CommitError>>),
     Close(oneshot::Sender<()>),
 }
