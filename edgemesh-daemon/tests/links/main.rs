@@ -18,11 +18,12 @@ mod flows {
     pub(crate) mod raw;
     pub(crate) mod servers;
 }
-use flows::{backend, raw, servers};
+use flows::{backend, h2peer, raw, servers};
 
 mod nodes;
 mod world;
 
+mod limits;
 mod ways;
 
 use std::time::Duration;
