@@ -23,6 +23,7 @@ use flows::{backend, h2peer, raw, servers};
 mod nodes;
 mod world;
 
+mod bulk;
 mod limits;
 mod ways;
 
