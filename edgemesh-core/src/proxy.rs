@@ -381,17 +381,4 @@ const fn http(protocol: Protocol) -> Option<Version> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn size<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    /// 5,000 idle connections are 5,000 of these: whatever is large and short-lived is boxed.
-    #[test]
-    fn an_idle_connection_is_small() {
-        let size = size(flow);
-        assert!(size <= 1024, "the future of a connection takes {size} bytes");
-    }
-}
+mod tests;

@@ -72,6 +72,7 @@ impl Site {
     async fn open(node: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut mesh = Mesh::open(Options {
+            is_linked: false,
             node: NodeName(node.into()),
             zone: None,
             data_dir: folder.path().join("data"),
@@ -81,6 +82,7 @@ impl Site {
             mark: None,
             access_log: AccessLog::All,
             max_connections: 1000,
+            is_linked: true,
         })
         .unwrap();
         let proxy = mesh.listen(vec![Listener::bind(([127, 0, 0, 1], 0).into()).unwrap()])[0];
