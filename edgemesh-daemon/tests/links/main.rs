@@ -18,11 +18,13 @@ mod flows {
     pub(crate) mod raw;
     pub(crate) mod servers;
 }
-use flows::{backend, raw, servers};
+use flows::{backend, h2peer, raw, servers};
 
 mod nodes;
 mod world;
 
+mod bulk;
+mod limits;
 mod ways;
 
 use std::time::Duration;
