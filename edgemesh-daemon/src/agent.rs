@@ -307,14 +307,14 @@ impl Running {
     /// Captures what the records say now, then lets names lead there.
     async fn follow(&mut self) {
         let snapshot = self.mesh.snapshot();
-        let revision = snapshot.revision;
+        let serial = snapshot.serial;
         let captured = self.capturing.update(wanted_for(&self.config, &snapshot)).await;
         self.state.captured(self.capturing.view());
         // A name whose address is not captured yet would lead clients nowhere.
         if captured {
             self.mesh.announce(snapshot);
         }
-        self.state.followed(revision);
+        self.state.followed(serial);
     }
 }
 
@@ -336,6 +336,7 @@ fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Optio
             ..folders
         },
         is_linked: config.cloud.is_some(),
+        is_synced: config.cloud.is_some() && config.source == Source::Cloud,
         virtual_range: config.dns.virtual_range.clone(),
         domain: config.dns.domain.clone(),
         mark: needs_guard(config).then_some(config.proxy.mark),

@@ -23,7 +23,7 @@ use edgemesh_core::io::Prefixed;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::Mesh;
 use edgemesh_core::metrics::Ended;
-use edgemesh_core::proxy::Door;
+use edgemesh_core::proxy::Entrance;
 use edgemesh_core::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -100,8 +100,8 @@ impl Ingress {
     /// Serves `listener` with the Services of `mesh`, until that stops.
     pub fn run(&self, mesh: &Mesh, listener: Listener) -> impl Future<Output = ()> + Send + use<> {
         let reception = Reception::new(mesh.shared(), self.secrets.clone(), self.nodes.clone());
-        let entrance = Entrance { secrets: self.secrets.clone(), reception: Arc::new(reception) };
-        mesh.ingress(listener.address(), entrance, self.config.room).run(listener)
+        let front = Front { secrets: self.secrets.clone(), reception: Arc::new(reception) };
+        mesh.ingress(listener.address(), front, self.config.room).run(listener)
     }
 }
 
@@ -113,12 +113,12 @@ impl std::fmt::Debug for Ingress {
 
 /// What becomes of a connection.
 #[derive(Clone, Debug)]
-struct Entrance {
+struct Front {
     secrets: Arc<ArcSwap<Secrets>>,
     reception: Arc<Reception>,
 }
 
-impl Door for Entrance {
+impl Entrance for Front {
     fn serve(
         &self,
         shared: Arc<Shared>,

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::io::now;
+use crate::mesh::source::Ended;
 use crate::mesh::{Mesh, OpenError};
 use crate::store::Store;
 
@@ -16,7 +17,10 @@ impl Mesh {
     pub async fn release_store(&mut self) {
         self.following.cancel();
         if let Some(source) = self.source.get_mut().take() {
-            *self.sync.get_mut() = source.await.ok();
+            let ended = source.await.ok();
+            if let (Some(Ended { sync, talking }), Some(keeper)) = (ended, &mut self.keeper) {
+                (*self.sync.get_mut(), keeper.talking) = (Some(sync), talking);
+            }
         }
         if let Some(sync) = self.sync.get_mut() {
             sync.release().await;

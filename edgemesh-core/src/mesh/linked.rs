@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use edgemesh_proto::message::{Offer, Selector};
+use edgemesh_proto::message::Selector;
 use edgemesh_proto::record::NodeName;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -16,7 +16,7 @@ use crate::identity::Tls;
 use crate::io::unique_id;
 use crate::link::Serve;
 use crate::listen::Listener;
-use crate::mesh::synced::Ends;
+use crate::mesh::talking::Ends;
 use crate::mesh::{Keeper, Mesh};
 use crate::peers::{
     Advertise, Choice, Controls, Door, DoorParts, Introduction, PeerView, Peers, PeersParts,
@@ -145,7 +145,6 @@ struct Made {
     peers: Peers,
     door: Door,
     asked: mpsc::Receiver<edgemesh_proto::message::DialBack>,
-    offered: mpsc::Receiver<(NodeName, Offer)>,
     tasks: TaskTracker,
 }
 
@@ -159,7 +158,6 @@ impl Linking {
         stop: tokio_util::sync::CancellationToken,
     ) -> Made {
         let (asking, asked) = mpsc::channel(QUEUE);
-        let (offering, offered) = mpsc::channel(QUEUE);
         let instance = unique_id().to_le_bytes();
         let introduction = Introduction {
             servers: self.options.servers.clone(),
@@ -185,7 +183,7 @@ impl Linking {
             instance,
             generation: self.options.generation,
             own: self.ends.own.clone(),
-            offered: offering,
+            offered: self.ends.offered.clone(),
             asked: asking,
             live: live.clone(),
             tasks: tasks.clone(),
@@ -213,7 +211,7 @@ impl Linking {
             accepting,
             stop,
         });
-        Made { tls, uplink, peers, door, asked, offered, tasks }
+        Made { tls, uplink, peers, door, asked, tasks }
     }
 }
 
@@ -228,9 +226,6 @@ impl Made {
         loop {
             tokio::select! {
                 Some(asked) = self.asked.recv() => self.peers.dial_back(&asked),
-                Some((node, offer)) = self.offered.recv() => {
-                    tracing::debug!(node = %node.0, records = offer.records.len(), "a peer tells what runs on it");
-                }
                 _ = look.tick() => linking.renew(&self.tls, &self.uplink).await,
                 Ok(()) = state.changed() => {
                     let removed = state.borrow_and_update().is_removed;

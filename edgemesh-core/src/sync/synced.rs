@@ -38,6 +38,8 @@ pub struct Heard {
     pub observed: Observed,
     /// It brought everything, or whole buckets: a full sync.
     pub whole: bool,
+    /// Services are among what changed, or records that could not be read.
+    pub services: bool,
 }
 
 impl Sync {
@@ -82,7 +84,8 @@ impl Sync {
     /// # Errors
     /// [`Broken`]: to be told to the registry; the conversation is over.
     pub async fn hear(&mut self, body: Body, now: Instant) -> Result<Heard, Broken> {
-        let nothing = |answer| Heard { answer, observed: Observed::Same, whole: false };
+        let nothing =
+            |answer| Heard { answer, observed: Observed::Same, whole: false, services: false };
         let Some(synced) = &mut self.synced else { return Ok(nothing(None)) };
         let step = match synced.replica.on(body)? {
             Reaction::Nothing => return Ok(nothing(None)),
@@ -90,10 +93,14 @@ impl Sync {
             Reaction::Apply(step) => step,
         };
         let whole = step.whole;
+        let keys = step.put.iter().map(|put| &put.key).chain(&step.delete);
+        let services = keys.into_iter().any(|key| key.kind == Kind::Service);
+        let unread = synced.unread.len();
         let observed = self.apply(step, now).await;
         let stored = !matches!(observed, Observed::Unsaved(_));
         let answer = self.synced.as_mut().map(|synced| synced.replica.done(stored));
-        Ok(Heard { answer, observed, whole })
+        let services = services || self.unread().count() != unread;
+        Ok(Heard { answer, observed, whole, services })
     }
 
     async fn apply(&mut self, step: Step, now: Instant) -> Observed {

@@ -121,17 +121,18 @@ impl State {
         self.capture.store(Arc::new(Some(view)));
     }
 
-    /// Capture has followed the records of `revision`, or has failed to; names only if it has not.
-    pub(super) fn followed(&self, revision: u64) {
-        self.followed.send_replace(revision);
+    /// Capture has followed the Snapshot of that serial, or has failed to; names only if it has
+    /// not.
+    pub(super) fn followed(&self, serial: u64) {
+        self.followed.send_replace(serial);
     }
 
     /// Waits until the Services that are known now can be called by name; says why they cannot.
     /// What led here has `begun` a while ago.
     pub(super) async fn named(&self, begun: Instant) -> Result<(), &'static str> {
-        let wanted = self.live.load().revision;
+        let wanted = self.live.load().serial;
         let mut followed = self.followed.subscribe();
-        let seen = followed.wait_for(|revision| *revision >= wanted);
+        let seen = followed.wait_for(|serial| *serial >= wanted);
         if tokio::time::timeout_at((begun + NAMED_WITHIN).into(), seen).await.is_err() {
             return Err("its name may not be known yet: capture takes long; see edgemesh status");
         }

@@ -204,7 +204,8 @@ mod tests {
     #[test]
     fn tokens() {
         const OURS: &str = "Bearer s3cret-s3cret";
-        let rows: &[(&[(&str, &str)], bool, &[&str])] = &[
+        type Row<'r> = (&'r [(&'r str, &'r str)], bool, &'r [&'r str]);
+        let rows: &[Row<'_>] = &[
             (&[("authorization", OURS)], true, &[]),
             (&[("authorization", "bearer  s3cret-s3cret ")], true, &[]),
             (&[("proxy-authorization", OURS)], true, &[]),

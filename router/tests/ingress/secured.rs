@@ -45,7 +45,11 @@ impl Site {
         site
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -54,7 +58,7 @@ impl Site {
     }
 
     /// Signs a certificate of `name`, in the files `FILE.pem` and `FILE.key`.
-    fn sign(&self, file: &str, name: &str) {
+    pub(crate) fn sign(&self, file: &str, name: &str) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let signed = params.signed_by(&key, &self.authority).unwrap();
@@ -62,7 +66,7 @@ impl Site {
         self.write(&format!("{file}.key"), &key.serialize_pem());
     }
 
-    fn config(&self, auth: Auth) -> IngressConfig {
+    pub(crate) fn config(&self, auth: Auth) -> IngressConfig {
         let (cert_file, key_file) = (self.file("server.pem"), self.file("server.key"));
         IngressConfig { tls: Some(TlsFiles { cert_file, key_file }), auth, room: 64 }
     }

@@ -66,7 +66,7 @@ pub(super) enum Became {
     /// A socket, and what it said already.
     Socket(TcpStream, Vec<u8>),
     /// TLS on a socket.
-    Secured(Secured),
+    Secured(Box<Secured>),
     /// A stream of HTTP/2, and what ends when its client resets it.
     Stream(Stream, Gone),
 }
@@ -90,7 +90,7 @@ impl Granted {
         let upgraded = self.upgraded.await.ok()?;
         match self.sender {
             None => Some(Became::of(upgraded)),
-            Some(sender) => Some(Stream::new(upgraded, sender.await.ok())),
+            Some(sender) => Some(Became::stream(upgraded, sender.await.ok())),
         }
     }
 }
@@ -109,10 +109,19 @@ impl Became {
             Ok(Parts { io, read_buf, .. }) => {
                 let (unread, stream) = io.into_inner().into_parts();
                 let early = Bytes::from([&read_buf[..], &unread].concat());
-                Self::Secured(Secured { inner: Prefixed::new(early, stream), ended: false })
+                Self::Secured(Box::new(Secured {
+                    inner: Prefixed::new(early, stream),
+                    ended: false,
+                }))
             }
-            Err(upgraded) => Stream::new(upgraded, None),
+            Err(upgraded) => Self::stream(upgraded, None),
         }
+    }
+
+    fn stream(upgraded: Upgraded, sender: Option<Sender>) -> Self {
+        let sending = Arc::new(Mutex::new(Sending { sender, ended: false }));
+        let gone = Gone(sending.clone());
+        Self::Stream(Stream { inner: TokioIo::new(upgraded), sending }, gone)
     }
 }
 
@@ -199,14 +208,6 @@ impl Gone {
             false => Poll::Pending,
         })
         .await;
-    }
-}
-
-impl Stream {
-    fn new(upgraded: Upgraded, sender: Option<Sender>) -> Became {
-        let sending = Arc::new(Mutex::new(Sending { sender, ended: false }));
-        let gone = Gone(sending.clone());
-        Became::Stream(Self { inner: TokioIo::new(upgraded), sending }, gone)
     }
 }
 

@@ -1,0 +1,1 @@
+//! Conversations with a cloud, as the keeper of the records hears them.
