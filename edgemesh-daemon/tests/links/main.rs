@@ -20,6 +20,7 @@ mod flows {
 }
 use flows::{backend, raw, servers};
 
+mod ingress;
 mod nodes;
 mod world;
 
