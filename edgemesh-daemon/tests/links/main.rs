@@ -18,12 +18,14 @@ mod flows {
     pub(crate) mod raw;
     pub(crate) mod servers;
 }
-use flows::{backend, raw, servers};
+use flows::{backend, h2peer, raw, servers};
 
 mod ingress;
 mod nodes;
 mod world;
 
+mod bulk;
+mod limits;
 mod ways;
 
 use std::time::Duration;

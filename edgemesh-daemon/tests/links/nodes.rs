@@ -74,6 +74,12 @@ pub(crate) fn cloud(world: &World) -> Node {
     node
 }
 
+/// Starts the cloud once more, with the configuration that it had.
+#[track_caller]
+pub(crate) fn cloud_again(world: &World) -> Node {
+    cloud_with(world, &std::fs::read_to_string(world.path("cloud.yaml")).unwrap())
+}
+
 /// Starts the cloud with this configuration and waits until it answers.
 #[track_caller]
 pub(crate) fn cloud_with(world: &World, config: &str) -> Node {
