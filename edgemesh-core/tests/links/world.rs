@@ -72,7 +72,6 @@ impl Site {
     async fn open(node: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut mesh = Mesh::open(Options {
-            is_linked: false,
             node: NodeName(node.into()),
             zone: None,
             data_dir: folder.path().join("data"),

@@ -20,6 +20,7 @@ mod flows {
 }
 use flows::{backend, h2peer, raw, servers};
 
+mod ingress;
 mod nodes;
 mod world;
 
