@@ -47,9 +47,9 @@ pub(crate) const FAR_SCENES: &[(&str, Far)] = &[
     ("nodes join", plug::join),
     ("inside a node", ways::local),
     ("edge → edge", ways::direct),
+    ("edge → cloud", ways::to_cloud),
     ("edge → edge behind NAT", ways::nat),
     ("edge → edge where neither can dial", ways::hub),
-    ("edge → cloud", ways::to_cloud),
     ("cloud → edge", ways::from_cloud),
     ("the cloud's cable", plug::cable),
     ("kill -9 of the cloud", plug::killed),
@@ -72,7 +72,10 @@ pub(crate) fn play_far(sites: &mut Sites<'_>) -> Vec<Row> {
 
 /// One row for each scene of the second act, where it cannot be played.
 pub(crate) fn far_not_shown() -> Vec<Row> {
-    FAR_SCENES.iter().map(|(name, _)| Row::not_shown(name, "two sites and a cloud", NO_WALLS)).collect()
+    FAR_SCENES
+        .iter()
+        .map(|(name, _)| Row::not_shown(name, "two sites and a cloud", NO_WALLS))
+        .collect()
 }
 
 /// Plays scenes in their order; `can_go_on` is asked after the first.
