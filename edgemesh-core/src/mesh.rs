@@ -338,6 +338,9 @@ impl Mesh {
         let sweeping = async {
             loop {
                 self.shared.pools.sweep_all();
+                if let Some(ways) = self.shared.ways.get() {
+                    ways.close_idle();
+                }
                 tokio::time::sleep(SWEEP_IN_DRAIN).await;
             }
         };

@@ -30,7 +30,7 @@ use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
 use crate::peers::path::{Ask, Path};
 use crate::peers::slot::Slot;
 use crate::peers::uplink::Uplink;
-use crate::peers::{Dialler, NoWay, Ways, stagger};
+use crate::peers::{Dialler, NoWay, Ways, stagger, while_served};
 use crate::snapshot::Snapshot;
 
 pub use view::PeerView;
@@ -148,8 +148,8 @@ impl Peers {
                 Ok((_, dialled)) => {
                     let parts = &this.0.parts;
                     let limits = Limits::REQUESTS;
-                    let served = link::serve(dialled, parts.handler.clone(), limits, &parts.tasks);
-                    served.closed().await;
+                    let handler = parts.handler.clone();
+                    while_served(link::serve(dialled, handler, limits, &parts.tasks)).await;
                 }
                 Err(error) => tracing::debug!(node = %node.0, "cannot be dialled back: {error}"),
             }
@@ -384,5 +384,10 @@ impl Ways for Peers {
         node: &'a NodeName,
     ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>> {
         Box::pin(self.look(node))
+    }
+
+    fn close_idle(&self) {
+        self.0.known.read().values().for_each(|known| known.direct.close_idle());
+        self.0.parts.uplink.close_idle();
     }
 }
