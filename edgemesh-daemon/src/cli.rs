@@ -302,12 +302,7 @@ impl Feature {
     pub const fn is_far(self) -> bool {
         matches!(
             self,
-            Self::Token
-                | Self::Direct
-                | Self::Hub
-                | Self::Autonomy
-                | Self::Sync
-                | Self::Removal
+            Self::Token | Self::Direct | Self::Hub | Self::Autonomy | Self::Sync | Self::Removal
         )
     }
 }

@@ -136,7 +136,8 @@ mod tests {
             for line in text.lines() {
                 assert!(line.chars().count() <= widest, "{width} columns:\n{text}");
             }
-            for word in ["holds", "FAILED", "no 429", "hello-3 10", "not shown", "PATH", "0.41 ms"] {
+            for word in ["holds", "FAILED", "no 429", "hello-3 10", "not shown", "PATH", "0.41 ms"]
+            {
                 let words: Vec<_> = text.split_whitespace().collect();
                 let wanted: Vec<_> = word.split(' ').collect();
                 let all = wanted.iter().all(|word| words.iter().any(|w| w.contains(word)));

@@ -72,7 +72,10 @@ pub(crate) fn play_far(sites: &mut Sites<'_>) -> Vec<Row> {
 
 /// One row for each scene of the second act, where it cannot be played.
 pub(crate) fn far_not_shown() -> Vec<Row> {
-    FAR_SCENES.iter().map(|(name, _)| Row::not_shown(name, "two sites and a cloud", NO_WALLS)).collect()
+    FAR_SCENES
+        .iter()
+        .map(|(name, _)| Row::not_shown(name, "two sites and a cloud", NO_WALLS))
+        .collect()
 }
 
 /// Plays scenes in their order; `can_go_on` is asked after the first.

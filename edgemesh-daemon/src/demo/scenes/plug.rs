@@ -76,7 +76,10 @@ fn joined(sites: &mut Sites<'_>) -> anyhow::Result<String> {
         bail!("{name} is not linked: {}", why.unwrap_or_else(|| "nobody knows why".into()));
     }
     all.context("they do not get in step")?;
-    Ok(format!("cloud ready after {} ms, {count} nodes in step after {took_all} ms", took.as_millis()))
+    Ok(format!(
+        "cloud ready after {} ms, {count} nodes in step after {took_all} ms",
+        took.as_millis()
+    ))
 }
 
 fn is_refused(sites: &Sites<'_>, name: &str) -> bool {
@@ -117,7 +120,8 @@ fn reboot(sites: &mut Sites<'_>) -> anyhow::Result<String> {
     sites.agents.insert(A2.name, agent);
     let begin = now();
     for (from, service, backend) in [(A2, "web-a2", A2), (A2, "web-b1", B1), (A1, "web-a2", A2)] {
-        let who = one(world, from, service).with_context(|| format!("{} → {service}", from.name))?;
+        let who =
+            one(world, from, service).with_context(|| format!("{} → {service}", from.name))?;
         ensure!(who == backend.name, "{} → {service}: {who} answers", from.name);
     }
     let took_calls = (now() - begin).as_millis();

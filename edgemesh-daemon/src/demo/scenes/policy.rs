@@ -150,8 +150,10 @@ fn added(stage: &Stage<'_>) -> anyhow::Result<String> {
     }
     let begin = now();
     let ids = ["more-4", "more-6"].into_iter();
-    let slices: Vec<_> =
-        ids.zip(&fourth.addresses).map(|(id, address)| slice("hello", id, *address, NODE)).collect();
+    let slices: Vec<_> = ids
+        .zip(&fourth.addresses)
+        .map(|(id, address)| slice("hello", id, *address, NODE))
+        .collect();
     write(&folder, "hello-more", &slices.concat())?;
     let seen = until(SEEN_WITHIN * 3, || {
         let who = one(stage, Place::Node, "hello.default:80").ok()?;

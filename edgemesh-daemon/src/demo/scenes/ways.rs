@@ -197,7 +197,11 @@ pub(super) fn nat(sites: &mut Sites<'_>) -> Vec<Row> {
     let trip = Trip { from: B1, service: "web-a1", via: DIRECT, backend: A1 };
     let backend = web_backend(sites, "a1");
     vec![
-        Row::way("edge → edge behind NAT, at first", "a1, by built-in client", at_first(sites, &trip)),
+        Row::way(
+            "edge → edge behind NAT, at first",
+            "a1, by built-in client",
+            at_first(sites, &trip),
+        ),
         Row::way("edge → edge behind NAT, then", backend, trip.web(sites)),
     ]
 }
@@ -246,7 +250,8 @@ pub(super) fn from_cloud(sites: &mut Sites<'_>) -> Vec<Row> {
 
 /// Clients on a machine of the cloud that know nothing of the mesh but the router's address.
 fn ingress(sites: &Sites<'_>) -> Vec<Row> {
-    let what = ["cloud → edge, ingress", "cloud → edge, ingress, CONNECT", "cloud → edge, ingress, gRPC"];
+    let what =
+        ["cloud → edge, ingress", "cloud → edge, ingress, CONNECT", "cloud → edge, ingress, gRPC"];
     let world = sites.world;
     let grpc = || {
         let stream = clients::connect_async(world, CLOUD.place(), INGRESS)?;

@@ -68,13 +68,22 @@ impl<'a> Journal<'a> {
 pub(crate) fn ensure_all(flows: &[Flow], via: &str, other: &Journal<'_>) -> anyhow::Result<()> {
     let others: BTreeSet<&str> =
         flows.iter().map(|flow| flow.via.as_str()).filter(|took| *took != via).collect();
-    ensure!(others.is_empty(), "not {via} but {}", others.into_iter().collect::<Vec<_>>().join(", "));
+    ensure!(
+        others.is_empty(),
+        "not {via} but {}",
+        others.into_iter().collect::<Vec<_>>().join(", ")
+    );
     if via == "local" {
         return Ok(());
     }
     let arrived = other.wait(flows.len())?;
     let arrived: BTreeSet<&str> = arrived.iter().map(|flow| flow.message.as_str()).collect();
     let lost = flows.iter().filter(|flow| !arrived.contains(flow.message.as_str())).count();
-    ensure!(lost == 0, "{lost} of {} Messages are not in the log of {}", flows.len(), other.machine);
+    ensure!(
+        lost == 0,
+        "{lost} of {} Messages are not in the log of {}",
+        flows.len(),
+        other.machine
+    );
     Ok(())
 }

@@ -124,7 +124,9 @@ impl Site {
     fn route(&self) -> String {
         match self.inbound {
             Inbound::Nobody => String::new(),
-            Inbound::Everybody => format!("route replace {}.0/24 via {}.2\n", self.lan(), self.wan()),
+            Inbound::Everybody => {
+                format!("route replace {}.0/24 via {}.2\n", self.lan(), self.wan())
+            }
         }
     }
 }
