@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use edgemesh_core::forward::flow::Flow;
-use edgemesh_core::forward::http::{Origin, Towards, serve};
+use edgemesh_core::forward::http::{Gate, Origin, Towards, serve};
 use edgemesh_core::forward::{Place, Shared};
 use edgemesh_core::io::Prefixed;
 use edgemesh_core::listen::Listener;
@@ -27,9 +27,10 @@ use edgemesh_core::proxy::Entrance;
 use edgemesh_core::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::ingress::first::{First, Shaken, first, shake};
-use crate::ingress::gate::{Reception, TlsOnly};
+use crate::ingress::gate::{Offered, Reception, TlsOnly};
 use crate::ingress::secrets::Secrets;
 
 pub use secrets::IngressError;
@@ -131,15 +132,23 @@ impl Entrance for Front {
         async move {
             let flow = Flow::begin(&shared, peer, None);
             let visitor = Visitor { shared, place, peer, flow };
-            let Some(tls) = tls else { return visitor.serve(stream, Some(reception)).await };
+            let Some(tls) = tls else { return visitor.serve(stream, reception).await };
             // Large and short-lived: an idle connection has no room for it.
             match Box::pin(shake(&visitor.shared, stream, tls)).await {
-                Shaken::Secured(stream) => visitor.serve(*stream, Some(reception)).await,
-                Shaken::InTheClear(stream) => visitor.serve(stream, None).await,
+                Shaken::Secured(stream) if is_offered(&stream) => {
+                    visitor.serve(*stream, Arc::new(Offered(reception))).await;
+                }
+                Shaken::Secured(stream) => visitor.serve(*stream, reception).await,
+                Shaken::InTheClear(stream) => visitor.serve(stream, Arc::new(TlsOnly)).await,
                 Shaken::Ended(ended) => visitor.flow.end(ended),
             }
         }
     }
+}
+
+/// Whether the handshake says HTTP/2.
+fn is_offered(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(b"h2")
 }
 
 /// A connection that has not asked for anything yet.
@@ -151,8 +160,8 @@ struct Visitor {
 }
 
 impl Visitor {
-    /// Serves HTTP on `stream`; without a reception it is told to come back with TLS.
-    async fn serve<S>(self, mut stream: S, reception: Option<Arc<Reception>>)
+    /// Serves the HTTP on `stream` that `gate` lets in.
+    async fn serve<S>(self, mut stream: S, gate: Arc<dyn Gate>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -167,10 +176,6 @@ impl Visitor {
         let (place, towards) = (Some(place), Towards::Ingress);
         let origin = Origin { shared, place, client: peer, towards, dialled: None, passed: None };
         let stream = Prefixed::new(prefix.into(), stream);
-        let gate = match reception {
-            Some(reception) => reception as Arc<dyn edgemesh_core::forward::http::Gate>,
-            None => Arc::new(TlsOnly),
-        };
         Box::pin(serve(Arc::new(origin), stream, version, Some(gate))).await;
     }
 }

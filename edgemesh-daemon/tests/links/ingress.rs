@@ -13,7 +13,7 @@ use crate::flows::h2peer;
 use crate::nodes::{Node, agent, cloud, cloud_config, cloud_with, token};
 use crate::raw::{End, Raw};
 use crate::servers::PEER;
-use crate::ways::{PORTS, address, backends, both_ends_tell};
+use crate::ways::{PORTS, address, backends};
 use crate::world::{A1, B1, CLOUD, Place, World};
 
 /// Where the ingress listens, on the cloud's own machine.
@@ -124,12 +124,22 @@ fn services(world: &World) -> Vec<crate::common::run::Running> {
     running
 }
 
-/// Each call has a line at both ends.
+/// Each call has a line at both ends, of the same Message.
 fn told(cloud: &Node, far: &Node, protocol: &str, client: impl FnOnce(Place)) {
     let before = cloud.access().len();
     println!("cloud to {}: {protocol}", far.place.name);
     client(far.place);
-    both_ends_tell(cloud, far, before, protocol, "direct");
+    for line in cloud.lines("a caller", before, 1, |line| line["protocol"] == protocol) {
+        assert_eq!(line["via"], "direct", "the cloud is the hub: {line}");
+        let there = far.lines("the Message", 0, 1, |there| there["message"] == line["message"]);
+        assert_eq!((there.len(), &there[0]["from"]), (1, &"cloud".into()), "{there:#?}");
+        for same in ["service", "backend", "outcome", "up", "down"] {
+            // Who is late is told by whoever notices first.
+            if line["path"] != "/t.T/Slow" {
+                assert_eq!(line.get(same), there[0].get(same), "{same}: {line}\n{}", there[0]);
+            }
+        }
+    }
 }
 
 #[test]
