@@ -13,6 +13,7 @@ mod connection;
 mod doors;
 mod follow;
 mod handover;
+mod ingress;
 mod linked;
 mod local;
 mod names;
@@ -53,7 +54,7 @@ use crate::mesh::source::{Ended, Source};
 use crate::mesh::talking::{Ends, Talking};
 use crate::metrics::Metrics;
 use crate::plan::{self, Destination, Explanation};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Redirected};
 use crate::registrations::Registrations;
 use crate::snapshot::Snapshot;
 use crate::store::{Loaded, OpenError as StoreError, Repair, Store};
@@ -265,7 +266,7 @@ impl Mesh {
         let own: Box<[SocketAddr]> = listeners.iter().map(Listener::address).collect();
         let _ = self.shared.own.set(own.clone()); // once a mesh
         let room = self.options.max_connections;
-        let proxy = Proxy::new(self.shared.clone(), room, self.accepting.clone());
+        let proxy = Proxy::new(Redirected, self.shared.clone(), room, self.accepting.clone());
         for listener in listeners {
             self.tasks.spawn(proxy.clone().run(listener));
         }
@@ -337,6 +338,9 @@ impl Mesh {
         let sweeping = async {
             loop {
                 self.shared.pools.sweep_all();
+                if let Some(ways) = self.shared.ways.get() {
+                    ways.close_idle();
+                }
                 tokio::time::sleep(SWEEP_IN_DRAIN).await;
             }
         };

@@ -29,7 +29,7 @@ use tokio_rustls::TlsStream;
 use crate::backends::Way;
 use crate::dial::Dial;
 use crate::identity::{Expect, Tls};
-use crate::link::{self, Dialled, Link, LinkError};
+use crate::link::{self, Dialled, Link, LinkError, ServedLink};
 
 pub use advertise::Advertise;
 pub use agents::{Choice, Parts as PeersParts, PeerView, Peers};
@@ -50,6 +50,21 @@ pub trait Ways: Send + Sync + fmt::Debug {
         &'a self,
         node: &'a NodeName,
     ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>>;
+
+    /// Closes the Links on which nothing is under way, for a mesh that ends.
+    fn close_idle(&self) {}
+}
+
+/// Resolves when the connection is gone. Dropped before, it lets what is under way end there, and
+/// nothing new begin.
+pub async fn while_served(link: ServedLink) {
+    struct Closes(ServedLink);
+    impl Drop for Closes {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
+    Closes(link).0.closed().await;
 }
 
 /// Why no Link leads to a node, in words.

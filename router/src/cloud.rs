@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::authority::{Authority, AuthorityError};
 use crate::hub::{Hub, Parts};
+use crate::ingress::{Ingress, KnownNodes};
 use crate::registry::shared::Shared as Registry;
 
 pub use manifests::{Read, Report};
@@ -141,6 +142,19 @@ impl Cloud {
         })
     }
 
+    /// Whether a node of that name is known: linked, or in the records.
+    pub fn known_nodes(&self) -> KnownNodes {
+        let (hub, live) = (self.hub.clone(), self.mesh.live());
+        Arc::new(move |name| {
+            hub.node(&NodeName(name.into())).is_some() || live.load().nodes.contains_key(name)
+        })
+    }
+
+    /// Serves callers in the cloud on `listener`, until the stop.
+    pub fn open_ingress(&self, ingress: &Ingress, listener: Listener) {
+        self.tasks.spawn(ingress.run(&self.mesh, listener));
+    }
+
     /// Serves agents on `listener` until the stop, then lets flows end.
     pub async fn run(self, listener: Listener) {
         let Self { options, registry, hub, mesh, source, feeder, own_nodes, tasks, stop, .. } =
@@ -163,6 +177,7 @@ impl Cloud {
         };
         tasks.spawn(looking.run(LOOK_EVERY, stop.clone()));
         hub.run(listener).await;
+        mesh.stop_accepting().await;
         tasks.close();
         if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
             tracing::warn!("what was under way is cut");

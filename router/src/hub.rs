@@ -22,7 +22,7 @@ use edgemesh_core::backends::Way;
 use edgemesh_core::identity::{Proved, Role, Tls};
 use edgemesh_core::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
 use edgemesh_core::listen::{Accepted, Listener};
-use edgemesh_core::peers::{NoWay, Ways, removal};
+use edgemesh_core::peers::{NoWay, Ways, removal, while_served};
 use edgemesh_proto::record::NodeName;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpStream;
@@ -120,6 +120,7 @@ impl Hub {
                 Accepted::NoFiles(_, peer) => tracing::warn!(%peer, "no files left for a Link"),
             }
         }
+        self.nodes().iter().for_each(|node| node.left());
     }
 
     async fn begin(&self, stream: TcpStream, from: SocketAddr) {
@@ -146,7 +147,7 @@ impl Hub {
                 Err(error) => tracing::warn!("no reversed Link: {error}"),
             },
             link::Role::Serves => {
-                link::serve(dialled, door, Limits::REQUESTS, tasks).closed().await
+                while_served(link::serve(dialled, door, Limits::REQUESTS, tasks)).await
             }
             link::Role::Bulk => {
                 if let Err(error) = link::serve_bulk(dialled, door).await {
@@ -193,5 +194,13 @@ impl Ways for Hub {
             return Box::pin(ready(Err(NoWay::new(why))));
         };
         Box::pin(async move { node.link().await.map(|link| (link, Way::Direct)) })
+    }
+
+    fn close_idle(&self) {
+        self.nodes().iter().filter_map(|node| node.ready()).for_each(|link| {
+            if link.exchanges() == 0 {
+                link.close();
+            }
+        });
     }
 }

@@ -30,7 +30,7 @@ use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
 use crate::peers::path::{Ask, Path};
 use crate::peers::slot::Slot;
 use crate::peers::uplink::Uplink;
-use crate::peers::{Dialler, NoWay, Ways, stagger};
+use crate::peers::{Dialler, NoWay, Ways, stagger, while_served};
 use crate::snapshot::Snapshot;
 
 pub use view::PeerView;
@@ -148,8 +148,8 @@ impl Peers {
                 Ok((_, dialled)) => {
                     let parts = &this.0.parts;
                     let limits = Limits::REQUESTS;
-                    let served = link::serve(dialled, parts.handler.clone(), limits, &parts.tasks);
-                    served.closed().await;
+                    let handler = parts.handler.clone();
+                    while_served(link::serve(dialled, handler, limits, &parts.tasks)).await;
                 }
                 Err(error) => tracing::debug!(node = %node.0, "cannot be dialled back: {error}"),
             }
@@ -226,20 +226,28 @@ impl Peers {
             return Err(self.lost(&known, why()));
         }
         match self.0.parts.uplink.link().await {
-            Ok(link) => {
-                known.facts.lock().by_hub = true;
-                if let Some(live) = self.live(node) {
-                    live.works(Way::Hub, &self.hub_because(choice, why()));
-                }
-                Ok((link, Way::Hub))
-            }
+            Ok(link) => Ok(self.by_hub(&known, link)),
             Err(no) if choice == Choice::Hub => Err(self.lost(&known, no.to_string())),
             Err(no) => Err(self.lost(&known, format!("{}; {no}", why()))),
         }
     }
 
-    fn hub_because(&self, choice: Choice, why: String) -> String {
-        match choice {
+    /// The hub carries a call, unless a direct Link has come to stand meanwhile.
+    fn by_hub(&self, known: &Known, link: Link) -> (Link, Way) {
+        let mut facts = known.facts.lock();
+        if let Some(direct) = known.direct.ready() {
+            return (direct, Way::Direct);
+        }
+        facts.by_hub = true;
+        if let Some(live) = self.live(&known.node) {
+            let why = known.path.lock().why().0.to_owned();
+            live.works(Way::Hub, &self.hub_because(why));
+        }
+        (link, Way::Hub)
+    }
+
+    fn hub_because(&self, why: String) -> String {
+        match self.0.parts.choice {
             Choice::Hub => "peer.path is hub".into(),
             Choice::Auto | Choice::Direct => why,
         }
@@ -316,7 +324,12 @@ impl Peers {
     fn stands(&self, known: &Arc<Known>, link: Link, how: &str) {
         let address = link.peer().address;
         tracing::info!(node = %known.node.0, %address, "direct Link: {how}");
-        *known.facts.lock() = Facts {
+        // The one before is as good, and drains by itself once nobody takes it any more.
+        if let Some(before) = known.direct.put(link.clone()) {
+            before.close();
+        }
+        let mut facts = known.facts.lock(); // whoever notes the hub now looks at the Link first
+        *facts = Facts {
             by_hub: false,
             ever_tried: true,
             address: Some(address),
@@ -326,10 +339,7 @@ impl Peers {
         if let Some(live) = self.live(&known.node) {
             live.works(Way::Direct, "");
         }
-        // The one before is as good, and drains by itself once nobody takes it any more.
-        if let Some(before) = known.direct.put(link.clone()) {
-            before.close();
-        }
+        drop(facts);
         known.tried.notify_waiters();
         (self.0.parts.made)(link.clone(), known.node.clone());
         let (this, known) = (self.clone(), known.clone());
@@ -374,5 +384,10 @@ impl Ways for Peers {
         node: &'a NodeName,
     ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>> {
         Box::pin(self.look(node))
+    }
+
+    fn close_idle(&self) {
+        self.0.known.read().values().for_each(|known| known.direct.close_idle());
+        self.0.parts.uplink.close_idle();
     }
 }

@@ -19,7 +19,7 @@ use crate::link::{
 use crate::listen::{Accepted, Listener};
 use crate::peers::agents::Peers;
 use crate::peers::control::Controls;
-use crate::peers::{message, removal};
+use crate::peers::{message, removal, while_served};
 use crate::snapshot::Snapshot;
 
 /// Handshakes at once; the others wait in the listener's queue.
@@ -102,7 +102,7 @@ impl Door {
                     parts.peers.seen(node);
                 }
                 let handler = Arc::new(self.clone());
-                link::serve(dialled, handler, Limits::REQUESTS, &parts.tasks).closed().await;
+                while_served(link::serve(dialled, handler, Limits::REQUESTS, &parts.tasks)).await;
             }
             Err(error) => tracing::warn!("{error}"),
         }

@@ -29,6 +29,13 @@ impl Slot {
         self.link.swap(None).map(|before| Link::clone(&before))
     }
 
+    /// Closes the Link where nothing is under way on it.
+    pub(super) fn close_idle(&self) {
+        if let Some(link) = self.ready().filter(|link| link.exchanges() == 0) {
+            link.close();
+        }
+    }
+
     /// The Link; where there is none, `open` makes one, and the others wait for it.
     pub(super) async fn get<E>(
         &self,

@@ -26,7 +26,7 @@ use crate::link::{
 use crate::peers::pause::Pause;
 use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
 use crate::peers::slot::Slot;
-use crate::peers::{Dialler, NoWay, REMOVED, message, stagger};
+use crate::peers::{Dialler, NoWay, REMOVED, message, stagger, while_served};
 
 pub use state::{Introduction, Linked, Position, Talk, UplinkState};
 
@@ -161,6 +161,10 @@ impl Uplink {
             link::client(dialled, Limits::REQUESTS, inner.tasks.clone()).await
         });
         opened.await.map_err(|error: LinkError| NoWay::new(format!("the hub: {error}")))
+    }
+
+    pub(super) fn close_idle(&self) {
+        self.0.requests.close_idle();
     }
 
     /// Tells the hub something, where there is one.
@@ -364,9 +368,9 @@ impl Uplink {
             let inner = &this.0;
             match this.dialler().dial(address, Expect::Hub, ALPN_REVERSE).await {
                 Ok(dialled) => {
-                    let served =
-                        link::serve(dialled, inner.handler.clone(), Limits::REQUESTS, &inner.tasks);
-                    served.closed().await;
+                    let handler = inner.handler.clone();
+                    let (limits, tasks) = (Limits::REQUESTS, &inner.tasks);
+                    while_served(link::serve(dialled, handler, limits, tasks)).await;
                 }
                 Err(error) => tracing::warn!("the hub cannot be dialled back: {error}"),
             }

@@ -2,6 +2,7 @@
 //! serves.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::disallowed_methods, reason = "what a test spawns ends with its runtime")]
 
 mod backend;
 mod bytes;

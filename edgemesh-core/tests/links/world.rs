@@ -81,6 +81,7 @@ impl Site {
             mark: None,
             access_log: AccessLog::All,
             max_connections: 1000,
+            is_linked: true,
         })
         .unwrap();
         let proxy = mesh.listen(vec![Listener::bind(([127, 0, 0, 1], 0).into()).unwrap()])[0];

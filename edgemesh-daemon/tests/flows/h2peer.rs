@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
+use crate::common::namespace::within;
 use crate::world::listen;
 
 /// One stream of a backend.
@@ -60,7 +61,16 @@ where
     S: Fn(Asked) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let (listener, behave) = (listen("", at), Arc::new(behave));
+    serve_on(runtime, listen("", at), behave);
+}
+
+/// As [`serve`], on a listener that may be anywhere.
+pub(crate) fn serve_on<F, S>(runtime: &Runtime, listener: std::net::TcpListener, behave: S)
+where
+    S: Fn(Asked) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let behave = Arc::new(behave);
     listener.set_nonblocking(true).unwrap();
     let _in = runtime.enter();
     let listener = TcpListener::from_std(listener).unwrap();
@@ -80,7 +90,18 @@ where
 
 /// A client's connection to `at`.
 pub(crate) async fn connect(at: &str) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(at).await.unwrap();
+    shake_hands(TcpStream::connect(at).await.unwrap()).await
+}
+
+/// A client's connection from `netns` to `at`.
+pub(crate) async fn connect_from(netns: &str, at: &str) -> SendRequest<Bytes> {
+    let at = at.to_owned();
+    let stream = within(netns, move || std::net::TcpStream::connect(at).unwrap());
+    stream.set_nonblocking(true).unwrap();
+    shake_hands(TcpStream::from_std(stream).unwrap()).await
+}
+
+async fn shake_hands(stream: TcpStream) -> SendRequest<Bytes> {
     stream.set_nodelay(true).unwrap();
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     spawn(connection);

@@ -9,9 +9,23 @@ mod common {
     pub(crate) mod wait;
 }
 
+/// Shared with `flows`, of which this uses a part.
+#[path = "../flows"]
+#[allow(dead_code, reason = "see there")]
+mod flows {
+    pub(crate) mod backend;
+    pub(crate) mod h2peer;
+    pub(crate) mod raw;
+    pub(crate) mod servers;
+}
+use flows::{backend, h2peer, raw, servers};
+
+mod ingress;
 mod nodes;
 mod world;
 
+mod bulk;
+mod limits;
 mod ways;
 
 use std::time::Duration;

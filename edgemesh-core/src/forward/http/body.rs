@@ -30,6 +30,8 @@ pub(super) struct Download {
     bytes: u64,
     /// It was ended before its end; nothing more comes.
     cut: bool,
+    /// Nothing comes after trailers.
+    trailed: bool,
 }
 
 impl Body {
@@ -50,6 +52,7 @@ impl Body {
             ending: Some(ending),
             bytes: 0,
             cut: false,
+            trailed: false,
         })))
     }
 }
@@ -71,7 +74,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Text(text) => text.is_none(),
-            Kind::Download(download) => download.cut || download.inner.is_end_stream(),
+            Kind::Download(download) => download.cut || download.is_whole(),
         }
     }
 
@@ -106,6 +109,7 @@ impl Download {
                     (frame.trailers_ref(), &mut self.ending)
                 {
                     ending.saw_trailers(trailers);
+                    self.trailed = true;
                 }
             }
             Some(Err(BodyError::TimedOut)) => self.settle(How::TimedOut),
@@ -114,6 +118,11 @@ impl Download {
             None => self.settle(How::Whole),
         }
         Poll::Ready(frame)
+    }
+
+    /// Whether all of it was passed on.
+    fn is_whole(&self) -> bool {
+        self.trailed || self.inner.is_end_stream()
     }
 
     fn settle(&mut self, how: How) {
@@ -125,8 +134,8 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        // hyper does not ask again after the last frame of a body of known length.
-        let whole = self.inner.is_end_stream();
-        self.settle(if whole { How::Whole } else { How::Dropped });
+        // hyper does not ask again after the last frame of a body of known length, or after trailers.
+        let how = if self.is_whole() { How::Whole } else { How::Dropped };
+        self.settle(how);
     }
 }
