@@ -20,10 +20,12 @@ mod flows {
 }
 use flows::{backend, h2peer, raw, servers};
 
+mod load;
 mod nodes;
 mod world;
 
 mod bulk;
+mod faults;
 mod limits;
 mod ways;
 

@@ -250,7 +250,7 @@ fn both_ends_tell(entry: &Node, far: &Node, before: usize, protocol: &str, via: 
                 assert_eq!(line.get(same), there.get(same), "{same}: {line}\n{there}");
             }
         }
-        assert!(shows(entry, id) && (shows(far, id) || far.place.name == "cloud"), "{id} {line}");
+        assert!(shows(entry, id) && shows(far, id), "{id} {line}");
     }
 }
 
