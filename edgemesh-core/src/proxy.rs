@@ -34,8 +34,8 @@ pub use crate::proxy::linked::Linked;
 const PASS_THROUGH_CONNECT: Duration = Duration::from_secs(10);
 
 /// What becomes of a connection for which there is room.
-pub trait Door: Clone + Send + Sync + 'static {
-    /// Serves a connection to its end. It has to be noted in `place` what it is about.
+pub trait Entrance: Clone + Send + Sync + 'static {
+    /// Serves a connection to its end, and holds `place` for as long.
     fn serve(
         &self,
         shared: Arc<Shared>,
@@ -49,7 +49,7 @@ pub trait Door: Clone + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct Redirected;
 
-impl Door for Redirected {
+impl Entrance for Redirected {
     fn serve(
         &self,
         shared: Arc<Shared>,
@@ -63,8 +63,8 @@ impl Door for Redirected {
 
 /// What the accept loops of one mesh share.
 #[derive(Clone, Debug)]
-pub struct Proxy<D = Redirected> {
-    door: D,
+pub struct Proxy<E = Redirected> {
+    entrance: E,
     shared: Arc<Shared>,
     /// Room for connections; over it the oldest idle one goes, or the new one is reset at once.
     room: Arc<Semaphore>,
@@ -76,11 +76,16 @@ pub struct Proxy<D = Redirected> {
 /// How soon the task of a connection that was shed has given its room back, on a busy machine too.
 const SHED_WITHIN: Duration = Duration::from_secs(1);
 
-impl<D: Door> Proxy<D> {
+impl<E: Entrance> Proxy<E> {
     /// Loops that share `room` for connections, until `accepting` ends them.
-    pub fn new(door: D, shared: Arc<Shared>, room: usize, accepting: CancellationToken) -> Self {
+    pub fn new(
+        entrance: E,
+        shared: Arc<Shared>,
+        room: usize,
+        accepting: CancellationToken,
+    ) -> Self {
         let room = Arc::new(Semaphore::new(room));
-        Self { door, shared, room, accepting, crowd: Arc::default() }
+        Self { entrance, shared, room, accepting, crowd: Arc::default() }
     }
 
     /// Accepts until told to stop. Connections that cannot be served for lack of room are
@@ -127,7 +132,7 @@ impl<D: Door> Proxy<D> {
         let turn = Arc::<Turn>::default();
         let open = self.shared.metrics.connection();
         let place = Arc::new(Place { room, open, turn: turn.clone() });
-        let flow = self.door.serve(self.shared.clone(), stream, peer, place);
+        let flow = self.entrance.serve(self.shared.clone(), stream, peer, place);
         let cut = self.shared.cut.clone();
         self.crowd.join(turn, now(), |member| {
             let serving = async move {

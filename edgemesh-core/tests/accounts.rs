@@ -41,6 +41,7 @@ async fn mesh(folder: &std::path::Path, backend: u16, room: usize) -> (Mesh, std
         access_log: AccessLog::All,
         max_connections: room,
         is_linked: false,
+        is_synced: false,
     })
     .unwrap();
     mesh.follow_source().await;

@@ -283,6 +283,28 @@ pub enum Feature {
     Store,
     /// The agent is killed where it should be stopped.
     Cleanup,
+    /// A node has the token of another cloud.
+    Token,
+    /// No router lets anybody in.
+    Direct,
+    /// Agents may not use the hub.
+    Hub,
+    /// An agent that reboots while it is cut off has lost its data folder.
+    Autonomy,
+    /// What is added while the cloud is away is written nowhere.
+    Sync,
+    /// The node that is to be removed is not.
+    Removal,
+}
+
+impl Feature {
+    /// Whether it belongs to the second act. Where one thing is broken, only its act is played.
+    pub const fn is_far(self) -> bool {
+        matches!(
+            self,
+            Self::Token | Self::Direct | Self::Hub | Self::Autonomy | Self::Sync | Self::Removal
+        )
+    }
 }
 
 /// The demo's processes, each the parent of the next.

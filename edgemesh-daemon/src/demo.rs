@@ -21,6 +21,7 @@ mod programs;
 mod report;
 mod scenes;
 mod servers;
+mod sites;
 mod stage;
 mod walls;
 mod world;
@@ -173,7 +174,16 @@ fn play(args: &DemoArgs, folder: &Path, walls: bool) -> anyhow::Result<()> {
     walls::end_with_parent()?;
     let world = World::build(folder, walls, args.without)?;
     let mut stage = stage::Stage::set(&world, args.seconds)?;
-    let rows = scenes::play(&mut stage);
+    let mut rows = Vec::new();
+    if args.without.is_none_or(|feature| !feature.is_far()) {
+        rows.extend(scenes::play(&mut stage));
+    }
+    let mut sites = None;
+    if !walls {
+        rows.extend(scenes::far_not_shown());
+    } else if args.without.is_none_or(Feature::is_far) {
+        rows.extend(scenes::play_far(sites.insert(sites::Sites::set(&world)?)));
+    }
     say::answer(&report::table(&rows, say::width()))?;
     let failed = rows.iter().filter(|row| row.verdict == Verdict::Failed).count();
     if args.keep {

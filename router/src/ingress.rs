@@ -17,19 +17,20 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use edgemesh_core::forward::flow::Flow;
-use edgemesh_core::forward::http::{Origin, Towards, serve};
+use edgemesh_core::forward::http::{Gate, Origin, Towards, serve};
 use edgemesh_core::forward::{Place, Shared};
 use edgemesh_core::io::Prefixed;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::Mesh;
 use edgemesh_core::metrics::Ended;
-use edgemesh_core::proxy::Door;
+use edgemesh_core::proxy::Entrance;
 use edgemesh_core::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::ingress::first::{First, Shaken, first, shake};
-use crate::ingress::gate::{Reception, TlsOnly};
+use crate::ingress::gate::{Offered, Reception, TlsOnly};
 use crate::ingress::secrets::Secrets;
 
 pub use secrets::IngressError;
@@ -100,8 +101,8 @@ impl Ingress {
     /// Serves `listener` with the Services of `mesh`, until that stops.
     pub fn run(&self, mesh: &Mesh, listener: Listener) -> impl Future<Output = ()> + Send + use<> {
         let reception = Reception::new(mesh.shared(), self.secrets.clone(), self.nodes.clone());
-        let entrance = Entrance { secrets: self.secrets.clone(), reception: Arc::new(reception) };
-        mesh.ingress(listener.address(), entrance, self.config.room).run(listener)
+        let front = Front { secrets: self.secrets.clone(), reception: Arc::new(reception) };
+        mesh.ingress(listener.address(), front, self.config.room).run(listener)
     }
 }
 
@@ -113,12 +114,12 @@ impl std::fmt::Debug for Ingress {
 
 /// What becomes of a connection.
 #[derive(Clone, Debug)]
-struct Entrance {
+struct Front {
     secrets: Arc<ArcSwap<Secrets>>,
     reception: Arc<Reception>,
 }
 
-impl Door for Entrance {
+impl Entrance for Front {
     fn serve(
         &self,
         shared: Arc<Shared>,
@@ -131,15 +132,23 @@ impl Door for Entrance {
         async move {
             let flow = Flow::begin(&shared, peer, None);
             let visitor = Visitor { shared, place, peer, flow };
-            let Some(tls) = tls else { return visitor.serve(stream, Some(reception)).await };
+            let Some(tls) = tls else { return visitor.serve(stream, reception).await };
             // Large and short-lived: an idle connection has no room for it.
             match Box::pin(shake(&visitor.shared, stream, tls)).await {
-                Shaken::Secured(stream) => visitor.serve(*stream, Some(reception)).await,
-                Shaken::InTheClear(stream) => visitor.serve(stream, None).await,
+                Shaken::Secured(stream) if is_offered(&stream) => {
+                    visitor.serve(*stream, Arc::new(Offered(reception))).await;
+                }
+                Shaken::Secured(stream) => visitor.serve(*stream, reception).await,
+                Shaken::InTheClear(stream) => visitor.serve(stream, Arc::new(TlsOnly)).await,
                 Shaken::Ended(ended) => visitor.flow.end(ended),
             }
         }
     }
+}
+
+/// Whether the handshake says HTTP/2.
+fn is_offered(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(b"h2")
 }
 
 /// A connection that has not asked for anything yet.
@@ -151,8 +160,8 @@ struct Visitor {
 }
 
 impl Visitor {
-    /// Serves HTTP on `stream`; without a reception it is told to come back with TLS.
-    async fn serve<S>(self, mut stream: S, reception: Option<Arc<Reception>>)
+    /// Serves the HTTP on `stream` that `gate` lets in.
+    async fn serve<S>(self, mut stream: S, gate: Arc<dyn Gate>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -167,10 +176,6 @@ impl Visitor {
         let (place, towards) = (Some(place), Towards::Ingress);
         let origin = Origin { shared, place, client: peer, towards, dialled: None, passed: None };
         let stream = Prefixed::new(prefix.into(), stream);
-        let gate = match reception {
-            Some(reception) => reception as Arc<dyn edgemesh_core::forward::http::Gate>,
-            None => Arc::new(TlsOnly),
-        };
         Box::pin(serve(Arc::new(origin), stream, version, Some(gate))).await;
     }
 }

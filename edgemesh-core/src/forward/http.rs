@@ -44,6 +44,7 @@ pub use serve::{Version, serve};
 pub use source::BodyError;
 pub use turn::Turn;
 pub use upstream::is_idempotent;
+pub use wire::as_http1;
 
 /// Where the requests of one client connection come from, and where they go.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! A mesh with a door of the caller's own: who comes in there names the Service that is meant.
+//! A mesh with an entrance of the caller's own: who comes in there names the Service that is meant.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 use crate::forward::Shared;
 use crate::io::own_addresses;
 use crate::mesh::Mesh;
-use crate::proxy::{Door, Proxy};
+use crate::proxy::{Entrance, Proxy};
 
 impl Mesh {
-    /// What serves connections at `address` by `door`, `room` of them at once, until the mesh stops.
-    /// A Backend at that address would be a loop from now on.
-    pub fn ingress<D: Door>(&self, address: SocketAddr, door: D, room: usize) -> Proxy<D> {
+    /// What serves connections to `address` by `entrance`, `room` of them at once, until the mesh
+    /// stops. A Backend at that address would be a loop from now on.
+    pub fn ingress<E: Entrance>(&self, address: SocketAddr, entrance: E, room: usize) -> Proxy<E> {
         let _ = self.shared.own.set(behind(address)); // a mesh that listens has said so already
-        Proxy::new(door, self.shared.clone(), room, self.accepting.clone())
+        Proxy::new(entrance, self.shared.clone(), room, self.accepting.clone())
     }
 
-    /// What every flow of this mesh uses, for doors.
+    /// What every flow of this mesh uses, for entrances.
     pub fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
     }

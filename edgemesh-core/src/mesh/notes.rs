@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::io::now;
-use crate::manifests::{Remark, Severity};
+use crate::manifests::Remark;
 use crate::mesh::local::Checked;
 use crate::mesh::status::{Cell, Status, StoreHealth};
 use crate::sync::{Observed, Sync};
@@ -64,17 +64,7 @@ impl Notes {
     /// Shows the remarks, and logs those that were not there before.
     pub(super) fn remarks(&self, remarks: Vec<Remark>, checked: Arc<[Checked]>) {
         let known = self.status.get();
-        for remark in remarks.iter().filter(|remark| !known.remarks.contains(remark)) {
-            let Remark { severity, file, line, object, field, reason } = remark;
-            let file = file.display();
-            match severity {
-                Severity::Rejected => {
-                    tracing::warn!(%file, line, object, field, "rejected: {reason}");
-                }
-                Severity::Note => tracing::info!(%file, line, object, field, "{reason}"),
-                Severity::Ignored => tracing::debug!(%file, line, object, "ignored: {reason}"),
-            }
-        }
+        remarks.iter().filter(|remark| !known.remarks.contains(remark)).for_each(Remark::log);
         self.status.update(|status| {
             status.remarks = remarks.into();
             status.checked = checked;

@@ -200,7 +200,7 @@ mod tests {
     async fn a_panic_while_reading_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let (store, loaded, _) = Store::open(&folder.path().join("data")).unwrap();
-        let node = edgemesh_proto::record::NodeName("node-1".into());
+        let node = NodeName("node-1".into());
         let sync = Sync::resume(store, loaded, node.clone(), None, &[], Arc::default(), now());
         let status = Arc::new(Cell::new(Vec::new(), false));
         let folders = Folders { source: Some(folder.path().to_owned()), ..Folders::default() };

@@ -59,6 +59,9 @@ impl Path {
     pub(super) fn ask(&mut self, now: Instant) -> Ask {
         let ask = self.ask_only(now);
         if ask == Ask::Try {
+            if self.direct == Direct::Untried {
+                self.says("it is being dialled", now);
+            }
             self.direct = Direct::Trying;
         }
         ask
@@ -121,7 +124,7 @@ mod tests {
         let (mut path, t0) = (Path::default(), now());
         let at = |ms| t0 + Duration::from_millis(ms);
         assert_eq!(path.ask(t0), Ask::Try);
-        assert_eq!(path.ask(t0), Ask::Wait, "somebody is at it");
+        assert_eq!((path.ask(t0), path.why().0), (Ask::Wait, "it is being dialled"));
         path.failed("refused", 0, t0);
         assert_eq!(path.ask(at(999)), Ask::Later);
         assert_eq!(path.ask(at(1000)), Ask::Try);

@@ -215,6 +215,26 @@ async fn what_one_node_refuses_another_may_take() {
     assert!(matches!(error.refusal, Refusal::RateLimited { .. }), "{error}");
 }
 
+/// The agent of the Backend's node tells it who its client is, as the other node vouches.
+#[tokio::test]
+async fn proxy_protocol_is_spoken_where_the_backend_is() {
+    let server = Raw::start(parrot).await;
+    let records = format!(
+        "service default/told 10.96.0.1 80 proxyProtocol
+         slice default/told-1 for=told ports={} 127.0.0.1@edge-2",
+        server.port
+    );
+    let world = World::new(&["edge-1", "edge-2"], &records).await;
+    let mut client = tunnel(&world, "told").await;
+    client.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    soon("all of it", client.read_to_end(&mut heard)).await.unwrap();
+    // Version 2, TCP over IPv4, 127.0.0.1 from a port that the Message does not tell.
+    assert_eq!(heard[..16], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
+    assert_eq!(heard[16..], [127, 0, 0, 1, 127, 0, 0, 1, 0, 0, heard[26], heard[27]]);
+    assert_eq!(u16::from_be_bytes([heard[26], heard[27]]), server.port);
+}
+
 /// Each node knows its own loopback.
 #[tokio::test]
 async fn the_same_address_means_another_server_on_each_node() {

@@ -72,7 +72,6 @@ impl Site {
     async fn open(node: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut mesh = Mesh::open(Options {
-            is_linked: false,
             node: NodeName(node.into()),
             zone: None,
             data_dir: folder.path().join("data"),
@@ -82,7 +81,8 @@ impl Site {
             mark: None,
             access_log: AccessLog::All,
             max_connections: 1000,
-            is_linked: true,
+            is_linked: false,
+            is_synced: false,
         })
         .unwrap();
         let proxy = mesh.listen(vec![Listener::bind(([127, 0, 0, 1], 0).into()).unwrap()])[0];

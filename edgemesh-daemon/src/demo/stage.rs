@@ -15,6 +15,7 @@ use crate::demo::agent::Setup;
 use crate::demo::children::find;
 use crate::demo::clients::Way;
 use crate::demo::clock::pause;
+use crate::demo::manifests::NODE;
 use crate::demo::manifests::Service;
 use crate::demo::manifests::route;
 use crate::demo::manifests::write;
@@ -99,7 +100,7 @@ impl<'w> Stage<'w> {
             return Ok(());
         }
         let (redis, db) = (at(40, 6379), at(41, 3306));
-        self.redis = programs::redis(world, redis)?;
+        self.redis = programs::redis(world, Place::Apps, redis)?;
         if self.redis.is_none() {
             self.others.push(servers::resp(world, redis.ip())?);
         }
@@ -116,10 +117,12 @@ impl<'w> Stage<'w> {
         let count = if world.lacks(Feature::Balance) { 1 } else { HELLOS };
         let ipv6 = world.walls && world.ipv6 && !world.lacks(Feature::Ipv6);
         let robin = "loadBalancer: { policy: roundRobin }";
-        let hello = Service { name: "hello", host: Some(10), ipv6, port: 80, policy: robin };
+        let hello =
+            Service { name: "hello", host: Some(10), ipv6, port: 80, node: NODE, policy: robin };
         let folder = world.folder.join("manifests");
         write(&folder, "hello", &hello.yaml(&addresses(&self.hello[..count])))?;
-        let headless = Service { name: "notes", host: None, ipv6: false, port: 80, policy: "" };
+        let headless =
+            Service { name: "notes", host: None, ipv6: false, port: 80, node: NODE, policy: "" };
         write(&folder, "notes", &headless.yaml(&addresses(notes)))?;
         let count = if world.lacks(Feature::Balance) { 1 } else { self.echo.len() };
         self.tell("echo", 11, 50051, robin, &addresses(&self.echo[..count]))?;
@@ -157,7 +160,7 @@ impl<'w> Stage<'w> {
         policy: &str,
         backends: &[SocketAddr],
     ) -> anyhow::Result<()> {
-        let service = Service { name, host: Some(host), ipv6: false, port, policy };
+        let service = Service { name, host: Some(host), ipv6: false, port, node: NODE, policy };
         write(&self.world.folder.join("manifests"), name, &service.yaml(backends))
     }
 

@@ -4,7 +4,7 @@
     peer.py call TARGET COUNT          COUNT unary calls on one channel, then the three streaming kinds
     peer.py once TARGET [METHOD]       one unary call; its code, message and trailing metadata
     peer.py late TARGET                one unary call with 5 s; how many of them the server was told
-    peer.py ends TARGET                a call, one that fails with a trailer, one that takes too long; JSON
+    peer.py ends TARGET [AUTHORITY]    a call, one that fails with a trailer, one that takes too long; JSON
 """
 
 import json
@@ -124,9 +124,10 @@ def late(target):
         print(channel.unary_unary("/t.T/Left")(b"", timeout=5).decode())
 
 
-def ends(target):
+def ends(target, authority=None):
     said = {}
-    with grpc.insecure_channel(target) as channel:
+    options = [("grpc.default_authority", authority)] if authority else []
+    with grpc.insecure_channel(target, options=options) as channel:
         said["unary"] = channel.unary_unary("/t.T/Unary")(b"x", timeout=10).decode()
         said["left"] = float(channel.unary_unary("/t.T/Left")(b"", timeout=5).decode())
         for method, timeout in (("Bad", 10), ("Slow", 0.3)):

@@ -137,7 +137,9 @@ impl Halfway {
             match self.bytes.reader.read(&mut buffer) {
                 Ok(0) => break End::Closed,
                 Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break End::Reset,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    break End::Reset;
+                }
                 Err(error) => panic!("{error}"),
             }
         };

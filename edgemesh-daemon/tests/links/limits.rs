@@ -204,7 +204,8 @@ fn ill_backends_are_left_alone(a1: &Node, one: &Backend, two: &Backend) {
     let mut raw = Raw::connect("a1", "10.96.0.30:80");
     let ejected = || {
         let all = a1.get("/v1/backends");
-        let of_pair = |backend: &&Value| backend["service"] == "pair" && backend["state"] != "admits";
+        let of_pair =
+            |backend: &&Value| backend["service"] == "pair" && backend["state"] != "admits";
         all.as_array().unwrap().iter().filter(of_pair).count()
     };
     one.ill.store(true, SeqCst);

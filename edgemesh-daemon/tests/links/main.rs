@@ -26,6 +26,7 @@ mod world;
 
 mod bulk;
 mod faults;
+mod ingress;
 mod limits;
 mod ways;
 

@@ -26,7 +26,8 @@ const WAYS: &[(Place, Place, &str)] = &[
 ];
 
 /// Ports of each Service. No name says what is spoken there.
-const PORTS: &str = "web:80:9376 bytes:7:7007 greets:2701:2701 secure:443:8443 calls:50051:50051";
+pub(crate) const PORTS: &str =
+    "web:80:9376 bytes:7:7007 greets:2701:2701 secure:443:8443 calls:50051:50051";
 
 /// What is spoken, and the client, which checks what it gets.
 const CLIENTS: &[(&str, fn(&Trip<'_>))] = &[
@@ -40,13 +41,13 @@ const CLIENTS: &[(&str, fn(&Trip<'_>))] = &[
 ];
 
 /// A Service whose only Backend is at `place`, by its name.
-fn address(place: Place) -> String {
+pub(crate) fn address(place: Place) -> String {
     let number = crate::world::PLACES.iter().position(|known| *known == place).unwrap();
     format!("10.96.1.{number}")
 }
 
 /// Everything that answers at one place.
-fn backends(world: &World, at: Place) -> Vec<Running> {
+pub(crate) fn backends(world: &World, at: Place) -> Vec<Running> {
     let ips = [at.ip, "::1"];
     Backend::start(at.name, at.name, ips, 9376);
     answer(at, 7007, |mut stream| {
@@ -235,7 +236,7 @@ fn goes(from: &Node, to: Place, via: &str) {
 
 /// Each line of the entry has one at the other end, of the same Message.
 #[track_caller]
-fn both_ends_tell(entry: &Node, far: &Node, before: usize, protocol: &str, via: &str) {
+pub(crate) fn both_ends_tell(entry: &Node, far: &Node, before: usize, protocol: &str, via: &str) {
     let lines = entry.lines("a client", before, 1, |line| line["protocol"] == protocol);
     for line in lines {
         assert_eq!((&line["via"], line.get("from")), (&via.into(), None), "{line}");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use edgemesh_core::forward::Shared;
-use edgemesh_core::forward::http::{Gate, Turned, named};
+use edgemesh_core::forward::http::{Gate, Turned, as_http1, named};
 use edgemesh_core::plan::{Target, resolve};
 use edgemesh_core::refusal::Refusal;
 use http::header::HOST;
@@ -127,6 +127,18 @@ impl Gate for Reception {
 impl fmt::Debug for Reception {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reception").finish_non_exhaustive()
+    }
+}
+
+/// Lets requests of HTTP/2 in that speak it since a handshake offered it.
+#[derive(Debug)]
+pub(super) struct Offered(pub(super) Arc<Reception>);
+
+impl Gate for Offered {
+    fn admit(&self, request: &mut Parts) -> Result<(), Turned> {
+        self.0.admit(request)?;
+        as_http1(request);
+        Ok(())
     }
 }
 

@@ -105,17 +105,19 @@ async fn answer(name: &str, mut request: Request<Incoming>) -> Response<Body> {
         return Response::new(echo.boxed_unsync());
     }
     let headers = request.headers();
+    let cookies: Vec<_> = headers.get_all("cookie").iter().map(|v| v.to_str().unwrap()).collect();
     let authority = request.uri().authority().map(ToString::to_string);
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
     let scheme = request.uri().scheme_str().unwrap_or("-");
     let said = format!(
-        "{name} {} {target} host={} scheme={scheme} of={} off={} auth={}/{}",
+        "{name} {} {target} host={} scheme={scheme} of={} off={} auth={}/{} cookies={}",
         request.method(),
         authority.unwrap_or_else(|| text(headers, HOST.as_str())),
         text(headers, "x-forwarded-host"),
         text(headers, "x-forwarded-prefix"),
         text(headers, AUTHORIZATION.as_str()),
         text(headers, "proxy-authorization"),
+        cookies.join("|"),
     );
     Response::new(whole(said))
 }

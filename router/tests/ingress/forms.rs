@@ -82,7 +82,7 @@ async fn what_was_taken_off_is_told() {
         let named = ("cloud.example:1", "/_svc/default/two:80/x");
         let answer = ask(world.at, request(version, "GET", named, &false_words)).await;
         let want = format!(
-            "a GET /x host=two.default:80 scheme={scheme} of=cloud.example:1 off=/_svc/default/two:80 auth=-/-"
+            "a GET /x host=two.default:80 scheme={scheme} of=cloud.example:1 off=/_svc/default/two:80 auth=-/- cookies="
         );
         assert_eq!(answer.body, want);
     }

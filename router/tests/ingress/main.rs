@@ -6,6 +6,8 @@
 mod backend;
 mod bytes;
 mod client;
+mod envoy;
+mod envoy_config;
 mod forms;
 mod precedence;
 mod refusals;

@@ -91,6 +91,10 @@ async fn services(
         ("default", "spent-grpc", &[(80, a)], spent),
         ("default", "us", &[(80, ingress)], ""),
         ("default", "dead", &[(80, nobody().await)], ""),
+        // Those of deploy/istio.
+        ("default", "hello", &[(80, a)], ""),
+        ("default", "chat", &[(80, a)], ""),
+        ("default", "redis", &[(6379, bytes)], ""),
     ] {
         service(&mut text, namespace, name, ports, policy);
     }
