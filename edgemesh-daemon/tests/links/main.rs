@@ -24,6 +24,7 @@ mod load;
 mod nodes;
 mod world;
 
+mod autonomy;
 mod bulk;
 mod faults;
 mod ingress;

@@ -107,6 +107,15 @@ pub(crate) fn agent_with(world: &World, place: Place, more: &str) -> Node {
     node
 }
 
+/// Starts an agent once more, with the configuration that it had, and waits until it is ready.
+#[track_caller]
+pub(crate) fn agent_again(world: &World, place: Place) -> Node {
+    let file = world.path(&format!("{}.yaml", place.name));
+    let mut node = agent_alone(world, place, &std::fs::read_to_string(file).unwrap());
+    node.wait_ready();
+    node
+}
+
 /// Starts an agent with this configuration; waits for nothing.
 pub(crate) fn agent_alone(world: &World, place: Place, config: &str) -> Node {
     let file = world.write(&format!("{}.yaml", place.name), config);
