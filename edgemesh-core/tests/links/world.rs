@@ -81,8 +81,8 @@ impl Site {
             mark: None,
             access_log: AccessLog::All,
             max_connections: 1000,
-            is_linked: true,
-            is_synced: true,
+            is_linked: false,
+            is_synced: false,
         })
         .unwrap();
         let proxy = mesh.listen(vec![Listener::bind(([127, 0, 0, 1], 0).into()).unwrap()])[0];
