@@ -32,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::digest::Digest;
 pub use crate::store::errors::{CommitError, OpenError};
+pub use crate::store::folder::{Access, Folder, Lock, Owner as FileOwner, Place};
 use crate::store::owner::{Job, Owner, QUEUE};
 pub use crate::store::repair::Repair;
 

@@ -56,6 +56,9 @@ pub enum CloudError {
     /// The authority.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] edgemesh_core::store::OpenError),
     /// The cloud's own mesh.
     #[error(transparent)]
     Mesh(#[from] OpenError),
@@ -97,7 +100,10 @@ impl Cloud {
         let authority = Authority::open(&options.data_dir, clock.seconds(), options.grace)?;
         let identity = authority.hub(&options.names, clock.seconds())?;
         let tls = Arc::new(Tls::new(identity, clock.clone(), options.grace));
-        let registry = Registry::in_memory(unique_id().to_le_bytes());
+        let (registry, repairs) = Registry::open(&options.data_dir)?;
+        for repair in &repairs {
+            tracing::warn!("registry: {repair}");
+        }
         let (mesh, feeder) = Mesh::of_cloud(Options {
             node: NodeName(CLOUD.into()),
             zone: Some(options.zone.clone()),
@@ -169,7 +175,7 @@ impl Cloud {
         }
         let looking = removals::Looking {
             authority: self.authority,
-            registry,
+            registry: registry.clone(),
             hub: hub.clone(),
             tls: self.tls,
             clock: self.clock,
@@ -182,6 +188,7 @@ impl Cloud {
         if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
             tracing::warn!("what was under way is cut");
         }
+        registry.close().await;
         drop(mesh);
     }
 

@@ -98,7 +98,7 @@ impl CloudSource {
     async fn heard(&mut self, news: News) {
         match news {
             News::Begun(welcome) => self.begun(&welcome).await,
-            News::Said(body) => self.told(body).await,
+            News::Said(body) => self.told(*body).await,
             News::Over => self.alone().await,
             News::Offered(node, offer) => self.peer(node, offer).await,
         }

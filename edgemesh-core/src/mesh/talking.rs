@@ -42,7 +42,7 @@ pub(super) enum News {
     /// A conversation begins; the one before is over.
     Begun(Welcome),
     /// What the hub says of records.
-    Said(Body),
+    Said(Box<Body>),
     /// The conversation is over.
     Over,
     /// What runs on a peer.
@@ -71,7 +71,7 @@ impl Talking {
                 News::Begun(welcome)
             }
             body = heard(&mut self.talk) => match body {
-                Some(body) => News::Said(body),
+                Some(body) => News::Said(Box::new(body)),
                 None => {
                     self.talk = None;
                     News::Over

@@ -61,7 +61,7 @@ impl Owner {
     }
 
     fn commit(&mut self, change: &Change) -> Result<(), CommitError> {
-        let file = self.folder.meta();
+        let file = self.folder.database();
         self.database()?.apply(change).map_err(|error| CommitError::new(&file, error))
     }
 
@@ -80,7 +80,7 @@ impl Owner {
 
     /// The database; opened now, if the disk did not allow it before.
     fn database(&mut self) -> Result<&mut Database, CommitError> {
-        let file = self.folder.meta();
+        let file = self.folder.database();
         // Without the lock somebody else may have written meanwhile: only a new start can tell.
         if self.lock.as_ref().is_none_or(Lock::is_read_only) {
             return Err(CommitError::ReadOnly { file, source: None });
