@@ -22,6 +22,8 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod unread;
+mod window;
 mod wire;
 
 use std::net::SocketAddr;

@@ -15,7 +15,7 @@ use tokio_rustls::TlsStream;
 
 use crate::io::Prefixed;
 use crate::link::error::{Failure, LinkError};
-use crate::link::opening::{self, Unread};
+use crate::link::opening::{self, NoMessage};
 use crate::link::server::check;
 use crate::link::{Dialled, MAX_OPENING, OPENING_TIMEOUT, Operation, Peer, Serve};
 
@@ -53,20 +53,23 @@ impl BulkStream {
     async fn read(
         stream: TlsStream<TcpStream>,
         peer: Arc<Peer>,
-    ) -> Result<(Message, Self), Unread> {
+    ) -> Result<(Message, Self), NoMessage> {
         let (mut stream, mut sofar) = (stream, BytesMut::new());
         loop {
             match stream.read_buf(&mut sofar).await {
                 Ok(0) => {
-                    return Err(Unread::Malformed(format!("{} bytes, then the end", sofar.len())));
+                    return Err(NoMessage::Malformed(format!(
+                        "{} bytes, then the end",
+                        sofar.len()
+                    )));
                 }
                 Ok(_) => {}
-                Err(error) => return Err(Unread::Broken(broken(error))),
+                Err(error) => return Err(NoMessage::Broken(broken(error))),
             }
             let there: Bytes = sofar.freeze();
             if let Some((message, rest)) = opening::split(&there, MAX_OPENING)? {
                 let message = Message::decode(message);
-                let message = message.map_err(|error| Unread::Malformed(error.to_string()))?;
+                let message = message.map_err(|error| NoMessage::Malformed(error.to_string()))?;
                 return Ok((message, Self { inner: Prefixed::new(rest, stream), peer }));
             }
             sofar = there.into();
@@ -93,7 +96,7 @@ pub async fn open_bulk(
     let mut bulk = BulkStream { inner: Prefixed::new(Bytes::new(), stream), peer };
     bulk.write(opening, first).await?;
     let (_, stream) = bulk.inner.into_parts();
-    BulkStream::read(stream, bulk.peer).await.map_err(Unread::into_error)
+    BulkStream::read(stream, bulk.peer).await.map_err(NoMessage::into_error)
 }
 
 /// Answers a flow that the other side opens on `dialled`: reads its first Message and lets
@@ -109,7 +112,7 @@ pub async fn serve_bulk(
     let slow = Duration::as_secs(&OPENING_TIMEOUT);
     let read = BulkStream::read(stream, peer.clone());
     let (opening, mut stream) = match tokio::time::timeout(OPENING_TIMEOUT, read).await {
-        Ok(read) => read.map_err(Unread::into_error)?,
+        Ok(read) => read.map_err(NoMessage::into_error)?,
         Err(_) => {
             let what = format!("{peer} said no Message within {slow} s");
             return Err(LinkError::new(Failure::TimedOut, what));

@@ -14,8 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::link::error::{Failure, LinkError};
 use crate::link::exchange::{Exchange, Open, Tasks};
-use crate::link::opening::{self, Unread};
+use crate::link::opening;
 use crate::link::outgoing::Outgoing;
+use crate::link::window::Window;
 use crate::link::wire::{Line, Wire};
 use crate::link::{
     Dialled, Inbound, Limits, MAX_FRAME, MAX_HEADERS, MAX_MISTAKES, MAX_OPENING, MAX_RESETS_AHEAD,
@@ -51,7 +52,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let Dialled { stream, peer, .. } = dialled;
-    let (wire, line) = Wire::new(stream);
+    let (wire, line) = Wire::new(stream, Window::new(limits.window_of_all, true), tasks.clone());
     let (sender, connection) = builder(limits, tasks.clone())
         .handshake(TokioIo::new(wire))
         .await
@@ -179,10 +180,11 @@ impl Link {
         }
         let mut incoming = response.into_body();
         let read = opening::read(&mut incoming, MAX_OPENING).await;
-        // From here on, what is dropped gives the exchange up.
-        let mut body = Inbound::new(bytes::Bytes::new(), incoming, Some(exchange));
-        let (opening, first) = read.map_err(Unread::into_error)?;
-        body.prepend(first);
+        let (opening, first) = read.map_err(|none| {
+            exchange.give_up();
+            none.into_error()
+        })?;
+        let body = Inbound::of_answer(first, incoming, exchange);
         opening::show("answers an exchange", &opening);
         Ok(Reply { opening, body })
     }

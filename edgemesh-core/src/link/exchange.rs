@@ -10,6 +10,7 @@ use futures_util::task::AtomicWaker;
 use tokio_util::task::TaskTracker;
 
 use crate::link::error::LinkError;
+use crate::link::unread::Unread;
 use crate::link::wire::Line;
 
 /// Exchanges on one connection that are not over.
@@ -80,6 +81,11 @@ impl Exchange {
     /// What hyper says of it, in the words of the connection where that is what broke.
     pub(super) fn broken(&self, error: hyper::Error) -> LinkError {
         LinkError::of_hyper(error, !self.is_taken()).or_of_line(&self.open.line)
+    }
+
+    /// What nobody reads on its connection.
+    pub(super) fn unread(&self) -> &Arc<Unread> {
+        self.open.line.unread()
     }
 
     /// What we still have to say is in vain.

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -11,31 +11,57 @@ use hyper::body::Incoming;
 use crate::link::REFUSAL_TRAILER;
 use crate::link::error::{Failure, LinkError};
 use crate::link::exchange::Exchange;
+use crate::link::unread::Stream;
 
-/// Bytes after the first Message, then trailers. Dropped before its end, it gives the exchange up:
-/// the other side sees CANCEL (an answer that is under way against an unread request goes on).
+/// Bytes after the first Message, then trailers. Dropped before its end, an answer is given up: the
+/// other side sees CANCEL. A question can be dropped, and its answer goes on.
 #[derive(Debug)]
 pub struct Inbound {
-    /// What came in one piece with the first Message.
-    first: Bytes,
-    incoming: Incoming,
-    /// Where we opened it.
-    exchange: Option<Arc<Exchange>>,
+    /// What was here with the first Message.
+    ahead: Option<Result<Frame<Bytes>, hyper::Error>>,
+    source: Source,
+    /// Where it is an answer.
+    answers: Option<Arc<Exchange>>,
     ended: bool,
 }
 
+#[derive(Debug)]
+enum Source {
+    /// All of it is here, or as good as here.
+    Here(Incoming),
+    /// It goes on, and may be reset where nobody reads it.
+    Coming(Arc<Stream>),
+}
+
 impl Inbound {
-    pub(super) const fn new(
-        first: Bytes,
-        incoming: Incoming,
-        exchange: Option<Arc<Exchange>>,
-    ) -> Self {
-        Self { first, incoming, exchange, ended: false }
+    /// What follows the Message of an answer.
+    pub(super) fn of_answer(first: Bytes, incoming: Incoming, exchange: Arc<Exchange>) -> Self {
+        let mut inbound = Self::of_question(first, incoming, &exchange);
+        inbound.answers = Some(exchange);
+        inbound
     }
 
-    /// What came with the first Message.
-    pub(super) fn prepend(&mut self, first: Bytes) {
-        self.first = first;
+    /// What follows the Message that opened an exchange.
+    pub(super) fn of_question(
+        first: Bytes,
+        mut incoming: Incoming,
+        exchange: &Arc<Exchange>,
+    ) -> Self {
+        // A small body is in the next piece, and that is here too.
+        let ahead = match first.is_empty() {
+            false => Some(Ok(Frame::data(first))),
+            true => {
+                match Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(frame) => frame,
+                    Poll::Pending => None,
+                }
+            }
+        };
+        let source = match incoming.is_end_stream() {
+            true => Source::Here(incoming),
+            false => Source::Coming(exchange.unread().stream(incoming, exchange.clone())),
+        };
+        Self { ahead, source, answers: None, ended: false }
     }
 
     /// The next bytes, never none; `None` = the end. Trailers are skipped.
@@ -70,18 +96,27 @@ impl Inbound {
             }
             Some(Err(error)) => {
                 self.ended = true;
-                Some(Err(match &self.exchange {
+                Some(Err(match &self.answers {
                     Some(exchange) => exchange.broken(error),
                     None => LinkError::of_hyper(error, false),
                 }))
             }
             // hyper takes a reset, and a GOAWAY, with NO_ERROR for an end; h2 knows better.
             None => {
+                let is_end = self.source.is_end_stream();
                 self.ended = true;
                 let what = "the other side broke the exchange off in silence";
-                let cut = || LinkError::new(Failure::Broken, what);
-                if self.incoming.is_end_stream() { None } else { Some(Err(cut())) }
+                (!is_end).then(|| Err(LinkError::new(Failure::Broken, what)))
             }
+        }
+    }
+}
+
+impl Source {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Here(incoming) => incoming.is_end_stream(),
+            Self::Coming(stream) => stream.is_end_stream(),
         }
     }
 }
@@ -93,33 +128,45 @@ impl Body for Inbound {
     type Error = LinkError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next> {
-        if !self.first.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
+        if let Some(frame) = self.ahead.take() {
+            return Poll::Ready(self.checked(Some(frame)));
         }
         if self.ended {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        Poll::Ready(self.checked(frame))
+        let next = match &mut self.source {
+            Source::Here(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
+            Source::Coming(stream) => match ready!(stream.poll_frame(cx)) {
+                Some(next) => next,
+                None => {
+                    self.ended = true;
+                    let what = "not read for so long that others had to wait";
+                    return Poll::Ready(Some(Err(LinkError::new(Failure::Broken, what))));
+                }
+            },
+        };
+        Poll::Ready(self.checked(next))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty() && (self.ended || self.incoming.is_end_stream())
+        self.ahead.is_none() && (self.ended || self.source.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.incoming.is_end_stream() {
-            return SizeHint::with_exact(self.first.len() as u64);
+        match &self.ahead {
+            _ if !self.source.is_end_stream() => SizeHint::default(),
+            None => SizeHint::with_exact(0),
+            Some(Ok(frame)) => SizeHint::with_exact(frame.data_ref().map_or(0, Bytes::len) as u64),
+            Some(Err(_)) => SizeHint::default(),
         }
-        SizeHint::default()
     }
 }
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        if let Some(exchange) = self.exchange.take()
+        if let Some(exchange) = self.answers.take()
             && !self.ended
-            && !self.incoming.is_end_stream()
+            && !self.source.is_end_stream()
         {
             exchange.give_up();
         }

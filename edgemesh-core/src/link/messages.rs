@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use edgemesh_proto::message::Message;
 
 use crate::link::error::{Failure, LinkError};
-use crate::link::opening::{self, Unread};
+use crate::link::opening::{self, NoMessage};
 use crate::link::{Inbound, Writer};
 
 /// Largest Message of a conversation: a delta has up to 1 MiB of records.
@@ -121,8 +121,8 @@ impl MessageReader {
                 Ok(Some(message.map_err(|error| malformed(&error.to_string()))?))
             }
             Ok(None) => Ok(None),
-            Err(Unread::Broken(error)) => Err(error),
-            Err(Unread::TooLong(why) | Unread::Malformed(why)) => Err(malformed(&why)),
+            Err(NoMessage::Broken(error)) => Err(error),
+            Err(NoMessage::TooLong(why) | NoMessage::Malformed(why)) => Err(malformed(&why)),
         }
     }
 }

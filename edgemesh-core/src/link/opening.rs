@@ -33,7 +33,7 @@ pub(super) fn framed(bytes: &[u8], most: usize) -> Result<Bytes, LinkError> {
 
 /// Why there is no first Message.
 #[derive(Debug)]
-pub(super) enum Unread {
+pub(super) enum NoMessage {
     /// The exchange broke.
     Broken(LinkError),
     /// It is longer than it may be.
@@ -42,7 +42,7 @@ pub(super) enum Unread {
     Malformed(String),
 }
 
-impl Unread {
+impl NoMessage {
     /// As the failure of what we opened.
     pub(super) fn into_error(self) -> LinkError {
         let protocol = |what| LinkError::new(Failure::Protocol, what);
@@ -55,19 +55,24 @@ impl Unread {
 }
 
 /// Reads the first Message of `body`; also what came behind it in the same piece.
-pub(super) async fn read(body: &mut Incoming, most: usize) -> Result<(Message, Bytes), Unread> {
+pub(super) async fn read(body: &mut Incoming, most: usize) -> Result<(Message, Bytes), NoMessage> {
     let mut sofar = BytesMut::new();
     loop {
         let piece = match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            Some(Err(error)) => return Err(Unread::Broken(LinkError::of_hyper(error, false))),
-            None => return Err(Unread::Malformed(format!("{} bytes, then the end", sofar.len()))),
+            Some(Err(error)) => return Err(NoMessage::Broken(LinkError::of_hyper(error, false))),
+            None => {
+                return Err(NoMessage::Malformed(format!("{} bytes, then the end", sofar.len())));
+            }
         };
         let whole = if sofar.is_empty() { piece } else { join(&mut sofar, &piece) };
         match split(&whole, most)? {
             Some((message, rest)) => {
                 let message = Message::decode(message);
-                return Ok((message.map_err(|error| Unread::Malformed(error.to_string()))?, rest));
+                return Ok((
+                    message.map_err(|error| NoMessage::Malformed(error.to_string()))?,
+                    rest,
+                ));
             }
             None => sofar = whole.into(),
         }
@@ -80,12 +85,14 @@ fn join(sofar: &mut BytesMut, piece: &[u8]) -> Bytes {
 }
 
 /// The first frame in `bytes` and what follows it, as parts of the same allocation.
-pub(super) fn split(bytes: &Bytes, most: usize) -> Result<Option<(Bytes, Bytes)>, Unread> {
+pub(super) fn split(bytes: &Bytes, most: usize) -> Result<Option<(Bytes, Bytes)>, NoMessage> {
     match frame::split_within(bytes, most) {
         Ok(Some((message, rest))) => Ok(Some((bytes.slice_ref(message), bytes.slice_ref(rest)))),
         Ok(None) => Ok(None),
-        Err(error @ frame::FrameError::TooLong { .. }) => Err(Unread::TooLong(error.to_string())),
-        Err(error @ frame::FrameError::BadLength) => Err(Unread::Malformed(error.to_string())),
+        Err(error @ frame::FrameError::TooLong { .. }) => {
+            Err(NoMessage::TooLong(error.to_string()))
+        }
+        Err(error @ frame::FrameError::BadLength) => Err(NoMessage::Malformed(error.to_string())),
     }
 }
 

@@ -16,8 +16,9 @@ use tokio_util::task::TaskTracker;
 use crate::link::client::NEVER;
 use crate::link::error::Cut;
 use crate::link::exchange::{Exchange, Open, Tasks};
-use crate::link::opening::{self, Unread};
+use crate::link::opening::{self, NoMessage};
 use crate::link::outgoing::Outgoing;
+use crate::link::window::Window;
 use crate::link::wire::{Line, Wire};
 use crate::link::{
     Answering, Called, Dialled, Inbound, Limits, MAX_FRAME, MAX_HEADERS, MAX_MISTAKES, MAX_OPENING,
@@ -85,7 +86,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let Dialled { stream, peer, .. } = dialled;
-    let (wire, line) = Wire::new(stream);
+    let (wire, line) = Wire::new(stream, Window::new(limits.window_of_all, false), tasks.clone());
     let link =
         ServedLink { peer, open: Arc::new(Open::new(line)), closing: CancellationToken::new() };
     let (served, builder) = (link.clone(), builder(limits, tasks.clone()));
@@ -163,13 +164,13 @@ impl Call {
         let read = opening::read(&mut incoming, MAX_OPENING);
         let (opening, first) = match tokio::time::timeout(OPENING_TIMEOUT, read).await {
             Ok(Ok(opening)) => opening,
-            Ok(Err(Unread::Broken(error))) => {
+            Ok(Err(NoMessage::Broken(error))) => {
                 return Err(Cut::new(Reason::CANCEL, error.to_string()));
             }
-            Ok(Err(Unread::Malformed(why))) => {
+            Ok(Err(NoMessage::Malformed(why))) => {
                 return Ok(self.refuse(&Message::default(), "malformed", &why));
             }
-            Ok(Err(Unread::TooLong(why))) => {
+            Ok(Err(NoMessage::TooLong(why))) => {
                 // Nobody of ours sends these: the peer is out of its mind.
                 self.closing.cancel();
                 return Ok(self.refuse(&Message::default(), "tooLarge", &why));
@@ -183,7 +184,7 @@ impl Call {
             return Ok(self.refuse(&opening, label, &what));
         }
         opening::show("opens an exchange", &opening);
-        let body = Inbound::new(first, incoming, None);
+        let body = Inbound::of_question(first, incoming, &self.exchange);
         let called = Called { operation, opening, body, from: self.peer.clone() };
         Ok(self.handler.clone().serve(called).await)
     }

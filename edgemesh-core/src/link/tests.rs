@@ -3,8 +3,10 @@
 mod bad;
 mod frames;
 mod life;
+mod rate;
 mod real;
 mod streams;
+mod unread;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;

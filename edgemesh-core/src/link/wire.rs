@@ -10,12 +10,15 @@ use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::identity::explain;
 use crate::link::DEAD_AFTER;
+use crate::link::unread::Unread;
+use crate::link::window::Window;
 
 /// What others may know of a connection, and do to it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
     cut: AtomicBool,
     waker: AtomicWaker,
@@ -23,9 +26,25 @@ pub(super) struct Line {
     why: OnceLock<Box<str>>,
     /// Ends when the connection is gone.
     gone: CancellationToken,
+    unread: Arc<Unread>,
 }
 
 impl Line {
+    fn new(tasks: TaskTracker) -> Self {
+        Self {
+            cut: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+            why: OnceLock::new(),
+            gone: CancellationToken::new(),
+            unread: Arc::new(Unread::new(tasks)),
+        }
+    }
+
+    /// What nobody reads.
+    pub(super) const fn unread(&self) -> &Arc<Unread> {
+        &self.unread
+    }
+
     /// Ends the connection now; every exchange on it breaks.
     pub(super) fn cut(&self) {
         self.cut.store(true, Ordering::Release);
@@ -62,6 +81,7 @@ impl Line {
 pub(super) struct Wire<S> {
     inner: S,
     line: Arc<Line>,
+    window: Window,
     /// When something was heard last.
     heard: Instant,
     dead_at: Pin<Box<Sleep>>,
@@ -72,11 +92,27 @@ pub(super) struct Wire<S> {
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(inner: S) -> (Self, Arc<Line>) {
-        let line = Arc::<Line>::default();
+    /// `window` is for all that it receives.
+    pub(super) fn new(inner: S, window: Window, tasks: TaskTracker) -> (Self, Arc<Line>) {
+        let line = Arc::new(Line::new(tasks));
         let heard = Instant::now();
         let dead_at = Box::pin(sleep_until(heard + DEAD_AFTER));
-        (Self { inner, line: line.clone(), heard, dead_at, is_stuck: false, lost: None }, line)
+        let wire =
+            Self { inner, line: line.clone(), window, heard, dead_at, is_stuck: false, lost: None };
+        (wire, line)
+    }
+
+    /// Something came.
+    fn hear(&mut self, bytes: &[u8]) {
+        self.heard = Instant::now();
+        self.line.unread.hear(self.heard);
+        self.window.received(bytes);
+        self.line.unread.room(self.window.is_short());
+    }
+
+    fn has_sent(&mut self, bytes: &[u8]) {
+        self.window.sent(bytes);
+        self.line.unread.room(self.window.is_short());
     }
 
     fn check_cut(&self) -> io::Result<()> {
@@ -165,9 +201,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check_cut()?;
+        let before = buf.filled().len();
         let mut poll = Pin::new(&mut self.inner).poll_read(cx, buf);
         match poll {
-            Poll::Ready(_) => self.heard = Instant::now(),
+            Poll::Ready(_) => self.hear(&buf.filled()[before..]),
             Poll::Pending => poll = or_dead(self.poll_alive(cx)),
         }
         self.line.note(poll)
@@ -180,7 +217,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |inner, cx| inner.poll_write(cx, buf))
+        let written = ready!(self.write(cx, |inner, cx| inner.poll_write(cx, buf)))?;
+        self.has_sent(&buf[..written]);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -196,7 +235,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |inner, cx| inner.poll_write_vectored(cx, bufs))
+        let written = ready!(self.write(cx, |inner, cx| inner.poll_write_vectored(cx, bufs)))?;
+        let mut left = written;
+        for buf in bufs {
+            let n = left.min(buf.len());
+            self.has_sent(&buf[..n]);
+            left -= n;
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -206,6 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
 impl<S> Drop for Wire<S> {
     fn drop(&mut self) {
+        self.line.unread.room(false);
         self.line.gone.cancel();
     }
 }

@@ -81,7 +81,7 @@ impl Site {
             mark: None,
             access_log: AccessLog::All,
             max_connections: 1000,
-            is_linked: true,
+            is_linked: false,
             is_synced: false,
         })
         .unwrap();

@@ -147,12 +147,14 @@ impl<'w> Sites<'w> {
         agent.status(self.world)?.links.cloud.context("it has no cloud")
     }
 
-    /// Whether a machine has what the cloud has.
+    /// Whether a machine is ready and has what the cloud has.
     pub(crate) fn is_in_step(&self, name: &str) -> anyhow::Result<bool> {
         let cloud = self.cloud.as_ref().context("there is no cloud")?.status(self.world)?;
-        let link = self.uplink(name)?;
+        let agent = self.agents.get(name).with_context(|| format!("no agent runs on {name}"))?;
+        let status = agent.status(self.world)?;
+        let link = status.links.cloud.context("it has no cloud")?;
         let same = link.epoch == cloud.epoch && link.revision == cloud.revision;
-        Ok(link.state == CloudState::Linked && same)
+        Ok(status.ready && link.state == CloudState::Linked && same)
     }
 
     /// Calls from a machine, by the names of Services.

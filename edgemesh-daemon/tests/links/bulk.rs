@@ -62,7 +62,7 @@ fn passes_whole(world: &World, processes: &[&Node], via: &str) {
     assert_eq!(entry.sh("curl -sS -o /dev/null -w '%{http_code}' http://10.96.0.1/").out, "200");
     let before: Vec<u64> = processes.iter().map(|node| node.resident()).collect();
     let mut most = before.clone();
-    let (mut client, ()) = (begin(&format!("curl -sS {URL} | sha256sum")), ());
+    let mut client = begin(&format!("curl -sS {URL} | sha256sum"));
     let ((), took) = timed(|| {
         eventually("the file is there", LONG, || {
             for (most, node) in most.iter_mut().zip(processes) {
@@ -147,15 +147,17 @@ impl Halfway {
     }
 }
 
-/// Calls until one succeeds; that may take [`HEALED_WITHIN`].
+/// Calls until one succeeds, and by the way that is meant; that may take [`HEALED_WITHIN`].
 #[track_caller]
-fn next_call_succeeds(a1: &Node, what: &str) {
+fn next_call_succeeds(a1: &Node, via: &str, what: &str) {
     let ((), took) = timed(|| {
         eventually(&format!("a call succeeds: {what}"), HEALED_WITHIN, || {
             let ran = a1.sh("curl -sS -m 5 -o /dev/null -w '%{http_code}' http://10.96.0.1/");
             (ran.out == "200").then_some(())
         });
     });
+    let line = a1.access().into_iter().rfind(|line| line["status"] == 200).unwrap();
+    assert_eq!(line["via"], via, "{what}: {line}");
     println!("{what}: the next call succeeds {took:?} after it was healed");
 }
 
@@ -171,13 +173,13 @@ fn a_cut_is_told_and_heals() {
         first.kill();
         halfway.is_told(PATIENCE);
         let _cloud = cloud_again(&world);
-        next_call_succeeds(&a1, "hub killed");
+        next_call_succeeds(&a1, "hub", "hub killed");
 
         let halfway = Halfway::begin(&world, "uplink-dropped");
         Cable::SiteB.drop_packets();
         halfway.is_told(PATIENCE);
         Cable::SiteB.pass_packets();
-        next_call_succeeds(&a1, "uplink of the other site dropped");
+        next_call_succeeds(&a1, "hub", "uplink of the other site dropped");
         a1.stop();
 
         let a1 = agent_with(&world, A1, "peer: { path: direct }");
@@ -185,12 +187,12 @@ fn a_cut_is_told_and_heals() {
         Cable::SiteB.drop_packets();
         halfway.is_told(PATIENCE);
         Cable::SiteB.pass_packets();
-        next_call_succeeds(&a1, "direct Link dropped");
+        next_call_succeeds(&a1, "direct", "direct Link dropped");
 
         let halfway = Halfway::begin(&world, "peer-killed");
         b1.signal(Signal::SIGKILL); // its guard starts it again
         halfway.is_told(PATIENCE);
         b1.wait_ready();
-        next_call_succeeds(&a1, "peer killed");
+        next_call_succeeds(&a1, "direct", "peer killed");
     });
 }

@@ -20,11 +20,14 @@ mod flows {
 }
 use flows::{backend, h2peer, raw, servers};
 
-mod ingress;
+mod load;
 mod nodes;
 mod world;
 
+mod autonomy;
 mod bulk;
+mod faults;
+mod ingress;
 mod limits;
 mod ways;
 

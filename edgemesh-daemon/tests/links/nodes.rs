@@ -18,6 +18,8 @@ use crate::world::{CLOUD, Place, World};
 
 /// The program.
 pub(crate) const EDGEMESH: &str = env!("CARGO_BIN_EXE_edgemesh");
+/// What is logged for operators.
+const LOG: &str = "info,message=debug";
 /// Where agents answer questions, in their namespace.
 const AGENT_ADMIN: &str = "127.0.0.1:15000";
 /// Where the cloud does.
@@ -84,7 +86,8 @@ pub(crate) fn cloud_again(world: &World) -> Node {
 #[track_caller]
 pub(crate) fn cloud_with(world: &World, config: &str) -> Node {
     let file = world.write("cloud.yaml", config);
-    let mut node = Node::spawn(world, CLOUD, &["cloud", "--config", &file.display().to_string()]);
+    let file = file.display().to_string();
+    let mut node = Node::spawn(world, CLOUD, &["cloud", "--log", LOG, "--config", &file]);
     node.wait_ready();
     node
 }
@@ -104,13 +107,22 @@ pub(crate) fn agent_with(world: &World, place: Place, more: &str) -> Node {
     node
 }
 
+/// Starts an agent once more, with the configuration that it had, and waits until it is ready.
+#[track_caller]
+pub(crate) fn agent_again(world: &World, place: Place) -> Node {
+    let file = world.path(&format!("{}.yaml", place.name));
+    let mut node = agent_alone(world, place, &std::fs::read_to_string(file).unwrap());
+    node.wait_ready();
+    node
+}
+
 /// Starts an agent with this configuration; waits for nothing.
 pub(crate) fn agent_alone(world: &World, place: Place, config: &str) -> Node {
     let file = world.write(&format!("{}.yaml", place.name), config);
     Node::spawn(
         world,
         place,
-        &["agent", "--log", "info,message=debug", "--config", &file.display().to_string()],
+        &["agent", "--log", LOG, "--config", &file.display().to_string()],
     )
 }
 

@@ -11,19 +11,19 @@ use crate::dial::Dial;
 use crate::identity::authority::LIFETIME;
 use crate::identity::{Authority, Clock, Expect, OFFLINE_GRACE, Role as Listens, Tls, joining};
 
-type Made = Dialled<TlsStream<TcpStream>>;
+pub(super) type Made = Dialled<TlsStream<TcpStream>>;
 
 const NOW: i64 = 1_790_000_000;
-const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(5);
 
-struct Cloud(Authority);
+pub(super) struct Cloud(Authority);
 
 impl Cloud {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Authority::new(NOW).unwrap())
     }
 
-    fn tls(&self, name: &str) -> Tls {
+    pub(super) fn tls(&self, name: &str) -> Tls {
         let identity = match name {
             "cloud" => self.0.hub(&["cloud.example".into()], NOW, LIFETIME).unwrap(),
             node => self.0.node(&NodeName(node.into()), NOW, LIFETIME).unwrap(),
@@ -50,7 +50,7 @@ async fn connected(alpn: &'static [u8]) -> (Made, Made) {
     (dialled.unwrap(), accepted)
 }
 
-const DIAL: Dial = Dial { mark: None };
+pub(super) const DIAL: Dial = Dial { mark: None };
 
 #[tokio::test]
 async fn who_dials_opens_or_serves_as_was_agreed() {

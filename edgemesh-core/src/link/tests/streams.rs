@@ -168,7 +168,7 @@ async fn fill(stream: &mut Duplex) -> usize {
 }
 
 /// Passes exchanges on, as a hub does.
-fn relay(to: Link) -> Arc<dyn Serve> {
+pub(super) fn relay(to: Link) -> Arc<dyn Serve> {
     handler(move |called| {
         let to = to.clone();
         async move {

@@ -215,7 +215,7 @@ fn at_first(sites: &Sites<'_>, trip: &Trip) -> anyhow::Result<(String, String)> 
     let (mut by_hub, mut direct) = (Tally::default(), Tally::default());
     let dialled = until(DIALS_BACK_WITHIN, || {
         let asked = now();
-        let answer = one(sites.world, trip.from, trip.service);
+        let answer = one(sites.world, trip.from.place(), trip.service);
         count += 1;
         let flows = here.wait(count).ok()?;
         if flows.last()?.via != DIRECT {
