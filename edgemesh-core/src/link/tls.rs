@@ -167,8 +167,7 @@ mod tests {
         for call in 0..CALLS {
             let (tls, name) = (edge.client(Expect::Hub, ALPN_H2), Expect::Hub.server_name());
             let patience = Duration::from_secs(5);
-            let mut dialled =
-                dial(&Dial::default(), address, patience, tls, name).await.unwrap();
+            let mut dialled = dial(&Dial::default(), address, patience, tls, name).await.unwrap();
             let mut speaking = async || {
                 for _ in 0..call % 5 {
                     dialled.stream.write_all(&[0; 100]).await?;
