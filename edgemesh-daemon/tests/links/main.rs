@@ -27,6 +27,7 @@ mod world;
 mod autonomy;
 mod bulk;
 mod faults;
+mod identity;
 mod ingress;
 mod limits;
 mod ways;
