@@ -22,7 +22,7 @@ use edgemesh_core::forward::{Place, Shared};
 use edgemesh_core::io::Prefixed;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::Mesh;
-use edgemesh_core::metrics::Ended;
+use edgemesh_core::metrics::{Carried, Ended};
 use edgemesh_core::proxy::Entrance;
 use edgemesh_core::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -131,7 +131,7 @@ impl Entrance for Front {
         let tls = secrets.load().tls.clone();
         async move {
             let flow = Flow::begin(&shared, peer, None);
-            let visitor = Visitor { shared, place, peer, flow };
+            let mut visitor = Visitor { shared, place, peer, flow };
             let Some(tls) = tls else { return visitor.serve(stream, reception).await };
             // Large and short-lived: an idle connection has no room for it.
             match Box::pin(shake(&visitor.shared, stream, tls)).await {
@@ -140,7 +140,10 @@ impl Entrance for Front {
                 }
                 Shaken::Secured(stream) => visitor.serve(*stream, reception).await,
                 Shaken::InTheClear(stream) => visitor.serve(stream, Arc::new(TlsOnly)).await,
-                Shaken::Ended(ended) => visitor.flow.end(ended),
+                Shaken::Ended(ended) => {
+                    visitor.flow.carried = Carried::Tls;
+                    visitor.flow.end(ended);
+                }
             }
         }
     }

@@ -52,8 +52,11 @@ fn echo() -> Arc<dyn Serve> {
     })
 }
 
+/// A call, and where its answer is wanted.
+type Calls = mpsc::Receiver<(Called, mpsc::Sender<Answering>)>;
+
 /// Hands each call to the test, and its answer back.
-fn by_hand() -> (Arc<dyn Serve>, mpsc::Receiver<(Called, mpsc::Sender<Answering>)>) {
+fn by_hand() -> (Arc<dyn Serve>, Calls) {
     let (calls, called) = mpsc::channel(16);
     let handler = handler(move |called| {
         let calls = calls.clone();

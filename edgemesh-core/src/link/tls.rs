@@ -159,7 +159,7 @@ mod tests {
         let hearing = tasks.spawn(async move {
             for _ in 0..CALLS {
                 let (stream, from) = listener.accept().await.unwrap();
-                let heard = super::accept(stream, from, server.clone()).await;
+                let heard = accept(stream, from, server.clone()).await;
                 let why = heard.map(|_| ()).unwrap_err().to_string();
                 assert!(why.contains("its certificate expired"), "{why}");
             }
@@ -167,8 +167,7 @@ mod tests {
         for call in 0..CALLS {
             let (tls, name) = (edge.client(Expect::Hub, ALPN_H2), Expect::Hub.server_name());
             let patience = Duration::from_secs(5);
-            let mut dialled =
-                super::dial(&Dial::default(), address, patience, tls, name).await.unwrap();
+            let mut dialled = dial(&Dial::default(), address, patience, tls, name).await.unwrap();
             let mut speaking = async || {
                 for _ in 0..call % 5 {
                     dialled.stream.write_all(&[0; 100]).await?;

@@ -65,7 +65,7 @@ impl Tally {
     pub(crate) fn note(&mut self, answer: anyhow::Result<String>) {
         let (counts, key) = match answer {
             Ok(who) => (&mut self.answers, who),
-            Err(error) => (&mut self.failures, error.to_string()),
+            Err(error) => (&mut self.failures, format!("{error:#}")),
         };
         *counts.entry(key).or_default() += 1;
     }

@@ -147,12 +147,21 @@ impl<'w> Sites<'w> {
         agent.status(self.world)?.links.cloud.context("it has no cloud")
     }
 
-    /// Whether a machine has what the cloud has.
+    /// Whether a machine is ready and has what the cloud has.
     pub(crate) fn is_in_step(&self, name: &str) -> anyhow::Result<bool> {
         let cloud = self.cloud.as_ref().context("there is no cloud")?.status(self.world)?;
-        let link = self.uplink(name)?;
+        let agent = self.agents.get(name).with_context(|| format!("no agent runs on {name}"))?;
+        let status = agent.status(self.world)?;
+        let link = status.links.cloud.context("it has no cloud")?;
         let same = link.epoch == cloud.epoch && link.revision == cloud.revision;
-        Ok(link.state == CloudState::Linked && same)
+        Ok(status.ready && link.state == CloudState::Linked && same)
+    }
+
+    /// How to look around from another terminal.
+    pub(crate) fn hints(&self) -> anyhow::Result<String> {
+        let (enter, exe) = (&self.world.enter, std::env::current_exe()?);
+        let a1 = format!("{enter} ip netns exec {}", A1.name);
+        Ok(format!("  {a1} curl http://web-b1.default/\n  {a1} {} status\n", exe.display()))
     }
 
     /// Calls from a machine, by the names of Services.

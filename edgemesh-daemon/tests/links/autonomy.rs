@@ -191,7 +191,12 @@ fn churn(world: &Arc<World>, over: &Arc<AtomicBool>, round: usize) -> std::threa
             world.service(&name, &ip, "web:80:8080", backends);
             world.policy(&name, &format!("  rateLimit: {{ client: {{ qps: {} }} }}", step + 1));
             if over.load(Relaxed) {
-                world.service("marker", "10.96.2.1", &format!("r{round}:80:{}", 9000 + round), &[A1]);
+                world.service(
+                    "marker",
+                    "10.96.2.1",
+                    &format!("r{round}:80:{}", 9000 + round),
+                    &[A1],
+                );
                 return;
             }
             if step % 7 == 6 {

@@ -119,11 +119,7 @@ pub(crate) fn agent_again(world: &World, place: Place) -> Node {
 /// Starts an agent with this configuration; waits for nothing.
 pub(crate) fn agent_alone(world: &World, place: Place, config: &str) -> Node {
     let file = world.write(&format!("{}.yaml", place.name), config);
-    Node::spawn(
-        world,
-        place,
-        &["agent", "--log", LOG, "--config", &file.display().to_string()],
-    )
+    Node::spawn(world, place, &["agent", "--log", LOG, "--config", &file.display().to_string()])
 }
 
 impl Node {

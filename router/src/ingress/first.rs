@@ -11,7 +11,7 @@ use edgemesh_core::metrics::Ended;
 use edgemesh_core::refusal::Refusal;
 use edgemesh_core::sniff::{LONGEST_PREFIX, Protocol, Verdict, detect};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +21,9 @@ use tokio_rustls::server::TlsStream;
 const SILENT_FOR: Duration = Duration::from_secs(75);
 /// Longest time from a client's first byte to a verdict, and for a handshake.
 const DECIDE_FOR: Duration = Duration::from_secs(10);
+/// How long a client is listened to that was sent an alert, and for how many bytes.
+const PART_WITHIN: Duration = Duration::from_secs(1);
+const MOST_UNREAD: u64 = 64 * 1024;
 /// Read for a start; most heads fit.
 const FIRST_READ: usize = 2 * 1024;
 /// The first byte of a TLS connection (RFC 8446 §5.1: a handshake record).
@@ -60,14 +63,26 @@ pub(super) async fn shake(shared: &Shared, stream: TcpStream, tls: Arc<ServerCon
         Ok(Ok(1)) => return Shaken::InTheClear(stream),
         Ok(Ok(_) | Err(_)) | Err(_) => return Shaken::Ended(Ended::Cancelled),
     }
-    match timeout(DECIDE_FOR, TlsAcceptor::from(tls).accept(stream)).await {
+    match timeout(DECIDE_FOR, TlsAcceptor::from(tls).accept(stream).into_fallible()).await {
         Ok(Ok(stream)) => Shaken::Secured(Box::new(stream)),
-        Ok(Err(error)) => {
+        Ok(Err((error, stream))) => {
             tracing::debug!(error = &error as &dyn std::error::Error, "a handshake failed");
+            part(stream).await;
             Shaken::Ended(unshaken(&error))
         }
         Err(_) => Shaken::Ended(Ended::Refused(Refusal::IdleTimeout)),
     }
+}
+
+/// Closes a connection whose client was sent an alert, and may have sent more than was read: a reset
+/// would take the alert away from it.
+async fn part(mut stream: TcpStream) {
+    let listening = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(MOST_UNREAD), &mut tokio::io::sink()).await
+    };
+    // Its client is gone, or has had its time.
+    let _ = timeout(PART_WITHIN, listening).await;
 }
 
 /// How a connection ended whose handshake failed.

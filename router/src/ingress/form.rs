@@ -61,7 +61,25 @@ impl<'p> Form<'p> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever is asked for, nothing of it is lost, and only the two names leave the path.
+        #[test]
+        fn nothing_is_lost(target in "(/_svc/|/)?[/ab:?%._é]{0,30}") {
+            if let Form::Service(named) = Form::of(&target) {
+                let Named { namespace, service, port, prefix, rest } = named;
+                prop_assert_eq!(&format!("{prefix}{rest}"), &target);
+                let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                prop_assert_eq!(prefix, format!("/_svc/{namespace}/{service}{port}"));
+                let part = |word: &str| !word.is_empty() && !word.contains(['/', '?']);
+                prop_assert!(part(namespace) && part(service) && !service.contains(':'));
+                prop_assert!(rest.is_empty() || rest.starts_with(['/', '?']));
+            }
+        }
+    }
 
     #[test]
     fn services_and_what_is_theirs() {

@@ -281,8 +281,19 @@ async fn clients_show_certificates_of_the_right_authority() {
             }
             Err(refused) => {
                 let mut stream = stream;
+                // Its request crosses the alert.
+                stream.write_all(b"GET / HTTP/1.1\r\nhost: echo.default\r\n\r\n").await.ok();
+                stream.flush().await.ok();
                 let read = tokio::time::timeout(PATIENCE, stream.read_u8()).await.expect("in time");
-                assert!(read.is_err(), "{shown:?}");
+                let told = read.unwrap_err().to_string();
+                assert!(told.contains("fatal alert"), "{shown:?}: {told}");
+                let accounted = async {
+                    while world.ended("unauthenticated").1 < refused {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                drop(stream);
+                tokio::time::timeout(PATIENCE, accounted).await.expect("in time");
                 assert_eq!(world.ended("unauthenticated"), (1 + refused, refused), "{shown:?}");
             }
         }

@@ -100,7 +100,8 @@ async fn a_hundred_thousand_streams_harm_nobody() {
     let (handler, mut calls) = by_hand();
     let (raw, served) = Raw::new(handler).await;
     // None of them is answered.
-    let kept = tokio::spawn(async move {
+    let tasks = TaskTracker::new();
+    let kept = tasks.spawn(async move {
         let mut kept = Vec::new();
         while let Some(call) = calls.recv().await {
             kept.push(call);
@@ -109,7 +110,7 @@ async fn a_hundred_thousand_streams_harm_nobody() {
     });
     let (read, write) = tokio::io::split(raw.0);
     let (mut hears, mut says) = (Raw(read), Raw(write));
-    let hearing = tokio::spawn(async move { hears.codes(3).await });
+    let hearing = tasks.spawn(async move { hears.codes(3).await });
     let opening = encoded(&get("/"));
     for i in 0..N {
         says.open(2 * i + 1).await;

@@ -1,7 +1,5 @@
 //! What a Link costs, as printed figures; run in release, by hand.
 
-use std::time::Instant;
-
 use edgemesh_proto::message::HeaderField;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -20,7 +18,7 @@ fn used() -> i64 {
 }
 
 async fn measured<F: std::future::Future<Output = u64>>(what: &str, run: F) -> (f64, f64) {
-    let (start, before) = (Instant::now(), used());
+    let (start, before) = (tokio::time::Instant::now(), used());
     let n = run.await as f64;
     let (took, cpu) = (start.elapsed().as_secs_f64(), (used() - before) as f64);
     println!("{what:44} {:10.0}/s {:8.2} us CPU each", n / took, cpu / n);
@@ -150,7 +148,7 @@ fn swallows() -> Arc<dyn Serve> {
     handler(|called| async move {
         let (writer, rest) = pipe();
         let opening = accepted(&called.opening);
-        tokio::spawn(swallowed(Duplex::new(writer, called.body)));
+        TaskTracker::new().spawn(swallowed(Duplex::new(writer, called.body)));
         Answering { opening, rest }
     })
 }

@@ -89,13 +89,15 @@ async fn handshakes_that_fail_are_explained_at_both_ends() {
     let name = NodeName("edge-2".into());
     let expect = Expect::Node(&name);
     type Config = Arc<rustls::ClientConfig>;
+    /// What, the dialler's configuration, who listens, for what; what each of them says.
+    type Row<'a> = (&'a str, Config, &'a str, &'a [&'a [u8]], Result<&'a str, &'a str>, &'a str);
     let clock = Clock::with(None, || NOW);
     let ca = cloud.tls("cloud").identity().ca();
     let of = |cloud: &Cloud, alpn| cloud.tls("edge-1").client(expect, alpn);
     let unjoined = joining(ca, &clock, OFFLINE_GRACE, ALPN_H2);
     let alpns: &[&[u8]] = &[ALPN_H2];
     // In TLS 1.3 a client hears only when it says something that it was not taken: `Ok`.
-    let cases: &[(&str, Config, &str, &[&[u8]], Result<&str, &str>, &str)] = &[
+    let cases: &[Row<'_>] = &[
         ("tomorrow's", of(&cloud, b"x/9"), "edge-2", alpns, Err("no protocol"), "no protocol"),
         ("another cloud", of(&other, ALPN_H2), "edge-2", alpns, Err("cloud"), "cloud"),
         ("not joined", unjoined, "cloud", alpns, Ok("certificate"), "certificate"),

@@ -8,10 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 
 /// A stream that edge-1 opened, from both ends.
-async fn stream(
-    link: &Link,
-    calls: &mut mpsc::Receiver<(Called, mpsc::Sender<Answering>)>,
-) -> (Duplex, Duplex) {
+async fn stream(link: &Link, calls: &mut Calls) -> (Duplex, Duplex) {
     let (writer, rest) = pipe();
     let opening = connect();
     let answering = async {

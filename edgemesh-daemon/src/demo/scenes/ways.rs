@@ -215,7 +215,7 @@ fn at_first(sites: &Sites<'_>, trip: &Trip) -> anyhow::Result<(String, String)> 
     let (mut by_hub, mut direct) = (Tally::default(), Tally::default());
     let dialled = until(DIALS_BACK_WITHIN, || {
         let asked = now();
-        let answer = one(sites.world, trip.from, trip.service);
+        let answer = one(sites.world, trip.from.place(), trip.service);
         count += 1;
         let flows = here.wait(count).ok()?;
         if flows.last()?.via != DIRECT {
@@ -225,7 +225,8 @@ fn at_first(sites: &Sites<'_>, trip: &Trip) -> anyhow::Result<(String, String)> 
         direct.timed(asked, answer);
         Some(asked - begin)
     });
-    ensure!(by_hub.failed() + direct.failed() == 0, "{}", by_hub.text());
+    let failed = by_hub.failed() + direct.failed();
+    ensure!(failed == 0, "by the hub: {}; direct: {}", by_hub.text(), direct.text());
     let after = dialled.context("it was never dialled back")?.as_millis();
     if by_hub.answered() == 0 {
         return Ok(("direct, dialled back at once".into(), latency(&direct)));

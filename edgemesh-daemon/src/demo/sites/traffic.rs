@@ -15,6 +15,7 @@ use crate::demo::clients::Way;
 use crate::demo::clock::now;
 use crate::demo::clock::pause;
 use crate::demo::sites::network::Machine;
+use crate::demo::world::Place;
 use crate::demo::world::World;
 
 /// Between two calls of one caller.
@@ -57,17 +58,18 @@ fn calls(world: &World, (from, service): Pair, stop: &AtomicBool) -> Tally {
     let mut tally = Tally::default();
     while !stop.load(Ordering::Relaxed) {
         let begin = now();
-        let answer = one(world, from, service);
+        let answer = one(world, from.place(), service);
         tally.timed(begin, answer);
         pause(EVERY);
     }
     tally
 }
 
-/// One call on a connection of its own.
-pub(crate) fn one(world: &World, from: Machine, service: &str) -> anyhow::Result<String> {
-    let authority = format!("{service}.default:80");
-    let mut http = Http::open(world, Way { from: from.place(), proxy: None }, &authority)?;
+/// One call on a connection of its own. By the whole name: of a name in the mesh's domain that is not
+/// known (yet), the agent says so at once.
+pub(crate) fn one(world: &World, from: Place, service: &str) -> anyhow::Result<String> {
+    let authority = format!("{service}.default.svc.cluster.local:80");
+    let mut http = Http::open(world, Way { from, proxy: None }, &authority)?;
     world.runtime.block_on(http.get()).and_then(Answer::good)
 }
 
