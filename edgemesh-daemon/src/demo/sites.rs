@@ -157,6 +157,13 @@ impl<'w> Sites<'w> {
         Ok(status.ready && link.state == CloudState::Linked && same)
     }
 
+    /// How to look around from another terminal.
+    pub(crate) fn hints(&self) -> anyhow::Result<String> {
+        let (enter, exe) = (&self.world.enter, std::env::current_exe()?);
+        let a1 = format!("{enter} ip netns exec {}", A1.name);
+        Ok(format!("  {a1} curl http://web-b1.default/\n  {a1} {} status\n", exe.display()))
+    }
+
     /// Calls from a machine, by the names of Services.
     pub(crate) const fn way(&self, from: Machine) -> Way {
         Way { from: from.place(), proxy: None }

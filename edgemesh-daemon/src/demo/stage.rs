@@ -183,8 +183,8 @@ impl<'w> Stage<'w> {
         self.agent.as_ref().context("no agent runs")
     }
 
-    /// Says how to look around, and waits to be ended.
-    pub(crate) fn keep(&mut self) -> anyhow::Result<()> {
+    /// Says how to look around, and at what else there is; waits to be ended.
+    pub(crate) fn keep(&mut self, more: &str) -> anyhow::Result<()> {
         if self.agent.is_none() {
             self.agent = Some(self.setup.start(self.world)?.0);
         }
@@ -197,7 +197,7 @@ impl<'w> Stage<'w> {
                 "\nthe world stands until Ctrl-C; from another terminal:\n  \
                  {enter} curl http://hello.default/\n  \
                  {enter} ip netns exec client curl http://hello.default/\n  \
-                 {enter} {exe} status --admin {url}\n"
+                 {enter} {exe} status --admin {url}\n{more}"
             ))?;
         } else {
             let proxy = self.setup.proxy;

@@ -225,7 +225,8 @@ fn at_first(sites: &Sites<'_>, trip: &Trip) -> anyhow::Result<(String, String)> 
         direct.timed(asked, answer);
         Some(asked - begin)
     });
-    ensure!(by_hub.failed() + direct.failed() == 0, "{}", by_hub.text());
+    let failed = by_hub.failed() + direct.failed();
+    ensure!(failed == 0, "by the hub: {}; direct: {}", by_hub.text(), direct.text());
     let after = dialled.context("it was never dialled back")?.as_millis();
     if by_hub.answered() == 0 {
         return Ok(("direct, dialled back at once".into(), latency(&direct)));
