@@ -26,6 +26,7 @@ mod world;
 
 mod autonomy;
 mod bulk;
+mod cases;
 mod faults;
 mod identity;
 mod ingress;
