@@ -36,8 +36,9 @@ use crate::registry::shared::Shared as Registry;
 
 pub use node::Node;
 
-/// Handshakes at once; the others wait in the listener's queue.
-const HANDSHAKES: usize = 64;
+/// Handshakes at once; the others wait in the listener's queue. Many, since who says nothing holds one
+/// for as long as a handshake may take.
+const HANDSHAKES: usize = 512;
 
 /// What a hub is made of.
 pub struct Parts {

@@ -16,8 +16,9 @@ use crate::peers::agents::Peers;
 use crate::peers::answers::Answers;
 use crate::peers::while_served;
 
-/// Handshakes at once; the others wait in the listener's queue.
-const HANDSHAKES: usize = 64;
+/// Handshakes at once; the others wait in the listener's queue. Many, since who says nothing holds one
+/// for as long as a handshake may take.
+const HANDSHAKES: usize = 512;
 
 /// See the module. Clones share it.
 #[derive(Clone)]

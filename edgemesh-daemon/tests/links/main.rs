@@ -25,6 +25,7 @@ mod nodes;
 mod world;
 
 mod autonomy;
+mod bad;
 mod bulk;
 mod cases;
 mod faults;
