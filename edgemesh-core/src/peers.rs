@@ -6,6 +6,7 @@
 
 mod advertise;
 mod agents;
+mod answers;
 mod control;
 mod door;
 mod joining;
@@ -33,6 +34,7 @@ use crate::link::{self, Dialled, Link, LinkError, ServedLink};
 
 pub use advertise::Advertise;
 pub use agents::{Choice, Parts as PeersParts, PeerView, Peers};
+pub use answers::Answers;
 pub use control::Controls;
 pub use door::{Door, Parts as DoorParts};
 pub use joining::{JoinError, Joining, renew};

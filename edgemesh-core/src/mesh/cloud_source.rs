@@ -107,7 +107,7 @@ impl CloudSource {
     async fn begun(&mut self, welcome: &Welcome) {
         // Without a registry's records this would be another source.
         let held = self.sync.begin().unwrap_or_default();
-        self.talking.introduce().await;
+        self.talking.introduce();
         // With the same number there is nothing to be told.
         if (held.epoch, held.revision) == (welcome.epoch, welcome.revision) {
             self.now_in_step().await;
@@ -137,7 +137,6 @@ impl CloudSource {
         }
         if whole {
             self.now_in_step().await;
-            self.notes.keep_good_copy(&self.sync).await;
         }
     }
 
@@ -156,6 +155,7 @@ impl CloudSource {
                 self.notes.observed(observed);
             }
         }
+        self.notes.keep_good_copy(&self.sync).await;
     }
 
     /// The conversation is over: peers know best what runs on them.
@@ -230,7 +230,7 @@ impl CloudSource {
     async fn settle(&mut self) {
         let Settled { records, remarks, checked, version } = self.local.settle_own(&self.sync);
         let own = offer::rising(&self.node, self.zone.as_deref(), records.values());
-        self.talking.tell(Offer { records: own }).await;
+        self.talking.tell(Offer { records: own });
         let said = self.said.iter().cloned().chain(remarks).chain(self.unread());
         self.notes.remarks(said.collect(), checked);
         let some = !records.is_empty();

@@ -119,7 +119,7 @@ impl FolderSource {
                     continue;
                 }
                 news = talking::next(&mut self.talking) => {
-                    self.heard(&news).await;
+                    self.heard(&news);
                     continue;
                 }
             }
@@ -129,9 +129,9 @@ impl FolderSource {
     }
 
     /// The hub hears what runs here; its records are not wanted.
-    async fn heard(&mut self, news: &News) {
+    fn heard(&mut self, news: &News) {
         if let (News::Begun(_), Some(talking)) = (news, &mut self.talking) {
-            talking.introduce().await;
+            talking.introduce();
         }
     }
 
@@ -168,7 +168,7 @@ impl FolderSource {
         let some = !records.is_empty();
         if let Some(talking) = &mut self.talking {
             let own = records.values().filter(|record| is_local(record));
-            talking.tell(Offer { records: offer::rising(&self.node, None, own) }).await;
+            talking.tell(Offer { records: offer::rising(&self.node, None, own) });
         }
         self.notes.remarks(remarks, checked);
         let observed = self.sync.observe(records, now()).await;

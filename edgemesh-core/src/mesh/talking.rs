@@ -12,6 +12,8 @@ use crate::sync::replica::Holding;
 
 /// Offers of peers that wait to be heard.
 const OFFERS: usize = 64;
+/// Room towards the hub that is left to answers: what runs here can wait, and its last state counts.
+const ANSWERS: usize = 4;
 
 /// The side of whoever keeps the records.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Talking {
     talk: Option<Talk>,
     position: watch::Sender<Position>,
     own: watch::Sender<Arc<Offer>>,
+    /// The hub has not heard what runs here now.
+    owed: bool,
     offered: mpsc::Receiver<(NodeName, Offer)>,
 }
 
@@ -59,11 +63,21 @@ impl Talking {
             own: own.subscribe(),
             offered: offers_in,
         };
-        (Self { talks, talk: None, position, own, offered }, ends)
+        (Self { talks, talk: None, position, own, owed: false, offered }, ends)
     }
 
     /// Waits for news. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> News {
+        while self.owed {
+            tokio::select! {
+                () = room(self.talk.as_ref().map(|talk| talk.outgoing.clone())) => self.pay(),
+                news = self.news() => return news,
+            }
+        }
+        self.news().await
+    }
+
+    async fn news(&mut self) -> News {
         tokio::select! {
             Some(talk) = self.talks.recv() => {
                 let welcome = talk.welcome.clone();
@@ -107,7 +121,7 @@ impl Talking {
     }
 
     /// Tells the hub and the peers what runs here, if that is news.
-    pub(super) async fn tell(&mut self, offer: Offer) {
+    pub(super) fn tell(&mut self, offer: Offer) {
         let offer = Arc::new(offer);
         let news = self.own.send_if_modified(|before| {
             let news = *before != offer;
@@ -115,15 +129,41 @@ impl Talking {
             news
         });
         if news {
-            self.say(Body::Offer((*offer).clone())).await;
+            self.introduce();
         }
     }
 
     /// Tells the hub what runs here, as a conversation begins with.
-    pub(super) async fn introduce(&mut self) {
-        let offer = Offer::clone(&self.own.borrow());
-        self.say(Body::Offer(offer)).await;
+    pub(super) fn introduce(&mut self) {
+        self.owed = true;
+        self.pay();
     }
+
+    /// Tells what is owed, if there is room: waiting for a hub that does not listen would keep this
+    /// node from its own affairs.
+    fn pay(&mut self) {
+        let Some(talk) = &self.talk else { return self.owed = false };
+        let full = talk.outgoing.capacity() < wanted(&talk.outgoing);
+        if !self.owed || full && !talk.outgoing.is_closed() {
+            return;
+        }
+        let offer = Offer::clone(&self.own.borrow());
+        // There is room, or the conversation is over.
+        let _ = talk.outgoing.try_send(Body::Offer(offer));
+        self.owed = false;
+    }
+}
+
+/// Resolves when there is room for more than answers; never where there is no conversation.
+async fn room(outgoing: Option<mpsc::Sender<Body>>) {
+    let Some(outgoing) = outgoing else { return std::future::pending().await };
+    // An error says that the conversation is over.
+    let _ = outgoing.reserve_many(wanted(&outgoing)).await;
+}
+
+/// Room that must be there before what runs here is told.
+fn wanted(outgoing: &mpsc::Sender<Body>) -> usize {
+    outgoing.max_capacity().min(ANSWERS + 1)
 }
 
 impl From<Holding> for Position {

@@ -132,6 +132,12 @@ impl Peers {
         }
     }
 
+    /// This node is known by a new certificate: Links that were made by an older one lead nowhere.
+    pub fn begin_anew(&self) {
+        self.0.known.read().values().for_each(|known| known.direct.end());
+        self.0.parts.uplink.begin_anew();
+    }
+
     /// A peer dialled us and lets us open exchanges.
     pub fn arrived(&self, link: Link) {
         let Some(node) = link.peer().node().cloned() else { return };

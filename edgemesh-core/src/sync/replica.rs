@@ -19,7 +19,7 @@ use edgemesh_proto::message::{Ack, BUCKETS, Body, Held};
 use edgemesh_proto::record::{Delta, Key, Put};
 
 use crate::digest::{Digest, Hasher, Sums};
-use crate::sync::replica::staging::Staging;
+use crate::sync::replica::staging::{Staged, Staging};
 
 pub use crate::sync::replica::staging::{STAGED_BYTES, STAGED_RECORDS};
 
@@ -319,8 +319,7 @@ impl Replica {
                 true
             })
         });
-        for (key, (body, digest)) in put {
-            let bucket = self.hasher.bucket(&key);
+        for (key, Staged { body, digest, bucket }) in put {
             if self.put(bucket, key.clone(), digest) {
                 step.put.push(Put { key, body });
             }

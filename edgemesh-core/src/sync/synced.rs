@@ -36,8 +36,6 @@ pub struct Heard {
     pub answer: Option<Body>,
     /// What it led to.
     pub observed: Observed,
-    /// It brought everything, or whole buckets: a full sync.
-    pub whole: bool,
     /// Services are among what changed, or records that could not be read.
     pub services: bool,
 }
@@ -84,15 +82,13 @@ impl Sync {
     /// # Errors
     /// [`Broken`]: to be told to the registry; the conversation is over.
     pub async fn hear(&mut self, body: Body, now: Instant) -> Result<Heard, Broken> {
-        let nothing =
-            |answer| Heard { answer, observed: Observed::Same, whole: false, services: false };
+        let nothing = |answer| Heard { answer, observed: Observed::Same, services: false };
         let Some(synced) = &mut self.synced else { return Ok(nothing(None)) };
         let step = match synced.replica.on(body)? {
             Reaction::Nothing => return Ok(nothing(None)),
             Reaction::Say(body) => return Ok(nothing(Some(body))),
             Reaction::Apply(step) => step,
         };
-        let whole = step.whole;
         let keys = step.put.iter().map(|put| &put.key).chain(&step.delete);
         let services = keys.into_iter().any(|key| key.kind == Kind::Service);
         let unread = synced.unread.len();
@@ -100,7 +96,7 @@ impl Sync {
         let stored = !matches!(observed, Observed::Unsaved(_));
         let answer = self.synced.as_mut().map(|synced| synced.replica.done(stored));
         let services = services || self.unread().count() != unread;
-        Ok(Heard { answer, observed, whole, services })
+        Ok(Heard { answer, observed, services })
     }
 
     async fn apply(&mut self, step: Step, now: Instant) -> Observed {

@@ -26,7 +26,9 @@ mod world;
 
 mod autonomy;
 mod bulk;
+mod cases;
 mod faults;
+mod identity;
 mod ingress;
 mod limits;
 mod ways;

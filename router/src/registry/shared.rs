@@ -92,7 +92,11 @@ impl Shared {
     /// Makes `records` everything that the manifests say.
     pub async fn observe(&self, records: BTreeMap<Key, Record>) {
         let encode = |(key, record): (Key, Record)| (key, record.encode_body().into());
-        let encoded: BTreeMap<Key, _> = records.into_iter().map(encode).collect();
+        let encoding = tokio::task::spawn_blocking(move || {
+            records.into_iter().map(encode).collect::<BTreeMap<Key, _>>()
+        });
+        // An end of the runtime, which nobody waits for.
+        let Ok(encoded) = encoding.await else { return };
         self.change(|registry| registry.observe(&encoded)).await;
     }
 

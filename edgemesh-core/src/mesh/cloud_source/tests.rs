@@ -286,6 +286,32 @@ async fn the_folder_of_a_node_stands_beside_the_registry_and_peers_stand_in_for_
     world.end().await;
 }
 
+/// A hub that does not listen keeps nobody from signing up here, and hears the last state.
+#[tokio::test]
+async fn a_hub_that_does_not_listen_keeps_nobody_waiting() {
+    let world = World::new().await;
+    let (mut cloud, _) = world.talk(EPOCH, 1).await;
+    assert_eq!(cloud.tell(everything(1, &[service("a", &[("", 80)])])).await, ack(1));
+    for n in 0..40_u16 {
+        let registration = Registration::at((9000 + n).try_into().unwrap());
+        let name = Name::new("default", "a", &format!("x{n}")).unwrap();
+        let signing = world.registrations.put(name, registration, now());
+        tokio::time::timeout(PATIENCE, signing).await.expect("in time").unwrap().unwrap();
+    }
+    // There is room for an answer still.
+    let next = Delta { from: 1, reset: false, ..everything(2, &[service("b", &[("", 80)])]) };
+    cloud.say.send(Body::Delta(next)).await.unwrap();
+    let (mut offers, mut last, mut acknowledged) = (0, 0, false);
+    while last < 41 || !acknowledged {
+        match cloud.heard.recv().await.unwrap() {
+            Body::Offer(offer) => (offers, last) = (offers + 1, offer.records.len()),
+            answer => acknowledged = answer == ack(2),
+        }
+    }
+    assert!(offers < 20, "{offers}: what changed meanwhile is told once");
+    world.end().await;
+}
+
 /// What `node` runs of `cam`, as others see it.
 fn slice(node: &str, last: u8) -> Record {
     let backend = Backend {

@@ -13,7 +13,7 @@ use super::*;
 
 const EPOCH: [u8; 16] = [7; 16];
 
-fn open(folder: &std::path::Path) -> (Sync, Arc<ArcSwap<Snapshot>>) {
+pub(super) fn open(folder: &std::path::Path) -> (Sync, Arc<ArcSwap<Snapshot>>) {
     let (store, loaded, repairs) = Store::open(folder).unwrap();
     let bad = |repair: &&crate::store::Repair| !repair.to_string().contains("left out");
     assert!(repairs.iter().find(bad).is_none(), "{repairs:?}");
