@@ -167,7 +167,9 @@ mod tests {
 
     #[test]
     fn heads_cross_as_they_are() {
-        let rows: &[(&str, &str, Version, &[(&str, &[u8])])] = &[
+        /// Method, target, version, fields.
+        type Row<'a> = (&'a str, &'a str, Version, &'a [(&'a str, &'a [u8])]);
+        let rows: &[Row<'_>] = &[
             (
                 "GET",
                 "/",

@@ -8,7 +8,6 @@ mod view;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +29,7 @@ use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
 use crate::peers::path::{Ask, Path};
 use crate::peers::slot::Slot;
 use crate::peers::uplink::Uplink;
-use crate::peers::{Dialler, NoWay, Ways, stagger, while_served};
+use crate::peers::{Dialler, Finding, NoWay, Ways, stagger, while_served};
 use crate::snapshot::Snapshot;
 
 pub use view::PeerView;
@@ -305,7 +304,7 @@ impl Peers {
         }
         let parts = &self.0.parts;
         let dialler = Dialler { dial: &parts.dial, tls: &parts.tls, within: DIAL_WITHIN };
-        let tries = links.to_vec().into_iter().map(|link| async move {
+        let tries = links.iter().cloned().map(|link| async move {
             let failed = |error: &dyn fmt::Display| format!("{link}: {error}");
             let found = tokio::net::lookup_host(&*link).await.map_err(|error| failed(&error))?;
             let tries = found.map(|address| dialler.dial(address, Expect::Node(node), alpn));
@@ -385,10 +384,7 @@ impl Ways for Peers {
         self.0.parts.uplink.ready().map(|link| (link, Way::Hub))
     }
 
-    fn find<'a>(
-        &'a self,
-        node: &'a NodeName,
-    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>> {
+    fn find<'a>(&'a self, node: &'a NodeName) -> Finding<'a> {
         Box::pin(self.look(node))
     }
 

@@ -315,7 +315,7 @@ impl Uplink {
                     };
                     match body {
                         Some(Body::Ping(ping)) => match pulse.heard(ping, now()) {
-                            Heard::Answer(pong) => pong,
+                            Heard::Answer(pong) => *pong,
                             Heard::Took(took) => {
                                 self.measured(took);
                                 continue;

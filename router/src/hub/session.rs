@@ -174,7 +174,7 @@ impl Session {
     async fn heard(&mut self, message: Message, pulse: &mut Pulse) -> Option<Say> {
         match message.body.map(|body| *body)? {
             Body::Ping(ping) => match pulse.heard(ping, now()) {
-                Heard::Answer(pong) => Some(Say::Body(pong)),
+                Heard::Answer(pong) => Some(Say::Body(*pong)),
                 Heard::Took(took) => {
                     self.node.took(took);
                     None
