@@ -6,6 +6,7 @@
 
 mod advertise;
 mod agents;
+mod answers;
 mod control;
 mod door;
 mod joining;
@@ -33,6 +34,7 @@ use crate::link::{self, Dialled, Link, LinkError, ServedLink};
 
 pub use advertise::Advertise;
 pub use agents::{Choice, Parts as PeersParts, PeerView, Peers};
+pub use answers::Answers;
 pub use control::Controls;
 pub use door::{Door, Parts as DoorParts};
 pub use joining::{JoinError, Joining, renew};
@@ -40,16 +42,19 @@ pub use pause::Pause;
 pub use pulse::{Heard, PULSE_EVERY, Pulse};
 pub use uplink::{Introduction, Linked, Parts as UplinkParts, Position, Talk, Uplink, UplinkState};
 
+/// A way that is being looked for.
+pub type Finding<'a> = Pin<Box<dyn Future<Output = Found> + Send + 'a>>;
+
+/// A Link that leads to a node, and which way it takes.
+pub type Found = Result<(Link, Way), NoWay>;
+
 /// How other nodes are reached.
 pub trait Ways: Send + Sync + fmt::Debug {
     /// A Link that stands and leads to `node`, and which way it takes. Does not wait.
     fn ready(&self, node: &NodeName) -> Option<(Link, Way)>;
 
     /// The same; makes one where none stands.
-    fn find<'a>(
-        &'a self,
-        node: &'a NodeName,
-    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>>;
+    fn find<'a>(&'a self, node: &'a NodeName) -> Finding<'a>;
 
     /// Closes the Links on which nothing is under way, for a mesh that ends.
     fn close_idle(&self) {}

@@ -15,14 +15,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use edgemesh_core::backends::Way;
 use edgemesh_core::identity::{Proved, Role, Tls};
 use edgemesh_core::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
 use edgemesh_core::listen::{Accepted, Listener};
-use edgemesh_core::peers::{NoWay, Ways, removal, while_served};
+use edgemesh_core::peers::{Finding, NoWay, Ways, removal, while_served};
 use edgemesh_proto::record::NodeName;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpStream;
@@ -37,8 +36,9 @@ use crate::registry::shared::Shared as Registry;
 
 pub use node::Node;
 
-/// Handshakes at once; the others wait in the listener's queue.
-const HANDSHAKES: usize = 64;
+/// Handshakes at once; the others wait in the listener's queue. Many, since who says nothing holds one
+/// for as long as a handshake may take.
+const HANDSHAKES: usize = 512;
 
 /// What a hub is made of.
 pub struct Parts {
@@ -185,10 +185,7 @@ impl Ways for Hub {
         Some((link, Way::Direct))
     }
 
-    fn find<'a>(
-        &'a self,
-        name: &'a NodeName,
-    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>> {
+    fn find<'a>(&'a self, name: &'a NodeName) -> Finding<'a> {
         let Some(node) = self.node(name) else {
             let why = format!("node {} is not linked to the hub", name.0);
             return Box::pin(ready(Err(NoWay::new(why))));

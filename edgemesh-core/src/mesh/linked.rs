@@ -19,8 +19,8 @@ use crate::listen::Listener;
 use crate::mesh::talking::Ends;
 use crate::mesh::{Keeper, Mesh};
 use crate::peers::{
-    Advertise, Choice, Controls, Door, DoorParts, Introduction, PeerView, Peers, PeersParts,
-    Uplink, UplinkParts, UplinkState,
+    Advertise, Answers, Choice, Controls, Door, DoorParts, Introduction, PeerView, Peers,
+    PeersParts, Uplink, UplinkParts, UplinkState,
 };
 use crate::proxy::Linked;
 
@@ -190,22 +190,21 @@ impl Linking {
             stop: stop.clone(),
         };
         let begin = controls.clone();
+        let answers = Arc::new(Answers { live: live.clone(), calls, controls });
         let peers = Peers::new(PeersParts {
             choice: self.options.choice,
             dial,
             tls: tls.clone(),
-            live: live.clone(),
+            live,
             uplink: uplink.clone(),
-            handler: calls.clone(),
+            handler: answers.clone(),
             made: Arc::new(move |link, node| begin.begin(link, node)),
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
         let door = Door::new(DoorParts {
             tls: tls.clone(),
-            live,
-            calls,
-            controls,
+            answers,
             peers: peers.clone(),
             tasks: tasks.clone(),
             accepting,
@@ -230,7 +229,11 @@ impl Made {
                 Ok(()) = state.changed() => {
                     let removed = state.borrow_and_update().is_removed;
                     match removed {
-                        true => linking.rejoin(&self.tls, dial, &self.tasks).await,
+                        true => {
+                            if linking.rejoin(&self.tls, dial, &self.tasks).await {
+                                self.peers.begin_anew();
+                            }
+                        }
                         false => linking.renew(&self.tls, &self.uplink).await,
                     }
                 }

@@ -8,7 +8,6 @@ mod view;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +29,7 @@ use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
 use crate::peers::path::{Ask, Path};
 use crate::peers::slot::Slot;
 use crate::peers::uplink::Uplink;
-use crate::peers::{Dialler, NoWay, Ways, stagger, while_served};
+use crate::peers::{Dialler, Finding, NoWay, Ways, stagger, while_served};
 use crate::snapshot::Snapshot;
 
 pub use view::PeerView;
@@ -130,6 +129,12 @@ impl Peers {
         if let Some(live) = self.live(node).filter(|_| known.direct.ready().is_none()) {
             live.forget();
         }
+    }
+
+    /// This node is known by a new certificate: Links that were made by an older one lead nowhere.
+    pub fn begin_anew(&self) {
+        self.0.known.read().values().for_each(|known| known.direct.end());
+        self.0.parts.uplink.begin_anew();
     }
 
     /// A peer dialled us and lets us open exchanges.
@@ -299,7 +304,7 @@ impl Peers {
         }
         let parts = &self.0.parts;
         let dialler = Dialler { dial: &parts.dial, tls: &parts.tls, within: DIAL_WITHIN };
-        let tries = links.to_vec().into_iter().map(|link| async move {
+        let tries = links.iter().cloned().map(|link| async move {
             let failed = |error: &dyn fmt::Display| format!("{link}: {error}");
             let found = tokio::net::lookup_host(&*link).await.map_err(|error| failed(&error))?;
             let tries = found.map(|address| dialler.dial(address, Expect::Node(node), alpn));
@@ -379,10 +384,7 @@ impl Ways for Peers {
         self.0.parts.uplink.ready().map(|link| (link, Way::Hub))
     }
 
-    fn find<'a>(
-        &'a self,
-        node: &'a NodeName,
-    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>> {
+    fn find<'a>(&'a self, node: &'a NodeName) -> Finding<'a> {
         Box::pin(self.look(node))
     }
 

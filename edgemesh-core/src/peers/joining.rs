@@ -37,7 +37,7 @@ pub enum JoinError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The token.
-    #[error("the join token in {file}: {source}")]
+    #[error("cannot use the join token in {file}")]
     Token {
         /// Its file.
         file: String,

@@ -163,6 +163,10 @@ impl Uplink {
         opened.await.map_err(|error: LinkError| NoWay::new(format!("the hub: {error}")))
     }
 
+    pub(super) fn begin_anew(&self) {
+        self.0.requests.end();
+    }
+
     pub(super) fn close_idle(&self) {
         self.0.requests.close_idle();
     }
@@ -225,9 +229,7 @@ impl Uplink {
         });
         *self.0.outgoing.lock() = None;
         // What it carries may be broken too, and nobody would notice before the next request.
-        if let Some(link) = self.0.requests.clear() {
-            link.close();
-        }
+        self.0.requests.end();
     }
 
     /// Dials one server after the other, and says hello.
@@ -313,7 +315,7 @@ impl Uplink {
                     };
                     match body {
                         Some(Body::Ping(ping)) => match pulse.heard(ping, now()) {
-                            Heard::Answer(pong) => pong,
+                            Heard::Answer(pong) => *pong,
                             Heard::Took(took) => {
                                 self.measured(took);
                                 continue;

@@ -2,7 +2,6 @@
 //! room a connection takes.
 
 use std::num::NonZeroU16;
-use std::pin::Pin;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::dial::Dial;
 use crate::forward::http::Pools;
 use crate::identity::Proved;
 use crate::link::{self, Dialled, Limits, Link, Peer, Role};
-use crate::peers::{NoWay, Ways};
+use crate::peers::{Finding, NoWay, Ways};
 use crate::snapshot::{Builder, Change};
 
 /// How long anything may take before a test fails.
@@ -48,10 +47,7 @@ impl Ways for OneWay {
         Some((self.0.clone(), Way::Direct))
     }
 
-    fn find<'a>(
-        &'a self,
-        _: &'a NodeName,
-    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>> {
+    fn find<'a>(&'a self, _: &'a NodeName) -> Finding<'a> {
         Box::pin(std::future::ready(Err(NoWay::new("there is one"))))
     }
 }

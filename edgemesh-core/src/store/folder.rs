@@ -201,8 +201,7 @@ impl Folder {
         // The database first: a log without its database is moved at the next start, but a
         // database without its log would look whole and be older than it says.
         for suffix in SUFFIXES {
-            let (from, to) =
-                (self.named(suffix), self.damaged(number, suffix));
+            let (from, to) = (self.named(suffix), self.damaged(number, suffix));
             // An empty log says nothing.
             if !suffix.is_empty() && fs::metadata(&from).is_ok_and(|log| log.len() == 0) {
                 absent_is_fine(fs::remove_file(&from))?;

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use edgemesh_core::backends::Way;
 use edgemesh_core::identity::Proved;
 use edgemesh_core::link::{Dialled, Limits, Link, Peer, Role, Serve, ServedLink, client, serve};
-use edgemesh_core::peers::{NoWay, Ways};
+use edgemesh_core::peers::{Finding, NoWay, Ways};
 use edgemesh_proto::record::NodeName;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
@@ -109,10 +108,7 @@ impl Ways for Wires {
         link.is_open().then(|| (link.clone(), far.way))
     }
 
-    fn find<'a>(
-        &'a self,
-        node: &'a NodeName,
-    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>> {
+    fn find<'a>(&'a self, node: &'a NodeName) -> Finding<'a> {
         Box::pin(self.dial(node))
     }
 }

@@ -109,7 +109,10 @@ pub(super) fn view(
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let unix = i64::try_from(unix).unwrap_or(i64::MAX);
     let linked = uplink.linked.as_ref();
-    let trouble = join_trouble.or_else(|| uplink.trouble.map(|trouble| trouble.to_string()));
+    let trouble = match (uplink.trouble, join_trouble) {
+        (Some(uplink), Some(join)) => Some(format!("{uplink}; {join}")),
+        (uplink, join) => uplink.map(|uplink| uplink.to_string()).or(join),
+    };
     let state = match (linked, &trouble) {
         (Some(_), _) => api::CloudState::Linked,
         (None, None) => api::CloudState::Connecting,

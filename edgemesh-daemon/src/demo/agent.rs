@@ -186,12 +186,13 @@ impl Agent {
         kill(self.guard.id(), Signal::SIGKILL).context("kill -9 of the guard")
     }
 
-    /// SIGKILL to both, as a power cut would; the guard first, so that it starts nothing again.
+    /// SIGKILL to both, as a power cut would: neither may notice the end of the other.
     pub(crate) fn power_cut(self) -> anyhow::Result<()> {
         let agent = self.guarded()?;
+        kill(self.guard.id(), Signal::SIGSTOP).context("SIGSTOP")?;
+        kill(agent, Signal::SIGKILL).context("kill -9")?;
         drop(self);
-        // It may have followed its guard already. Its parent is now process 1, which is us.
-        let _ = kill(agent, Signal::SIGKILL);
+        // Its parent is now process 1, which is us.
         let ended = until(STOP_WITHIN, || {
             let alive = waitpid(agent, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive);
             (!alive).then_some(())

@@ -13,13 +13,14 @@ use crate::demo::stage::Stage;
 use crate::demo::world::Place;
 use crate::say;
 
-/// A scene shows one feature and says so in one row or more.
-type Scene = fn(&mut Stage<'_>) -> Vec<Row>;
-/// The same of the second act.
+/// A scene shows one feature on its stage and says so in one row or more.
+type Scene<S> = fn(&mut S) -> Vec<Row>;
+/// Those of the first act, and of the second.
+type Near = fn(&mut Stage<'_>) -> Vec<Row>;
 type Far = fn(&mut Sites<'_>) -> Vec<Row>;
 
 /// What is announced, and what is played.
-pub(crate) const SCENES: &[(&str, Scene)] = &[
+pub(crate) const SCENES: &[(&str, Near)] = &[
     ("starting the agent", life::start),
     ("names", traffic::names),
     ("HTTP/1.1 by name", traffic::http),
@@ -80,7 +81,7 @@ pub(crate) fn far_not_shown() -> Vec<Row> {
 
 /// Plays scenes in their order; `can_go_on` is asked after the first.
 fn play_all<S>(
-    scenes: &[(&str, fn(&mut S) -> Vec<Row>)],
+    scenes: &[(&str, Scene<S>)],
     stage: &mut S,
     can_go_on: impl Fn(&S) -> bool,
 ) -> Vec<Row> {

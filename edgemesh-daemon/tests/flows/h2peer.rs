@@ -12,7 +12,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-use crate::common::namespace::within;
 use crate::world::listen;
 
 /// One stream of a backend.
@@ -93,15 +92,8 @@ pub(crate) async fn connect(at: &str) -> SendRequest<Bytes> {
     shake_hands(TcpStream::connect(at).await.unwrap()).await
 }
 
-/// A client's connection from `netns` to `at`.
-pub(crate) async fn connect_from(netns: &str, at: &str) -> SendRequest<Bytes> {
-    let at = at.to_owned();
-    let stream = within(netns, move || std::net::TcpStream::connect(at).unwrap());
-    stream.set_nonblocking(true).unwrap();
-    shake_hands(TcpStream::from_std(stream).unwrap()).await
-}
-
-async fn shake_hands(stream: TcpStream) -> SendRequest<Bytes> {
+/// A client's connection over `stream`.
+pub(crate) async fn shake_hands(stream: TcpStream) -> SendRequest<Bytes> {
     stream.set_nodelay(true).unwrap();
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     spawn(connection);

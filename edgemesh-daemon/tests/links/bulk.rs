@@ -124,7 +124,7 @@ impl Halfway {
 
     /// Both clients were told, within `patience`.
     #[track_caller]
-    fn is_told(mut self, patience: Duration) {
+    fn must_be_told(mut self, patience: Duration) {
         let status = eventually("curl is told", patience, || self.client.try_wait().unwrap());
         let length = std::fs::metadata(&self.into).unwrap().len();
         // 18: less came than was said; 56: the connection was reset.
@@ -171,13 +171,13 @@ fn a_cut_is_told_and_heals() {
         let a1 = agent_with(&world, A1, "peer: { path: hub }");
         let halfway = Halfway::begin(&world, "hub-killed");
         first.kill();
-        halfway.is_told(PATIENCE);
+        halfway.must_be_told(PATIENCE);
         let _cloud = cloud_again(&world);
         next_call_succeeds(&a1, "hub", "hub killed");
 
         let halfway = Halfway::begin(&world, "uplink-dropped");
         Cable::SiteB.drop_packets();
-        halfway.is_told(PATIENCE);
+        halfway.must_be_told(PATIENCE);
         Cable::SiteB.pass_packets();
         next_call_succeeds(&a1, "hub", "uplink of the other site dropped");
         a1.stop();
@@ -185,13 +185,13 @@ fn a_cut_is_told_and_heals() {
         let a1 = agent_with(&world, A1, "peer: { path: direct }");
         let halfway = Halfway::begin(&world, "link-dropped");
         Cable::SiteB.drop_packets();
-        halfway.is_told(PATIENCE);
+        halfway.must_be_told(PATIENCE);
         Cable::SiteB.pass_packets();
         next_call_succeeds(&a1, "direct", "direct Link dropped");
 
         let halfway = Halfway::begin(&world, "peer-killed");
         b1.signal(Signal::SIGKILL); // its guard starts it again
-        halfway.is_told(PATIENCE);
+        halfway.must_be_told(PATIENCE);
         b1.wait_ready();
         next_call_succeeds(&a1, "direct", "peer killed");
     });

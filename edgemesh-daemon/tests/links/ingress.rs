@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::common::namespace::in_namespace;
 use crate::common::run::{need, run};
 use crate::flows::h2peer;
+use crate::h2_from;
 use crate::nodes::{Node, agent, cloud, cloud_config, cloud_with, token};
 use crate::raw::{End, Raw};
 use crate::servers::PEER;
@@ -80,7 +81,7 @@ fn tunnel(place: Place, port: u16) -> Raw {
 /// The same in HTTP/2, ended and reset.
 fn bytes_by_http2(place: Place) {
     h2peer::runtime().block_on(async {
-        let sender = h2peer::connect_from(CLOUD.name, AT).await;
+        let sender = h2_from(CLOUD.name, AT).await;
         let connect = async |port: u16| {
             let to = format!("at-{}.default:{port}", place.name);
             let mut sender = sender.clone().ready().await.unwrap();
@@ -197,11 +198,10 @@ fn strangers_show_a_token() {
             assert!(said.ends_with("401"), "{version}: {said}");
         }
         // TLS through a tunnel in TLS; the Backend's certificate has the same name.
-        let tunnel = format!(
-            "-x https://web.default:9443 --connect-to web.default:443:at-a1.default:443 https://web.default/"
-        );
+        let tunnel = "-x https://web.default:9443 \
+             --connect-to web.default:443:at-a1.default:443 https://web.default/";
         assert_eq!(from(&format!("--proxy-header {bearer} {tunnel}")).out, "a1\n");
-        let refused = from(&tunnel);
+        let refused = from(tunnel);
         assert!(refused.err.contains("401"), "{refused:?}");
         world.write("router.token", "another\n");
         cloud.signal(nix::sys::signal::Signal::SIGHUP);

@@ -10,7 +10,8 @@ use crate::PATIENCE;
 use crate::backend::Backend;
 use crate::common::namespace::{in_namespace, sh};
 use crate::common::wait::eventually;
-use crate::h2peer::{self, Asked, ask, connect_from, grpc};
+use crate::h2_from;
+use crate::h2peer::{self, Asked, ask, grpc};
 use crate::nodes::{Node, agent, cloud};
 use crate::raw::{End, Raw};
 use crate::world::{A1, A2, B1, B2, Place, World, listen};
@@ -104,7 +105,7 @@ fn calls() {
     let runtime = h2peer::runtime();
     h2peer::serve_on(&runtime, listen("b1", "10.92.1.11:50051"), answer);
     let ended = runtime.block_on(async {
-        let sender = connect_from("a1", "10.96.0.11:80").await;
+        let sender = h2_from("a1", "10.96.0.11:80").await;
         let mut ended = Vec::new();
         for _ in 0..4 {
             let request = grpc("calls.default", "/t.T/Unary", &[]);
@@ -146,7 +147,7 @@ fn a_deadline_holds_at_both_ends() {
         let _cloud = cloud(&world);
         let (a1, b1) = (agent(&world, A1), agent(&world, B1));
         let ended = runtime.block_on(async {
-            let sender = connect_from("a1", "10.96.0.20:80").await;
+            let sender = h2_from("a1", "10.96.0.20:80").await;
             let request = grpc("slow.default", "/t.T/Slow", &[("grpc-timeout", "300m")]);
             ask(&sender, request, vec![Bytes::from_static(&[0; 5])]).await
         });

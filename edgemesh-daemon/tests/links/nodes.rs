@@ -87,7 +87,7 @@ pub(crate) fn cloud_again(world: &World) -> Node {
 pub(crate) fn cloud_with(world: &World, config: &str) -> Node {
     let file = world.write("cloud.yaml", config);
     let file = file.display().to_string();
-    let mut node = Node::spawn(world, CLOUD, &["cloud", "--log", LOG, "--config", &file]);
+    let mut node = Node::spawn(world, CLOUD, &[], &["cloud", "--log", LOG, "--config", &file]);
     node.wait_ready();
     node
 }
@@ -118,12 +118,22 @@ pub(crate) fn agent_again(world: &World, place: Place) -> Node {
 
 /// Starts an agent with this configuration; waits for nothing.
 pub(crate) fn agent_alone(world: &World, place: Place, config: &str) -> Node {
+    agent_behind(world, place, &[], config)
+}
+
+/// The same, behind `wrapper` (such as `env …`).
+pub(crate) fn agent_behind(world: &World, place: Place, wrapper: &[&str], config: &str) -> Node {
     let file = world.write(&format!("{}.yaml", place.name), config);
-    Node::spawn(world, place, &["agent", "--log", LOG, "--config", &file.display().to_string()])
+    Node::spawn(
+        world,
+        place,
+        wrapper,
+        &["agent", "--log", LOG, "--config", &file.display().to_string()],
+    )
 }
 
 impl Node {
-    fn spawn(world: &World, place: Place, args: &[&str]) -> Self {
+    fn spawn(world: &World, place: Place, wrapper: &[&str], args: &[&str]) -> Self {
         let (out, err) = (format!("{}.out", place.name), format!("{}.err", place.name));
         let (out, err) = (world.path(&out), world.path(&err));
         // A process that is started again goes on in the same files.
@@ -131,6 +141,7 @@ impl Node {
         let line = run::within(place.name);
         let child = Command::new(line[0])
             .args(&line[1..])
+            .args(wrapper)
             .arg(EDGEMESH)
             .args(args)
             .env_remove("NODE_NAME")
@@ -282,7 +293,9 @@ impl Drop for Node {
         self.kill_all();
         if std::thread::panicking() {
             const LAST: usize = 6000;
-            for (what, text) in [("log", self.log()), ("access", read(&self.out))] {
+            let log = self.log();
+            let log: Vec<_> = log.lines().filter(|line| !line.contains("DEBUG message")).collect();
+            for (what, text) in [("log", log.join("\n")), ("access", read(&self.out))] {
                 let from = text.len().saturating_sub(LAST);
                 eprintln!(
                     "--- {} {what} ---\n{}",

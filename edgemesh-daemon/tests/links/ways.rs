@@ -29,8 +29,10 @@ const WAYS: &[(Place, Place, &str)] = &[
 pub(crate) const PORTS: &str =
     "web:80:9376 bytes:7:7007 greets:2701:2701 secure:443:8443 calls:50051:50051";
 
+type Client = fn(&Trip<'_>);
+
 /// What is spoken, and the client, which checks what it gets.
-const CLIENTS: &[(&str, fn(&Trip<'_>))] = &[
+const CLIENTS: &[(&str, Client)] = &[
     ("http1", http),
     ("http1", chunked),
     ("http1", upgrade),

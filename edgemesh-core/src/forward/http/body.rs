@@ -28,6 +28,8 @@ pub(super) struct Download {
     /// `None` once the exchange is settled.
     ending: Option<Ending>,
     bytes: u64,
+    /// As the head says: who has so much asks for no more, and the end may still be on its way.
+    length: Option<u64>,
     /// It was ended before its end; nothing more comes.
     cut: bool,
     /// Nothing comes after trailers.
@@ -46,11 +48,12 @@ impl Body {
     }
 
     /// Streams `inner`; `ending` is settled when it ends, breaks or is dropped.
-    pub(super) fn download(inner: Source, ending: Ending) -> Self {
+    pub(super) fn download(inner: Source, length: Option<u64>, ending: Ending) -> Self {
         Self(Kind::Download(Box::new(Download {
             inner,
             ending: Some(ending),
             bytes: 0,
+            length,
             cut: false,
             trailed: false,
         })))
@@ -122,7 +125,7 @@ impl Download {
 
     /// Whether all of it was passed on.
     fn is_whole(&self) -> bool {
-        self.trailed || self.inner.is_end_stream()
+        self.trailed || self.inner.is_end_stream() || self.length == Some(self.bytes)
     }
 
     fn settle(&mut self, how: How) {

@@ -90,14 +90,14 @@ impl Linking {
         self.goes_on_as(tls, renew(&link, &identity).await);
     }
 
-    /// A node that was removed may come back with a new token.
-    pub(super) async fn rejoin(&self, tls: &Tls, dial: Dial, tasks: &TaskTracker) {
-        if self.options.token_file.is_some() {
-            self.goes_on_as(tls, self.joining(dial, tls.clock(), tasks).join().await);
-        }
+    /// A node that was removed may come back with a new token. `true`: it has.
+    pub(super) async fn rejoin(&self, tls: &Tls, dial: Dial, tasks: &TaskTracker) -> bool {
+        self.options.token_file.is_some()
+            && self.goes_on_as(tls, self.joining(dial, tls.clock(), tasks).join().await)
     }
 
-    fn goes_on_as(&self, tls: &Tls, newer: Result<Identity, JoinError>) {
+    fn goes_on_as(&self, tls: &Tls, newer: Result<Identity, JoinError>) -> bool {
+        let is_newer = newer.is_ok();
         match newer {
             Ok(newer) => {
                 if let Err(error) = newer.save(&self.data_dir) {
@@ -109,6 +109,7 @@ impl Linking {
             }
             Err(error) => self.links.trouble(Some(&error)),
         }
+        is_newer
     }
 }
 
