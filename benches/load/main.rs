@@ -2,6 +2,7 @@
 //!
 //! Clients print one line of JSON: `calls`, `errors`, and latencies in microseconds.
 
+mod fleet;
 mod held;
 mod latencies;
 mod pingpong;
@@ -39,6 +40,17 @@ enum Command {
         /// Requests a second, over all connections
         #[arg(long)]
         rate: f64,
+    },
+    /// Be many agents of a hub: join, decode, acknowledge
+    Fleet {
+        /// host:port of the hub
+        server: String,
+        /// File with a join token
+        token: PathBuf,
+        #[arg(long, default_value_t = 100)]
+        agents: usize,
+        #[arg(long, default_value = "10")]
+        seconds: f64,
     },
     /// Serve zeros over one plain TLS connection; write the certificate to a file
     TlsServe { listen: SocketAddr, file: PathBuf },
@@ -86,6 +98,9 @@ fn main() -> std::io::Result<()> {
             Command::Sink { listen } => servers::sink(listen).await,
             Command::Pingpong(load) => pingpong::run(&load).await?.print(),
             Command::Rate { load, rate } => rate::run(&load, rate).await?.print(),
+            Command::Fleet { server, token, agents, seconds } => {
+                fleet::run(&server, &token, agents, Duration::from_secs_f64(seconds)).await
+            }
             Command::TlsServe { listen, file } => tls::serve(listen, &file).await,
             Command::TlsFetch { to, file, bytes } => tls::fetch(to, &file, bytes).await,
             Command::Hold { to, connections } => held::run(to, connections).await,

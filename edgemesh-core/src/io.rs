@@ -33,6 +33,11 @@ impl<S> Prefixed<S> {
         Self { prefix, inner }
     }
 
+    /// The stream.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
     /// What of the first bytes was not read, and the stream.
     pub fn into_parts(self) -> (Bytes, S) {
         (self.prefix, self.inner)

@@ -84,6 +84,19 @@ pub struct Remark {
     pub reason: String,
 }
 
+impl Remark {
+    /// Writes it to the log, as loud as it matters.
+    pub fn log(&self) {
+        let Self { severity, file, line, object, field, reason } = self;
+        let file = file.display();
+        match severity {
+            Severity::Rejected => tracing::warn!(%file, line, object, field, "rejected: {reason}"),
+            Severity::Note => tracing::info!(%file, line, object, field, "{reason}"),
+            Severity::Ignored => tracing::debug!(%file, line, object, "ignored: {reason}"),
+        }
+    }
+}
+
 /// What one text says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parsed {

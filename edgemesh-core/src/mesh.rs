@@ -8,19 +8,23 @@ mod agent;
 mod builder;
 mod checks;
 mod client;
+mod cloud_source;
 mod connection;
 mod doors;
 mod follow;
 mod handover;
+mod ingress;
 mod linked;
 mod local;
 mod names;
+mod notes;
 mod of_cloud;
 mod ordered;
+mod reading;
 mod serving;
 mod source;
 mod status;
-mod synced;
+mod talking;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,9 +50,11 @@ use crate::health::{Checker, Pace};
 use crate::io::now;
 use crate::listen::Listener;
 use crate::mesh::agent::Agent;
+use crate::mesh::source::{Ended, Source};
+use crate::mesh::talking::{Ends, Talking};
 use crate::metrics::Metrics;
 use crate::plan::{self, Destination, Explanation};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Redirected};
 use crate::registrations::Registrations;
 use crate::snapshot::Snapshot;
 use crate::store::{Loaded, OpenError as StoreError, Repair, Store};
@@ -63,8 +69,8 @@ pub use linked::{LinkOptions, LinkStatus, Links};
 pub use local::Checked;
 pub use of_cloud::Feeder;
 pub use ordered::{CallError, MAX_ANSWER};
+pub use reading::Folders;
 pub use serving::{ServeError, Serving};
-pub use source::Folders;
 pub use status::{Cell as StatusCell, Status, StoreHealth};
 
 /// What a mesh is told.
@@ -78,8 +84,10 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Folders of manifests.
     pub folders: Folders,
-    /// The records come from a registry, by [`Mesh::link`].
+    /// This node has Links, see [`Mesh::link`].
     pub is_linked: bool,
+    /// The records come by them from a registry, and not from `folders.source`.
+    pub is_synced: bool,
     /// Addresses for Services that have none, one range a family.
     pub virtual_range: Vec<IpNet>,
     /// The cluster domain.
@@ -123,7 +131,7 @@ pub struct Mesh {
     announced: Option<Arc<ArcSwap<Snapshot>>>,
     status: Arc<status::Cell>,
     sync: Mutex<Option<Sync>>,
-    source: Mutex<Option<JoinHandle<Sync>>>,
+    source: Mutex<Option<JoinHandle<Ended>>>,
     /// What belongs to whoever keeps the records itself.
     keeper: Option<Keeper>,
     /// Whom the records come from, where it is the agent of this node.
@@ -148,10 +156,10 @@ pub struct Mesh {
 struct Keeper {
     registrations: Registrations,
     feed: Feed,
-    /// The registry's records, until the source takes them.
-    synced: Option<synced::Synced>,
+    /// Conversations with the hub, while nobody follows them.
+    talking: Option<Talking>,
     /// What they are connected with, until the mesh is linked.
-    ends: Option<synced::Ends>,
+    ends: Option<Ends>,
 }
 
 /// What [`Store::open`] gives.
@@ -183,18 +191,11 @@ impl Mesh {
             status = status::Cell::new(repairs, loaded.revision > 0);
             let (node, zone) = (options.node.clone(), options.zone.clone());
             let ranges = &options.virtual_range;
-            let (mut synced, mut ends) = (None, None);
-            if options.is_linked {
-                let (epoch, revision) = (loaded.epoch, loaded.revision);
-                let records = loaded.records.iter().map(|(record, _)| record.clone());
-                let records = records.filter(|record| !crate::registrations::is_local(record));
-                (synced, ends) = {
-                    let (s, e) = synced::Synced::new(node.clone(), epoch, revision, records);
-                    (Some(s), Some(e))
-                };
-            }
-            let resumed = Sync::resume(store, loaded, node, zone, ranges, live.clone(), now());
-            keeper = Some(Keeper { registrations, feed: resumed.feed(), synced, ends });
+            let resume = if options.is_synced { Sync::resume_synced } else { Sync::resume };
+            let resumed = resume(store, loaded, node, zone, ranges, live.clone(), now());
+            let held = resumed.holding().unwrap_or_default();
+            let (talking, ends) = options.is_linked.then(|| Talking::new(held.into())).unzip();
+            keeper = Some(Keeper { registrations, feed: resumed.feed(), talking, ends });
             sync = Some(resumed);
         }
         let (tasks, stop, cut) =
@@ -239,14 +240,13 @@ impl Mesh {
     /// that takes long is not waited for.
     pub async fn follow_source(&mut self) {
         let Some(sync) = self.sync.get_mut().take() else { return };
-        let Some(Keeper { registrations, synced, .. }) = &mut self.keeper else { return };
-        let synced = synced.take();
+        let Some(Keeper { registrations, talking, .. }) = &mut self.keeper else { return };
+        let ended = Ended { sync, talking: talking.take() };
         let dial = Dial { mark: self.options.mark };
         let checker =
             Checker::new(dial, Pace::default(), self.tasks.clone(), self.following.clone());
         let local = local::Local::new(self.options.node.clone(), registrations.clone(), checker);
-        let (folders, status) = (self.options.folders.clone(), self.status.clone());
-        let source = source::Source::new(folders, sync, local, status, synced);
+        let source = Source::new(&self.options, ended, local, self.status.clone());
         let following = self.following.clone();
         let (read, first) = oneshot::channel();
         *self.source.get_mut() = Some(self.tasks.spawn(async move {
@@ -266,7 +266,7 @@ impl Mesh {
         let own: Box<[SocketAddr]> = listeners.iter().map(Listener::address).collect();
         let _ = self.shared.own.set(own.clone()); // once a mesh
         let room = self.options.max_connections;
-        let proxy = Proxy::new(self.shared.clone(), room, self.accepting.clone());
+        let proxy = Proxy::new(Redirected, self.shared.clone(), room, self.accepting.clone());
         for listener in listeners {
             self.tasks.spawn(proxy.clone().run(listener));
         }
@@ -338,6 +338,9 @@ impl Mesh {
         let sweeping = async {
             loop {
                 self.shared.pools.sweep_all();
+                if let Some(ways) = self.shared.ways.get() {
+                    ways.close_idle();
+                }
                 tokio::time::sleep(SWEEP_IN_DRAIN).await;
             }
         };
@@ -367,7 +370,7 @@ impl Mesh {
         let _ = tokio::time::timeout(LAST_LINES, self.tasks.wait()).await;
         let source = self.source.lock().take();
         let sync = match source {
-            Some(source) => source.await.ok(),
+            Some(source) => source.await.ok().map(|ended| ended.sync),
             None => self.sync.lock().take(),
         };
         if let Some(sync) = sync {

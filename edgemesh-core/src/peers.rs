@@ -6,6 +6,7 @@
 
 mod advertise;
 mod agents;
+mod answers;
 mod control;
 mod door;
 mod joining;
@@ -21,7 +22,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use edgemesh_proto::message::{Body, Message, fresh_id};
+use edgemesh_proto::message::{Body, Message, Refused, fresh_id};
 use edgemesh_proto::record::NodeName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -29,10 +30,11 @@ use tokio_rustls::TlsStream;
 use crate::backends::Way;
 use crate::dial::Dial;
 use crate::identity::{Expect, Tls};
-use crate::link::{self, Dialled, Link, LinkError};
+use crate::link::{self, Dialled, Link, LinkError, ServedLink};
 
 pub use advertise::Advertise;
 pub use agents::{Choice, Parts as PeersParts, PeerView, Peers};
+pub use answers::Answers;
 pub use control::Controls;
 pub use door::{Door, Parts as DoorParts};
 pub use joining::{JoinError, Joining, renew};
@@ -40,16 +42,34 @@ pub use pause::Pause;
 pub use pulse::{Heard, PULSE_EVERY, Pulse};
 pub use uplink::{Introduction, Linked, Parts as UplinkParts, Position, Talk, Uplink, UplinkState};
 
+/// A way that is being looked for.
+pub type Finding<'a> = Pin<Box<dyn Future<Output = Found> + Send + 'a>>;
+
+/// A Link that leads to a node, and which way it takes.
+pub type Found = Result<(Link, Way), NoWay>;
+
 /// How other nodes are reached.
 pub trait Ways: Send + Sync + fmt::Debug {
     /// A Link that stands and leads to `node`, and which way it takes. Does not wait.
     fn ready(&self, node: &NodeName) -> Option<(Link, Way)>;
 
     /// The same; makes one where none stands.
-    fn find<'a>(
-        &'a self,
-        node: &'a NodeName,
-    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>>;
+    fn find<'a>(&'a self, node: &'a NodeName) -> Finding<'a>;
+
+    /// Closes the Links on which nothing is under way, for a mesh that ends.
+    fn close_idle(&self) {}
+}
+
+/// Resolves when the connection is gone. Dropped before, it lets what is under way end there, and
+/// nothing new begin.
+pub async fn while_served(link: ServedLink) {
+    struct Closes(ServedLink);
+    impl Drop for Closes {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
+    Closes(link).0.closed().await;
 }
 
 /// Why no Link leads to a node, in words.
@@ -62,6 +82,15 @@ impl NoWay {
     pub fn new(why: impl Into<Box<str>>) -> Self {
         Self(why.into())
     }
+}
+
+/// Label of what a node hears that was removed.
+pub const REMOVED: &str = "removed";
+
+/// What a node hears that was removed.
+pub fn removal(node: &NodeName) -> Refused {
+    let text = format!("node {} was removed from this mesh: join again with a new token", node.0);
+    Refused { label: REMOVED.into(), text, retry_after_ms: 0 }
 }
 
 /// Whoever dials for Links.

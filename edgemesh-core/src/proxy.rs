@@ -33,9 +33,38 @@ pub use crate::proxy::linked::Linked;
 /// Longest connect to a place that is no Service: what common clients wait for.
 const PASS_THROUGH_CONNECT: Duration = Duration::from_secs(10);
 
+/// What becomes of a connection for which there is room.
+pub trait Entrance: Clone + Send + Sync + 'static {
+    /// Serves a connection to its end, and holds `place` for as long.
+    fn serve(
+        &self,
+        shared: Arc<Shared>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Arc<Place>,
+    ) -> impl Future<Output = ()> + Send + 'static;
+}
+
+/// Serves what the kernel redirected here, and the explicit proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct Redirected;
+
+impl Entrance for Redirected {
+    fn serve(
+        &self,
+        shared: Arc<Shared>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: Arc<Place>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        flow(shared, stream, peer, place)
+    }
+}
+
 /// What the accept loops of one mesh share.
 #[derive(Clone, Debug)]
-pub struct Proxy {
+pub struct Proxy<E = Redirected> {
+    entrance: E,
     shared: Arc<Shared>,
     /// Room for connections; over it the oldest idle one goes, or the new one is reset at once.
     room: Arc<Semaphore>,
@@ -47,11 +76,16 @@ pub struct Proxy {
 /// How soon the task of a connection that was shed has given its room back, on a busy machine too.
 const SHED_WITHIN: Duration = Duration::from_secs(1);
 
-impl Proxy {
+impl<E: Entrance> Proxy<E> {
     /// Loops that share `room` for connections, until `accepting` ends them.
-    pub fn new(shared: Arc<Shared>, room: usize, accepting: CancellationToken) -> Self {
+    pub fn new(
+        entrance: E,
+        shared: Arc<Shared>,
+        room: usize,
+        accepting: CancellationToken,
+    ) -> Self {
         let room = Arc::new(Semaphore::new(room));
-        Self { shared, room, accepting, crowd: Arc::default() }
+        Self { entrance, shared, room, accepting, crowd: Arc::default() }
     }
 
     /// Accepts until told to stop. Connections that cannot be served for lack of room are
@@ -98,7 +132,7 @@ impl Proxy {
         let turn = Arc::<Turn>::default();
         let open = self.shared.metrics.connection();
         let place = Arc::new(Place { room, open, turn: turn.clone() });
-        let flow = flow(self.shared.clone(), stream, peer, place);
+        let flow = self.entrance.serve(self.shared.clone(), stream, peer, place);
         let cut = self.shared.cut.clone();
         self.crowd.join(turn, now(), |member| {
             let serving = async move {
@@ -248,7 +282,7 @@ impl Client<'_> {
         let (shared, place) = (self.shared.clone(), Some(self.place.clone()));
         let client = self.peer;
         let origin = Arc::new(Origin { shared, place, client, towards, dialled, passed: None });
-        serve_http(origin, Prefixed::new(prefix.into(), self.stream), version)
+        serve_http(origin, Prefixed::new(prefix.into(), self.stream), version, None)
     }
 }
 
@@ -289,19 +323,19 @@ fn carry(
     mut flow: Box<Flow>,
     client: TcpStream,
     to: SocketAddr,
-    spoken: Box<Spoken>,
+    mut spoken: Box<Spoken>,
 ) -> impl Future<Output = ()> + Send {
     async move {
-        let Spoken { mut early, carried, server_name, raced } = *spoken;
-        flow.carried = carried.unwrap_or(Carried::Opaque);
-        flow.said = server_name.map_or(Said::Nothing, Said::ServerName);
-        let reached = match raced {
+        flow.carried = spoken.carried.unwrap_or(Carried::Opaque);
+        flow.said = spoken.server_name.take().map_or(Said::Nothing, Said::ServerName);
+        let reached = match spoken.raced.take() {
             Some(Raced { hop, backend, message }) => flow.adopt(hop, message).map(|()| backend),
             None => {
                 let to = Target::Address(to);
-                Box::pin(flow.reach(to, Arrival::Captured, &mut early)).await
+                Box::pin(flow.reach(to, Arrival::Captured, &mut spoken.early)).await
             }
         };
+        let early = spoken.early;
         match reached {
             Ok(backend) => flow.carry(client, backend, early).await,
             Err(refusal) => flow.refuse(&client, refusal),
@@ -352,17 +386,4 @@ const fn http(protocol: Protocol) -> Option<Version> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn size<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    /// 5,000 idle connections are 5,000 of these: whatever is large and short-lived is boxed.
-    #[test]
-    fn an_idle_connection_is_small() {
-        let size = size(flow);
-        assert!(size <= 1024, "the future of a connection takes {size} bytes");
-    }
-}
+mod tests;

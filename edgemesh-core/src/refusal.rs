@@ -76,6 +76,8 @@ pub enum Refusal {
     ProxyProtocol,
     /// No way leads to the nodes of the backends: neither a direct Link nor one through the hub.
     NoPath,
+    /// The ingress wants to be told who calls, and was not.
+    Unauthenticated,
 }
 
 /// One row of the table.
@@ -95,7 +97,7 @@ pub struct Row {
 
 impl Refusal {
     /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 26] = [
+    pub const LABELS: [&'static str; 27] = [
         "noService",
         "noPort",
         "noBackend",
@@ -122,6 +124,7 @@ impl Refusal {
         "notAllowed",
         "idleTimeout",
         "noPath",
+        "unauthenticated",
     ];
 
     /// Index into per-reason tables.
@@ -153,6 +156,7 @@ impl Refusal {
             Self::NotAllowed => 23,
             Self::IdleTimeout => 24,
             Self::NoPath => 25,
+            Self::Unauthenticated => 26,
         }
     }
 
@@ -234,6 +238,9 @@ impl Refusal {
             Self::NoPath => {
                 row(503, 14, "noPath", Mesh, "no Link leads to a node that has a backend")
             }
+            Self::Unauthenticated => {
+                row(401, 16, "unauthenticated", Client, "the ingress wants a valid token")
+            }
             Self::ExternalName => row(
                 501,
                 12,
@@ -280,7 +287,8 @@ impl Refusal {
             | Self::ProxyProtocol
             | Self::NotAllowed
             | Self::IdleTimeout
-            | Self::NoPath => None,
+            | Self::NoPath
+            | Self::Unauthenticated => None,
         }
     }
 
@@ -308,7 +316,8 @@ impl Refusal {
             | Self::Unsupported
             | Self::Loop
             | Self::ExternalName
-            | Self::ProxyProtocol => false,
+            | Self::ProxyProtocol
+            | Self::Unauthenticated => false,
         }
     }
 
@@ -341,6 +350,7 @@ impl Refusal {
             Self::NotAllowed,
             Self::IdleTimeout,
             Self::NoPath,
+            Self::Unauthenticated,
         ];
         let index = Self::LABELS.iter().position(|known| *known == label)?;
         all.into_iter().find(|refusal| refusal.index() == index)

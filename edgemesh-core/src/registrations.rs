@@ -25,7 +25,7 @@ use crate::health::Target;
 pub(crate) use crate::io::own_addresses;
 
 pub use file::SaveError;
-pub(crate) use merge::{Said, is_local, merge, slice_key};
+pub(crate) use merge::{Said, is_local, made, merge, service_in, slice_key};
 pub use name::Name;
 
 /// Most registrations of one node.

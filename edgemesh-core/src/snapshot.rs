@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub epoch: [u8; 16],
     /// Revision of the records.
     pub revision: u64,
+    /// Grows with each Snapshot that this process makes, whatever the registry counts.
+    pub serial: u64,
     /// Every Policy, for whoever lists them.
     pub policies: Arc<[ListedPolicy]>,
     /// The Node records, for whoever lists them.

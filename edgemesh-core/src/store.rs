@@ -26,11 +26,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use edgemesh_proto::record::{Key, Record, ServiceName};
+use edgemesh_proto::record::{Key, Put, Record, ServiceName};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::digest::Digest;
 pub use crate::store::errors::{CommitError, OpenError};
+pub use crate::store::folder::{Access, Folder, Lock, Owner as FileOwner, Place};
 use crate::store::owner::{Job, Owner, QUEUE};
 pub use crate::store::repair::Repair;
 
@@ -66,6 +68,10 @@ pub struct Loaded {
     pub digest: [u8; 32],
     /// The records, each with the revision of the change that wrote it.
     pub records: Vec<(Record, u64)>,
+    /// Every record, also those that this version cannot read.
+    pub held: Vec<(Key, Digest)>,
+    /// What this node adds to them.
+    pub local: Vec<Record>,
     /// The addresses given out to Services that have none of their own.
     pub addresses: Vec<VirtualAddress>,
 }
@@ -88,12 +94,17 @@ pub struct Change {
     pub epoch: [u8; 16],
     /// The revision that this step leads to.
     pub revision: u64,
-    /// All records that were there before go. Virtual addresses stay, since clients hold them.
+    /// All records that were there before go, those of this node too. Virtual addresses stay, since
+    /// clients hold them.
     pub reset: bool,
-    /// New and changed records.
-    pub put: Vec<Record>,
+    /// New and changed records, as they came.
+    pub put: Vec<Put>,
     /// Records that are gone. What is not there is no error.
     pub delete: Vec<Key>,
+    /// Records that this node adds.
+    pub local_put: Vec<Put>,
+    /// Records that it adds no longer.
+    pub local_delete: Vec<Key>,
     /// New virtual addresses.
     pub addresses_put: Vec<VirtualAddress>,
     /// Virtual addresses that are given back.
@@ -121,8 +132,9 @@ impl Store {
 
     /// Stores a change in one transaction. Once it is queued it is carried out, even when the
     /// caller stops waiting. Changes are applied in the order in which they were queued.
-    pub async fn commit(&self, change: Change) -> Result<(), CommitError> {
-        self.ask(|answer| Job::Commit(Box::new(change), answer)).await
+    pub async fn commit(&self, change: impl Into<Arc<Change>>) -> Result<(), CommitError> {
+        let change = change.into();
+        self.ask(|answer| Job::Commit(change, answer)).await
     }
 
     /// Replaces `meta.db.good` by a checked copy of the present state. The caller decides when:

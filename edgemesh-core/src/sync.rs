@@ -6,10 +6,13 @@
 //! observation heals itself. [`Sync`] is the one writer of Snapshots.
 
 mod addresses;
+mod after;
 mod feed;
 mod follower;
+mod layers;
 pub mod offer;
 pub mod replica;
+mod synced;
 
 #[cfg(test)]
 mod tests;
@@ -27,16 +30,18 @@ use ipnet::IpNet;
 use crate::snapshot::{Builder, Change as Step, Host, Snapshot};
 use crate::store::{Change, CommitError, Loaded, Store, VirtualAddress};
 use crate::sync::addresses::Addresses;
+use crate::sync::synced::Synced;
 
 pub use crate::sync::feed::{Asked, Feed, Following, Outlet, Published};
 pub use crate::sync::follower::{Follower, Step as FollowerStep};
+pub use crate::sync::synced::Heard;
 
 /// The one writer: from observations to the store, and from there to the Snapshot.
 #[derive(Debug)]
 pub struct Sync {
     store: Store,
     builder: Builder,
-    /// What is in the store, by identity; see [`Prints`].
+    /// What is in the store, by identity; see [`Prints`]. Only where records are observed.
     known: BTreeMap<Key, u128>,
     prints: Prints,
     addresses: Addresses,
@@ -47,7 +52,19 @@ pub struct Sync {
     feed: Feed,
     /// The store lacks what is visible already: its disk refused a change.
     behind: bool,
+    /// Where records come from a registry.
+    synced: Option<Box<Synced>>,
 }
+
+/// What is to be shown next.
+struct Next {
+    put: Vec<Record>,
+    delete: Vec<Key>,
+    moved: Moved,
+}
+
+/// Epoch, revision, records and virtual addresses of what is shown first.
+type First = ([u8; 16], u64, Vec<Record>, Vec<VirtualAddress>);
 
 /// What an observation led to.
 #[derive(Debug)]
@@ -79,30 +96,50 @@ impl Sync {
         live: Arc<ArcSwap<Snapshot>>,
         now: Instant,
     ) -> Self {
-        let Loaded { epoch, revision, records, addresses, .. } = loaded;
-        let records: Vec<Record> = records.into_iter().map(|(record, _)| record).collect();
+        let Loaded { epoch, revision, records, local, addresses, .. } = loaded;
+        let mut records: Vec<Record> = records.into_iter().map(|(record, _)| record).collect();
+        // What an agent added that had a registry: the first observation says what is true of it.
+        let behind = !local.is_empty();
+        records.extend(local);
         let prints = Prints::default();
         let known = records.iter().map(|record| (record.key(), prints.of(record))).collect();
-        let addresses = Addresses::new(ranges, addresses);
-        let (given, hosts) = (addresses.services(), addresses.hosts());
-        let step =
-            Step { epoch, revision, put: records, delete: Vec::new(), addresses: given, hosts };
+        let parts = (epoch, revision, records, addresses);
+        let new = Self::showing(store, parts, node, zone, ranges, live, now);
+        Self { known, prints, behind, ..new }
+    }
+
+    /// Shows what the store held.
+    fn showing(
+        store: Store,
+        (epoch, revision, put, addresses): First,
+        node: NodeName,
+        zone: Option<Box<str>>,
+        ranges: &[IpNet],
+        live: Arc<ArcSwap<Snapshot>>,
+        now: Instant,
+    ) -> Self {
         let mut builder = Builder::new(node, zone);
         builder.own_addresses(own_addresses());
+        let mut addresses = Addresses::new(ranges, addresses);
+        let (given, hosts) = (addresses.services(), addresses.hosts());
+        let delete = Vec::new();
+        let step = Step { epoch, revision, put, delete, addresses: given, hosts };
         live.store(builder.apply(step, now));
-        let ((feed, outlet), behind) = (feed::feed(), false);
+        addresses.review(&builder);
+        let (feed, outlet) = feed::feed();
         Self {
             store,
             builder,
-            known,
-            prints,
+            known: BTreeMap::new(),
+            prints: Prints::default(),
             addresses,
             epoch,
             revision,
             live,
             outlet,
             feed,
-            behind,
+            behind: false,
+            synced: None,
         }
     }
 
@@ -111,13 +148,13 @@ impl Sync {
     pub async fn observe(&mut self, records: BTreeMap<Key, Record>, now: Instant) -> Observed {
         let known: BTreeMap<Key, u128> =
             records.iter().map(|(key, record)| (key.clone(), self.prints.of(record))).collect();
-        let moved = self.addresses.settle(&records);
         let delete: Vec<Key> =
             self.known.keys().filter(|key| !known.contains_key(*key)).cloned().collect();
         // What the disk refused before is unknown to it: everything goes there again.
         let fresh = |key: &Key| self.behind || self.known.get(key) != known.get(key);
         let put: Vec<Record> =
             records.into_iter().filter(|(key, _)| fresh(key)).map(|(_, record)| record).collect();
+        let moved = self.addresses.settle_put(&self.builder, &put, &delete);
         if put.is_empty() && delete.is_empty() && moved.is_empty() && !self.behind {
             return Observed::Same;
         }
@@ -128,13 +165,7 @@ impl Sync {
         self.known = known;
         let (revision, deleted, count) = (self.revision, delete.len(), put.len());
         let stored = self.store.commit(self.change(&put, &delete, &moved)).await;
-        let Moved { services: addresses, hosts, .. } = moved;
-        let step = Step { epoch: self.epoch, revision, put, delete, addresses, hosts };
-        if self.outlet.is_read() {
-            self.outlet.publish(published(&step));
-        }
-        self.builder.own_addresses(own_addresses());
-        self.live.store(self.builder.apply(step, now));
+        self.show(Next { put, delete, moved }, now);
         match stored {
             Ok(()) => {
                 self.behind = false;
@@ -145,6 +176,19 @@ impl Sync {
                 Observed::Unsaved(error)
             }
         }
+    }
+
+    /// Makes it visible, and tells mirrors.
+    fn show(&mut self, next: Next, now: Instant) {
+        let Next { put, delete, moved } = next;
+        let Moved { services: addresses, hosts, .. } = moved;
+        let (epoch, revision) = (self.epoch, self.revision);
+        let step = Step { epoch, revision, put, delete, addresses, hosts };
+        if self.outlet.is_read() {
+            self.outlet.publish(published(&step));
+        }
+        self.builder.own_addresses(own_addresses());
+        self.live.store(self.builder.apply(step, now));
     }
 
     /// Every record that is in force. A copy.
@@ -190,8 +234,11 @@ impl Sync {
 
     /// Goes on with a store that another process may have changed: the next observation writes
     /// all of it again, under a revision that neither has had.
-    pub fn take_back(&mut self, store: Store, loaded: &Loaded) {
+    pub fn take_back(&mut self, store: Store, loaded: Loaded, now: Instant) {
         self.store = store;
+        if self.synced.is_some() {
+            return self.take_back_synced(loaded, now);
+        }
         self.revision = self.revision.max(loaded.revision);
         self.behind = true;
     }
@@ -206,8 +253,10 @@ impl Sync {
             epoch: self.epoch,
             revision: self.revision,
             reset: self.behind,
-            put: put.to_vec(),
+            put: put.iter().map(Put::from).collect(),
             delete: delete.to_vec(),
+            local_put: Vec::new(),
+            local_delete: Vec::new(),
             addresses_put: if self.behind { self.addresses.entries() } else { moved.put.clone() },
             addresses_delete: moved.delete.clone(),
         }

@@ -17,6 +17,9 @@ use uuid::Uuid;
 use crate::io::unique_id;
 use crate::refusal::Refusal;
 
+/// Labels by which a node is refused, not its call: no Link of its leads anywhere any more.
+const OF_THE_LINK: [&str; 2] = ["removed", "expired"];
+
 /// A Message holds no head.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} cannot stand in a head of HTTP")]
@@ -94,6 +97,10 @@ pub fn refusing(refusal: Refusal) -> Refused {
 
 /// Why the other side refused. What this version does not know is no answer that it understands.
 pub fn refused(refused: &Refused) -> Refusal {
+    if OF_THE_LINK.contains(&refused.label.as_str()) {
+        tracing::debug!(label = refused.label, "another node refuses this one: {}", refused.text);
+        return Refusal::NoPath;
+    }
     let wait = Duration::from_millis(refused.retry_after_ms);
     Refusal::from_label(&refused.label, wait).unwrap_or(Refusal::BackendProtocol)
 }
@@ -160,7 +167,9 @@ mod tests {
 
     #[test]
     fn heads_cross_as_they_are() {
-        let rows: &[(&str, &str, Version, &[(&str, &[u8])])] = &[
+        /// Method, target, version, fields.
+        type Row<'a> = (&'a str, &'a str, Version, &'a [(&'a str, &'a [u8])]);
+        let rows: &[Row<'_>] = &[
             (
                 "GET",
                 "/",
@@ -229,7 +238,13 @@ mod tests {
             let rounded = refusal.retry_after().map(|_| Duration::from_millis(1501));
             assert_eq!(got.retry_after(), rounded, "{label}");
         }
-        let new = Refused { label: "ofTomorrow".into(), text: String::new(), retry_after_ms: 0 };
-        assert_eq!(refused(&new), Refusal::BackendProtocol);
+        for (label, want) in [
+            ("ofTomorrow", Refusal::BackendProtocol),
+            ("removed", Refusal::NoPath),
+            ("expired", Refusal::NoPath),
+        ] {
+            let other = Refused { label: label.into(), text: String::new(), retry_after_ms: 0 };
+            assert_eq!(refused(&other), want);
+        }
     }
 }

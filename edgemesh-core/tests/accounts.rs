@@ -40,6 +40,8 @@ async fn mesh(folder: &std::path::Path, backend: u16, room: usize) -> (Mesh, std
         mark: None,
         access_log: AccessLog::All,
         max_connections: room,
+        is_linked: false,
+        is_synced: false,
     })
     .unwrap();
     mesh.follow_source().await;

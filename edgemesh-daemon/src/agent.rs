@@ -135,6 +135,7 @@ struct Running {
     alone: Option<Alone>,
     sockets: Sockets,
     offer: Option<Offer>,
+    watching: Option<linking::Watching>,
 }
 
 /// Why an agent no longer attends.
@@ -208,6 +209,7 @@ impl Starting {
         let links = linking::options(&config, before.is_some()).zip(peers);
         let links = links.map(|(options, listener)| mesh.link(options, listener));
         let state = Arc::new(State::new(&config, &mesh, &listening, log));
+        let watching = links.clone().map(linking::Watching::new);
         if let (Some(links), Some(cloud)) = (links, &config.cloud) {
             let (live, status, servers) = (mesh.live(), mesh.status(), cloud.servers.clone());
             state.linked(move || linking::view(&links, &servers, &live.load(), &status));
@@ -229,7 +231,8 @@ impl Starting {
             guarded.ready().context("lost the guard")?;
         }
         tracing::info!(node = config.node, revision = mesh.snapshot().revision, "started");
-        Ok((Running { config, mesh, capturing, state, alone, sockets, offer }, admin))
+        let running = Running { config, mesh, capturing, state, alone, sockets, offer, watching };
+        Ok((running, admin))
     }
 }
 
@@ -266,6 +269,7 @@ impl Running {
                         _ = signals.interrupt.recv() => return Ok(Left::Stopped),
                     }
                 }
+                () = linking::watch(&mut self.watching) => {}
                 _ = again.tick(), if self.offer.is_none() => self.offer = Offer::open(&self.config.data_dir),
                 Ok(()) = changes.changed() => {
                     self.follow().await;
@@ -303,14 +307,14 @@ impl Running {
     /// Captures what the records say now, then lets names lead there.
     async fn follow(&mut self) {
         let snapshot = self.mesh.snapshot();
-        let revision = snapshot.revision;
+        let serial = snapshot.serial;
         let captured = self.capturing.update(wanted_for(&self.config, &snapshot)).await;
         self.state.captured(self.capturing.view());
         // A name whose address is not captured yet would lead clients nowhere.
         if captured {
             self.mesh.announce(snapshot);
         }
-        self.state.followed(revision);
+        self.state.followed(serial);
     }
 }
 
@@ -332,6 +336,7 @@ fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Optio
             ..folders
         },
         is_linked: config.cloud.is_some(),
+        is_synced: config.cloud.is_some() && config.source == Source::Cloud,
         virtual_range: config.dns.virtual_range.clone(),
         domain: config.dns.domain.clone(),
         mark: needs_guard(config).then_some(config.proxy.mark),

@@ -29,7 +29,7 @@ mod routes;
 pub mod rules;
 pub mod survey;
 pub mod udp;
-mod watch;
+pub(crate) mod watch;
 
 use std::net::IpAddr;
 

@@ -10,11 +10,15 @@ use edgemesh_core::listen::Listener;
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::authority::{self, Authority};
 use edgemesh_router::cloud::{Cloud, CloudOptions};
+use edgemesh_router::ingress::{self, Ingress, IngressConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{CloudConfig, Source};
+use crate::config::{Auth, CloudConfig, Source};
 use crate::log::Log;
+
+/// Connections of callers in the cloud at once.
+const INGRESS_ROOM: usize = 10_000;
 
 /// Runs controller, hub and router until SIGTERM or SIGINT.
 ///
@@ -28,20 +32,30 @@ pub fn run(config: CloudConfig, log: Log) -> anyhow::Result<()> {
 async fn serve(config: CloudConfig, log: Log) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let stop = CancellationToken::new();
     let options = options(&config);
     let cloud = tokio::task::block_in_place(|| Cloud::open(options, stop.clone()))?;
     let listener = Listener::bind(config.hub.listen)?;
     let hub = listener.address();
+    let router = Listener::bind(config.router.listen)?;
+    let ingress = Ingress::new(ingress(&config), cloud.known_nodes())?;
+    cloud.open_ingress(&ingress, router);
     admin::serve(admin::State::new(&config, &cloud, log), config.admin.listen, stop.clone())?;
     tracing::info!(%hub, admin = %config.admin.listen, ca = %cloud.authority.ca(), "started");
     let ending = stop.clone();
     let running = cloud.run(listener);
     tokio::pin!(running);
-    tokio::select! {
-        () = &mut running => return Ok(()),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            () = &mut running => return Ok(()),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => match ingress.reload() {
+                Ok(()) => tracing::info!("certificate, token and CA of the router were read again"),
+                Err(error) => tracing::error!("what was read before stays in force: {error}"),
+            },
+        }
     }
     tracing::info!("stopping");
     ending.cancel();
@@ -62,6 +76,22 @@ fn options(config: &CloudConfig) -> CloudOptions {
         domain: config.dns.domain.clone(),
         access_log: config.access_log,
         grace: config.hub.offline_grace,
+    }
+}
+
+fn ingress(config: &CloudConfig) -> IngressConfig {
+    let router = &config.router;
+    IngressConfig {
+        tls: router.tls.as_ref().map(|files| ingress::TlsFiles {
+            cert_file: files.cert_file.clone(),
+            key_file: files.key_file.clone(),
+        }),
+        auth: match &router.auth {
+            Auth::None => ingress::Auth::None,
+            Auth::Token(file) => ingress::Auth::Token(file.clone()),
+            Auth::ClientCa(file) => ingress::Auth::ClientCa(file.clone()),
+        },
+        room: INGRESS_ROOM,
     }
 }
 

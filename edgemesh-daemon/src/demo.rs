@@ -7,7 +7,8 @@
 //! shown without capture. *Inside* is process 1 of the new world and plays the [`scenes`]; when
 //! it ends, however it ends, the kernel ends all that it started and takes the network away.
 //!
-//! A new feature to show is one function and one line in [`scenes::SCENES`].
+//! Two acts: one node, and then two sites and a cloud. A new feature to show is one function and one
+//! line in [`scenes::SCENES`] or [`scenes::FAR_SCENES`].
 
 mod agent;
 mod children;
@@ -21,6 +22,7 @@ mod programs;
 mod report;
 mod scenes;
 mod servers;
+mod sites;
 mod stage;
 mod walls;
 mod world;
@@ -42,6 +44,7 @@ use crate::cli::DemoArgs;
 use crate::cli::Feature;
 use crate::cli::Stage;
 use crate::demo::report::Verdict;
+use crate::demo::sites::Sites;
 use crate::demo::world::World;
 use crate::say;
 
@@ -173,12 +176,21 @@ fn play(args: &DemoArgs, folder: &Path, walls: bool) -> anyhow::Result<()> {
     walls::end_with_parent()?;
     let world = World::build(folder, walls, args.without)?;
     let mut stage = stage::Stage::set(&world, args.seconds)?;
-    let rows = scenes::play(&mut stage);
+    let mut rows = Vec::new();
+    if args.without.is_none_or(|feature| !feature.is_far()) {
+        rows.extend(scenes::play(&mut stage));
+    }
+    let mut sites = None;
+    if !walls {
+        rows.extend(scenes::far_not_shown());
+    } else if args.without.is_none_or(Feature::is_far) {
+        rows.extend(scenes::play_far(sites.insert(Sites::set(&world)?)));
+    }
     say::answer(&report::table(&rows, say::width()))?;
     let failed = rows.iter().filter(|row| row.verdict == Verdict::Failed).count();
     if args.keep {
         std::fs::write(folder.join(KEPT), if failed == 0 { "held" } else { "failed" })?;
-        stage.keep()?;
+        stage.keep(&sites.as_ref().map(Sites::hints).transpose()?.unwrap_or_default())?;
     }
     drop(stage);
     match failed {

@@ -1,5 +1,6 @@
 //! What must hold for any bytes from outside: one check a parser, for the fuzzer and for the corpus tests.
 
+mod identities;
 mod keys;
 mod routes;
 mod signups;
@@ -33,6 +34,9 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("keys", keys::check),
     ("check", signups::check),
     ("registration", signups::registration),
+    ("certificate", identities::certificate),
+    ("certificate_request", identities::request),
+    ("join_token", identities::token),
 ];
 
 /// Cuts that are tried of long inputs; more would make the fuzzer slow and find no more.

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use edgemesh_proto::beehive;
 use edgemesh_proto::message::{
-    Content, Header, MAX_FIELD, MAX_MESSAGE, MAX_RESOURCE, Message, Route,
+    Body, Content, Header, MAX_FIELD, MAX_MESSAGE, MAX_RESOURCE, Message, Route,
 };
+use edgemesh_proto::record::{Delta, Key, Kind, Put};
 use uuid::Uuid;
 
 const ID: Uuid = Uuid::from_u128(0x8b8f7a2e_6c1c_4a55_9d2e_0c1f5a3b7d11);
@@ -19,6 +20,22 @@ fn keepalive() -> Message {
         destination: String::new(),
     };
     Message::request(ID, NOW, route, Content::Text("ping".into()))
+}
+
+/// A Delta that is sent to many is encoded once.
+#[test]
+fn a_message_around_an_encoded_delta_is_the_same_message() {
+    let key = Key { kind: Kind::Service, namespace: "default".into(), name: "a".into() };
+    for bytes in [0, 1, 127, 128, 70_000] {
+        let put = vec![Put { key: key.clone(), body: vec![7; bytes].into() }];
+        let delta = Delta { epoch: [1; 16], to: 5, put, ..Delta::default() };
+        let body = Body::Delta(delta.clone());
+        let message = Message::of_link(ID, NOW, ["cloud", "edge-1"], body);
+        let head = Message { body: None, ..message.clone() };
+        let encoded = head.encode_with_delta(&delta.encode());
+        assert_eq!(encoded, message.encode(), "{bytes}");
+        assert_eq!(Message::decode(encoded.into()), Ok(message));
+    }
 }
 
 /// Vectors 4 and 5 of the KubeEdge facts: one keepalive in both forms.

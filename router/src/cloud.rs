@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::authority::{Authority, AuthorityError};
 use crate::hub::{Hub, Parts};
+use crate::ingress::{Ingress, KnownNodes};
 use crate::registry::shared::Shared as Registry;
 
 pub use manifests::{Read, Report};
@@ -55,6 +56,9 @@ pub enum CloudError {
     /// The authority.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] edgemesh_core::store::OpenError),
     /// The cloud's own mesh.
     #[error(transparent)]
     Mesh(#[from] OpenError),
@@ -96,13 +100,17 @@ impl Cloud {
         let authority = Authority::open(&options.data_dir, clock.seconds(), options.grace)?;
         let identity = authority.hub(&options.names, clock.seconds())?;
         let tls = Arc::new(Tls::new(identity, clock.clone(), options.grace));
-        let registry = Registry::in_memory(unique_id().to_le_bytes());
+        let (registry, repairs) = Registry::open(&options.data_dir)?;
+        for repair in &repairs {
+            tracing::warn!("registry: {repair}");
+        }
         let (mesh, feeder) = Mesh::of_cloud(Options {
             node: NodeName(CLOUD.into()),
             zone: Some(options.zone.clone()),
             data_dir: options.data_dir.clone(),
             folders: Folders::default(),
             is_linked: false,
+            is_synced: false,
             virtual_range: Vec::new(),
             domain: options.domain.clone(),
             mark: None,
@@ -140,6 +148,19 @@ impl Cloud {
         })
     }
 
+    /// Whether a node of that name is known: linked, or in the records.
+    pub fn known_nodes(&self) -> KnownNodes {
+        let (hub, live) = (self.hub.clone(), self.mesh.live());
+        Arc::new(move |name| {
+            hub.node(&NodeName(name.into())).is_some() || live.load().nodes.contains_key(name)
+        })
+    }
+
+    /// Serves callers in the cloud on `listener`, until the stop.
+    pub fn open_ingress(&self, ingress: &Ingress, listener: Listener) {
+        self.tasks.spawn(ingress.run(&self.mesh, listener));
+    }
+
     /// Serves agents on `listener` until the stop, then lets flows end.
     pub async fn run(self, listener: Listener) {
         let Self { options, registry, hub, mesh, source, feeder, own_nodes, tasks, stop, .. } =
@@ -154,7 +175,7 @@ impl Cloud {
         }
         let looking = removals::Looking {
             authority: self.authority,
-            registry,
+            registry: registry.clone(),
             hub: hub.clone(),
             tls: self.tls,
             clock: self.clock,
@@ -162,10 +183,12 @@ impl Cloud {
         };
         tasks.spawn(looking.run(LOOK_EVERY, stop.clone()));
         hub.run(listener).await;
+        mesh.stop_accepting().await;
         tasks.close();
         if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
             tracing::warn!("what was under way is cut");
         }
+        registry.close().await;
         drop(mesh);
     }
 

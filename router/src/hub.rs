@@ -15,14 +15,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use edgemesh_core::backends::Way;
 use edgemesh_core::identity::{Proved, Role, Tls};
 use edgemesh_core::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
 use edgemesh_core::listen::{Accepted, Listener};
-use edgemesh_core::peers::{NoWay, Ways};
+use edgemesh_core::peers::{Finding, NoWay, Ways, removal, while_served};
 use edgemesh_proto::record::NodeName;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpStream;
@@ -37,8 +36,9 @@ use crate::registry::shared::Shared as Registry;
 
 pub use node::Node;
 
-/// Handshakes at once; the others wait in the listener's queue.
-const HANDSHAKES: usize = 64;
+/// Handshakes at once; the others wait in the listener's queue. Many, since who says nothing holds one
+/// for as long as a handshake may take.
+const HANDSHAKES: usize = 512;
 
 /// What a hub is made of.
 pub struct Parts {
@@ -107,8 +107,7 @@ impl Hub {
     /// A node was removed: tells it, and ends what it has open here.
     pub async fn remove(&self, name: &NodeName) {
         let Some(node) = self.node(name) else { return };
-        let text = format!("node {} was removed from this mesh", name.0);
-        let _ = node.tell(door::refusal("revoked", &text)).await; // it may have left
+        let _ = node.tell(removal(name).into()).await; // it may have left
         node.left();
     }
 
@@ -121,6 +120,7 @@ impl Hub {
                 Accepted::NoFiles(_, peer) => tracing::warn!(%peer, "no files left for a Link"),
             }
         }
+        self.nodes().iter().for_each(|node| node.left());
     }
 
     async fn begin(&self, stream: TcpStream, from: SocketAddr) {
@@ -147,7 +147,7 @@ impl Hub {
                 Err(error) => tracing::warn!("no reversed Link: {error}"),
             },
             link::Role::Serves => {
-                link::serve(dialled, door, Limits::REQUESTS, tasks).closed().await
+                while_served(link::serve(dialled, door, Limits::REQUESTS, tasks)).await
             }
             link::Role::Bulk => {
                 if let Err(error) = link::serve_bulk(dialled, door).await {
@@ -185,14 +185,19 @@ impl Ways for Hub {
         Some((link, Way::Direct))
     }
 
-    fn find<'a>(
-        &'a self,
-        name: &'a NodeName,
-    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>> {
+    fn find<'a>(&'a self, name: &'a NodeName) -> Finding<'a> {
         let Some(node) = self.node(name) else {
             let why = format!("node {} is not linked to the hub", name.0);
             return Box::pin(ready(Err(NoWay::new(why))));
         };
         Box::pin(async move { node.link().await.map(|link| (link, Way::Direct)) })
+    }
+
+    fn close_idle(&self) {
+        self.nodes().iter().filter_map(|node| node.ready()).for_each(|link| {
+            if link.exchanges() == 0 {
+                link.close();
+            }
+        });
     }
 }

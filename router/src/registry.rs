@@ -13,6 +13,7 @@ mod entries;
 mod owned;
 pub mod session;
 pub mod shared;
+pub mod store;
 mod view;
 mod walk;
 

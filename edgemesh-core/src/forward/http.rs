@@ -5,12 +5,14 @@
 //! embedding application's requests ([`send`]) take the same path.
 
 mod answer;
+mod became;
 mod body;
 mod call;
 mod check;
 mod deadline;
 mod ending;
 mod exchange;
+mod gate;
 mod head;
 mod payload;
 mod pool;
@@ -35,11 +37,14 @@ use crate::plan::{Arrival, Target};
 pub use body::Body;
 pub use call::{By, Unserved};
 pub use exchange::{passed_on, send};
+pub use gate::{Gate, Turned};
+pub use head::named;
 pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
 pub use source::BodyError;
 pub use turn::Turn;
 pub use upstream::is_idempotent;
+pub use wire::as_http1;
 
 /// Where the requests of one client connection come from, and where they go.
 #[derive(Debug)]
@@ -68,6 +73,8 @@ pub enum Towards {
     Named,
     /// The same, from the embedding application.
     Library,
+    /// The same, from whoever comes in at the ingress of the cloud.
+    Ingress,
     /// To a Backend of this node, of the Service that the other node names.
     Link,
 }
@@ -79,6 +86,7 @@ impl Origin {
             Towards::Address(_) => Arrival::Captured,
             Towards::Named => Arrival::Proxy,
             Towards::Library => Arrival::Library,
+            Towards::Ingress => Arrival::Ingress,
             Towards::Link => Arrival::Link,
         }
     }
@@ -86,7 +94,9 @@ impl Origin {
     /// Who calls; `None` = the embedding application itself.
     pub(super) fn caller(&self) -> Option<IpAddr> {
         match self.towards {
-            Towards::Address(_) | Towards::Named => Some(self.shared.caller(self.client)),
+            Towards::Address(_) | Towards::Named | Towards::Ingress => {
+                Some(self.shared.caller(self.client))
+            }
             Towards::Library => None,
             Towards::Link => self.passed.as_ref().and_then(Passed::caller),
         }
@@ -97,7 +107,7 @@ impl Origin {
         match (self.towards, &self.passed) {
             (Towards::Link, Some(passed)) => passed.to(),
             (Towards::Address(address), _) => Target::Address(address),
-            (Towards::Named | Towards::Library | Towards::Link, _) => {
+            (Towards::Named | Towards::Library | Towards::Ingress | Towards::Link, _) => {
                 Target::Name { host, port, domain: &self.shared.domain }
             }
         }

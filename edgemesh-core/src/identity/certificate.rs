@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use edgemesh_proto::message::Refused;
 use edgemesh_proto::record::{NodeName, Revocation};
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
@@ -50,34 +49,6 @@ impl Proved {
     pub fn expired_for(&self, now: i64) -> Option<Duration> {
         expired_for(self.until, now)
     }
-
-    /// What a node hears that was removed, see [`is_revoked`].
-    pub fn removed(&self) -> Refused {
-        let node = &self.node;
-        refused(
-            "removed",
-            format!(
-                "node {node} was removed: to let it join again, make a new token with `edgemesh \
-                 token create`"
-            ),
-        )
-    }
-
-    /// What a node hears at the hub that has been expired for `over`: it is to renew first.
-    pub fn expired(&self, over: Duration) -> Refused {
-        let (node, hours) = (&self.node, over.as_secs() / 3600);
-        refused(
-            "expired",
-            format!(
-                "the certificate of node {node} expired {hours} hours ago: it may be renewed, and \
-                 nothing else until then"
-            ),
-        )
-    }
-}
-
-fn refused(label: &str, text: String) -> Refused {
-    Refused { label: label.into(), text, retry_after_ms: 0 }
 }
 
 pub(super) fn is_due(issued: i64, now: i64) -> bool {

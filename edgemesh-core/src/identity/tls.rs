@@ -20,7 +20,7 @@ use crate::identity::verify::{Clients, Servers};
 /// What a listener is, and with that who may dial it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A node's: for nodes and the hub of the same cloud.
+    /// A node's: for nodes of the same cloud.
     Peer,
     /// The hub's: also for who has no certificate yet and comes to join.
     Hub,

@@ -110,7 +110,7 @@ pub(super) fn now_ms() -> i64 {
 
 /// Shows an opening Message, or the answer to it, in the debug log as beehive JSON.
 pub(super) fn show(which: &str, message: &Message) {
-    if tracing::enabled!(tracing::Level::DEBUG) {
-        tracing::debug!(message = beehive::encode(message).trim_end(), "{which}");
+    if tracing::enabled!(target: "message", tracing::Level::DEBUG) {
+        tracing::debug!(target: "message", json = %beehive::encode(message).trim_end(), "{which}");
     }
 }

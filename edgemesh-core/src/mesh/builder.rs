@@ -119,6 +119,7 @@ impl Builder {
             data_dir: self.data_dir.clone().unwrap_or_default(),
             folders: Folders { source, ..Folders::default() },
             is_linked: false,
+            is_synced: false,
             virtual_range: defaults.virtual_range,
             domain: defaults.domain,
             mark: None,

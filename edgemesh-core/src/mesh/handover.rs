@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::io::now;
+use crate::mesh::source::Ended;
 use crate::mesh::{Mesh, OpenError};
 use crate::store::Store;
 
@@ -15,7 +17,10 @@ impl Mesh {
     pub async fn release_store(&mut self) {
         self.following.cancel();
         if let Some(source) = self.source.get_mut().take() {
-            *self.sync.get_mut() = source.await.ok();
+            let ended = source.await.ok();
+            if let (Some(Ended { sync, talking }), Some(keeper)) = (ended, &mut self.keeper) {
+                (*self.sync.get_mut(), keeper.talking) = (Some(sync), talking);
+            }
         }
         if let Some(sync) = self.sync.get_mut() {
             sync.release().await;
@@ -30,7 +35,7 @@ impl Mesh {
         let folder = &self.options.data_dir;
         let (store, loaded, _) = tokio::task::block_in_place(|| Store::open(folder))?;
         if let Some(sync) = self.sync.get_mut() {
-            sync.take_back(store, &loaded);
+            sync.take_back(store, loaded, now());
         }
         self.following = self.stop.child_token();
         self.follow_source().await;

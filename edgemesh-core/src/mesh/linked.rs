@@ -1,29 +1,29 @@
 //! Joins this node to others: its certificate, the hub, the ways to peers, and the door for them.
 
+mod joined;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use edgemesh_proto::message::{Offer, Selector};
+use edgemesh_proto::message::Selector;
 use edgemesh_proto::record::NodeName;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::dial::Dial;
-use crate::identity::{Clock, Identity, PERSIST_EVERY, Tls};
+use crate::identity::Tls;
 use crate::io::unique_id;
 use crate::link::Serve;
 use crate::listen::Listener;
-use crate::mesh::synced::Ends;
+use crate::mesh::talking::Ends;
 use crate::mesh::{Keeper, Mesh};
 use crate::peers::{
-    Advertise, Choice, Controls, Door, DoorParts, Introduction, JoinError, Joining, Pause,
-    PeerView, Peers, PeersParts, Uplink, UplinkParts, UplinkState, renew,
+    Advertise, Answers, Choice, Controls, Door, DoorParts, Introduction, PeerView, Peers,
+    PeersParts, Uplink, UplinkParts, UplinkState,
 };
 use crate::proxy::Linked;
 
-/// First and longest pause before a node asks to join again.
-const JOIN_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 /// How often a certificate's age is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// Peers that ask to be dialled, and what they offer, at once.
@@ -96,25 +96,6 @@ impl Links {
             peers.network_changed();
         }
     }
-
-    fn trouble(&self, trouble: Option<&JoinError>) {
-        let text = trouble.map(describe);
-        let mut before = self.0.trouble.lock();
-        if let Some(text) = text.as_ref().filter(|text| before.as_ref() != Some(text)) {
-            tracing::warn!("{text}");
-        }
-        *before = text;
-    }
-}
-
-fn describe(error: &JoinError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    text
 }
 
 impl Mesh {
@@ -134,7 +115,7 @@ impl Mesh {
         let shared = self.shared.clone();
         let (accepting, stop) = (self.accepting.clone(), self.stop.clone());
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
-            let (tls, clock) = linking.identity(&shared.dial, &shared.tasks).await;
+            let tls = linking.identity(shared.dial, &shared.tasks).await;
             let calls: Arc<dyn Serve> = Arc::new(Linked::new(shared.clone()));
             let made = linking.make(tls, calls, &shared, accepting, stop);
             // Set once: this task is the only one.
@@ -144,7 +125,7 @@ impl Mesh {
                 made.uplink.clone(),
                 made.peers.clone(),
             ));
-            made.run(listener, linking, clock).await;
+            made.run(listener, linking, shared.dial).await;
         }));
         links
     }
@@ -164,57 +145,10 @@ struct Made {
     peers: Peers,
     door: Door,
     asked: mpsc::Receiver<edgemesh_proto::message::DialBack>,
-    offered: mpsc::Receiver<(NodeName, Offer)>,
     tasks: TaskTracker,
 }
 
 impl Linking {
-    /// The certificate that is there, or the one that the cloud gives, however long that takes.
-    async fn identity(&self, dial: &Dial, tasks: &TaskTracker) -> (Arc<Tls>, Arc<Clock>) {
-        let clock = Arc::new(Clock::open(&self.data_dir));
-        let mut pause = Pause::new(JOIN_PAUSE.0, JOIN_PAUSE.1);
-        loop {
-            let joining = Joining {
-                node: &self.node,
-                data_dir: &self.data_dir,
-                token_file: self.options.token_file.as_deref(),
-                servers: &self.options.servers,
-                dial: *dial,
-                clock: &clock,
-                grace: self.options.grace,
-                tasks,
-            };
-            let found = match Identity::load(&self.data_dir) {
-                Ok(Some(identity)) if *identity.node() == self.node => Ok(identity),
-                Ok(Some(identity)) => {
-                    tracing::warn!(
-                        "the certificate in {} is for node {}: joining as {}",
-                        self.data_dir.display(),
-                        identity.node().0,
-                        self.node.0
-                    );
-                    joining.join().await
-                }
-                Ok(None) => joining.join().await,
-                Err(damaged) => {
-                    tracing::error!("{damaged}: joining again");
-                    joining.join().await
-                }
-            };
-            match found {
-                Ok(identity) => {
-                    self.links.trouble(None);
-                    let tls = Tls::new(identity, clock.clone(), self.options.grace);
-                    return (Arc::new(tls), clock);
-                }
-                Err(error) => {
-                    self.links.trouble(Some(&error));
-                    tokio::time::sleep(pause.next(unique_id() as u64)).await;
-                }
-            }
-        }
-    }
-
     fn make(
         &self,
         tls: Arc<Tls>,
@@ -224,7 +158,6 @@ impl Linking {
         stop: tokio_util::sync::CancellationToken,
     ) -> Made {
         let (asking, asked) = mpsc::channel(QUEUE);
-        let (offering, offered) = mpsc::channel(QUEUE);
         let instance = unique_id().to_le_bytes();
         let introduction = Introduction {
             servers: self.options.servers.clone(),
@@ -250,43 +183,41 @@ impl Linking {
             instance,
             generation: self.options.generation,
             own: self.ends.own.clone(),
-            offered: offering,
+            offered: self.ends.offered.clone(),
             asked: asking,
             live: live.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
         let begin = controls.clone();
+        let answers = Arc::new(Answers { live: live.clone(), calls, controls });
         let peers = Peers::new(PeersParts {
             choice: self.options.choice,
             dial,
             tls: tls.clone(),
-            live: live.clone(),
+            live,
             uplink: uplink.clone(),
-            handler: calls.clone(),
+            handler: answers.clone(),
             made: Arc::new(move |link, node| begin.begin(link, node)),
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
         let door = Door::new(DoorParts {
             tls: tls.clone(),
-            live,
-            calls,
-            controls,
+            answers,
             peers: peers.clone(),
             tasks: tasks.clone(),
             accepting,
             stop,
         });
-        Made { tls, uplink, peers, door, asked, offered, tasks }
+        Made { tls, uplink, peers, door, asked, tasks }
     }
 }
 
 impl Made {
     /// Until the task is dropped.
-    async fn run(mut self, listener: Listener, linking: Linking, clock: Arc<Clock>) {
-        let Linking { data_dir, ends, links, .. } = linking;
-        let Ends { talks, position, .. } = ends;
+    async fn run(mut self, listener: Listener, linking: Linking, dial: Dial) {
+        let Ends { talks, position, .. } = linking.ends.clone();
         self.tasks.spawn(self.door.clone().run(listener));
         self.tasks.spawn(self.uplink.clone().run(position, talks));
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -294,46 +225,19 @@ impl Made {
         loop {
             tokio::select! {
                 Some(asked) = self.asked.recv() => self.peers.dial_back(&asked),
-                Some((node, offer)) = self.offered.recv() => {
-                    tracing::debug!(node = %node.0, records = offer.records.len(), "a peer tells what runs on it");
+                _ = look.tick() => linking.renew(&self.tls, &self.uplink).await,
+                Ok(()) = state.changed() => {
+                    let removed = state.borrow_and_update().is_removed;
+                    match removed {
+                        true => {
+                            if linking.rejoin(&self.tls, dial, &self.tasks).await {
+                                self.peers.begin_anew();
+                            }
+                        }
+                        false => linking.renew(&self.tls, &self.uplink).await,
+                    }
                 }
-                _ = look.tick() => self.renewed(&data_dir, &links, &clock).await,
-                Ok(()) = linked(&mut state) => self.renewed(&data_dir, &links, &clock).await,
             }
-        }
-    }
-
-    /// Renews the certificate daily, when it can.
-    async fn renewed(&self, data_dir: &std::path::Path, links: &Links, clock: &Clock) {
-        if let Err(error) = clock.persist() {
-            tracing::debug!("the time is not persisted: {error}");
-        }
-        let identity = self.tls.identity();
-        let due = clock.seconds() - identity.not_before() >= 24 * PERSIST_EVERY;
-        if !due || self.uplink.state().borrow().linked.is_none() {
-            return;
-        }
-        let Ok(link) = self.uplink.link().await else { return };
-        match renew(&link, &identity).await {
-            Ok(newer) => {
-                if let Err(error) = newer.save(data_dir) {
-                    tracing::error!("the renewed certificate cannot be kept: {error}");
-                }
-                tracing::info!(not_after = newer.not_after(), "the certificate was renewed");
-                self.tls.renew(newer);
-                links.trouble(None);
-            }
-            Err(error) => links.trouble(Some(&error)),
-        }
-    }
-}
-
-/// Resolves when Control has come to stand.
-async fn linked(state: &mut watch::Receiver<UplinkState>) -> Result<(), watch::error::RecvError> {
-    loop {
-        state.changed().await?;
-        if state.borrow_and_update().linked.is_some() {
-            return Ok(());
         }
     }
 }

@@ -14,8 +14,9 @@ use crate::health::{Checker, Health, Target};
 use crate::io::now;
 use crate::manifests::{Remark, Severity};
 use crate::registrations::{
-    Listed, Name, Registrations, Said, is_local, merge, own_addresses, slice_key,
+    Listed, Name, Registrations, Said, is_local, made, merge, own_addresses, service_in, slice_key,
 };
+use crate::snapshot::LOCAL_SLICES;
 use crate::sync::Sync;
 
 /// How often is looked whether the addresses of registrations are still this machine's.
@@ -42,6 +43,8 @@ pub(super) struct Local {
     table: watch::Receiver<u64>,
     health: watch::Receiver<u64>,
     documents: Vec<Document>,
+    /// This node's own folder, where other records come from a registry.
+    folder: BTreeMap<Key, Record>,
     /// Registrations whose address this machine does not have, or not yet.
     away: BTreeSet<Name>,
 }
@@ -65,8 +68,8 @@ pub(super) struct Settled {
 impl Local {
     pub(super) fn new(node: NodeName, registrations: Registrations, checker: Checker) -> Self {
         let (table, health) = (registrations.changes(), checker.changes());
-        let (documents, away) = (Vec::new(), BTreeSet::new());
-        Self { node, registrations, checker, table, health, documents, away }
+        let (documents, folder, away) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+        Self { node, registrations, checker, table, health, documents, folder, away }
     }
 
     /// Notes which documents ask for a check, of all that were just read.
@@ -84,6 +87,16 @@ impl Local {
             true => Vec::new(),
             false => records.iter().filter_map(document).collect(),
         };
+    }
+
+    /// Takes in what this node's own folder says, beside a registry.
+    pub(super) fn read_own(
+        &mut self,
+        records: BTreeMap<Key, Record>,
+        checks: &BTreeMap<ServiceName, Check>,
+    ) {
+        self.read(&records, checks);
+        self.folder = records;
     }
 
     /// Resolves when something was signed up or off, fell ill or got well. Dropping the future
@@ -124,13 +137,49 @@ impl Local {
 
     /// Adds what runs here to what the sources say: to `read`, or to what is in force.
     pub(super) fn settle(&mut self, sync: &Sync, read: Option<BTreeMap<Key, Record>>) -> Settled {
-        let version = *self.table.borrow_and_update();
-        self.health.mark_unchanged();
         let in_force = || {
             let theirs = sync.records().into_iter().filter(|record| !is_local(record));
             theirs.map(|record| (record.key(), record)).collect()
         };
         let mut records = read.unwrap_or_else(in_force);
+        let (version, listed, checked) = self.look();
+        self.judge_documents(&mut records);
+        let ready = |one: &Listed| self.is_ready(one, sync);
+        let said = merge(&mut records, &listed, &self.node, ready);
+        Settled { records, remarks: self.remarks(said), checked, version }
+    }
+
+    /// What this node says of itself, beside a registry whose Services `sync` knows.
+    pub(super) fn settle_own(&mut self, sync: &Sync) -> Settled {
+        let (version, listed, checked) = self.look();
+        let mut records = self.folder.clone();
+        self.judge_documents(&mut records);
+        let known = |name: &ServiceName| {
+            sync.synced_service(name).or_else(|| service_in(&self.folder, name))
+        };
+        let ready = |one: &Listed| self.is_ready(one, sync);
+        let (made, said) = made(known, &listed, &self.node, ready);
+        let own = records.into_values().map(|record| self.of_this_node(record));
+        let records = own.chain(made).map(|record| (record.key(), record)).collect();
+        Settled { records, remarks: self.remarks(said), checked, version }
+    }
+
+    /// A Slice whose Backends run here is one of this node's: for them it stands in the place of
+    /// what others say.
+    fn of_this_node(&self, mut record: Record) -> Record {
+        let Body::Slice(slice) = &mut record.body else { return record };
+        let here = |b: &Backend| b.node.as_ref().is_none_or(|node| *node == self.node);
+        if slice.backends.iter().all(here) && !record.name.starts_with(LOCAL_SLICES) {
+            slice.backends.iter_mut().for_each(|b| b.node = Some(self.node.clone()));
+            record.name = format!("{LOCAL_SLICES}{}", record.name).into();
+        }
+        record
+    }
+
+    /// What is signed up now, and how it is.
+    fn look(&mut self) -> (u64, Vec<Listed>, Arc<[Checked]>) {
+        let version = *self.table.borrow_and_update();
+        self.health.mark_unchanged();
         let listed = self.registrations.list();
         let mut checked = self.places(&listed);
         self.checker
@@ -139,14 +188,14 @@ impl Local {
             let target = Target::new(place.address, place.check.clone());
             place.health = self.checker.health(&target).unwrap_or_default();
         }
-        self.judge_documents(&mut records);
         self.away = away(&listed);
-        let ready = |one: &Listed| self.is_ready(one, sync);
-        let said = merge(&mut records, &listed, &self.node, ready);
+        (version, listed, checked.into())
+    }
+
+    fn remarks(&self, said: Vec<Said>) -> Vec<Remark> {
         let reason = "its address is not one of this machine now";
         let away = self.away.iter().map(|name| Said { name: name.clone(), reason: reason.into() });
-        let remarks = said.into_iter().chain(away).map(remark).collect();
-        Settled { records, remarks, checked: checked.into(), version }
+        said.into_iter().chain(away).map(remark).collect()
     }
 
     /// What [`Local::settle`] gave is visible now.

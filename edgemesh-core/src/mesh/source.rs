@@ -1,109 +1,115 @@
 //! Follows the folders of manifests and what runs on this node: all of it together goes to `sync`,
 //! again after each change.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use edgemesh_proto::record::{Key, Record};
+use edgemesh_proto::message::Offer;
+use edgemesh_proto::record::NodeName;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::ServiceFilter;
 use crate::io::now;
-use crate::manifests::{Observed as Manifests, Remark, Severity, Watcher, read};
+use crate::manifests::{Observed as Manifests, Remark, read};
+use crate::mesh::Options;
+use crate::mesh::cloud_source::CloudSource;
 use crate::mesh::local::{Local, Settled};
-use crate::mesh::status::{Cell, StoreHealth};
-use crate::mesh::synced::Synced;
+use crate::mesh::notes::Notes;
+use crate::mesh::reading::{Folders, PANICKED, Read, Reading};
+use crate::mesh::status::Cell;
+use crate::mesh::talking::{self, News, Talking};
 use crate::registrations::is_local;
-use crate::sync::replica::Step;
-use crate::sync::{Observed, Sync};
-
-/// Folders of manifests.
-#[derive(Clone, Debug, Default)]
-pub struct Folders {
-    /// The source of records. When it cannot be read, the last records stay: a disk that is not
-    /// mounted yet does not mean that every Service is gone.
-    pub source: Option<PathBuf>,
-    /// This node's own Services; may be missing.
-    pub services: Option<PathBuf>,
-    /// Which of their Services are left to others.
-    pub service_filter: ServiceFilter,
-}
+use crate::sync::{Sync, offer};
 
 /// A change that the disk refused is tried again after this long.
-const RETRY_STORE: Duration = Duration::from_secs(10);
-/// The good copy of the store is renewed at most this often.
-const GOOD_COPY_EVERY: Duration = Duration::from_secs(3600);
-/// Pause before another try to watch, where the kernel gives no inotify instance.
-const RETRY_WATCH: Duration = Duration::from_secs(1);
+pub(super) const RETRY_STORE: Duration = Duration::from_secs(10);
 
-/// What is wrong when the reading panics: no manifest may do that.
-const PANICKED: &str = "reading the manifests failed: please report this";
+/// Whoever keeps the records.
+pub(super) enum Source {
+    /// They are what folders say.
+    Folders(Box<FolderSource>),
+    /// They come from a registry.
+    Cloud(Box<CloudSource>),
+}
 
-pub(super) struct Source {
-    folders: Folders,
+pub(super) struct FolderSource {
+    node: NodeName,
+    reading: Reading,
     sync: Sync,
     local: Local,
-    status: Arc<Cell>,
-    /// The registry's records, where there is a cloud.
-    synced: Option<Synced>,
-    /// What the folders say, beside those.
-    documents: BTreeMap<Key, Record>,
+    notes: Notes,
+    /// Where this node has Links: who is told what runs here.
+    talking: Option<Talking>,
     /// What was said of the documents when they were last read.
     said: Vec<Remark>,
-    /// `None` while the kernel gives no inotify instance.
-    watcher: Option<Watcher>,
-    behind: bool,
-    copied: Option<Instant>,
+}
+
+/// What is left of a source that ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) sync: Sync,
+    pub(super) talking: Option<Talking>,
 }
 
 impl Source {
-    pub(super) const fn new(
-        folders: Folders,
-        sync: Sync,
-        local: Local,
-        status: Arc<Cell>,
-        synced: Option<Synced>,
-    ) -> Self {
-        Self {
-            folders,
-            sync,
-            local,
-            status,
-            synced,
-            documents: BTreeMap::new(),
-            said: Vec::new(),
-            watcher: None,
-            behind: false,
-            copied: None,
+    /// Goes on with what another left.
+    pub(super) fn new(options: &Options, ended: Ended, local: Local, status: Arc<Cell>) -> Self {
+        match ended {
+            Ended { sync, talking: Some(talking) } if options.is_synced => {
+                Self::Cloud(Box::new(CloudSource::new(options, sync, talking, local, status)))
+            }
+            ended => {
+                let (node, folders) = (options.node.clone(), options.folders.clone());
+                Self::Folders(Box::new(FolderSource::new(node, folders, ended, local, status)))
+            }
         }
     }
 
-    fn all(&self) -> Vec<PathBuf> {
-        self.folders.source.iter().chain(&self.folders.services).cloned().collect()
+    /// Begins to watch, then reads everything once, so that no change falls between.
+    pub(super) async fn begin(self) -> Self {
+        match self {
+            Self::Folders(source) => Self::Folders(Box::new(source.begin().await)),
+            Self::Cloud(source) => Self::Cloud(Box::new(source.begin().await)),
+        }
     }
 
-    /// Begins to watch, then reads everything once, so that no change falls between.
-    pub(super) async fn begin(mut self) -> Self {
-        self.watch();
+    /// Follows every change until `stop`.
+    pub(super) async fn follow(self, stop: CancellationToken) -> Ended {
+        match self {
+            Self::Folders(source) => source.follow(stop).await,
+            Self::Cloud(source) => source.follow(stop).await,
+        }
+    }
+}
+
+impl FolderSource {
+    fn new(
+        node: NodeName,
+        folders: Folders,
+        ended: Ended,
+        local: Local,
+        status: Arc<Cell>,
+    ) -> Self {
+        let Ended { sync, talking } = ended;
+        let (reading, notes) = (Reading::new(folders), Notes::new(status));
+        Self { node, reading, sync, local, notes, talking, said: Vec::new() }
+    }
+
+    async fn begin(mut self) -> Self {
+        self.reading.watch();
         self.read().await;
         self
     }
 
-    /// Reads again whenever something changed, until `stop`. Gives `sync` back.
-    pub(super) async fn follow(mut self, stop: CancellationToken) -> Sync {
+    /// Reads again whenever something changed.
+    async fn follow(mut self, stop: CancellationToken) -> Ended {
         loop {
-            let changed = async {
-                match &mut self.watcher {
-                    Some(watcher) => watcher.changed().await,
-                    None => tokio::time::sleep(RETRY_WATCH).await,
-                }
-            };
             tokio::select! {
-                () = stop.cancelled() => return self.sync,
-                () = changed => {}
-                () = tokio::time::sleep(RETRY_STORE), if self.behind => {}
+                () = stop.cancelled() => {
+                    return Ended { sync: self.sync, talking: self.talking };
+                }
+                () = self.reading.changed() => {}
+                () = tokio::time::sleep(RETRY_STORE), if self.notes.behind => {}
                 () = self.local.changed() => {
                     self.observe(None).await;
                     continue;
@@ -112,22 +118,20 @@ impl Source {
                     self.sync.tell(asked);
                     continue;
                 }
-                step = next(&mut self.synced) => {
-                    self.step(&step).await;
+                news = talking::next(&mut self.talking) => {
+                    self.heard(&news);
                     continue;
                 }
             }
-            if self.watcher.is_none() {
-                self.watch();
-            }
+            self.reading.watch();
             self.read().await;
         }
     }
 
-    fn watch(&mut self) {
-        match Watcher::new(&self.all()) {
-            Ok(watcher) => self.watcher = Some(watcher),
-            Err(error) => tracing::warn!(%error, "manifests are read every second instead"),
+    /// The hub hears what runs here; its records are not wanted.
+    fn heard(&mut self, news: &News) {
+        if let (News::Begun(_), Some(talking)) = (news, &mut self.talking) {
+            talking.introduce();
         }
     }
 
@@ -136,43 +140,18 @@ impl Source {
     }
 
     async fn read_by(&mut self, read: fn(&[PathBuf]) -> Manifests) {
-        let mut folders = self.all();
-        let Folders { source, services, service_filter } = self.folders.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            let trouble = source.as_deref().and_then(unreadable);
-            folders.retain(|folder| services.as_ref() != Some(folder) || folder.exists());
-            (trouble.is_none().then(|| read(&folders).without(service_filter)), trouble)
-        });
-        let (manifests, trouble) = match done.await {
-            Ok(done) => done,
-            // The runtime goes down, and then nobody waits.
-            Err(error) if error.is_cancelled() => return,
-            Err(error) => {
-                tracing::error!(%error, "{PANICKED}; the last records stay in force");
-                return self.status.update(|s| s.source_trouble = Some(PANICKED.to_owned()));
-            }
-        };
-        match manifests {
-            Some(manifests) => self.observe(Some(manifests)).await,
-            None => {
-                let trouble = trouble.unwrap_or_default();
+        match self.reading.read_by(read).await {
+            Read::All(manifests) => self.observe(Some(*manifests)).await,
+            Read::Trouble(trouble) => {
                 tracing::warn!("{trouble}; the last records stay in force");
-                self.status.update(|status| status.source_trouble = Some(trouble));
+                self.notes.update(|status| status.source_trouble = Some(trouble));
                 // What runs here needs no source.
                 self.observe(None).await;
             }
-        }
-    }
-
-    /// Takes in a step of the registry's records.
-    async fn step(&mut self, step: &Step) {
-        let Some(synced) = &mut self.synced else { return };
-        synced.take(step);
-        let records = synced.records().into_iter().chain(self.documents.clone()).collect();
-        self.settle(Some(records), true).await;
-        let stored = !self.behind;
-        if let Some(synced) = &mut self.synced {
-            synced.done(stored).await;
+            Read::Panicked => {
+                self.notes.update(|status| status.source_trouble = Some(PANICKED.to_owned()));
+            }
+            Read::Ending => {}
         }
     }
 
@@ -182,106 +161,29 @@ impl Source {
         let records = read.map(|Manifests { records, remarks, checks, .. }| {
             self.local.read(&records, &checks);
             self.said = remarks;
-            let Some(synced) = &self.synced else { return records };
-            self.documents = records;
-            synced.records().into_iter().chain(self.documents.clone()).collect()
+            records
         });
-        self.settle(records, fresh).await;
-    }
-
-    async fn settle(&mut self, records: Option<BTreeMap<Key, Record>>, fresh: bool) {
         let Settled { records, remarks, checked, version } = self.local.settle(&self.sync, records);
         let remarks: Vec<Remark> = self.said.iter().cloned().chain(remarks).collect();
         let some = !records.is_empty();
-        if let Some(synced) = &mut self.synced {
-            let own = records
-                .iter()
-                .filter(|(key, record)| is_local(record) || self.documents.contains_key(key));
-            synced.tell(own.map(|(_, record)| record)).await;
+        if let Some(talking) = &mut self.talking {
+            let own = records.values().filter(|record| is_local(record));
+            talking.tell(Offer { records: offer::rising(&self.node, None, own) });
         }
-        self.report(&remarks);
+        self.notes.remarks(remarks, checked);
         let observed = self.sync.observe(records, now()).await;
-        let store = match observed {
-            Observed::Same => None,
-            Observed::Changed { revision, put, deleted } => {
-                tracing::info!(revision, put, deleted, "records changed");
-                self.behind = false;
-                Some(StoreHealth::Ok)
-            }
-            Observed::Unsaved(error) => {
-                let reason = format!("{error}");
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "records changed, but the metastore could not keep them"
-                );
-                self.behind = true;
-                Some(StoreHealth::ReadOnly { reason, since: SystemTime::now() })
-            }
-        };
-        let changed = store.is_some();
-        self.status.update(|status| {
+        self.notes.update(|status| {
             if fresh {
                 status.source_trouble = None;
                 status.read_at = Some(now());
             }
             status.has_records |= fresh || some;
-            status.remarks = remarks.into();
-            status.checked = checked;
-            match (&status.store, store) {
-                // Keeps the time since when.
-                (StoreHealth::ReadOnly { .. }, Some(StoreHealth::ReadOnly { .. })) | (_, None) => {}
-                (_, Some(store)) => status.store = store,
-            }
         });
+        self.notes.observed(observed);
         // Whoever signed something up may look now.
         self.local.settled(version);
-        if changed {
-            self.status.records_changed();
-        }
-        self.keep_good_copy().await;
+        self.notes.keep_good_copy(&self.sync).await;
     }
-
-    /// Logs what was not said before.
-    fn report(&self, remarks: &[Remark]) {
-        let known = self.status.get();
-        for remark in remarks.iter().filter(|remark| !known.remarks.contains(remark)) {
-            let Remark { severity, file, line, object, field, reason } = remark;
-            let file = file.display();
-            match severity {
-                Severity::Rejected => {
-                    tracing::warn!(%file, line, object, field, "rejected: {reason}");
-                }
-                Severity::Note => tracing::info!(%file, line, object, field, "{reason}"),
-                Severity::Ignored => tracing::debug!(%file, line, object, "ignored: {reason}"),
-            }
-        }
-    }
-
-    async fn keep_good_copy(&mut self) {
-        let due =
-            self.copied.is_none_or(|at| now().saturating_duration_since(at) >= GOOD_COPY_EVERY);
-        if due && !self.behind {
-            self.copied = Some(now());
-            if let Err(error) = self.sync.keep_good_copy().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "no good copy of the metastore"
-                );
-            }
-        }
-    }
-}
-
-async fn next(synced: &mut Option<Synced>) -> Step {
-    match synced {
-        Some(synced) => synced.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn unreadable(folder: &Path) -> Option<String> {
-    let error = std::fs::read_dir(folder).err()?;
-    Some(format!("cannot read the manifests in {}: {error}", folder.display()))
 }
 
 #[cfg(test)]
@@ -298,14 +200,15 @@ mod tests {
     async fn a_panic_while_reading_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let (store, loaded, _) = Store::open(&folder.path().join("data")).unwrap();
-        let node = edgemesh_proto::record::NodeName("node-1".into());
+        let node = NodeName("node-1".into());
         let sync = Sync::resume(store, loaded, node.clone(), None, &[], Arc::default(), now());
         let status = Arc::new(Cell::new(Vec::new(), false));
         let folders = Folders { source: Some(folder.path().to_owned()), ..Folders::default() };
         let checker =
             Checker::new(Dial::default(), Pace::default(), TaskTracker::new(), Default::default());
-        let local = Local::new(node, Registrations::open(folder.path(), now()), checker);
-        let mut source = Source::new(folders, sync, local, status.clone(), None);
+        let local = Local::new(node.clone(), Registrations::open(folder.path(), now()), checker);
+        let ended = Ended { sync, talking: None };
+        let mut source = FolderSource::new(node, folders, ended, local, status.clone());
         source.read_by(|_| panic!("a parser did")).await;
         assert_eq!(status.get().source_trouble.as_deref(), Some(PANICKED));
         source.read().await; // and the next time it may work

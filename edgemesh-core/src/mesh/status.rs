@@ -24,6 +24,8 @@ pub struct Status {
     pub source_trouble: Option<String>,
     /// When the source was last read whole.
     pub read_at: Option<Instant>,
+    /// The source is in conversation with us, and all that it has said is in force.
+    pub in_step: bool,
     /// There is something to serve: from the store, or from the source.
     pub has_records: bool,
 }
@@ -64,7 +66,10 @@ impl Cell {
 
     /// How long ago the source was last read whole.
     pub fn data_age(&self, now: Instant) -> Option<Duration> {
-        self.inner.load().read_at.map(|at| now.saturating_duration_since(at))
+        let status = self.inner.load();
+        let age =
+            |at| if status.in_step { Duration::ZERO } else { now.saturating_duration_since(at) };
+        status.read_at.map(age)
     }
 
     /// Counts changes of the records; wakes whoever waits.

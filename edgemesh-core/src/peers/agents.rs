@@ -3,10 +3,11 @@
 //! A call never waits for a direct Link that failed before: it takes the hub, and the direct way is
 //! tried behind its back. Who cannot be dialled is asked, through the hub, to dial back.
 
+mod view;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -28,8 +29,10 @@ use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
 use crate::peers::path::{Ask, Path};
 use crate::peers::slot::Slot;
 use crate::peers::uplink::Uplink;
-use crate::peers::{Dialler, NoWay, Ways, stagger};
+use crate::peers::{Dialler, Finding, NoWay, Ways, stagger, while_served};
 use crate::snapshot::Snapshot;
+
+pub use view::PeerView;
 
 /// Longest wait for a connection to one address of a peer, TLS included.
 const DIAL_WITHIN: Duration = Duration::from_secs(3);
@@ -101,23 +104,6 @@ struct Facts {
     since: Option<SystemTime>,
 }
 
-/// How one other node is reached, for people.
-#[derive(Clone, Debug)]
-pub struct PeerView {
-    /// The node.
-    pub node: NodeName,
-    /// The way that works; `None` = none does.
-    pub way: Option<Way>,
-    /// Why it is not a better one.
-    pub why: String,
-    /// The peer's address, of a direct Link.
-    pub address: Option<SocketAddr>,
-    /// Since when the direct way is as it is.
-    pub since: Option<SystemTime>,
-    /// How long there and back takes.
-    pub round_trip: Option<Duration>,
-}
-
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peers").field("known", &self.0.known.read().len()).finish_non_exhaustive()
@@ -132,12 +118,23 @@ impl Peers {
 
     /// The network changed: what failed is worth a try.
     pub fn network_changed(&self) {
-        for known in self.0.known.read().values() {
-            known.path.lock().fresh();
-            if let Some(live) = self.live(&known.node).filter(|_| known.direct.ready().is_none()) {
-                live.forget();
-            }
+        let all: Vec<_> = self.0.known.read().keys().cloned().collect();
+        all.iter().for_each(|node| self.seen(node));
+    }
+
+    /// A peer dialled us: what failed towards it is worth a try.
+    pub fn seen(&self, node: &NodeName) {
+        let Some(known) = self.0.known.read().get(node).cloned() else { return };
+        known.path.lock().fresh();
+        if let Some(live) = self.live(node).filter(|_| known.direct.ready().is_none()) {
+            live.forget();
         }
+    }
+
+    /// This node is known by a new certificate: Links that were made by an older one lead nowhere.
+    pub fn begin_anew(&self) {
+        self.0.known.read().values().for_each(|known| known.direct.end());
+        self.0.parts.uplink.begin_anew();
     }
 
     /// A peer dialled us and lets us open exchanges.
@@ -156,32 +153,12 @@ impl Peers {
                 Ok((_, dialled)) => {
                     let parts = &this.0.parts;
                     let limits = Limits::REQUESTS;
-                    let served = link::serve(dialled, parts.handler.clone(), limits, &parts.tasks);
-                    served.closed().await;
+                    let handler = parts.handler.clone();
+                    while_served(link::serve(dialled, handler, limits, &parts.tasks)).await;
                 }
                 Err(error) => tracing::debug!(node = %node.0, "cannot be dialled back: {error}"),
             }
         });
-    }
-
-    /// Everybody who was asked for, by name.
-    pub fn views(&self) -> Vec<PeerView> {
-        let all: Vec<_> = self.0.known.read().values().cloned().collect();
-        all.iter().map(|known| self.view(known)).collect()
-    }
-
-    fn view(&self, known: &Known) -> PeerView {
-        let facts = known.facts.lock().clone();
-        let direct = known.direct.ready().is_some();
-        let hub = facts.by_hub && self.0.parts.uplink.ready().is_some();
-        PeerView {
-            node: known.node.clone(),
-            way: if direct { Some(Way::Direct) } else { hub.then_some(Way::Hub) },
-            why: known.path.lock().why().0.to_owned(),
-            address: facts.address.filter(|_| direct),
-            since: facts.since,
-            round_trip: self.live(&known.node).and_then(|live| live.round_trip()),
-        }
     }
 
     fn known(&self, node: &NodeName) -> Arc<Known> {
@@ -254,20 +231,28 @@ impl Peers {
             return Err(self.lost(&known, why()));
         }
         match self.0.parts.uplink.link().await {
-            Ok(link) => {
-                known.facts.lock().by_hub = true;
-                if let Some(live) = self.live(node) {
-                    live.works(Way::Hub, &self.hub_because(choice, why()));
-                }
-                Ok((link, Way::Hub))
-            }
+            Ok(link) => Ok(self.by_hub(&known, link)),
             Err(no) if choice == Choice::Hub => Err(self.lost(&known, no.to_string())),
             Err(no) => Err(self.lost(&known, format!("{}; {no}", why()))),
         }
     }
 
-    fn hub_because(&self, choice: Choice, why: String) -> String {
-        match choice {
+    /// The hub carries a call, unless a direct Link has come to stand meanwhile.
+    fn by_hub(&self, known: &Known, link: Link) -> (Link, Way) {
+        let mut facts = known.facts.lock();
+        if let Some(direct) = known.direct.ready() {
+            return (direct, Way::Direct);
+        }
+        facts.by_hub = true;
+        if let Some(live) = self.live(&known.node) {
+            let why = known.path.lock().why().0.to_owned();
+            live.works(Way::Hub, &self.hub_because(why));
+        }
+        (link, Way::Hub)
+    }
+
+    fn hub_because(&self, why: String) -> String {
+        match self.0.parts.choice {
             Choice::Hub => "peer.path is hub".into(),
             Choice::Auto | Choice::Direct => why,
         }
@@ -319,7 +304,7 @@ impl Peers {
         }
         let parts = &self.0.parts;
         let dialler = Dialler { dial: &parts.dial, tls: &parts.tls, within: DIAL_WITHIN };
-        let tries = links.to_vec().into_iter().map(|link| async move {
+        let tries = links.iter().cloned().map(|link| async move {
             let failed = |error: &dyn fmt::Display| format!("{link}: {error}");
             let found = tokio::net::lookup_host(&*link).await.map_err(|error| failed(&error))?;
             let tries = found.map(|address| dialler.dial(address, Expect::Node(node), alpn));
@@ -344,7 +329,12 @@ impl Peers {
     fn stands(&self, known: &Arc<Known>, link: Link, how: &str) {
         let address = link.peer().address;
         tracing::info!(node = %known.node.0, %address, "direct Link: {how}");
-        *known.facts.lock() = Facts {
+        // The one before is as good, and drains by itself once nobody takes it any more.
+        if let Some(before) = known.direct.put(link.clone()) {
+            before.close();
+        }
+        let mut facts = known.facts.lock(); // whoever notes the hub now looks at the Link first
+        *facts = Facts {
             by_hub: false,
             ever_tried: true,
             address: Some(address),
@@ -354,10 +344,7 @@ impl Peers {
         if let Some(live) = self.live(&known.node) {
             live.works(Way::Direct, "");
         }
-        // The one before is as good, and drains by itself once nobody takes it any more.
-        if let Some(before) = known.direct.put(link.clone()) {
-            before.close();
-        }
+        drop(facts);
         known.tried.notify_waiters();
         (self.0.parts.made)(link.clone(), known.node.clone());
         let (this, known) = (self.clone(), known.clone());
@@ -397,10 +384,12 @@ impl Ways for Peers {
         self.0.parts.uplink.ready().map(|link| (link, Way::Hub))
     }
 
-    fn find<'a>(
-        &'a self,
-        node: &'a NodeName,
-    ) -> Pin<Box<dyn Future<Output = Result<(Link, Way), NoWay>> + Send + 'a>> {
+    fn find<'a>(&'a self, node: &'a NodeName) -> Finding<'a> {
         Box::pin(self.look(node))
+    }
+
+    fn close_idle(&self) {
+        self.0.known.read().values().for_each(|known| known.direct.close_idle());
+        self.0.parts.uplink.close_idle();
     }
 }

@@ -120,7 +120,7 @@ impl Controls {
                     let Ok(Some(message)) = heard else { return };
                     match message.body.map(|body| *body) {
                         Some(Body::Ping(ping)) => match pulse.heard(ping, now()) {
-                            Heard::Answer(pong) => pong,
+                            Heard::Answer(pong) => *pong,
                             Heard::Took(took) => {
                                 self.measured(with, took);
                                 continue;

@@ -1,29 +1,24 @@
-//! The door for other agents: accepts their Links, and says who may ask for what.
+//! The door for other agents: accepts their Links.
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use edgemesh_proto::message::{Body, Refused};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::identity::{Role, Tls, is_revoked};
-use crate::link::{
-    self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Answering, Called, Limits, Operation, Peer, Rest, Serve,
-};
+use crate::identity::{Role, Tls};
+use crate::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Limits};
 use crate::listen::{Accepted, Listener};
 use crate::peers::agents::Peers;
-use crate::peers::control::Controls;
-use crate::peers::message;
-use crate::snapshot::Snapshot;
+use crate::peers::answers::Answers;
+use crate::peers::while_served;
 
-/// Handshakes at once; the others wait in the listener's queue.
-const HANDSHAKES: usize = 64;
+/// Handshakes at once; the others wait in the listener's queue. Many, since who says nothing holds one
+/// for as long as a handshake may take.
+const HANDSHAKES: usize = 512;
 
 /// See the module. Clones share it.
 #[derive(Clone)]
@@ -33,12 +28,8 @@ pub struct Door(Arc<Parts>);
 pub struct Parts {
     /// Proves who this node is.
     pub tls: Arc<Tls>,
-    /// Where Revocations are read.
-    pub live: Arc<ArcSwap<Snapshot>>,
-    /// Answers Requests and Streams.
-    pub calls: Arc<dyn Serve>,
-    /// Conversations.
-    pub controls: Controls,
+    /// Answers who came in.
+    pub answers: Arc<Answers>,
     /// Takes Links on which we may open exchanges.
     pub peers: Peers,
     /// Owns the tasks.
@@ -91,56 +82,20 @@ impl Door {
             Ok(dialled) if dialled.role == link::Role::Opens => {
                 let made = link::client(dialled, Limits::REQUESTS, parts.tasks.clone()).await;
                 match made {
-                    Ok(link) if !self.is_revoked(link.peer()) => parts.peers.arrived(link),
+                    Ok(link) if !parts.answers.is_revoked(link.peer()) => parts.peers.arrived(link),
                     Ok(link) => link.cut(),
                     Err(error) => tracing::debug!(%from, "no Link: {error}"),
                 }
             }
             Ok(dialled) => {
-                let handler = Arc::new(self.clone());
-                link::serve(dialled, handler, Limits::REQUESTS, &parts.tasks).closed().await;
+                // Who reaches us is there, and may be reached.
+                if let Some(node) = dialled.peer.node().filter(|_| !dialled.peer.is_hub()) {
+                    parts.peers.seen(node);
+                }
+                let handler = parts.answers.clone();
+                while_served(link::serve(dialled, handler, Limits::REQUESTS, &parts.tasks)).await;
             }
             Err(error) => tracing::warn!("{error}"),
         }
-    }
-
-    fn is_revoked(&self, peer: &Peer) -> bool {
-        let snapshot = self.0.live.load();
-        peer.proved.as_ref().is_some_and(|proved| is_revoked(proved, &snapshot.revocations))
-    }
-
-    async fn answer(&self, called: Called) -> Answering {
-        let Some(node) = called.from.node().cloned() else {
-            return self.refuse(
-                &called,
-                "notAllowed",
-                "who has no certificate may ask for nothing",
-            );
-        };
-        if self.is_revoked(&called.from) {
-            let text = format!("node {} was removed from this mesh: join again", node.0);
-            return self.refuse(&called, "revoked", &text);
-        }
-        match called.operation {
-            Operation::Control => self.0.controls.answer(called, node),
-            Operation::Request | Operation::Stream => self.0.calls.clone().serve(called).await,
-            Operation::Join => self.refuse(&called, "unknownOperation", "nodes join at the hub"),
-        }
-    }
-
-    fn refuse(&self, called: &Called, label: &str, text: &str) -> Answering {
-        tracing::warn!(peer = %called.from, label, "a peer was refused: {text}");
-        let refused = Refused { label: label.into(), text: text.into(), retry_after_ms: 0 };
-        let to = called.opening.route.source.as_str();
-        let own = &self.0.controls.node.0;
-        let mut opening = message([own, to], Body::Refused(refused));
-        opening.header.parent_id.clone_from(&called.opening.header.id);
-        Answering { opening, rest: Rest::Nothing }
-    }
-}
-
-impl Serve for Door {
-    fn serve(self: Arc<Self>, called: Called) -> Pin<Box<dyn Future<Output = Answering> + Send>> {
-        Box::pin(async move { self.answer(called).await })
     }
 }

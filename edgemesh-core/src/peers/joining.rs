@@ -37,7 +37,7 @@ pub enum JoinError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The token.
-    #[error("the join token in {file}: {source}")]
+    #[error("cannot use the join token in {file}")]
     Token {
         /// Its file.
         file: String,
@@ -106,7 +106,11 @@ impl Joining<'_> {
         Ok(identity)
     }
 
-    fn token(&self) -> Result<JoinToken, JoinError> {
+    /// The token, from its file.
+    ///
+    /// # Errors
+    /// [`JoinError::NoToken`], or why it cannot be read.
+    pub fn token(&self) -> Result<JoinToken, JoinError> {
         let path = self.token_file.ok_or(JoinError::NoToken)?;
         let file = path.display().to_string();
         let text = read(path).map_err(|source| JoinError::File { file: file.clone(), source })?;

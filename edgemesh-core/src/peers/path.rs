@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::peers::pause::Pause;
 
 /// First and longest pause before a direct way that failed is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 /// A direct Link that lived this long was a good one: its end lengthens no pause.
 const STEADY_AFTER: Duration = Duration::from_secs(30);
 
@@ -59,6 +59,9 @@ impl Path {
     pub(super) fn ask(&mut self, now: Instant) -> Ask {
         let ask = self.ask_only(now);
         if ask == Ask::Try {
+            if self.direct == Direct::Untried {
+                self.says("it is being dialled", now);
+            }
             self.direct = Direct::Trying;
         }
         ask
@@ -121,7 +124,7 @@ mod tests {
         let (mut path, t0) = (Path::default(), now());
         let at = |ms| t0 + Duration::from_millis(ms);
         assert_eq!(path.ask(t0), Ask::Try);
-        assert_eq!(path.ask(t0), Ask::Wait, "somebody is at it");
+        assert_eq!((path.ask(t0), path.why().0), (Ask::Wait, "it is being dialled"));
         path.failed("refused", 0, t0);
         assert_eq!(path.ask(at(999)), Ask::Later);
         assert_eq!(path.ask(at(1000)), Ask::Try);
@@ -136,7 +139,7 @@ mod tests {
     #[test]
     fn a_link_that_did_not_live_long_is_trusted_less() {
         let (mut path, mut at) = (Path::default(), now());
-        for pause in [1, 2, 4, 8, 16, 30, 30] {
+        for pause in [1, 2, 4, 8, 8] {
             path.stands("dialled", at);
             at += Duration::from_secs(5);
             path.failed("it broke", 0, at);

@@ -18,7 +18,7 @@ pub struct Pulse {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
     /// To be answered with this.
-    Answer(Body),
+    Answer(Box<Body>),
     /// There and back took so long.
     Took(Duration),
     /// It answers a question that nobody waits for any more.
@@ -37,7 +37,7 @@ impl Pulse {
     pub fn heard(&mut self, ping: Ping, now: Instant) -> Heard {
         match ping {
             Ping { number, answer: false } => {
-                Heard::Answer(Body::Ping(Ping { number, answer: true }))
+                Heard::Answer(Box::new(Body::Ping(Ping { number, answer: true })))
             }
             Ping { number, answer: true } if number == self.number => match self.asked.take() {
                 Some(asked) => Heard::Took(now.saturating_duration_since(asked)),
@@ -58,7 +58,10 @@ mod tests {
         let (mut pulse, t0) = (Pulse::default(), now());
         let Body::Ping(first) = pulse.ask(t0) else { panic!() };
         let answered = Ping { answer: true, ..first };
-        assert_eq!(Pulse::default().heard(first, t0), Heard::Answer(Body::Ping(answered)));
+        assert_eq!(
+            Pulse::default().heard(first, t0),
+            Heard::Answer(Box::new(Body::Ping(answered)))
+        );
         let Body::Ping(second) = pulse.ask(t0) else { panic!() };
         let later = t0 + Duration::from_millis(7);
         assert_eq!(pulse.heard(answered, later), Heard::Stale);

@@ -24,9 +24,18 @@ impl Slot {
         self.link.swap(Some(link.into())).map(|before| Link::clone(&before))
     }
 
-    /// Forgets it.
-    pub(super) fn clear(&self) -> Option<Link> {
-        self.link.swap(None).map(|before| Link::clone(&before))
+    /// Forgets it; what is under way on it goes on.
+    pub(super) fn end(&self) {
+        if let Some(link) = self.link.swap(None) {
+            link.close();
+        }
+    }
+
+    /// Closes the Link where nothing is under way on it.
+    pub(super) fn close_idle(&self) {
+        if let Some(link) = self.ready().filter(|link| link.exchanges() == 0) {
+            link.close();
+        }
     }
 
     /// The Link; where there is none, `open` makes one, and the others wait for it.

@@ -26,7 +26,7 @@ use crate::link::{
 use crate::peers::pause::Pause;
 use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
 use crate::peers::slot::Slot;
-use crate::peers::{Dialler, NoWay, message, stagger};
+use crate::peers::{Dialler, NoWay, REMOVED, message, stagger, while_served};
 
 pub use state::{Introduction, Linked, Position, Talk, UplinkState};
 
@@ -77,6 +77,12 @@ enum Trouble {
     Strange(&'static str),
     #[error("the Link ended")]
     Ended,
+}
+
+impl Trouble {
+    fn is_removal(&self) -> bool {
+        matches!(self, Self::Refused(refused) if refused.label == REMOVED)
+    }
 }
 
 /// What an [`Uplink`] is made of.
@@ -157,6 +163,14 @@ impl Uplink {
         opened.await.map_err(|error: LinkError| NoWay::new(format!("the hub: {error}")))
     }
 
+    pub(super) fn begin_anew(&self) {
+        self.0.requests.end();
+    }
+
+    pub(super) fn close_idle(&self) {
+        self.0.requests.close_idle();
+    }
+
     /// Tells the hub something, where there is one.
     pub async fn say(&self, body: Body) -> bool {
         let outgoing = self.0.outgoing.lock().clone();
@@ -211,12 +225,11 @@ impl Uplink {
             }
             state.trouble = Some(text);
             state.refused = matches!(trouble, Trouble::Refused(_));
+            state.is_removed = trouble.is_removal();
         });
         *self.0.outgoing.lock() = None;
         // What it carries may be broken too, and nobody would notice before the next request.
-        if let Some(link) = self.0.requests.clear() {
-            link.close();
-        }
+        self.0.requests.end();
     }
 
     /// Dials one server after the other, and says hello.
@@ -284,6 +297,7 @@ impl Uplink {
             linked: Some(Linked { server, address, since: SystemTime::now(), round_trip: None }),
             trouble: None,
             refused: false,
+            is_removed: false,
             since: SystemTime::now(),
         });
         if talks.send(Talk { welcome, incoming, outgoing }).await.is_err() {
@@ -301,7 +315,7 @@ impl Uplink {
                     };
                     match body {
                         Some(Body::Ping(ping)) => match pulse.heard(ping, now()) {
-                            Heard::Answer(pong) => pong,
+                            Heard::Answer(pong) => *pong,
                             Heard::Took(took) => {
                                 self.measured(took);
                                 continue;
@@ -356,9 +370,9 @@ impl Uplink {
             let inner = &this.0;
             match this.dialler().dial(address, Expect::Hub, ALPN_REVERSE).await {
                 Ok(dialled) => {
-                    let served =
-                        link::serve(dialled, inner.handler.clone(), Limits::REQUESTS, &inner.tasks);
-                    served.closed().await;
+                    let handler = inner.handler.clone();
+                    let (limits, tasks) = (Limits::REQUESTS, &inner.tasks);
+                    while_served(link::serve(dialled, handler, limits, tasks)).await;
                 }
                 Err(error) => tracing::warn!("the hub cannot be dialled back: {error}"),
             }

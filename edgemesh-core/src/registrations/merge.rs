@@ -30,42 +30,70 @@ pub(crate) fn merge(
     node: &NodeName,
     ready: impl Fn(&Listed) -> bool,
 ) -> Vec<Said> {
+    let (made, said) = made(|name| service_in(records, name), listed, node, ready);
+    records.extend(made.into_iter().map(|record| (record.key(), record)));
+    said
+}
+
+/// The Service of that name among `records`.
+pub(crate) fn service_in<'r>(
+    records: &'r BTreeMap<Key, Record>,
+    name: &ServiceName,
+) -> Option<&'r Service> {
+    let ServiceName { namespace, name } = name.clone();
+    match &records.get(&Key { kind: Kind::Service, namespace, name })?.body {
+        Body::Service(service) => Some(service),
+        Body::Slice(_)
+        | Body::Node(_)
+        | Body::Workload(_)
+        | Body::Policy(_)
+        | Body::Route(_)
+        | Body::Revocation(_) => None,
+    }
+}
+
+/// The records of `listed`, beside the Services of other sources that `known` gives. `ready` says
+/// which of them take calls.
+pub(crate) fn made<'k>(
+    known: impl Fn(&ServiceName) -> Option<&'k Service>,
+    listed: &[Listed],
+    node: &NodeName,
+    ready: impl Fn(&Listed) -> bool,
+) -> (Vec<Record>, Vec<Said>) {
     let mut by_service = BTreeMap::<ServiceName, Vec<&Listed>>::new();
     for one in listed {
         by_service.entry(one.name.service()).or_default().push(one);
     }
-    let mut said = Vec::new();
+    let (mut records, mut said) = (Vec::new(), Vec::new());
     for (name, registered) in by_service {
-        let key = service_key(&name);
-        let theirs = match records.get(&key).map(|record| &record.body) {
-            Some(Body::Service(service)) => Some(service.clone()),
-            _ => None,
-        };
-        let service = theirs.clone().unwrap_or_else(|| own_service(&registered));
+        let theirs = known(&name);
+        // What only registrations made, of other nodes, is there for as long as somebody makes it.
+        let is_own = theirs.is_none_or(is_made);
+        let own = is_own.then(|| own_service(&registered));
+        let Some(service) = theirs.or(own.as_ref()) else { continue };
         for one in registered {
-            let ports = match attached(&service, &one.registration, theirs.is_none()) {
+            let ports = match attached(service, &one.registration, is_own) {
                 Ok(ports) => ports,
                 Err(reason) => {
                     said.push(Said { name: one.name.clone(), reason });
                     continue;
                 }
             };
-            let record = slice(one, ports, node, ready(one));
-            records.insert(record.key(), record);
+            records.push(slice(one, ports, node, ready(one)));
         }
-        if theirs.is_none() {
+        if let Some(own) = own {
             let ServiceName { namespace, name } = name;
-            records.insert(key, Record { namespace, name, body: Body::Service(service) });
+            records.push(Record { namespace, name, body: Body::Service(own) });
         }
     }
-    said
+    (records, said)
 }
 
 /// Whether a record was made here.
 pub(crate) fn is_local(record: &Record) -> bool {
     match &record.body {
         Body::Slice(_) => record.name.starts_with(LOCAL_SLICES),
-        Body::Service(service) => service.selector.get(MARK.0).is_some_and(|v| **v == *MARK.1),
+        Body::Service(service) => is_made(service),
         Body::Node(_)
         | Body::Workload(_)
         | Body::Policy(_)
@@ -74,16 +102,16 @@ pub(crate) fn is_local(record: &Record) -> bool {
     }
 }
 
+/// Whether nobody but registrations made a Service.
+fn is_made(service: &Service) -> bool {
+    service.selector.get(MARK.0).is_some_and(|v| **v == *MARK.1)
+}
+
 /// The Slice of a registration.
 pub(crate) fn slice_key(name: &Name) -> Key {
     let ServiceName { namespace, name: service } = name.service();
     let name = format!("{LOCAL_SLICES}{service}.{}", name.id()).into();
     Key { kind: Kind::Slice, namespace, name }
-}
-
-fn service_key(name: &ServiceName) -> Key {
-    let ServiceName { namespace, name } = name.clone();
-    Key { kind: Kind::Service, namespace, name }
 }
 
 /// The ports that its registrations ask for, each once. No address: it gets a virtual one.
@@ -127,7 +155,9 @@ fn attached<'s>(
     };
     if own {
         let wanted = wanted(registration);
-        return Ok(tcp().filter(|port| wanted.contains(&port.port)).collect());
+        let ports: Vec<_> = tcp().filter(|port| wanted.contains(&port.port)).collect();
+        let elsewhere = || format!("servicePort: is missing; the Service has {}", known());
+        return if ports.is_empty() { Err(elsewhere()) } else { Ok(ports) };
     }
     let of = |number: NonZeroU16| tcp().find(|port| port.port == number);
     if let Some(number) = registration.service_port {

@@ -198,6 +198,7 @@ impl Builder {
         let next = Snapshot {
             epoch,
             revision,
+            serial: self.current.serial + 1,
             policies,
             nodes,
             lives,

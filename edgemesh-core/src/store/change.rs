@@ -1,6 +1,9 @@
 //! One [`Change`] becomes one transaction: records, digest, addresses and projections together.
 
-use edgemesh_proto::record::{Body, Key, Record};
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use edgemesh_proto::record::{Key, Kind, Put};
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 
 use crate::digest::{Digest, Hasher};
@@ -21,15 +24,63 @@ impl Database {
         for key in &change.delete {
             records.delete(key)?;
         }
-        for record in &change.put {
-            records.put(record, change.revision)?;
+        for put in &change.put {
+            records.put(put, change.revision)?;
         }
+        put_local(&transaction, change)?;
         put_addresses(&transaction, change)?;
         transaction
             .prepare_cached("UPDATE sync_state SET epoch = ?1, revision = ?2, digest = ?3")?
             .execute((change.epoch, change.revision.cast_signed(), digest.to_bytes()))?;
         transaction.commit()
     }
+}
+
+impl Change {
+    /// Both, one after the other, as one.
+    #[must_use]
+    pub fn followed_by(self, later: Self) -> Self {
+        let cleared = later.reset;
+        let (put, delete) = joined((self.put, self.delete), (later.put, later.delete), cleared);
+        let (local_put, local_delete) = joined(
+            (self.local_put, self.local_delete),
+            (later.local_put, later.local_delete),
+            cleared,
+        );
+        let mut addresses: BTreeSet<_> = self.addresses_put.into_iter().collect();
+        addresses.retain(|address| !later.addresses_delete.contains(address));
+        let gone: BTreeSet<_> =
+            self.addresses_delete.into_iter().chain(later.addresses_delete).collect();
+        Self {
+            epoch: later.epoch,
+            revision: later.revision,
+            reset: self.reset || cleared,
+            put,
+            delete,
+            local_put,
+            local_delete,
+            // Of two names for one address the later takes it over.
+            addresses_put: addresses.into_iter().chain(later.addresses_put).collect(),
+            addresses_delete: gone.into_iter().collect(),
+        }
+    }
+}
+
+/// Puts and deletes of two changes; `cleared`: nothing of the earlier one is left.
+fn joined(
+    (put, delete): (Vec<Put>, Vec<Key>),
+    later: (Vec<Put>, Vec<Key>),
+    cleared: bool,
+) -> (Vec<Put>, Vec<Key>) {
+    if cleared {
+        return later;
+    }
+    let mut puts: BTreeMap<Key, Bytes> = put.into_iter().map(|put| (put.key, put.body)).collect();
+    later.1.iter().for_each(|key| drop(puts.remove(key)));
+    puts.extend(later.0.into_iter().map(|put| (put.key, put.body)));
+    let deletes: BTreeSet<Key> = delete.into_iter().chain(later.1).collect();
+    let put = puts.into_iter().map(|(key, body)| Put { key, body }).collect();
+    (put, deletes.into_iter().collect())
 }
 
 /// The table `record` during one transaction, with its digest.
@@ -41,8 +92,9 @@ struct Records<'a> {
 
 impl Records<'_> {
     fn clear(&mut self) -> Result<(), rusqlite::Error> {
-        self.transaction
-            .execute_batch("DELETE FROM rule; DELETE FROM endpoint; DELETE FROM record")?;
+        self.transaction.execute_batch(
+            "DELETE FROM rule; DELETE FROM endpoint; DELETE FROM record; DELETE FROM local_record",
+        )?;
         *self.digest = Digest::default();
         Ok(())
     }
@@ -57,43 +109,53 @@ impl Records<'_> {
         Ok(())
     }
 
-    fn put(&mut self, record: &Record, revision: u64) -> Result<(), rusqlite::Error> {
-        let key = record.key();
-        self.delete(&key)?;
-        let (kind, body) = (key.kind.name(), record.encode_body());
+    fn put(&mut self, Put { key, body }: &Put, revision: u64) -> Result<(), rusqlite::Error> {
+        self.delete(key)?;
+        let columns =
+            (key.kind.name(), &*key.namespace, &*key.name, revision.cast_signed(), &**body);
         self.transaction
             .prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute((
-                kind,
-                &*key.namespace,
-                &*key.name,
-                revision.cast_signed(),
-                body.as_slice(),
-            ))?;
-        self.digest.add(self.hasher.record(kind, &key.namespace, &key.name, &body));
-        project(record);
+            .execute(columns)?;
+        self.digest.add(self.hasher.of(key, body));
+        project(key.kind);
         Ok(())
     }
 
     fn leave(&mut self, key: &Key, old: Option<Vec<u8>>) {
         if let Some(body) = old {
-            let hash = self.hasher.record(key.kind.name(), &key.namespace, &key.name, &body);
-            self.digest.remove(hash);
+            self.digest.remove(self.hasher.of(key, &body));
         }
     }
 }
 
 /// What else a record writes: the tables `endpoint` and `rule`, once records have these kinds.
-const fn project(record: &Record) {
-    match record.body {
-        Body::Service(_)
-        | Body::Slice(_)
-        | Body::Node(_)
-        | Body::Workload(_)
-        | Body::Policy(_)
-        | Body::Route(_)
-        | Body::Revocation(_) => {}
+const fn project(kind: Kind) {
+    match kind {
+        Kind::Service
+        | Kind::Slice
+        | Kind::Node
+        | Kind::Workload
+        | Kind::Policy
+        | Kind::Route
+        | Kind::Endpoint
+        | Kind::Rule
+        | Kind::Revocation => {}
     }
+}
+
+fn put_local(transaction: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Error> {
+    let mut delete = transaction.prepare_cached(
+        "DELETE FROM local_record WHERE kind = ?1 AND namespace = ?2 AND name = ?3",
+    )?;
+    for Key { kind, namespace, name } in &change.local_delete {
+        delete.execute((kind.name(), &**namespace, &**name))?;
+    }
+    let mut put = transaction
+        .prepare_cached("INSERT OR REPLACE INTO local_record VALUES (?1, ?2, ?3, ?4)")?;
+    for Put { key: Key { kind, namespace, name }, body } in &change.local_put {
+        put.execute((kind.name(), &**namespace, &**name, &**body))?;
+    }
+    Ok(())
 }
 
 fn put_addresses(transaction: &Transaction<'_>, change: &Change) -> Result<(), rusqlite::Error> {

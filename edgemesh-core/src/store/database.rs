@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use edgemesh_proto::record::{Kind, Record, ServiceName};
+use edgemesh_proto::record::{Key, Kind, Record, ServiceName};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
@@ -122,20 +122,18 @@ impl Database {
         self.check_pages()?;
         let (epoch, revision, digest) = self.state()?;
         let mut skipped = Vec::new();
-        let (records, found) = self.records(&mut skipped)?;
-        let addresses = self.addresses(&mut skipped)?;
-        Ok(Contents {
-            loaded: Loaded { epoch, revision, digest: digest.to_bytes(), records, addresses },
-            skipped,
-            sound: found == digest,
-        })
+        let mut loaded = Loaded { epoch, revision, digest: digest.to_bytes(), ..Loaded::default() };
+        let found = self.records(&mut loaded, &mut skipped)?;
+        loaded.local = self.local_records(&mut skipped)?;
+        loaded.addresses = self.addresses(&mut skipped)?;
+        Ok(Contents { loaded, skipped, sound: found == digest })
     }
 
     /// Whether [`Database::load`] would find it sound; keeps nothing of what it reads.
     pub(super) fn is_sound(&mut self) -> Result<bool, Fault> {
         self.check_pages()?;
         let (_, _, digest) = self.state()?;
-        Ok(self.each_record(|_, _| {})? == digest)
+        Ok(self.each_record(|_, _, _| {})? == digest)
     }
 
     fn check_pages(&self) -> Result<(), Fault> {
@@ -157,26 +155,36 @@ impl Database {
         })
     }
 
-    fn records(
-        &mut self,
-        skipped: &mut Vec<Repair>,
-    ) -> Result<(Vec<(Record, u64)>, Digest), Fault> {
-        let mut records = Vec::new();
-        let digest = self.each_record(|stored, revision| match stored.decode() {
-            Ok(record) => records.push((record, revision)),
-            Err(why) => {
-                let StoredRecord { kind, namespace, name, .. } = stored;
-                let row = format!("{kind} {namespace}/{name}").into();
-                skipped.push(Repair::Skipped { row, why });
+    fn records(&mut self, loaded: &mut Loaded, skipped: &mut Vec<Repair>) -> Result<Digest, Fault> {
+        self.each_record(|stored, revision, digest| {
+            loaded.held.extend(stored.key().map(|key| (key, digest)));
+            match stored.decode() {
+                Ok(record) => loaded.records.push((record, revision)),
+                Err(why) => skipped.push(stored.skipped(why)),
             }
-        })?;
-        Ok((records, digest))
+        })
     }
 
-    /// Shows every row with its revision to `see`, and gives the digest over all.
+    fn local_records(&self, skipped: &mut Vec<Repair>) -> Result<Vec<Record>, Fault> {
+        // The 0 stands where `record` has a revision.
+        let sql = "SELECT kind, namespace, name, 0, body FROM local_record";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next()? {
+            let stored = StoredRecord::read(row)?;
+            match stored.decode() {
+                Ok(record) => records.push(record),
+                Err(why) => skipped.push(stored.skipped(why)),
+            }
+        }
+        Ok(records)
+    }
+
+    /// Shows every row with its revision and digest to `see`, and gives the digest over all.
     fn each_record(
         &mut self,
-        mut see: impl FnMut(&StoredRecord<'_>, u64),
+        mut see: impl FnMut(&StoredRecord<'_>, u64, Digest),
     ) -> Result<Digest, Fault> {
         let mut statement =
             self.connection.prepare("SELECT kind, namespace, name, revision, body FROM record")?;
@@ -186,8 +194,9 @@ impl Database {
             let revision: i64 = row.get(3)?;
             let stored = StoredRecord::read(row)?;
             let StoredRecord { kind, namespace, name, body } = stored;
-            digest.add(self.hasher.record(kind, namespace, name, body));
-            see(&stored, revision.cast_unsigned());
+            let of_row = self.hasher.record(kind, namespace, name, body);
+            digest.add(of_row);
+            see(&stored, revision.cast_unsigned(), of_row);
         }
         Ok(digest)
     }
@@ -214,7 +223,7 @@ impl Database {
     /// Makes the records that are there the stored truth, of an epoch that no registry has: the
     /// next sync then compares all of them.
     pub(super) fn adopt_altered(&mut self) -> Result<(), Fault> {
-        let digest = self.each_record(|_, _| {})?;
+        let digest = self.each_record(|_, _, _| {})?;
         self.connection.execute(
             "UPDATE sync_state SET epoch = zeroblob(16), revision = 0, digest = ?1",
             [digest.to_bytes()],
@@ -253,6 +262,17 @@ impl<'a> StoredRecord<'a> {
             name: row.get_ref(2)?.as_str()?,
             body: row.get_ref(4)?.as_blob()?,
         })
+    }
+
+    /// `None`: the kind is of a later version.
+    fn key(&self) -> Option<Key> {
+        let kind = Kind::from_name(self.kind)?;
+        Some(Key { kind, namespace: self.namespace.into(), name: self.name.into() })
+    }
+
+    fn skipped(&self, why: Box<str>) -> Repair {
+        let Self { kind, namespace, name, .. } = self;
+        Repair::Skipped { row: format!("{kind} {namespace}/{name}").into(), why }
     }
 
     fn decode(&self) -> Result<Record, Box<str>> {

@@ -27,8 +27,8 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process holds the folder.
-    #[error("the data folder {} is in use by another agent ({}): stop it, or give this one a \
-             dataDir of its own", folder.display(), holder(*pid))]
+    #[error("the data folder {} is in use by another process of EdgeMesh ({}): stop it, or give \
+             this one a dataDir of its own", folder.display(), holder(*pid))]
     Locked {
         /// The data folder.
         folder: PathBuf,
@@ -166,7 +166,8 @@ impl CommitError {
         }
     }
 
-    pub(super) fn new(file: &Path, source: rusqlite::Error) -> Self {
+    /// From what SQLite said about a file.
+    pub fn new(file: &Path, source: rusqlite::Error) -> Self {
         let file = file.to_path_buf();
         match Cause::of(&source) {
             Cause::Full => Self::Full { file, source },

@@ -16,6 +16,20 @@ use crate::store::schema::APPLICATION_ID;
 /// So many damaged files are kept, the newest.
 pub(super) const KEPT_DAMAGED: usize = 3;
 
+/// What a database of ours is called, and how it is known.
+#[derive(Debug)]
+pub struct Place {
+    /// Its file.
+    pub database: &'static str,
+    /// The file whose lock says who uses it.
+    pub lock: &'static str,
+    /// Its `application_id`.
+    pub mark: i32,
+}
+
+/// The metastore.
+pub(super) const META: Place = Place { database: "meta.db", lock: "lock", mark: APPLICATION_ID };
+
 /// The database, its write-ahead log, and the journal of a switch between modes. SQLite would
 /// apply a log to whatever lies at the database's place, so all of them move together.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-journal"];
@@ -31,12 +45,14 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// The names in a data folder.
 #[derive(Clone, Debug)]
-pub(super) struct Folder {
+pub struct Folder {
     path: PathBuf,
+    place: &'static Place,
 }
 
 /// How the folder may be used.
-pub(super) enum Access {
+#[derive(Debug)]
+pub enum Access {
     /// Read and write; nobody else does.
     Write(Lock),
     /// Read only, with the lock where a lock file exists.
@@ -44,7 +60,8 @@ pub(super) enum Access {
 }
 
 /// The lock on a data folder; gives it up when dropped.
-pub(super) struct Lock {
+#[derive(Debug)]
+pub struct Lock {
     file: Flock<File>,
     used_before: bool,
     read_only: bool,
@@ -52,7 +69,7 @@ pub(super) struct Lock {
 
 /// Whose the file at the metastore's place is, judged from its first bytes alone.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub enum Owner {
     /// There is none.
     Missing,
     /// It bears our mark.
@@ -64,37 +81,56 @@ pub(super) enum Owner {
 }
 
 impl Folder {
-    pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_path_buf() }
+    /// A folder with that database in it, or not yet.
+    pub fn new(path: &Path, place: &'static Place) -> Self {
+        Self { path: path.to_path_buf(), place }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// The folder.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn meta(&self) -> PathBuf {
-        self.path.join("meta.db")
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.named("")
     }
 
-    pub(super) fn good(&self) -> PathBuf {
-        self.path.join("meta.db.good")
+    /// Its last good copy.
+    pub fn good(&self) -> PathBuf {
+        self.named(".good")
+    }
+
+    fn named(&self, suffix: &str) -> PathBuf {
+        self.path.join(format!("{}{suffix}", self.place.database))
+    }
+
+    /// Whose the file at the database's place is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn owner(&self) -> io::Result<Owner> {
+        Owner::of(&self.database(), self.place)
     }
 
     /// A file in the making; renamed when whole.
-    pub(super) fn fresh(&self) -> PathBuf {
-        self.path.join("meta.db.new")
+    pub fn fresh(&self) -> PathBuf {
+        self.named(".new")
     }
 
     fn lock(&self) -> PathBuf {
-        self.path.join("lock")
+        self.path.join(self.place.lock)
     }
 
     fn damaged(&self, number: u64, suffix: &str) -> PathBuf {
-        self.path.join(format!("meta.db.damaged-{number}{suffix}"))
+        self.named(&format!(".damaged-{number}{suffix}"))
     }
 
     /// Makes the folder where it is missing and takes its lock.
-    pub(super) fn enter(&self) -> Result<Access, OpenError> {
+    ///
+    /// # Errors
+    /// When that is not allowed, or another process has it.
+    pub fn enter(&self) -> Result<Access, OpenError> {
         let folder = || self.path.clone();
         if let Err(source) = DirBuilder::new().recursive(true).mode(0o700).create(&self.path) {
             return Err(OpenError::Folder { folder: folder(), source });
@@ -128,8 +164,11 @@ impl Folder {
         Ok(lock)
     }
 
-    /// Puts the whole file `meta.db.new` in the place of `place`.
-    pub(super) fn put_in_place(&self, place: &Path) -> io::Result<()> {
+    /// Puts the whole file that [`Folder::fresh`] names in the place of `place`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn put_in_place(&self, place: &Path) -> io::Result<()> {
         File::open(self.fresh())?.sync_all()?;
         fs::rename(self.fresh(), place)?;
         self.sync()
@@ -141,23 +180,28 @@ impl Folder {
     }
 
     /// Deletes what an interrupted run left half-made.
-    pub(super) fn clear_fresh(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn clear_fresh(&self) -> io::Result<()> {
         for suffix in ["", "-journal", "-wal", "-shm"] {
-            absent_is_fine(fs::remove_file(self.path.join(format!("meta.db.new{suffix}"))))?;
+            absent_is_fine(fs::remove_file(self.named(&format!(".new{suffix}"))))?;
         }
         Ok(())
     }
 
-    /// Moves the metastore and its logs aside, where they exist, and forgets the oldest ones.
-    pub(super) fn move_aside(&self, why: &str) -> io::Result<Vec<Repair>> {
+    /// Moves the database and its logs aside, where they exist, and forgets the oldest ones.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn move_aside(&self, why: &str) -> io::Result<Vec<Repair>> {
         let mut numbers = self.damaged_numbers()?;
         let number = numbers.last().map_or(1, |last| last + 1);
         let mut repairs = Vec::new();
         // The database first: a log without its database is moved at the next start, but a
         // database without its log would look whole and be older than it says.
         for suffix in SUFFIXES {
-            let (from, to) =
-                (self.path.join(format!("meta.db{suffix}")), self.damaged(number, suffix));
+            let (from, to) = (self.named(suffix), self.damaged(number, suffix));
             // An empty log says nothing.
             if !suffix.is_empty() && fs::metadata(&from).is_ok_and(|log| log.len() == 0) {
                 absent_is_fine(fs::remove_file(&from))?;
@@ -170,7 +214,7 @@ impl Folder {
             }
         }
         // An index of the log, made anew when needed.
-        absent_is_fine(fs::remove_file(self.path.join("meta.db-shm")))?;
+        absent_is_fine(fs::remove_file(self.named("-shm")))?;
         if !repairs.is_empty() {
             numbers.push(number);
         }
@@ -186,10 +230,10 @@ impl Folder {
     }
 
     fn damaged_numbers(&self) -> io::Result<Vec<u64>> {
-        let mut numbers = Vec::new();
+        let (mut numbers, prefix) = (Vec::new(), format!("{}.damaged-", self.place.database));
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("meta.db.damaged-"));
+            let number = name.to_str().and_then(|name| name.strip_prefix(&prefix));
             // The digits end where the suffix of a log begins.
             let number = number.and_then(|rest| rest.split('-').next());
             numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
@@ -201,18 +245,18 @@ impl Folder {
 }
 
 impl Lock {
-    /// Whether a metastore of ours was opened here before, or a copy of one is beside it.
-    pub(super) const fn used_before(&self) -> bool {
+    /// Whether a database of ours was opened here before.
+    pub const fn used_before(&self) -> bool {
         self.used_before
     }
 
     /// Whether the folder could not be written when the lock was taken.
-    pub(super) const fn is_read_only(&self) -> bool {
+    pub const fn is_read_only(&self) -> bool {
         self.read_only
     }
 
-    /// Notes that this folder holds a metastore of ours.
-    pub(super) fn mark_used(&mut self) {
+    /// Notes that this folder holds a database of ours.
+    pub fn mark_used(&mut self) {
         if !self.used_before {
             self.used_before = true;
             self.sign(true);
@@ -233,14 +277,14 @@ impl Lock {
 
 impl Owner {
     /// Reads the first 100 bytes, the header of a SQLite file.
-    pub(super) fn of(file: &Path) -> io::Result<Self> {
+    pub(super) fn of(file: &Path, place: &Place) -> io::Result<Self> {
         let mut header = Vec::with_capacity(100);
         match File::open(file) {
             Ok(file) => file.take(100).read_to_end(&mut header)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Missing),
             Err(error) => return Err(error),
         };
-        Ok(if header.get(68..72) == Some(&APPLICATION_ID.to_be_bytes()) {
+        Ok(if header.get(68..72) == Some(&place.mark.to_be_bytes()) {
             Self::Ours
         } else if header.starts_with(MAGIC) {
             Self::UnmarkedDatabase

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::store::database::{Contents, Database, Fault, has_our_tables};
 use crate::store::errors::OpenError;
-use crate::store::folder::{Access, Folder, Lock, Owner};
+use crate::store::folder::{Access, Folder, Lock, META, Owner};
 use crate::store::repair::Repair;
 use crate::store::{Loaded, schema};
 
@@ -24,7 +24,7 @@ pub(super) struct Opened {
 
 /// Opens the metastore in `path`; see [`crate::store::Store::open`].
 pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
-    let folder = Folder::new(path);
+    let folder = Folder::new(path, &META);
     match folder.enter()? {
         Access::Write(lock) => Opening { folder, repairs: Vec::new() }.write(lock),
         Access::Read(lock, error) => Opening { folder, repairs: Vec::new() }.read(lock, error),
@@ -38,7 +38,7 @@ struct Opening {
 
 impl Opening {
     fn write(mut self, mut lock: Lock) -> Result<Opened, OpenError> {
-        let meta = self.folder.meta();
+        let meta = self.folder.database();
         let owner = self.owner(lock.used_before())?;
         self.io(&self.folder.fresh(), self.folder.clear_fresh())?;
         let attempt = match owner {
@@ -63,7 +63,7 @@ impl Opening {
 
     /// The folder cannot be written: the metastore, else its good copy, as it lies there.
     fn read(mut self, lock: Option<Lock>, error: io::Error) -> Result<Opened, OpenError> {
-        let meta = self.folder.meta();
+        let meta = self.folder.database();
         let used = lock.as_ref().is_some_and(Lock::used_before);
         if self.owner(used)? == Owner::Missing && !self.folder.good().exists() {
             return Err(OpenError::Unwritable { folder: self.folder.path().into(), source: error });
@@ -91,9 +91,9 @@ impl Opening {
 
     /// Whose the file is; an error when it is somebody else's.
     fn owner(&self, used_before: bool) -> Result<Owner, OpenError> {
-        let meta = self.folder.meta();
+        let meta = self.folder.database();
         let foreign = |what: &str| OpenError::Foreign { file: meta.clone(), what: what.into() };
-        let owner = self.io(&meta, Owner::of(&meta))?;
+        let owner = self.io(&meta, self.folder.owner())?;
         match owner {
             Owner::Missing | Owner::Ours => {}
             // What cannot be read any more was ours if this folder was.
@@ -111,7 +111,7 @@ impl Opening {
 
     /// The records are readable but not those that were stored.
     fn altered(&mut self, mut database: Database) -> Result<Ready, OpenError> {
-        let meta = self.folder.meta();
+        let meta = self.folder.database();
         if self.good_copy().is_some() {
             drop(database);
             return self.replace("its records are not those that were stored");
@@ -127,7 +127,7 @@ impl Opening {
 
     /// Puts the good copy, else an empty database, in the place of what is there.
     fn replace(&mut self, why: &str) -> Result<Ready, OpenError> {
-        let (meta, fresh) = (self.folder.meta(), self.folder.fresh());
+        let (meta, fresh) = (self.folder.database(), self.folder.fresh());
         // A finding about the copy is told once, also when `altered` looked before.
         self.repairs.retain(|repair| !matches!(repair, Repair::CopyUnusable { .. }));
         let restored = self.good_copy().map(|copy| copy.loaded.revision);
@@ -163,7 +163,7 @@ impl Opening {
     /// The content of the last good copy, if it is one.
     fn good_copy(&mut self) -> Option<Contents> {
         let file = self.folder.good();
-        let why: Box<str> = match Owner::of(&file) {
+        let why: Box<str> = match Owner::of(&file, &META) {
             Ok(Owner::Missing) => return None,
             Ok(Owner::UnmarkedDatabase | Owner::NoDatabase) => "it is none of ours".into(),
             Err(error) => error.to_string().into(),
@@ -182,7 +182,7 @@ impl Opening {
     /// The disk is full or fails: what can be read is served; the owner thread tries to write
     /// again with each change.
     fn fall_back_to_reading(&mut self, error: &rusqlite::Error) -> Result<Contents, OpenError> {
-        let file = self.folder.meta();
+        let file = self.folder.database();
         match attempt_reading(&file) {
             Ok((_, mut contents)) => {
                 if !contents.sound {

@@ -1,5 +1,7 @@
 //! The one thread that owns the database: it takes jobs from a bounded queue, one after the other.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::database::Database;
@@ -14,7 +16,7 @@ pub(super) const QUEUE: usize = 64;
 /// What the thread can be asked for. An answer that nobody waits for any more is dropped; the job
 /// is done all the same.
 pub(super) enum Job {
-    Commit(Box<Change>, oneshot::Sender<Result<(), CommitError>>),
+    Commit(Arc<Change>, oneshot::Sender<Result<(), CommitError>>),
     KeepGoodCopy(oneshot::Sender<Result<(), CommitError>>),
     Close(oneshot::Sender<()>),
 }
@@ -59,7 +61,7 @@ impl Owner {
     }
 
     fn commit(&mut self, change: &Change) -> Result<(), CommitError> {
-        let file = self.folder.meta();
+        let file = self.folder.database();
         self.database()?.apply(change).map_err(|error| CommitError::new(&file, error))
     }
 
@@ -78,7 +80,7 @@ impl Owner {
 
     /// The database; opened now, if the disk did not allow it before.
     fn database(&mut self) -> Result<&mut Database, CommitError> {
-        let file = self.folder.meta();
+        let file = self.folder.database();
         // Without the lock somebody else may have written meanwhile: only a new start can tell.
         if self.lock.as_ref().is_none_or(Lock::is_read_only) {
             return Err(CommitError::ReadOnly { file, source: None });

@@ -17,7 +17,7 @@ pub(super) const IMPLAUSIBLE_VERSION: u32 = 10_000;
 pub(super) const OUR_TABLES: [&str; 3] = ["record", "sync_state", "virtual_address"];
 
 /// One step for each version; a released step never changes.
-const STEPS: &[M<'_>] = &[M::up(include_str!("schema_1.sql"))];
+const STEPS: &[M<'_>] = &[M::up(include_str!("schema_1.sql")), M::up(include_str!("schema_2.sql"))];
 
 /// Brings the tables up to [`VERSION`], each step in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), rusqlite::Error> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use edgemesh_proto::record::{Body, Key, Kind, Record, Service, ServiceName};
+use edgemesh_proto::record::{Body, Key, Kind, Put, Record, Service, ServiceName};
 use tempfile::TempDir;
 
 use crate::store::{Change, CommitError, Loaded, Repair, Store, VirtualAddress};
@@ -33,7 +33,7 @@ fn change(number: u64) -> Change {
         if (number + step).is_multiple_of(7) {
             change.delete.push(record.key());
         } else {
-            change.put.push(record);
+            change.put.push(Put::from(&record));
         }
     }
     let slot = number % NAMES;
@@ -54,6 +54,10 @@ fn service(index: u64, number: u64) -> Record {
     Record { namespace: "default".into(), name: format!("svc-{index}").into(), body }
 }
 
+fn puts(records: &[&Record]) -> Vec<Put> {
+    records.iter().map(|record| Put::from(*record)).collect()
+}
+
 /// What a store at `revision` holds, by the same changes.
 fn expected(revision: u64) -> Loaded {
     let (mut records, mut addresses) = (BTreeMap::new(), BTreeMap::new());
@@ -61,7 +65,8 @@ fn expected(revision: u64) -> Loaded {
     for number in revision.saturating_sub(NAMES * 2).max(1)..=revision {
         let Change { put, delete, addresses_put, .. } = change(number);
         delete.iter().for_each(|key| drop(records.remove(key)));
-        records.extend(put.into_iter().map(|record| (record.key(), (record, number))));
+        let record = |put: Put| (put.key.clone(), (put.record().unwrap(), number));
+        records.extend(put.into_iter().map(record));
         addresses.extend(addresses_put.into_iter().map(|new| (new.address, new)));
     }
     Loaded {
@@ -69,6 +74,8 @@ fn expected(revision: u64) -> Loaded {
         revision,
         digest: [0; 32],
         records: records.into_values().collect(),
+        held: Vec::new(),
+        local: Vec::new(),
         addresses: addresses.into_values().collect(),
     }
 }
@@ -77,6 +84,7 @@ fn expected(revision: u64) -> Loaded {
 fn assert_whole(loaded: &Loaded) {
     let mut loaded = loaded.clone();
     loaded.digest = [0; 32];
+    loaded.held.clear();
     loaded.records.sort_by_key(|(record, _)| record.key());
     loaded.addresses.sort_by_key(|address| address.address);
     assert_eq!(loaded, expected(loaded.revision));
@@ -125,11 +133,7 @@ async fn each_part_of_a_change_does_what_it_says() {
     let (a, b, taken) = (address("a", 1), address("b", 2), address("c", 2));
     // change; then the names, the addresses
     let steps: Vec<(Change, Vec<&str>, Vec<&VirtualAddress>)> = vec![
-        (
-            Change { put: vec![one.clone(), two.clone()], ..<_>::default() },
-            vec!["svc-1", "svc-2"],
-            vec![],
-        ),
+        (Change { put: puts(&[&one, &two]), ..<_>::default() }, vec!["svc-1", "svc-2"], vec![]),
         (
             Change { addresses_put: vec![a.clone(), b.clone()], ..<_>::default() },
             vec!["svc-1", "svc-2"],
@@ -141,11 +145,7 @@ async fn each_part_of_a_change_does_what_it_says() {
             vec![&a, &b],
         ),
         (
-            Change {
-                delete: vec![one.key()],
-                put: vec![one.clone(), one.clone()],
-                ..<_>::default()
-            },
+            Change { delete: vec![one.key()], put: puts(&[&one, &one]), ..<_>::default() },
             vec!["svc-1", "svc-2"],
             vec![&a, &b],
         ),
@@ -159,11 +159,7 @@ async fn each_part_of_a_change_does_what_it_says() {
             vec!["svc-1", "svc-2"],
             vec![&taken],
         ),
-        (
-            Change { reset: true, put: vec![two.clone()], ..<_>::default() },
-            vec!["svc-2"],
-            vec![&taken],
-        ),
+        (Change { reset: true, put: puts(&[&two]), ..<_>::default() }, vec!["svc-2"], vec![&taken]),
         (Change { reset: true, ..<_>::default() }, vec![], vec![&taken]),
     ];
     let folder = folder();
@@ -185,20 +181,24 @@ async fn each_part_of_a_change_does_what_it_says() {
 #[tokio::test]
 async fn equal_bodies_have_equal_digests_whatever_the_way_there() {
     let ways: [&[Change]; 3] = [
-        &[Change { put: vec![service(1, 1), service(2, 2)], ..Change::default() }],
+        &[Change { put: puts(&[&service(1, 1), &service(2, 2)]), ..Change::default() }],
         &[
-            Change { put: vec![service(2, 2), service(3, 3)], revision: 1, ..Change::default() },
             Change {
-                put: vec![service(1, 1)],
+                put: puts(&[&service(2, 2), &service(3, 3)]),
+                revision: 1,
+                ..Change::default()
+            },
+            Change {
+                put: puts(&[&service(1, 1)]),
                 delete: vec![service(3, 0).key()],
                 revision: 2,
                 ..Change::default()
             },
         ],
         &[
-            Change { put: vec![service(1, 8), service(2, 9)], ..Change::default() },
-            Change { put: vec![service(1, 1)], ..Change::default() },
-            Change { put: vec![service(2, 2)], ..Change::default() },
+            Change { put: puts(&[&service(1, 8), &service(2, 9)]), ..Change::default() },
+            Change { put: puts(&[&service(1, 1)]), ..Change::default() },
+            Change { put: puts(&[&service(2, 2)]), ..Change::default() },
         ],
     ];
     let mut digests = Vec::new();

@@ -5,16 +5,17 @@
 //! is the same on every start and, for the most part, on every node; what was given out is
 //! stored and stays.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use edgemesh_proto::record::{Body, Key, Record, Service, ServiceName, ServicePort, Transport};
+use edgemesh_proto::record::{Key, Record, Service, ServiceName, ServicePort, Transport};
 use ipnet::IpNet;
 
-use crate::snapshot::Host;
+use crate::snapshot::{Builder, Host};
 use crate::store::VirtualAddress;
 use crate::sync::Moved;
+use crate::sync::after::After;
 
 /// The addresses that are given out.
 #[derive(Debug)]
@@ -22,6 +23,12 @@ pub(super) struct Addresses {
     ranges: Vec<IpNet>,
     by_name: BTreeMap<Name, Vec<IpAddr>>,
     owner: HashMap<IpAddr, Name>,
+    /// Addresses in the ranges that Services have of their own, and how many have them.
+    taken: HashMap<IpAddr, usize>,
+    /// Services to be looked at with the next step.
+    review: BTreeSet<ServiceName>,
+    /// Those that have less than they need, since a range is full.
+    starving: BTreeSet<ServiceName>,
 }
 
 /// Whom an address is for: a Service (no hostname), or one host of it.
@@ -32,17 +39,55 @@ struct Name {
 }
 
 impl Addresses {
-    /// Goes on with what the store held. What is outside of `ranges` (they were changed) is
-    /// given back with the next [`Addresses::settle`].
+    /// Goes on with what the store held. [`Addresses::review`] must follow.
     pub(super) fn new(ranges: &[IpNet], stored: Vec<VirtualAddress>) -> Self {
-        let mut new =
-            Self { ranges: ranges.to_vec(), by_name: BTreeMap::new(), owner: HashMap::new() };
+        let mut new = Self {
+            ranges: ranges.to_vec(),
+            by_name: BTreeMap::new(),
+            owner: HashMap::new(),
+            taken: HashMap::new(),
+            review: BTreeSet::new(),
+            starving: BTreeSet::new(),
+        };
         for VirtualAddress { service, hostname, address } in stored {
             let name = Name { service, hostname };
             new.owner.insert(address, name.clone());
             new.by_name.entry(name).or_default().push(address);
         }
         new
+    }
+
+    /// Compares with what the `known` records need: where that is something else (the ranges were
+    /// changed), the next [`Addresses::settle`] puts it right.
+    pub(super) fn review(&mut self, known: &Builder) {
+        for name in known.service_names() {
+            self.take(known.service_record(name), 1);
+        }
+        let nothing = After::new(known, &[], &[]);
+        let given = self.by_name.keys().map(|name| &name.service);
+        let all: BTreeSet<&ServiceName> = known.service_names().chain(given).collect();
+        let wrong = all.into_iter().filter(|name| !self.is_right(name, &nothing));
+        self.review = wrong.cloned().collect();
+    }
+
+    /// Whether a Service and its hosts have what they need, and no more.
+    fn is_right(&self, service: &ServiceName, after: &After<'_>) -> bool {
+        let needy = needy_of(service, after);
+        let has = |name: &Name| {
+            let addresses = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
+            let fits = |range: &IpNet| addresses.iter().filter(|a| range.contains(*a)).count() == 1;
+            let fine = |address: &IpAddr| !self.taken.contains_key(address);
+            addresses.len() == self.ranges.len()
+                && self.ranges.iter().all(fits)
+                && addresses.iter().all(fine)
+        };
+        self.names_of(service).all(|name| needy.contains(name)) && needy.iter().all(has)
+    }
+
+    /// Whose names have addresses: the Service, its hosts.
+    fn names_of(&self, service: &ServiceName) -> impl Iterator<Item = &Name> {
+        let first = Name { service: service.clone(), hostname: "".into() };
+        self.by_name.range(first..).map(|(name, _)| name).take_while(|n| n.service == *service)
     }
 
     /// Every Service that has some, with its addresses.
@@ -77,14 +122,78 @@ impl Addresses {
         self.by_name.iter().flat_map(of).collect()
     }
 
-    /// Gives addresses to those among `records` that need some, takes them from those that do
-    /// not any more.
-    pub(super) fn settle(&mut self, records: &BTreeMap<Key, Record>) -> Moved {
+    /// As [`Addresses::settle`], after a step from what `known` holds.
+    pub(super) fn settle_put(&mut self, known: &Builder, put: &[Record], delete: &[Key]) -> Moved {
+        self.settle(&After::new(known, put, delete))
+    }
+
+    /// Gives addresses to those that need some after a step, takes them from those that do not any
+    /// more.
+    pub(super) fn settle(&mut self, after: &After<'_>) -> Moved {
         let mut moved = Moved::default();
-        let (needy, taken) = wishes(records);
-        let gone: Vec<Name> =
-            self.by_name.keys().filter(|name| !needy.contains(*name)).cloned().collect();
+        let mut concerned = after.concerned();
+        let freed = self.account(&concerned, after);
+        concerned.append(&mut self.review);
+        concerned.extend(self.evicted(&concerned, after));
+        let needy: BTreeSet<Name> =
+            concerned.iter().flat_map(|service| needy_of(service, after)).collect();
         let mut changed = BTreeSet::new();
+        for service in &concerned {
+            let gone: Vec<Name> =
+                self.names_of(service).filter(|name| !needy.contains(*name)).cloned().collect();
+            self.give_back(gone, &mut moved, &mut changed);
+        }
+        for name in needy {
+            if self.give(&name, &mut moved) {
+                changed.insert(name);
+            }
+        }
+        if freed || !moved.delete.is_empty() {
+            // There may be room now for those who found none; one that lacks it again is back.
+            for service in std::mem::take(&mut self.starving) {
+                for name in needy_of(&service, after) {
+                    if self.give(&name, &mut moved) {
+                        changed.insert(name);
+                    }
+                }
+            }
+        }
+        self.tell(changed, &mut moved);
+        moved
+    }
+
+    /// Counts the addresses that Services have of their own. `true`: some are free now.
+    fn account(&mut self, concerned: &BTreeSet<ServiceName>, after: &After<'_>) -> bool {
+        let before = self.taken.len();
+        for service in concerned {
+            self.take(after.before(service), -1);
+        }
+        let least = self.taken.len();
+        for service in concerned {
+            self.take(after.service(service), 1);
+        }
+        least < before
+    }
+
+    fn take(&mut self, service: Option<&Service>, by: isize) {
+        let addresses = service.into_iter().flat_map(|service| &service.cluster_ips);
+        for address in addresses.filter(|a| self.ranges.iter().any(|range| range.contains(*a))) {
+            let count = self.taken.entry(*address).or_default();
+            *count = count.saturating_add_signed(by);
+            if *count == 0 {
+                self.taken.remove(address);
+            }
+        }
+    }
+
+    /// Services whose virtual address one of the concerned has as its own now.
+    fn evicted(&self, concerned: &BTreeSet<ServiceName>, after: &After<'_>) -> Vec<ServiceName> {
+        let services = concerned.iter().filter_map(|service| after.service(service));
+        let owners = services.flat_map(|s| &s.cluster_ips).filter_map(|a| self.owner.get(a));
+        owners.map(|name| name.service.clone()).collect()
+    }
+
+    fn give_back(&mut self, gone: Vec<Name>, moved: &mut Moved, changed: &mut BTreeSet<Name>) {
         for name in gone {
             for address in self.by_name.remove(&name).unwrap_or_default() {
                 self.owner.remove(&address);
@@ -92,11 +201,10 @@ impl Addresses {
             }
             changed.insert(name);
         }
-        for name in needy {
-            if self.give(&name, &taken, &mut moved) {
-                changed.insert(name);
-            }
-        }
+    }
+
+    /// What the Snapshot is to know.
+    fn tell(&self, changed: BTreeSet<Name>, moved: &mut Moved) {
         let of_hosts: BTreeSet<&ServiceName> =
             changed.iter().filter(|name| !name.hostname.is_empty()).map(|n| &n.service).collect();
         moved.hosts = of_hosts.into_iter().map(|s| (s.clone(), self.hosts_of(s))).collect();
@@ -104,20 +212,22 @@ impl Addresses {
             let addresses = self.by_name.get(&name).cloned().unwrap_or_default();
             moved.services.push((name.service, addresses));
         }
-        moved
     }
 
     /// `true`: something is different now.
-    fn give(&mut self, name: &Name, taken: &HashSet<IpAddr>, moved: &mut Moved) -> bool {
+    fn give(&mut self, name: &Name, moved: &mut Moved) -> bool {
         let mut addresses = self.by_name.get(name).cloned().unwrap_or_default();
         let before = addresses.clone();
-        let ranges = &self.ranges;
-        addresses.retain(|a| ranges.iter().any(|r| r.contains(a)) && !taken.contains(a));
+        let (ranges, taken) = (&self.ranges, &self.taken);
+        addresses.retain(|a| ranges.iter().any(|r| r.contains(a)) && !taken.contains_key(a));
         for range in ranges {
             if !addresses.iter().any(|address| range.contains(address)) {
-                let free = |a: &IpAddr| !taken.contains(a) && !self.owner.contains_key(a);
+                let free = |a: &IpAddr| !taken.contains_key(a) && !self.owner.contains_key(a);
                 addresses.extend(candidates(range, name).find(free));
             }
+        }
+        if addresses.len() < ranges.len() {
+            self.starving.insert(name.service.clone());
         }
         if addresses == before {
             return false;
@@ -135,33 +245,15 @@ impl Addresses {
     }
 }
 
-/// Who needs addresses, Services before their hosts, and which are taken by Services that have
-/// some of their own.
-fn wishes(records: &BTreeMap<Key, Record>) -> (BTreeSet<Name>, HashSet<IpAddr>) {
-    let (mut needy, mut reachable) = (BTreeSet::new(), HashSet::new());
-    let mut taken = HashSet::new();
-    for record in records.values() {
-        if let Body::Service(service) = &record.body {
-            taken.extend(service.cluster_ips.iter().copied());
-            let name = ServiceName::new(&record.namespace, &record.name);
-            if is_reached(service) {
-                reachable.insert(name.clone());
-            }
-            if is_reached(service) && service.cluster_ips.is_empty() {
-                needy.insert(Name { service: name, hostname: "".into() });
-            }
-        }
-    }
-    for record in records.values() {
-        let Body::Slice(slice) = &record.body else { continue };
-        let service = ServiceName::new(&record.namespace, &slice.service);
-        if !reachable.contains(&service) {
-            continue;
-        }
-        let hostnames = slice.backends.iter().filter_map(|backend| backend.hostname.clone());
-        needy.extend(hostnames.map(|hostname| Name { service: service.clone(), hostname }));
-    }
-    (needy, taken)
+/// Who of a Service and its hosts needs addresses after a step.
+fn needy_of(service: &ServiceName, after: &After<'_>) -> BTreeSet<Name> {
+    let Some(record) = after.service(service).filter(|record| is_reached(record)) else {
+        return BTreeSet::new();
+    };
+    let hostnames = after.hostnames(service).into_iter();
+    let own = record.cluster_ips.is_empty().then(Box::default);
+    let name = |hostname| Name { service: service.clone(), hostname };
+    own.into_iter().chain(hostnames).map(name).collect()
 }
 
 /// Whether anything is carried to it: an address that answers nothing would hide its Backends.
@@ -207,113 +299,4 @@ fn candidates(range: &IpNet, name: &Name) -> impl Iterator<Item = IpAddr> + use<
 }
 
 #[cfg(test)]
-mod tests {
-    use edgemesh_proto::record::{Backend, Slice, TargetPort};
-
-    use super::*;
-
-    fn name(of: &str) -> Name {
-        Name { service: ServiceName::new("default", of), hostname: "".into() }
-    }
-
-    #[test]
-    fn candidates_cover_the_range_once() {
-        let range: IpNet = "198.18.0.0/28".parse().unwrap();
-        let all: HashSet<IpAddr> = candidates(&range, &name("a")).collect();
-        assert_eq!(all.len(), 14);
-        assert!(!all.contains(&range.network()) && !all.contains(&range.broadcast()));
-    }
-
-    /// Ports as letters (TCP, UDP, SCTP), ClusterIPs, ExternalName, hostnames → who got addresses.
-    #[test]
-    fn who_gets_an_address() {
-        type Row<'r> = (&'r str, &'r [&'r str], bool, &'r [&'r str], &'r [&'r str]);
-        let rows: &[Row<'_>] = &[
-            ("T", &[], false, &[], &["default/a"]),
-            ("U", &[], false, &[], &["default/a"]),
-            ("S", &[], false, &["h"], &[]),
-            ("", &[], true, &["h"], &[]),
-            ("T", &["10.96.0.1"], false, &[], &[]),
-            ("T", &[], false, &["h1", "h0"], &["default/a", "default/a/h0", "default/a/h1"]),
-            ("U", &["10.96.0.1"], false, &["h"], &["default/a/h"]),
-            // they were those of the range a moment ago
-            ("T", &["198.18.0.1", "198.18.0.2", "198.18.0.3"], false, &["h"], &["default/a/h"]),
-        ];
-        let mut addresses = Addresses::new(&["198.18.0.0/29".parse().unwrap()], Vec::new());
-        let mut held = HashMap::new();
-        for (ports, ips, external, hostnames, want) in rows {
-            let moved = addresses.settle(&records(ports, ips, *external, hostnames));
-            let got: Vec<String> = addresses.by_name.keys().map(Name::to_string).collect();
-            assert_eq!(got, *want, "{ports} {ips:?} {hostnames:?}");
-            for gone in moved.delete {
-                assert_eq!(held.remove(&gone.address), Some(gone.hostname));
-            }
-            for new in moved.put {
-                assert!(!ips.contains(&new.address.to_string().as_str()), "{new:?} is taken");
-                assert_eq!(held.insert(new.address, new.hostname), None);
-            }
-            // What the store holds leads to the same.
-            assert_eq!(held.len(), addresses.entries().len());
-            let again = Addresses::new(&addresses.ranges, addresses.entries());
-            assert_eq!(again.by_name, addresses.by_name);
-            assert_eq!(again.hosts().iter().flat_map(|(_, hosts)| hosts).count(), hosts(want));
-        }
-    }
-
-    fn hosts(names: &[&str]) -> usize {
-        names.iter().filter(|name| name.matches('/').count() == 2).count()
-    }
-
-    fn records(
-        ports: &str,
-        ips: &[&str],
-        external: bool,
-        hostnames: &[&str],
-    ) -> BTreeMap<Key, Record> {
-        let port = |(at, letter): (usize, char)| ServicePort {
-            name: letter.to_string().into(),
-            port: (at as u16 + 1).try_into().unwrap(),
-            target: TargetPort::Same,
-            transport: match letter {
-                'T' => Transport::Tcp,
-                'U' => Transport::Udp,
-                _ => Transport::Sctp,
-            },
-            app_protocol: None,
-            node_port: None,
-        };
-        let service = Service {
-            ports: ports.chars().enumerate().map(port).collect(),
-            cluster_ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
-            external_name: external.then(|| "example.com".into()),
-            ..Service::default()
-        };
-        let backend = |hostname: &&str| Backend {
-            addresses: vec![IpAddr::from([10, 1, 0, 1])],
-            hostname: Some((*hostname).into()),
-            ready: true,
-            serving: true,
-            terminating: false,
-            node: None,
-            zone: None,
-            workload: None,
-            weight: None,
-        };
-        let backends = hostnames.iter().map(backend).collect();
-        let slice = Slice { service: "a".into(), ports: Vec::new(), backends };
-        let record =
-            |name: &str, body| Record { namespace: "default".into(), name: name.into(), body };
-        let all = [record("a", Body::Service(service)), record("a-1", Body::Slice(slice))];
-        all.into_iter().map(|record| (record.key(), record)).collect()
-    }
-
-    #[test]
-    fn a_full_range_leaves_the_rest_without() {
-        let mut addresses = Addresses::new(&["10.0.0.0/30".parse().unwrap()], Vec::new());
-        let mut moved = Moved::default();
-        for who in ["a", "b", "c"] {
-            addresses.give(&name(who), &HashSet::new(), &mut moved);
-        }
-        assert_eq!(moved.put.len(), 2);
-    }
-}
+mod tests;

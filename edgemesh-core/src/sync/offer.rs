@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use edgemesh_proto::record::{
-    Body, Invalid, Key, Kind, Node, NodeName, Put, Service, Slice, Workload,
+    Body, Invalid, Key, Kind, MAX_NAME, Node, NodeName, Put, Record, Service, Slice, Workload,
 };
 
-use crate::snapshot::NODE_SLICES;
+use crate::snapshot::{LOCAL_SLICES, NODE_SLICES};
 
 /// Most records that one node offers: what it may have signed up, and as many Services.
 pub const MAX_OFFERED: usize = 4096;
@@ -31,6 +31,60 @@ pub fn accepted(node: &NodeName, records: Vec<Put>) -> (BTreeMap<Key, Bytes>, Ve
         }
     }
     (fine, bad)
+}
+
+/// Accepted records, as far as this version reads them.
+pub fn records(accepted: BTreeMap<Key, Bytes>) -> BTreeMap<Key, Record> {
+    let record = |(key, body)| {
+        let put = Put { key, body };
+        Some((put.key.clone(), put.record().ok()?))
+    };
+    accepted.into_iter().filter_map(record).collect()
+}
+
+/// What a node tells others of its `own` records: Services without the addresses that are not its
+/// to give out, and what runs on it, under its name. `zone` is where it says that it is.
+pub fn rising<'r>(
+    node: &NodeName,
+    zone: Option<&str>,
+    own: impl IntoIterator<Item = &'r Record>,
+) -> Vec<Put> {
+    let mut rising: Vec<Put> =
+        own.into_iter().filter_map(|record| rises(node, record)).map(|r| Put::from(&r)).collect();
+    if let Some(zone) = zone {
+        let body = Body::Node(Node { zone: Some(zone.into()), ..Node::default() });
+        rising.push(Put::from(&Record { namespace: "".into(), name: node.0.clone(), body }));
+    }
+    rising
+}
+
+fn rises(node: &NodeName, record: &Record) -> Option<Record> {
+    let mut record = record.clone();
+    match &mut record.body {
+        Body::Service(service) => {
+            (service.cluster_ips, service.external_ips) = (Vec::new(), Vec::new());
+            service.ports.iter_mut().for_each(|port| port.node_port = None);
+        }
+        Body::Slice(_) => {
+            let own = record.name.strip_prefix(LOCAL_SLICES)?;
+            record.name = name_of(node, own);
+        }
+        Body::Workload(workload) => {
+            workload.node.get_or_insert_with(|| node.clone());
+        }
+        Body::Node(_) | Body::Policy(_) | Body::Route(_) | Body::Revocation(_) => return None,
+    }
+    check(node, &Put::from(&record)).is_ok().then_some(record)
+}
+
+/// The name of a node's own Slice where others see it; a hash stands for what is too long.
+fn name_of(node: &NodeName, own: &str) -> Box<str> {
+    let name = format!("{}{own}", prefix(node));
+    if name.len() <= MAX_NAME {
+        return name.into();
+    }
+    let hash = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, own.as_bytes());
+    format!("{}{}", prefix(node), hash.simple()).into()
 }
 
 /// Whether a record is one that `node` may say: a node speaks of itself and of what runs on it,

@@ -13,13 +13,13 @@ mod staging;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use edgemesh_proto::message::{Ack, BUCKETS, Body, Held};
 use edgemesh_proto::record::{Delta, Key, Put};
 
 use crate::digest::{Digest, Hasher, Sums};
-use crate::sync::replica::staging::Staging;
+use crate::sync::replica::staging::{Staged, Staging};
 
 pub use crate::sync::replica::staging::{STAGED_BYTES, STAGED_RECORDS};
 
@@ -153,6 +153,12 @@ impl Replica {
     pub fn holds(&mut self, key: &Key) -> bool {
         let bucket = self.hasher.bucket(key);
         self.held[usize::from(bucket)].contains_key(key)
+    }
+
+    /// Which of those that are held are not among `others`.
+    pub fn gone(&self, others: &BTreeSet<Key>) -> Vec<Key> {
+        let held = self.held.iter().flat_map(BTreeMap::keys);
+        held.filter(|key| !others.contains(*key)).cloned().collect()
     }
 
     /// The records are not those of the registry, and mending did not help.
@@ -313,8 +319,7 @@ impl Replica {
                 true
             })
         });
-        for (key, (body, digest)) in put {
-            let bucket = self.hasher.bucket(&key);
+        for (key, Staged { body, digest, bucket }) in put {
             if self.put(bucket, key.clone(), digest) {
                 step.put.push(Put { key, body });
             }

@@ -1,5 +1,8 @@
 //! One writer: what is observed is stored, then seen, then told to mirrors.
 
+mod measure;
+mod synced;
+
 use edgemesh_proto::record::{Backend, Body, Service, ServicePort, TargetPort, Transport};
 
 use super::*;

@@ -234,6 +234,13 @@ fn policy(words: &mut Words<'_>) -> Read<Policy> {
     policy.allow = words.option("allow").map(allow).transpose()?;
     let cap = |cap: Option<&str>| cap.map(parse).transpose();
     let (max, max_requests) = (cap(words.option("max"))?, cap(words.option("maxRequests"))?);
+    if let Some(attempts) = words.option("retries") {
+        policy.retries.attempts = parse(attempts)?;
+    }
+    policy.retries.on_reset = words.flag("onReset");
+    policy.retries.on_503 = words.flag("on503");
+    policy.connect_timeout = words.option("connect").map(time).transpose()?;
+    policy.request_timeout = words.option("request").map(time).transpose()?;
     policy.connections =
         max.or(max_requests).map(|_: NonZeroU32| ConnectionCaps { max, max_requests });
     Ok(policy)

@@ -16,7 +16,6 @@ use axum::routing::{get, put};
 use axum::{Json, Router};
 use edgemesh_core::dns::server::Counters;
 use edgemesh_core::io::now;
-use edgemesh_core::manifests::Severity;
 use edgemesh_core::mesh::{Mesh, StatusCell, StoreHealth};
 use edgemesh_core::metrics::Metrics;
 use edgemesh_core::registrations::Registrations;
@@ -121,17 +120,18 @@ impl State {
         self.capture.store(Arc::new(Some(view)));
     }
 
-    /// Capture has followed the records of `revision`, or has failed to; names only if it has not.
-    pub(super) fn followed(&self, revision: u64) {
-        self.followed.send_replace(revision);
+    /// Capture has followed the Snapshot of that serial, or has failed to; names only if it has
+    /// not.
+    pub(super) fn followed(&self, serial: u64) {
+        self.followed.send_replace(serial);
     }
 
     /// Waits until the Services that are known now can be called by name; says why they cannot.
     /// What led here has `begun` a while ago.
     pub(super) async fn named(&self, begun: Instant) -> Result<(), &'static str> {
-        let wanted = self.live.load().revision;
+        let wanted = self.live.load().serial;
         let mut followed = self.followed.subscribe();
-        let seen = followed.wait_for(|revision| *revision >= wanted);
+        let seen = followed.wait_for(|serial| *serial >= wanted);
         if tokio::time::timeout_at((begun + NAMED_WITHIN).into(), seen).await.is_err() {
             return Err("its name may not be known yet: capture takes long; see edgemesh status");
         }
@@ -229,26 +229,6 @@ impl State {
     /// What the source says, what cannot be read of it, and Policies and Routes that do not count.
     fn remarks(&self, snapshot: &Snapshot) -> Vec<api::Remark> {
         let status = self.status.get();
-        let trouble = status.source_trouble.iter().map(|reason| api::Remark {
-            severity: api::Severity::Rejected,
-            file: String::new(),
-            line: 0,
-            object: "source".into(),
-            field: String::new(),
-            reason: format!("{reason}; the last records stay in force"),
-        });
-        let said = status.remarks.iter().map(|remark| api::Remark {
-            severity: match remark.severity {
-                Severity::Rejected => api::Severity::Rejected,
-                Severity::Note => api::Severity::Warning,
-                Severity::Ignored => api::Severity::Ignored,
-            },
-            file: remark.file.display().to_string(),
-            line: remark.line.into(),
-            object: remark.object.clone(),
-            field: remark.field.clone(),
-            reason: remark.reason.clone(),
-        });
         let overruled = views::policies(snapshot).into_iter().filter_map(|policy| {
             Some(api::Remark {
                 severity: api::Severity::Warning,
@@ -259,7 +239,8 @@ impl State {
                 reason: policy.conflicted?,
             })
         });
-        let mut remarks: Vec<_> = trouble.chain(said).chain(overruled).collect();
+        let mut remarks = views::remarks(status.source_trouble.as_ref(), &status.remarks);
+        remarks.extend(overruled);
         remarks.extend(views::unrouted(snapshot, &remarks));
         remarks
     }
@@ -349,21 +330,37 @@ async fn explain(
     Extract(state): Extract<Arc<State>>,
     Query(asked): Query<Vec<(String, String)>>,
 ) -> Response {
-    match explained(&state.live.load(), &state.domain, &asked) {
+    explaining(&state.live.load(), &state.domain, &asked)
+}
+
+/// One decision of `snapshot`, explained, or why not.
+pub(crate) fn explaining(
+    snapshot: &Snapshot,
+    domain: &str,
+    asked: &[(String, String)],
+) -> Response {
+    match explained(snapshot, domain, asked) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(error) => fail(StatusCode::BAD_REQUEST, &error),
     }
 }
 
+async fn set_log(Extract(state): Extract<Arc<State>>, Query(new): Query<Filter>) -> Response {
+    new.set(&state.log)
+}
+
+/// Which log lines are wanted from now on.
 #[derive(Deserialize)]
-struct Filter {
+pub(crate) struct Filter {
     filter: String,
 }
 
-async fn set_log(Extract(state): Extract<Arc<State>>, Query(new): Query<Filter>) -> Response {
-    match state.log.set_filter(&new.filter) {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => fail(StatusCode::BAD_REQUEST, &error.to_string()),
+impl Filter {
+    pub(crate) fn set(&self, log: &Log) -> Response {
+        match log.set_filter(&self.filter) {
+            Ok(()) => StatusCode::NO_CONTENT.into_response(),
+            Err(error) => fail(StatusCode::BAD_REQUEST, &error.to_string()),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use edgemesh_core::peers::{Advertise, Choice, PeerView};
 use edgemesh_core::snapshot::Snapshot;
 
 use crate::api;
+use crate::capture::watch::Network;
 use crate::config::{AgentConfig, Cloud, PeerPath};
 
 /// Counts the starts of the agents of one data folder.
@@ -55,6 +56,47 @@ fn next_generation(folder: &Path) -> u64 {
     }
 }
 
+/// Tells the Links of changes of the network, so that what failed is tried again at once.
+pub(super) struct Watching {
+    links: Links,
+    network: Option<Network>,
+}
+
+/// The kernel tells of one change in many words.
+const SETTLED_AFTER: Duration = Duration::from_millis(300);
+
+impl Watching {
+    /// Without a line to the kernel what failed is tried again after its pause.
+    pub(super) fn new(links: Links) -> Self {
+        let network = Network::open();
+        let network = network.map_err(|error| tracing::warn!(%error, "the network is not watched"));
+        Self { links, network: network.ok() }
+    }
+
+    /// Waits for the next change, and tells of it. Dropping the future loses nothing.
+    pub(super) async fn pass_on(&mut self) {
+        match &self.network {
+            None => std::future::pending().await,
+            Some(network) => match network.changed().await {
+                Ok(()) => tokio::time::sleep(SETTLED_AFTER).await,
+                Err(error) => {
+                    tracing::warn!(%error, "the network is no longer watched");
+                    self.network = None;
+                }
+            },
+        }
+        self.links.network_changed();
+    }
+}
+
+/// What the agent attends to.
+pub(super) async fn watch(watching: &mut Option<Watching>) {
+    match watching {
+        Some(watching) => watching.pass_on().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// How the Links are, as the admin API tells it.
 pub(super) fn view(
     links: &Links,
@@ -67,7 +109,10 @@ pub(super) fn view(
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let unix = i64::try_from(unix).unwrap_or(i64::MAX);
     let linked = uplink.linked.as_ref();
-    let trouble = join_trouble.or_else(|| uplink.trouble.map(|trouble| trouble.to_string()));
+    let trouble = match (uplink.trouble, join_trouble) {
+        (Some(uplink), Some(join)) => Some(format!("{uplink}; {join}")),
+        (uplink, join) => uplink.map(|uplink| uplink.to_string()).or(join),
+    };
     let state = match (linked, &trouble) {
         (Some(_), _) => api::CloudState::Linked,
         (None, None) => api::CloudState::Connecting,

@@ -1,6 +1,7 @@
 //! The Snapshot and its live state as the objects of the admin API.
 
 mod nodes;
+mod remarks;
 mod routes;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use crate::agent::registering;
 use crate::api;
 
 pub(crate) use nodes::nodes;
+pub(crate) use remarks::remarks;
 pub(crate) use routes::{routes, unrouted};
 
 /// Every Service.

@@ -46,6 +46,28 @@ impl Watch {
     }
 }
 
+/// A line to the kernel about the network alone, which needs no rights.
+#[derive(Debug)]
+pub(crate) struct Network(AsyncFd<OwnedFd>);
+
+impl Network {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn open() -> io::Result<Self> {
+        Ok(Self(register(listen(SockProtocol::NetlinkRoute, NETWORK)?)?))
+    }
+
+    /// Returns when a link, an address or a route changed since the last call.
+    ///
+    /// # Errors
+    /// What sockets fail with; the line is of no use then.
+    pub(crate) async fn changed(&self) -> io::Result<()> {
+        hear(&self.0).await
+    }
+}
+
 fn listen(protocol: SockProtocol, groups: &[u32]) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let line = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;

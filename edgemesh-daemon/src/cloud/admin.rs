@@ -15,13 +15,11 @@ use edgemesh_core::mesh::Mesh;
 use edgemesh_router::cloud::{Cloud, Report};
 use edgemesh_router::hub::Hub;
 use edgemesh_router::registry::shared::Shared as Registry;
-use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
-use crate::agent::admin::{fail, only_from_here};
-use crate::agent::explain::explained;
+use crate::agent::admin::{Filter, explaining, fail, only_from_here};
 use crate::agent::serve::serve_page;
 use crate::agent::views as snapshots;
 use crate::cloud::views;
@@ -132,20 +130,9 @@ async fn explain(
     Extract(state): Extract<Arc<State>>,
     Query(asked): Query<Vec<(String, String)>>,
 ) -> Response {
-    match explained(&state.mesh.snapshot(), &state.domain, &asked) {
-        Ok(explanation) => Json(explanation).into_response(),
-        Err(error) => fail(StatusCode::BAD_REQUEST, &error),
-    }
-}
-
-#[derive(Deserialize)]
-struct Filter {
-    filter: String,
+    explaining(&state.mesh.snapshot(), &state.domain, &asked)
 }
 
 async fn set_log(Extract(state): Extract<Arc<State>>, Query(new): Query<Filter>) -> Response {
-    match state.log.set_filter(&new.filter) {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => fail(StatusCode::BAD_REQUEST, &error.to_string()),
-    }
+    new.set(&state.log)
 }

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use edgemesh_core::identity::CLOUD;
 use edgemesh_core::io::now;
-use edgemesh_core::manifests::Severity;
 use edgemesh_router::hub::Node;
 
 use crate::agent::views as snapshots;
@@ -32,6 +31,7 @@ pub(super) fn not_ready(state: &State) -> Vec<String> {
 pub(super) fn status(state: &State) -> api::Status {
     let (snapshot, missing) = (state.mesh.snapshot(), not_ready(state));
     let (metrics, status) = (state.mesh.metrics(), state.mesh.status());
+    let read = state.source.get();
     let (backends, ejected, _) = snapshots::count_backends(&snapshot, now());
     let refusals: BTreeMap<String, u64> = metrics
         .refusals()
@@ -59,7 +59,7 @@ pub(super) fn status(state: &State) -> api::Status {
             total: metrics.connections.load(Relaxed),
         },
         refusals,
-        remarks: remarks(state),
+        remarks: snapshots::remarks(read.trouble.as_ref(), &read.remarks),
     }
 }
 
@@ -85,31 +85,6 @@ pub(super) fn nodes(state: &State) -> impl serde::Serialize + use<> {
 pub(super) fn backends(state: &State) -> impl serde::Serialize + use<> {
     let checked = &state.mesh.status().get().checked;
     snapshots::backends(&state.mesh.snapshot(), checked, &links(state), now())
-}
-
-fn remarks(state: &State) -> Vec<api::Remark> {
-    let read = state.source.get();
-    let trouble = read.trouble.iter().map(|reason| api::Remark {
-        severity: api::Severity::Rejected,
-        file: String::new(),
-        line: 0,
-        object: "source".into(),
-        field: String::new(),
-        reason: format!("{reason}; the last records stay in force"),
-    });
-    let said = read.remarks.iter().map(|remark| api::Remark {
-        severity: match remark.severity {
-            Severity::Rejected => api::Severity::Rejected,
-            Severity::Note => api::Severity::Warning,
-            Severity::Ignored => api::Severity::Ignored,
-        },
-        file: remark.file.display().to_string(),
-        line: remark.line.into(),
-        object: remark.object.clone(),
-        field: remark.field.clone(),
-        reason: remark.reason.clone(),
-    });
-    trouble.chain(said).collect()
 }
 
 /// `/metrics`

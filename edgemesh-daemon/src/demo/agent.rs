@@ -1,6 +1,7 @@
 //! The agent under test: the same binary as a child process, its configuration and its admin API.
 
 use std::fs;
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
@@ -12,6 +13,9 @@ use anyhow::Context;
 use anyhow::bail;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
+use nix::sys::wait::WaitPidFlag;
+use nix::sys::wait::WaitStatus;
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
@@ -24,18 +28,25 @@ use crate::demo::clock::now;
 use crate::demo::clock::until;
 use crate::demo::manifests::NODE;
 use crate::demo::manifests::SERVICE_RANGES;
+use crate::demo::world::Place;
 use crate::demo::world::World;
 
 /// How long an agent may take to be ready, in a debug build on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Where an agent listens that has the ports for itself.
+const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15001);
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
 /// How long it may take to answer a question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// How agents of this demo are started.
+/// How one agent of this demo is started, where.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
+    /// What its logs and its configuration are called.
+    name: String,
+    place: Place,
     config: PathBuf,
     /// The explicit proxy.
     pub(crate) proxy: SocketAddr,
@@ -46,15 +57,15 @@ pub(crate) struct Setup {
 #[derive(Debug)]
 pub(crate) struct Agent {
     guard: Running,
+    place: Place,
     admin: Admin,
 }
 
 impl Setup {
-    /// Writes the configuration.
+    /// Writes the configuration of the first act's agent.
     pub(crate) fn write(world: &World) -> anyhow::Result<Self> {
-        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (proxy, admin) = match world.walls {
-            true => (loopback(15001), loopback(15000)),
+            true => (PROXY, ADMIN),
             false => (free()?, free()?),
         };
         let captures = world.walls && !world.lacks(Feature::Capture);
@@ -74,9 +85,22 @@ impl Setup {
             SERVICE_RANGES[0],
             SERVICE_RANGES[1],
         );
-        let config = world.folder.join("agent.yaml");
-        fs::write(&config, text)?;
-        Ok(Self { config, proxy, admin })
+        Self { proxy, admin, ..Self::of(world, "agent", Place::Node) }.with(&text)
+    }
+
+    /// Writes that of the agent of a machine, which has all ports for itself.
+    pub(crate) fn on(world: &World, name: &'static str, text: &str) -> anyhow::Result<Self> {
+        Self::of(world, name, Place::Machine(name)).with(text)
+    }
+
+    fn of(world: &World, name: &str, place: Place) -> Self {
+        let config = world.folder.join(format!("{name}.yaml"));
+        Self { name: name.into(), place, config, proxy: PROXY, admin: ADMIN }
+    }
+
+    fn with(self, text: &str) -> anyhow::Result<Self> {
+        fs::write(&self.config, text)?;
+        Ok(self)
     }
 
     /// Starts an agent and waits until it is ready; how long that took.
@@ -85,11 +109,7 @@ impl Setup {
     /// When it ends, or says for too long what it still waits for.
     pub(crate) fn start(&self, world: &World) -> anyhow::Result<(Agent, Duration)> {
         let begin = now();
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("agent").arg("--config").arg(&self.config).env_remove("NODE_NAME");
-        let guard = Running::start(&mut command, &world.folder, "agent")?;
-        let admin = Admin::new(&self.admin_url())?.with_timeout(ANSWER_WITHIN);
-        let mut agent = Agent { guard, admin };
+        let mut agent = self.spawn(world)?;
         let ready = until(READY_WITHIN, || match agent.status(world) {
             Ok(status) if status.ready => Some(true),
             Ok(_) | Err(_) if !agent.guard.runs() => Some(false),
@@ -97,12 +117,22 @@ impl Setup {
         });
         match ready {
             Some(true) => Ok((agent, now() - begin)),
-            Some(false) => bail!("the agent ended: {}", last_words(world)),
+            Some(false) => bail!("the agent ended: {}", last_words(world, &self.name)),
             None => match agent.status(world) {
                 Ok(status) => bail!("the agent is not ready: {}", status.not_ready.join(", ")),
                 Err(error) => Err(error).context("the agent does not get ready"),
             },
         }
+    }
+
+    /// Starts an agent; waits for nothing.
+    pub(crate) fn spawn(&self, world: &World) -> anyhow::Result<Agent> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("agent").arg("--config").arg(&self.config).env_remove("NODE_NAME");
+        let start = || Running::start(&mut command, &world.folder, &self.name);
+        let guard = world.within(self.place, start)?;
+        let admin = Admin::new(&self.admin_url())?.with_timeout(ANSWER_WITHIN);
+        Ok(Agent { guard, place: self.place, admin })
     }
 
     /// For `--admin`.
@@ -128,8 +158,12 @@ impl Agent {
         Ok(all)
     }
 
-    fn get<T: DeserializeOwned>(&self, world: &World, path: &str) -> anyhow::Result<T> {
-        Ok(world.runtime.block_on(self.admin.get(path))?)
+    /// A page of its admin API.
+    pub(crate) fn get<T>(&self, world: &World, path: &str) -> anyhow::Result<T>
+    where
+        T: DeserializeOwned + Send,
+    {
+        page(world, self.place, &self.admin, path)
     }
 
     /// The process behind the guard.
@@ -152,12 +186,34 @@ impl Agent {
         kill(self.guard.id(), Signal::SIGKILL).context("kill -9 of the guard")
     }
 
+    /// SIGKILL to both, as a power cut would: neither may notice the end of the other.
+    pub(crate) fn power_cut(self) -> anyhow::Result<()> {
+        let agent = self.guarded()?;
+        kill(self.guard.id(), Signal::SIGSTOP).context("SIGSTOP")?;
+        kill(agent, Signal::SIGKILL).context("kill -9")?;
+        drop(self);
+        // Its parent is now process 1, which is us.
+        let ended = until(STOP_WITHIN, || {
+            let alive = waitpid(agent, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive);
+            (!alive).then_some(())
+        });
+        ended.context("it lives on after SIGKILL")
+    }
+
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(self) -> anyhow::Result<Duration> {
         let begin = now();
         self.guard.stop(STOP_WITHIN).context("the agent")?;
         Ok(now() - begin)
     }
+}
+
+/// A page of an admin API in `place`: the connection is made on the thread that enters it.
+pub(crate) fn page<T>(world: &World, place: Place, admin: &Admin, path: &str) -> anyhow::Result<T>
+where
+    T: DeserializeOwned + Send,
+{
+    world.within(place, || Ok(world.runtime.block_on(admin.get(path))?))
 }
 
 /// The child of `parent`. /proc may be that of another process namespace, in which all have other
@@ -199,8 +255,9 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-fn last_words(world: &World) -> String {
-    let log = fs::read_to_string(world.folder.join("agent.log")).unwrap_or_default();
+/// The last that a process said, for people.
+pub(crate) fn last_words(world: &World, name: &str) -> String {
+    let log = fs::read_to_string(world.folder.join(format!("{name}.log"))).unwrap_or_default();
     // What it says to people comes first; else whatever it logged last.
     let said = log.lines().rev().find_map(|line| line.strip_prefix("edgemesh: "));
     said.or_else(|| log.lines().last()).unwrap_or("it said nothing").to_owned()

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context;
 use anyhow::bail;
@@ -47,6 +48,8 @@ pub(crate) struct Tally {
     pub(crate) failures: BTreeMap<String, u32>,
     /// Connections that were made for them.
     pub(crate) connections: u32,
+    /// How long each good call took, in microseconds.
+    pub(crate) micros: Vec<u32>,
 }
 
 impl Tally {
@@ -62,9 +65,22 @@ impl Tally {
     pub(crate) fn note(&mut self, answer: anyhow::Result<String>) {
         let (counts, key) = match answer {
             Ok(who) => (&mut self.answers, who),
-            Err(error) => (&mut self.failures, error.to_string()),
+            Err(error) => (&mut self.failures, format!("{error:#}")),
         };
         *counts.entry(key).or_default() += 1;
+    }
+
+    /// Notes one call that began then.
+    pub(crate) fn timed(&mut self, begin: Instant, answer: anyhow::Result<String>) {
+        if answer.is_ok() {
+            self.took(now() - begin);
+        }
+        self.note(answer);
+    }
+
+    /// Notes how long a good call took.
+    pub(crate) fn took(&mut self, time: Duration) {
+        self.micros.push(u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
     }
 
     /// `hello-1 10, hello-2 10`, then what failed.
@@ -204,18 +220,24 @@ pub(crate) fn calls(world: &World, way: Way, authority: &str, count: u32) -> Tal
                 }
             },
         };
+        let begin = now();
         let answer = world.runtime.block_on(http.get());
-        tally.note(answer.and_then(Answer::good));
+        tally.timed(begin, answer.and_then(Answer::good));
         open = Some(http);
     }
     tally
 }
 
-/// `PING` as redis' clients send it.
-pub(crate) fn ping(world: &World, from: Place, authority: &str) -> anyhow::Result<String> {
+/// `PING` as redis' clients send it, and when the answer came.
+pub(crate) fn ping(
+    world: &World,
+    from: Place,
+    authority: &str,
+) -> anyhow::Result<(String, Duration)> {
     let mut stream = connect(world, from, authority)?;
+    let begin = now();
     stream.write_all(b"*1\r\n$4\r\nPING\r\n")?;
-    line(&mut stream)
+    Ok((line(&mut stream)?, now() - begin))
 }
 
 /// Says nothing, and gives the first bytes of whoever speaks first, and when they came.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::bail;
 
@@ -25,7 +26,7 @@ pub(crate) fn calls(
     let mut command = Command::new(curl);
     // No file of the user's, no proxy of the environment.
     command.args(["-q", "-sS", "--max-time", "4", "--connect-timeout", "3"]);
-    command.args(["-w", &format!("\n{MARK}%{{http_code}} %{{num_connects}}\n")]);
+    command.args(["-w", &format!("\n{MARK}%{{http_code}} %{{num_connects}} %{{time_total}}\n")]);
     match way.proxy {
         Some(proxy) => command.args(["-x", &format!("http://{proxy}")]),
         None => command.args(["--noproxy", "*"]),
@@ -45,13 +46,15 @@ fn parse(output: &str, count: u32) -> anyhow::Result<Tally> {
             }
             continue;
         };
-        let Some((code, connects)) = said.split_once(' ') else { bail!("curl said `{line}`") };
+        let said: Vec<_> = said.split(' ').collect();
+        let [code, connects, seconds] = said[..] else { bail!("curl said `{line}`") };
         tally.connections += connects.parse::<u32>()?;
-        tally.note(if code == "200" {
-            Ok(body.to_owned())
+        if code == "200" {
+            tally.took(Duration::try_from_secs_f64(seconds.parse()?)?);
+            tally.note(Ok(body.to_owned()));
         } else {
-            Err(anyhow::anyhow!("{code}"))
-        });
+            tally.note(Err(anyhow::anyhow!("{code}")));
+        }
         body = "";
     }
     match tally.answered() + tally.failed() {
@@ -66,10 +69,11 @@ mod tests {
 
     #[test]
     fn output_becomes_a_tally() {
-        let three = "hello-1\n\n#curl 200 1\nhello-2\n\n#curl 200 0\nedgemesh: no\n\n#curl 503 1\n";
+        let three = "hello-1\n\n#curl 200 1 0.001500\nhello-2\n\n#curl 200 0 0.000123\n\
+                     edgemesh: no\n\n#curl 503 1 0.1\n";
         let tally = parse(three, 3).unwrap();
         assert_eq!(tally.text(), "hello-1 1, hello-2 1, 503 1");
-        assert_eq!(tally.connections, 2);
+        assert_eq!((tally.connections, &tally.micros[..]), (2, &[1500, 123][..]));
         assert!(parse(three, 4).is_err(), "an answer is missing");
         assert!(parse("#curl 200\n", 1).is_err());
     }

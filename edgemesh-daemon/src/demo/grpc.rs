@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::bail;
@@ -22,8 +23,14 @@ use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::net::TcpStream;
 
+use crate::demo::clients::Tally;
+use crate::demo::clock::now;
+use crate::demo::world::World;
+
 /// The method.
 const WHO: &str = "/demo.Echo/Who";
+/// How long all calls of one client may take.
+const CALLS_WITHIN: Duration = Duration::from_secs(8);
 /// Flag and length before each message.
 const PREFIX: usize = 5;
 
@@ -125,6 +132,25 @@ impl Client {
         }
         Ok(answer.who)
     }
+}
+
+/// `count` calls on one connection, bounded in time.
+pub(crate) fn calls(
+    world: &World,
+    stream: TcpStream,
+    authority: &str,
+    count: u32,
+) -> anyhow::Result<Tally> {
+    let calls = async {
+        let mut client = Client::new(stream, authority).await?;
+        let mut tally = Tally { connections: 1, ..Tally::default() };
+        for call in 0..count {
+            let begin = now();
+            tally.timed(begin, client.who(&call.to_string()).await);
+        }
+        anyhow::Ok(tally)
+    };
+    world.runtime.block_on(async { tokio::time::timeout(CALLS_WITHIN, calls).await })?
 }
 
 #[cfg(test)]

@@ -6,6 +6,13 @@ use tokio::time::Instant;
 
 use crate::demo::clients::Http;
 
+/// The smallest time that at least `percent` of these, sorted, did not exceed (nearest rank).
+pub(crate) fn percentile(sorted: &[u32], percent: usize) -> Option<Duration> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    let micros = sorted.get(rank - 1)?;
+    Some(Duration::from_micros((*micros).into()))
+}
+
 /// What a load measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Measured {
@@ -29,9 +36,7 @@ impl Measured {
 
     /// The smallest time that at least `percent` of the calls did not exceed (nearest rank).
     pub(crate) fn percentile(&self, percent: usize) -> Option<Duration> {
-        let rank = (self.micros.len() * percent).div_ceil(100).max(1);
-        let micros = self.micros.get(rank - 1)?;
-        Some(Duration::from_micros((*micros).into()))
+        percentile(&self.micros, percent)
     }
 
     /// `p50 0.12 p99 0.80 ms, 9000/s`

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-/// Name of the node that everything runs on.
+/// Name of the node that everything of the first act runs on.
 pub(crate) const NODE: &str = "demo-node";
 /// Captured beside the mesh's own virtual addresses.
 pub(crate) const SERVICE_RANGES: [&str; 2] = ["10.96.0.0/16", "fd10:96::/112"];
@@ -20,6 +20,8 @@ pub(crate) struct Service<'a> {
     /// Whether it has an IPv6 address too.
     pub(crate) ipv6: bool,
     pub(crate) port: u16,
+    /// Where its Backends are.
+    pub(crate) node: &'a str,
     /// `spec` of its TrafficPolicy below `targetRef`; empty: it has none.
     pub(crate) policy: &'a str,
 }
@@ -41,7 +43,7 @@ impl Service<'_> {
              spec:\n  {addresses}\n  ports: [{{ port: {port} }}]\n"
         );
         for (index, backend) in backends.iter().enumerate() {
-            text.push_str(&slice(name, &(index + 1).to_string(), *backend));
+            text.push_str(&slice(name, &(index + 1).to_string(), *backend, self.node));
         }
         if !self.policy.is_empty() {
             text.push_str(&format!(
@@ -55,15 +57,15 @@ impl Service<'_> {
     }
 }
 
-/// A Slice of one Backend, as a document to append.
-pub(crate) fn slice(service: &str, id: &str, backend: SocketAddr) -> String {
+/// A Slice of one Backend on `node`, as a document to append.
+pub(crate) fn slice(service: &str, id: &str, backend: SocketAddr, node: &str) -> String {
     let family = if backend.is_ipv4() { "IPv4" } else { "IPv6" };
     format!(
         "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
          metadata:\n  name: {service}-{id}\n  namespace: default\n  \
          labels: {{ kubernetes.io/service-name: {service} }}\n\
          addressType: {family}\nports: [{{ port: {} }}]\n\
-         endpoints: [{{ addresses: [\"{}\"], nodeName: {NODE} }}]\n",
+         endpoints: [{{ addresses: [\"{}\"], nodeName: {node} }}]\n",
         backend.port(),
         backend.ip()
     )
@@ -81,6 +83,15 @@ pub(crate) fn route(service: &str, backends: &[(&str, u32)]) -> String {
          spec:\n  parentRefs: [{{ group: \"\", kind: Service, name: {service} }}]\n  \
          rules: [{{ backendRefs: [{}] }}]\n",
         backends.join(", ")
+    )
+}
+
+/// A machine, its address, and the zone that it is in.
+pub(crate) fn node(name: &str, address: &str, zone: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Node\n\
+         metadata: {{ name: {name}, labels: {{ topology.kubernetes.io/zone: {zone} }} }}\n\
+         status: {{ addresses: [{{ type: InternalIP, address: {address} }}] }}\n"
     )
 }
 
@@ -106,13 +117,14 @@ mod tests {
         for (host, ipv6, policy, documents) in
             [(Some(10), true, policy, 4), (Some(10), false, "", 3), (None, false, "", 3)]
         {
-            let service = Service { name: "hello", host, ipv6, port: 80, policy };
+            let service = Service { name: "hello", host, ipv6, port: 80, node: "b1", policy };
             let parsed = parse(Path::new("hello.yaml"), &service.yaml(&backends));
             assert_eq!(parsed.remarks, []);
             assert_eq!(parsed.documents.len(), documents);
         }
         let parsed = parse(Path::new("route.yaml"), &route("a", &[("b", 3), ("c", 1)]));
         assert_eq!((parsed.remarks.len(), parsed.documents.len()), (0, 1));
-        assert_eq!(NODE, "demo-node");
+        let parsed = parse(Path::new("node.yaml"), &node("b1", "10.92.1.11", "site-b"));
+        assert_eq!((parsed.remarks.len(), parsed.documents.len()), (0, 1));
     }
 }

@@ -27,6 +27,7 @@ pub(crate) const TLS_NAME: &str = "tls.default";
 #[derive(Debug)]
 pub(crate) struct Real {
     running: Running,
+    place: Place,
     at: SocketAddr,
     /// The client program.
     pub(crate) client: PathBuf,
@@ -35,9 +36,9 @@ pub(crate) struct Real {
 impl Real {
     /// Waits until its port is open.
     pub(crate) fn wait(&mut self, world: &World) -> anyhow::Result<()> {
-        let at = self.at;
+        let (place, at) = (self.place, self.at);
         let open = || TcpStream::connect_timeout(&at, Duration::from_secs(1)).is_ok();
-        let waited = until(STARTS_WITHIN, || match world.within(Place::Apps, || Ok(open())) {
+        let waited = until(STARTS_WITHIN, || match world.within(place, || Ok(open())) {
             Ok(true) => Some(Ok(())),
             _ if !self.running.runs() => Some(Err(())),
             _ => None,
@@ -50,8 +51,8 @@ impl Real {
     }
 }
 
-/// redis-server, if it and redis-cli are installed.
-pub(crate) fn redis(world: &World, at: SocketAddr) -> anyhow::Result<Option<Real>> {
+/// redis-server somewhere, if it and redis-cli are installed.
+pub(crate) fn redis(world: &World, place: Place, at: SocketAddr) -> anyhow::Result<Option<Real>> {
     let (Some(server), Some(client)) = (find("redis-server"), find("redis-cli")) else {
         return Ok(None);
     };
@@ -67,7 +68,7 @@ pub(crate) fn redis(world: &World, at: SocketAddr) -> anyhow::Result<Option<Real
         "no",
     ]);
     command.args(["--daemonize", "no", "--protected-mode", "no"]).current_dir(&world.folder);
-    start(world, &mut command, "redis", at, client).map(Some)
+    start(world, &mut command, "redis", (place, at), client).map(Some)
 }
 
 /// mariadbd on an empty folder, if it and its client are installed.
@@ -86,7 +87,7 @@ pub(crate) fn mariadb(world: &World, at: SocketAddr) -> anyhow::Result<Option<Re
     for (option, name) in [("datadir", "."), ("socket", "sock"), ("pid-file", "pid")] {
         command.arg(format!("--{option}={}", data.join(name).display()));
     }
-    start(world, &mut command, "mariadb", at, client).map(Some)
+    start(world, &mut command, "mariadb", (Place::Apps, at), client).map(Some)
 }
 
 /// `openssl s_server` with a fresh certificate for [`TLS_NAME`], if installed. Its "client" is
@@ -102,7 +103,7 @@ pub(crate) fn tls(world: &World, at: SocketAddr) -> anyhow::Result<Option<Real>>
     let mut command = Command::new(openssl);
     command.args(["s_server", "-quiet", "-www", "-accept", &at.to_string(), "-cert"]);
     command.arg(&shown).arg("-key").arg(shown.with_extension("key"));
-    start(world, &mut command, "tls", at, trusted).map(Some)
+    start(world, &mut command, "tls", (Place::Apps, at), trusted).map(Some)
 }
 
 fn certificate(openssl: &Path, folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
@@ -120,9 +121,9 @@ fn start(
     world: &World,
     command: &mut Command,
     name: &str,
-    at: SocketAddr,
+    (place, at): (Place, SocketAddr),
     client: PathBuf,
 ) -> anyhow::Result<Real> {
-    let running = world.within(Place::Apps, || Running::start(command, &world.folder, name))?;
-    Ok(Real { running, at, client })
+    let running = world.within(place, || Running::start(command, &world.folder, name))?;
+    Ok(Real { running, place, at, client })
 }

@@ -28,6 +28,10 @@ use crate::demo::world::World;
 
 /// Last bytes of the addresses that the serving pod has beside its own.
 pub(crate) const ADDRESSES: std::ops::RangeInclusive<u8> = 11..=42;
+/// Where each kind listens.
+pub(crate) const HTTP: u16 = 8080;
+pub(crate) const GRPC: u16 = 50051;
+pub(crate) const GREETER: u16 = 3306;
 /// What the built-in server-first server says.
 pub(crate) const BANNER: &str = "220 demo.edgemesh speaks first\r\n";
 
@@ -51,6 +55,14 @@ enum Speaks {
     Banner,
 }
 
+/// Where a Backend listens.
+#[derive(Clone, Copy, Debug)]
+struct Spot<'a> {
+    place: Place,
+    addresses: &'a [IpAddr],
+    port: u16,
+}
+
 /// HTTP/1.1 Backends `NAME-1`, `NAME-2`, …, the first at the pod's address `first`.
 pub(crate) fn http(
     world: &World,
@@ -64,7 +76,8 @@ pub(crate) fn http(
             let at = first + i;
             let addresses = std::iter::once(world.address(at));
             let addresses: Vec<_> = addresses.chain(world.address6(at).filter(|_| ipv6)).collect();
-            serve(world, Speaks::Http, &format!("{name}-{}", i + 1), &addresses, 8080)
+            let spot = Spot { place: Place::Apps, addresses: &addresses, port: HTTP };
+            serve(world, Speaks::Http, &format!("{name}-{}", i + 1), spot)
         })
         .collect()
 }
@@ -78,33 +91,38 @@ pub(crate) fn grpc(
 ) -> anyhow::Result<Vec<Backend>> {
     let one = |i| {
         let name = format!("{name}-{}", i + 1);
-        serve(world, Speaks::Grpc, &name, &[world.address(first + i)], 50051)
+        let addresses = &[world.address(first + i)];
+        serve(world, Speaks::Grpc, &name, Spot { place: Place::Apps, addresses, port: GRPC })
     };
     (0..count).map(one).collect()
 }
 
 /// What stands for redis.
 pub(crate) fn resp(world: &World, at: IpAddr) -> anyhow::Result<Backend> {
-    serve(world, Speaks::Resp, "built-in redis", &[at], 6379)
+    let spot = Spot { place: Place::Apps, addresses: &[at], port: 6379 };
+    serve(world, Speaks::Resp, "built-in redis", spot)
 }
 
 /// What stands for a database that greets.
 pub(crate) fn banner(world: &World, at: IpAddr) -> anyhow::Result<Backend> {
-    serve(world, Speaks::Banner, "built-in greeter", &[at], 3306)
+    let spot = Spot { place: Place::Apps, addresses: &[at], port: GREETER };
+    serve(world, Speaks::Banner, "built-in greeter", spot)
 }
 
-fn serve(
-    world: &World,
-    speaks: Speaks,
-    name: &str,
-    addresses: &[IpAddr],
-    port: u16,
-) -> anyhow::Result<Backend> {
+/// One of each on a machine: who speaks HTTP and gRPC says that it is `name`.
+pub(crate) fn on(world: &World, place: Place, at: IpAddr, name: &str) -> anyhow::Result<()> {
+    for (speaks, port) in [(Speaks::Http, HTTP), (Speaks::Grpc, GRPC), (Speaks::Banner, GREETER)] {
+        serve(world, speaks, name, Spot { place, addresses: &[at], port })?;
+    }
+    Ok(())
+}
+
+fn serve(world: &World, speaks: Speaks, name: &str, spot: Spot<'_>) -> anyhow::Result<Backend> {
     let fails = Arc::new(AtomicBool::new(false));
     let mut backend = Backend { name: name.into(), addresses: Vec::new(), fails: fails.clone() };
-    for address in addresses {
-        let at = SocketAddr::new(*address, world.port(port));
-        let listener = world.within(Place::Apps, || {
+    for address in spot.addresses {
+        let at = SocketAddr::new(*address, world.port(spot.port));
+        let listener = world.within(spot.place, || {
             let listener = TcpListener::bind(at).with_context(|| format!("{name} at {at}"))?;
             listener.set_nonblocking(true)?;
             Ok(listener)

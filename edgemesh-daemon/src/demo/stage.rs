@@ -15,6 +15,7 @@ use crate::demo::agent::Setup;
 use crate::demo::children::find;
 use crate::demo::clients::Way;
 use crate::demo::clock::pause;
+use crate::demo::manifests::NODE;
 use crate::demo::manifests::Service;
 use crate::demo::manifests::route;
 use crate::demo::manifests::write;
@@ -99,7 +100,7 @@ impl<'w> Stage<'w> {
             return Ok(());
         }
         let (redis, db) = (at(40, 6379), at(41, 3306));
-        self.redis = programs::redis(world, redis)?;
+        self.redis = programs::redis(world, Place::Apps, redis)?;
         if self.redis.is_none() {
             self.others.push(servers::resp(world, redis.ip())?);
         }
@@ -116,10 +117,12 @@ impl<'w> Stage<'w> {
         let count = if world.lacks(Feature::Balance) { 1 } else { HELLOS };
         let ipv6 = world.walls && world.ipv6 && !world.lacks(Feature::Ipv6);
         let robin = "loadBalancer: { policy: roundRobin }";
-        let hello = Service { name: "hello", host: Some(10), ipv6, port: 80, policy: robin };
+        let hello =
+            Service { name: "hello", host: Some(10), ipv6, port: 80, node: NODE, policy: robin };
         let folder = world.folder.join("manifests");
         write(&folder, "hello", &hello.yaml(&addresses(&self.hello[..count])))?;
-        let headless = Service { name: "notes", host: None, ipv6: false, port: 80, policy: "" };
+        let headless =
+            Service { name: "notes", host: None, ipv6: false, port: 80, node: NODE, policy: "" };
         write(&folder, "notes", &headless.yaml(&addresses(notes)))?;
         let count = if world.lacks(Feature::Balance) { 1 } else { self.echo.len() };
         self.tell("echo", 11, 50051, robin, &addresses(&self.echo[..count]))?;
@@ -157,7 +160,7 @@ impl<'w> Stage<'w> {
         policy: &str,
         backends: &[SocketAddr],
     ) -> anyhow::Result<()> {
-        let service = Service { name, host: Some(host), ipv6: false, port, policy };
+        let service = Service { name, host: Some(host), ipv6: false, port, node: NODE, policy };
         write(&self.world.folder.join("manifests"), name, &service.yaml(backends))
     }
 
@@ -180,8 +183,8 @@ impl<'w> Stage<'w> {
         self.agent.as_ref().context("no agent runs")
     }
 
-    /// Says how to look around, and waits to be ended.
-    pub(crate) fn keep(&mut self) -> anyhow::Result<()> {
+    /// Says how to look around, and at what else there is; waits to be ended.
+    pub(crate) fn keep(&mut self, more: &str) -> anyhow::Result<()> {
         if self.agent.is_none() {
             self.agent = Some(self.setup.start(self.world)?.0);
         }
@@ -194,7 +197,7 @@ impl<'w> Stage<'w> {
                 "\nthe world stands until Ctrl-C; from another terminal:\n  \
                  {enter} curl http://hello.default/\n  \
                  {enter} ip netns exec client curl http://hello.default/\n  \
-                 {enter} {exe} status --admin {url}\n"
+                 {enter} {exe} status --admin {url}\n{more}"
             ))?;
         } else {
             let proxy = self.setup.proxy;

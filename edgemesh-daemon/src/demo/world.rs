@@ -38,6 +38,20 @@ pub(crate) enum Place {
     Client,
     /// The pod that serves.
     Apps,
+    /// A machine of the second act, a router, or the internet between them.
+    Machine(&'static str),
+}
+
+impl Place {
+    /// The name of its network namespace; `None`: the one that we are in.
+    const fn netns(self) -> Option<&'static str> {
+        match self {
+            Self::Node => None,
+            Self::Client => Some("client"),
+            Self::Apps => Some("apps"),
+            Self::Machine(name) => Some(name),
+        }
+    }
 }
 
 /// What the scenes play in.
@@ -95,10 +109,11 @@ impl World {
         place: Place,
         body: impl FnOnce() -> anyhow::Result<T> + Send,
     ) -> anyhow::Result<T> {
-        let Some(path) = netns(place).filter(|_| self.walls) else { return body() };
+        let Some(netns) = place.netns().filter(|_| self.walls) else { return body() };
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
-                let file = File::open(path).with_context(|| path.to_owned())?;
+                let path = format!("/run/netns/{netns}");
+                let file = File::open(&path).context(path)?;
                 setns(file, CloneFlags::CLONE_NEWNET).context("setns")?;
                 body()
             });
@@ -120,14 +135,6 @@ impl World {
     /// `wanted`, or any free port where the machine's own network is used.
     pub(crate) fn port(&self, wanted: u16) -> u16 {
         if self.walls { wanted } else { 0 }
-    }
-}
-
-const fn netns(place: Place) -> Option<&'static str> {
-    match place {
-        Place::Node => None,
-        Place::Client => Some("/run/netns/client"),
-        Place::Apps => Some("/run/netns/apps"),
     }
 }
 
@@ -183,7 +190,7 @@ fn links(ipv6: bool) -> anyhow::Result<()> {
 }
 
 /// `ip -batch` in a namespace; empty: in this one.
-fn ip(script: &str, netns: &str) -> anyhow::Result<()> {
+pub(crate) fn ip(script: &str, netns: &str) -> anyhow::Result<()> {
     let mut command = Command::new("ip");
     if !netns.is_empty() {
         command.args(["-n", netns]);

@@ -31,6 +31,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nc", "netcat-openbsd"),
     ("socat", "socat"),
     ("setpriv", "util-linux"),
+    ("cc", "gcc"),
 ];
 
 /// What a program said.

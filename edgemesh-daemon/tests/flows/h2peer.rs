@@ -60,7 +60,16 @@ where
     S: Fn(Asked) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let (listener, behave) = (listen("", at), Arc::new(behave));
+    serve_on(runtime, listen("", at), behave);
+}
+
+/// As [`serve`], on a listener that may be anywhere.
+pub(crate) fn serve_on<F, S>(runtime: &Runtime, listener: std::net::TcpListener, behave: S)
+where
+    S: Fn(Asked) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let behave = Arc::new(behave);
     listener.set_nonblocking(true).unwrap();
     let _in = runtime.enter();
     let listener = TcpListener::from_std(listener).unwrap();
@@ -80,7 +89,11 @@ where
 
 /// A client's connection to `at`.
 pub(crate) async fn connect(at: &str) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(at).await.unwrap();
+    shake_hands(TcpStream::connect(at).await.unwrap()).await
+}
+
+/// A client's connection over `stream`.
+pub(crate) async fn shake_hands(stream: TcpStream) -> SendRequest<Bytes> {
     stream.set_nodelay(true).unwrap();
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     spawn(connection);

@@ -4,10 +4,12 @@
     peer.py call TARGET COUNT          COUNT unary calls on one channel, then the three streaming kinds
     peer.py once TARGET [METHOD]       one unary call; its code, message and trailing metadata
     peer.py late TARGET                one unary call with 5 s; how many of them the server was told
+    peer.py ends TARGET [AUTHORITY]    a call, one that fails with a trailer, one that takes too long; JSON
 """
 
 import json
 import sys
+import threading
 import time
 from concurrent import futures
 
@@ -43,6 +45,13 @@ def left(request, context):
     return str(context.time_remaining()).encode()
 
 
+def slow(request, context):
+    over = threading.Event()
+    context.add_callback(over.set)
+    over.wait(10)
+    return b""
+
+
 def big(request, context):
     return b"x" * int(request)
 
@@ -54,6 +63,7 @@ HANDLERS = {
     "Both": grpc.stream_stream_rpc_method_handler(both),
     "Bad": grpc.unary_unary_rpc_method_handler(bad),
     "Left": grpc.unary_unary_rpc_method_handler(left),
+    "Slow": grpc.unary_unary_rpc_method_handler(slow),
     "Big": grpc.unary_unary_rpc_method_handler(big),
 }
 
@@ -114,13 +124,28 @@ def late(target):
         print(channel.unary_unary("/t.T/Left")(b"", timeout=5).decode())
 
 
+def ends(target, authority=None):
+    said = {}
+    options = [("grpc.default_authority", authority)] if authority else []
+    with grpc.insecure_channel(target, options=options) as channel:
+        said["unary"] = channel.unary_unary("/t.T/Unary")(b"x", timeout=10).decode()
+        said["left"] = float(channel.unary_unary("/t.T/Left")(b"", timeout=5).decode())
+        for method, timeout in (("Bad", 10), ("Slow", 0.3)):
+            try:
+                channel.unary_unary("/t.T/" + method)(b"", timeout=timeout)
+            except grpc.RpcError as error:
+                trailers = dict(error.trailing_metadata() or ())
+                said[method] = [error.code().name, error.details(), trailers.get("x-why")]
+    print(json.dumps(said))
+
+
 if __name__ == "__main__":
     verb, rest = sys.argv[1], sys.argv[2:]
     if verb == "serve":
         serve(rest[0], rest[1:])
     elif verb == "call":
         call(rest[0], int(rest[1]))
-    elif verb == "late":
-        late(*rest)
+    elif verb in ("late", "ends"):
+        {"late": late, "ends": ends}[verb](*rest)
     else:
         once(*rest)

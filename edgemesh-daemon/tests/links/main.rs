@@ -1,6 +1,7 @@
 //! Agents and a cloud between machines: real networks, real clients and servers.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stdout, reason = "how long things take is for people")]
 
 #[path = "../common"]
 mod common {
@@ -9,26 +10,54 @@ mod common {
     pub(crate) mod wait;
 }
 
+/// Shared with `flows`, of which this uses a part.
+#[path = "../flows"]
+#[allow(dead_code, reason = "see there")]
+mod flows {
+    pub(crate) mod backend;
+    pub(crate) mod h2peer;
+    pub(crate) mod raw;
+    pub(crate) mod servers;
+}
+use flows::{backend, h2peer, raw, servers};
+
+mod load;
 mod nodes;
 mod world;
 
+mod autonomy;
+mod bad;
+mod bulk;
+mod cases;
+mod faults;
+mod identity;
+mod ingress;
+mod limits;
 mod ways;
 
 use std::time::Duration;
 
-use common::namespace::in_namespace;
+use common::namespace::{in_namespace, within};
 use common::run::run;
 use common::wait::eventually;
 
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A client's HTTP/2 connection from `netns` to `at`.
+async fn h2_from(netns: &str, at: &str) -> h2::client::SendRequest<bytes::Bytes> {
+    let at = at.to_owned();
+    let stream = within(netns, move || std::net::TcpStream::connect(at).unwrap());
+    stream.set_nonblocking(true).unwrap();
+    h2peer::shake_hands(tokio::net::TcpStream::from_std(stream).unwrap()).await
+}
+
 #[test]
 fn the_world_is_as_drawn() {
     in_namespace("the_world_is_as_drawn", || {
         let _world = world::World::new();
         let reach = |from: &str, to: &str| {
-            let listener = common::namespace::within(to_ns(to), {
+            let listener = within(to_ns(to), {
                 let at = format!("{to}:7777");
                 move || std::net::TcpListener::bind(at).unwrap()
             });

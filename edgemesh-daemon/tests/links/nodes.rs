@@ -18,6 +18,8 @@ use crate::world::{CLOUD, Place, World};
 
 /// The program.
 pub(crate) const EDGEMESH: &str = env!("CARGO_BIN_EXE_edgemesh");
+/// What is logged for operators.
+const LOG: &str = "info,message=debug";
 /// Where agents answer questions, in their namespace.
 const AGENT_ADMIN: &str = "127.0.0.1:15000";
 /// Where the cloud does.
@@ -51,28 +53,41 @@ pub(crate) fn agent_config(world: &World, place: Place) -> String {
         "node: {0}\ndataDir: {1}/{0}\ncloud: {{ servers: [\"{2}:10000\"], tokenFile: {1}/token }}\n\
          services: {1}/{0}-services\nproxy: {{ include: [10.96.0.0/16] }}\n",
         place.name,
-        world.path("").display(),
+        world.folder().display(),
         CLOUD.ip,
     )
+}
+
+/// A new join token, which `more` arguments may narrow.
+#[track_caller]
+pub(crate) fn token(world: &World, more: &str) -> String {
+    let file = world.path("cloud.yaml");
+    let line = format!("{EDGEMESH} token create --config {} {more}", file.display());
+    let made = run::run(CLOUD.name, &line);
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    made.out.trim().to_owned()
 }
 
 /// Starts the cloud, waits until it answers, and writes a join token to the file `token`.
 #[track_caller]
 pub(crate) fn cloud(world: &World) -> Node {
     let node = cloud_with(world, &cloud_config(world));
-    let file = world.path("cloud.yaml");
-    let made =
-        run::run(CLOUD.name, &format!("{EDGEMESH} token create --config {}", file.display()));
-    assert_eq!(made.code, Some(0), "{}", made.err);
-    world.write("token", made.out.trim());
+    world.write("token", &token(world, ""));
     node
+}
+
+/// Starts the cloud once more, with the configuration that it had.
+#[track_caller]
+pub(crate) fn cloud_again(world: &World) -> Node {
+    cloud_with(world, &std::fs::read_to_string(world.path("cloud.yaml")).unwrap())
 }
 
 /// Starts the cloud with this configuration and waits until it answers.
 #[track_caller]
 pub(crate) fn cloud_with(world: &World, config: &str) -> Node {
     let file = world.write("cloud.yaml", config);
-    let mut node = Node::spawn(world, CLOUD, &["cloud", "--config", &file.display().to_string()]);
+    let file = file.display().to_string();
+    let mut node = Node::spawn(world, CLOUD, &[], &["cloud", "--log", LOG, "--config", &file]);
     node.wait_ready();
     node
 }
@@ -80,24 +95,45 @@ pub(crate) fn cloud_with(world: &World, config: &str) -> Node {
 /// Starts an agent and waits until it is ready and in step with the cloud.
 #[track_caller]
 pub(crate) fn agent(world: &World, place: Place) -> Node {
-    let mut node = agent_alone(world, place, &agent_config(world, place));
+    agent_with(world, place, "")
+}
+
+/// The same, with `more` lines in its configuration.
+#[track_caller]
+pub(crate) fn agent_with(world: &World, place: Place, more: &str) -> Node {
+    let mut node = agent_alone(world, place, &format!("{}{more}\n", agent_config(world, place)));
     node.wait_ready();
     node.wait_linked();
     node
 }
 
+/// Starts an agent once more, with the configuration that it had, and waits until it is ready.
+#[track_caller]
+pub(crate) fn agent_again(world: &World, place: Place) -> Node {
+    let file = world.path(&format!("{}.yaml", place.name));
+    let mut node = agent_alone(world, place, &std::fs::read_to_string(file).unwrap());
+    node.wait_ready();
+    node
+}
+
 /// Starts an agent with this configuration; waits for nothing.
 pub(crate) fn agent_alone(world: &World, place: Place, config: &str) -> Node {
+    agent_behind(world, place, &[], config)
+}
+
+/// The same, behind `wrapper` (such as `env …`).
+pub(crate) fn agent_behind(world: &World, place: Place, wrapper: &[&str], config: &str) -> Node {
     let file = world.write(&format!("{}.yaml", place.name), config);
     Node::spawn(
         world,
         place,
-        &["agent", "--log", "info,message=debug", "--config", &file.display().to_string()],
+        wrapper,
+        &["agent", "--log", LOG, "--config", &file.display().to_string()],
     )
 }
 
 impl Node {
-    fn spawn(world: &World, place: Place, args: &[&str]) -> Self {
+    fn spawn(world: &World, place: Place, wrapper: &[&str], args: &[&str]) -> Self {
         let (out, err) = (format!("{}.out", place.name), format!("{}.err", place.name));
         let (out, err) = (world.path(&out), world.path(&err));
         // A process that is started again goes on in the same files.
@@ -105,6 +141,7 @@ impl Node {
         let line = run::within(place.name);
         let child = Command::new(line[0])
             .args(&line[1..])
+            .args(wrapper)
             .arg(EDGEMESH)
             .args(args)
             .env_remove("NODE_NAME")
@@ -181,6 +218,46 @@ impl Node {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// Waits for `count` lines of its access log, from the `after`th on, for which `wanted` holds.
+    #[track_caller]
+    pub(crate) fn lines(
+        &self,
+        what: &str,
+        after: usize,
+        count: usize,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Vec<Value> {
+        eventually(&format!("{}: {count} lines, {what}", self.place.name), PATIENCE, || {
+            let all = self.access().into_iter().skip(after);
+            let found: Vec<_> = all.filter(|line| wanted(line)).collect();
+            (found.len() >= count).then_some(found)
+        })
+    }
+
+    /// Resident memory of the process that serves, in KiB.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.worker()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or_default()
+    }
+
+    /// The process that serves: the guard's child, or the only one.
+    pub(crate) fn worker(&self) -> Pid {
+        self.children().first().copied().unwrap_or_else(|| self.id())
+    }
+
+    fn children(&self) -> Vec<Pid> {
+        let all = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.id()));
+        let all = all.unwrap_or_default();
+        all.split_whitespace().map(|id| Pid::from_raw(id.parse().unwrap())).collect()
+    }
+
+    /// Sends a signal to the process that serves.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.worker(), signal).unwrap();
+    }
+
     /// Kills it and its child, as a power cut would.
     pub(crate) fn kill(mut self) {
         self.kill_all();
@@ -201,10 +278,9 @@ impl Node {
 
     /// The guard first, so that it starts nothing again.
     fn kill_all(&mut self) {
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.id()));
+        let children = self.children();
         kill(self.id(), Signal::SIGKILL).ok();
-        for child in children.unwrap_or_default().split_whitespace() {
-            let child = Pid::from_raw(child.parse().unwrap());
+        for child in children {
             kill(child, Signal::SIGKILL).ok();
             eventually("the agent is dead", PATIENCE, || kill(child, None).is_err().then_some(()));
         }
@@ -217,7 +293,9 @@ impl Drop for Node {
         self.kill_all();
         if std::thread::panicking() {
             const LAST: usize = 6000;
-            for (what, text) in [("log", self.log()), ("access", read(&self.out))] {
+            let log = self.log();
+            let log: Vec<_> = log.lines().filter(|line| !line.contains("DEBUG message")).collect();
+            for (what, text) in [("log", log.join("\n")), ("access", read(&self.out))] {
                 let from = text.len().saturating_sub(LAST);
                 eprintln!(
                     "--- {} {what} ---\n{}",

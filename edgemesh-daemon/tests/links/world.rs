@@ -5,16 +5,18 @@
 //!  a1 192.168.1.11 ┐                                       ┌ b1 10.92.1.11
 //!  a2 192.168.1.12 ┴ ra (NAT) 10.91.0.2 ─ internet ─ rb ───┴ b2 10.92.1.12
 //!                                            │
-//!                             cloud 10.90.0.2, c1 10.90.0.3
+//!                    cloud 10.90.0.2, c1 10.90.0.3, c2 10.90.0.4
 //! ```
 //!
 //! Everything is a network namespace of the test's own; "internet" is the one that the test is in.
 
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-use crate::common::namespace::sh;
+use crate::common::namespace::{sh, within};
 
 /// A machine of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +45,10 @@ pub(crate) const B2: Place = place("b2", "10.92.1.12", "site-b");
 pub(crate) const CLOUD: Place = place("cloud", "10.90.0.2", "cloud");
 /// A machine beside it, which may run an agent.
 pub(crate) const C1: Place = place("c1", "10.90.0.3", "cloud");
+/// Another one, which runs none.
+pub(crate) const C2: Place = place("c2", "10.90.0.4", "cloud");
 /// Every one.
-pub(crate) const PLACES: [Place; 6] = [A1, A2, B1, B2, CLOUD, C1];
+pub(crate) const PLACES: [Place; 7] = [A1, A2, B1, B2, CLOUD, C1, C2];
 
 /// Folders of one test: manifests of the cloud, data of each process, logs of servers.
 #[derive(Debug)]
@@ -56,9 +60,9 @@ impl World {
     /// Builds the network. The name server that `resolv.conf` names exists nowhere.
     pub(crate) fn new() -> Self {
         sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.icmp_ratelimit=0
-            for n in a1 a2 b1 b2 cloud c1 ra rb; do ip netns add $n; ip -n $n link set lo up; done
+            for n in a1 a2 b1 b2 cloud c1 c2 ra rb; do ip netns add $n; ip -n $n link set lo up; done
             ip link add br0 type bridge; ip link set br0 up; ip addr add 10.90.0.1/24 dev br0
-            for n in cloud:2 c1:3; do
+            for n in cloud:2 c1:3 c2:4; do
               ip link add v-${n%:*} type veth peer name eth0 netns ${n%:*}
               ip link set v-${n%:*} master br0 up
               ip -n ${n%:*} addr add 10.90.0.${n#*:}/24 dev eth0; ip -n ${n%:*} link set eth0 up
@@ -110,6 +114,11 @@ X
         self.folder.path().join(name)
     }
 
+    /// The test's own folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Writes a file into the test's own folder.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
@@ -124,9 +133,15 @@ X
             .unwrap();
     }
 
-    /// Puts a Service in place whose Backends are at `backends`, one port `name:port:targetPort`.
-    pub(crate) fn service(&self, name: &str, ip: &str, port: &str, backends: &[Place]) {
-        self.manifest(name, &service(name, ip, port, backends));
+    /// Removes a manifest.
+    pub(crate) fn remove_manifest(&self, name: &str) {
+        std::fs::remove_file(self.path("manifests").join(format!("{name}.yaml"))).unwrap();
+    }
+
+    /// Puts a Service in place whose Backends are at `backends`; `ports` are `name:port:targetPort`
+    /// with blanks between.
+    pub(crate) fn service(&self, name: &str, ip: &str, ports: &str, backends: &[Place]) {
+        self.manifest(name, &service(name, ip, ports, backends));
     }
 
     /// Puts a TrafficPolicy in place; `spec` is what follows `targetRef`.
@@ -211,10 +226,15 @@ fn node(place: Place) -> String {
     )
 }
 
-/// A Service with one port, `name:port:targetPort`, and its Slice.
-pub(crate) fn service(name: &str, ip: &str, port: &str, backends: &[Place]) -> String {
-    let parts: Vec<_> = port.split(':').collect();
-    let [port_name, port, target] = parts[..] else { panic!("name:port:targetPort: {port}") };
+/// A Service and its Slice; `ports` are `name:port:targetPort` with blanks between.
+pub(crate) fn service(name: &str, ip: &str, ports: &str, backends: &[Place]) -> String {
+    let (mut outer, mut inner) = (Vec::new(), Vec::new());
+    for port in ports.split(' ') {
+        let parts: Vec<_> = port.split(':').collect();
+        let [name, port, target] = parts[..] else { panic!("name:port:targetPort: {port}") };
+        outer.push(format!("{{ name: \"{name}\", port: {port}, targetPort: {target} }}"));
+        inner.push(format!("{{ name: \"{name}\", port: {target} }}"));
+    }
     let backend = |place: &Place| {
         format!(
             "{{ addresses: [\"{}\"], conditions: {{ ready: true }}, nodeName: {}, zone: {} }}",
@@ -224,11 +244,28 @@ pub(crate) fn service(name: &str, ip: &str, port: &str, backends: &[Place]) -> S
     let backends: Vec<_> = backends.iter().map(backend).collect();
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{ name: {name}, namespace: default }}\nspec:\n  \
-         clusterIP: {ip}\n  ports: [{{ name: \"{port_name}\", port: {port}, targetPort: {target} }}]\n\
+         clusterIP: {ip}\n  ports: [{}]\n\
          ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
          metadata: {{ name: {name}-1, namespace: default, labels: {{ kubernetes.io/service-name: {name} }} }}\n\
-         addressType: IPv4\nports: [{{ name: \"{port_name}\", port: {target} }}]\n\
+         addressType: IPv4\nports: [{}]\n\
          endpoints: [{}]\n",
+        outer.join(", "),
+        inner.join(", "),
         backends.join(", ")
     )
+}
+
+/// Listens in `netns` at an address, whatever its family.
+pub(crate) fn listen(netns: &str, at: &str) -> TcpListener {
+    let at: SocketAddr = at.parse().unwrap();
+    within(netns, move || {
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
+        if at.is_ipv6() {
+            socket.set_only_v6(true).unwrap();
+        }
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&at.into()).unwrap_or_else(|error| panic!("{at}: {error}"));
+        socket.listen(4096).unwrap(); // a burst of connections is meant for the mesh
+        socket.into()
+    })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use edgemesh_core::manifests::{Remark, Severity, Watcher, read};
+use edgemesh_core::manifests::{Remark, Watcher, read};
 use edgemesh_proto::record::{Body, Record};
 use tokio_util::sync::CancellationToken;
 
@@ -104,16 +104,6 @@ impl Following {
     /// Logs what was not said before.
     fn say(&self, remarks: &[Remark]) {
         let known = self.report.get();
-        for remark in remarks.iter().filter(|remark| !known.remarks.contains(remark)) {
-            let Remark { severity, file, line, object, field, reason } = remark;
-            let file = file.display();
-            match severity {
-                Severity::Rejected => {
-                    tracing::warn!(%file, line, object, field, "rejected: {reason}");
-                }
-                Severity::Note => tracing::info!(%file, line, object, field, "{reason}"),
-                Severity::Ignored => tracing::debug!(%file, line, object, "ignored: {reason}"),
-            }
-        }
+        remarks.iter().filter(|remark| !known.remarks.contains(remark)).for_each(Remark::log);
     }
 }

@@ -57,6 +57,9 @@ impl Looking {
 
     /// The hub's own certificate, long before it expires.
     fn renew(&self) {
+        if let Err(error) = self.clock.persist() {
+            tracing::debug!("the time is not persisted: {error}");
+        }
         let now = self.clock.seconds();
         if !self.tls.identity().is_due(now) {
             return;
@@ -64,9 +67,6 @@ impl Looking {
         match self.authority.hub(&self.names, now) {
             Ok(identity) => self.tls.renew(identity),
             Err(error) => tracing::error!("the hub's certificate is not renewed: {error}"),
-        }
-        if let Err(error) = self.clock.persist() {
-            tracing::debug!("the time is not persisted: {error}");
         }
     }
 }

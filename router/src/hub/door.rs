@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use edgemesh_core::identity::{CLOUD, Proved};
 use edgemesh_core::link::{Answering, Called, Operation, Rest, Serve};
-use edgemesh_core::peers::message;
+use edgemesh_core::peers::{REMOVED, message, removal};
 use edgemesh_proto::message::{Body, Message, Refused};
 
 use crate::hub::{Hub, relay, session};
@@ -41,8 +41,7 @@ async fn answer(hub: &Hub, called: Called) -> Answering {
 fn admitted(hub: &Hub, proved: &Proved) -> Result<(), (&'static str, String)> {
     let node = &proved.node.0;
     if hub.is_revoked(proved) {
-        let text = format!("node {node} was removed from this mesh: join again with a new token");
-        return Err(("revoked", text));
+        return Err((REMOVED, removal(&proved.node).text));
     }
     match proved.expired_for(hub.0.parts.tls.clock().seconds()) {
         None => Ok(()),

@@ -5,7 +5,7 @@ use edgemesh_core::link::{Answering, Called, Failure, Rest};
 use edgemesh_proto::record::NodeName;
 
 use crate::hub::Hub;
-use crate::hub::door::{refusal, refuse, reply};
+use crate::hub::door::{refusal, reply};
 
 /// Answers for the node that the first Message names. `from` is who asks, as TLS proved.
 pub(super) async fn pass_on(hub: &Hub, mut called: Called, from: &NodeName) -> Answering {
@@ -16,16 +16,16 @@ pub(super) async fn pass_on(hub: &Hub, mut called: Called, from: &NodeName) -> A
         let own = hub.0.own.read().clone();
         return match own {
             Some(own) => own.serve(called).await,
-            None => refuse(&called, "noPath", "the cloud does not serve yet"),
+            None => no_path(&called, "the cloud does not serve yet"),
         };
     }
     let name = NodeName(to.as_str().into());
     let Some(node) = hub.node(&name) else {
-        return refuse(&called, "noPath", &format!("node {to} is not linked to the hub"));
+        return no_path(&called, &format!("node {to} is not linked to the hub"));
     };
     let link = match node.link().await {
         Ok(link) => link,
-        Err(error) => return refuse(&called, "noPath", &error.to_string()),
+        Err(error) => return no_path(&called, &error.to_string()),
     };
     let Called { operation, opening, body, .. } = called;
     match link.open(operation, &opening, Rest::Inbound(body)).await {
@@ -41,4 +41,10 @@ pub(super) async fn pass_on(hub: &Hub, mut called: Called, from: &NodeName) -> A
             Answering { opening: reply(&opening, refusal(label, &text)), rest: Rest::Nothing }
         }
     }
+}
+
+/// Nobody did wrong, and it may be so for each of a thousand calls a second: the caller logs it.
+fn no_path(called: &Called, text: &str) -> Answering {
+    tracing::debug!(peer = %called.from, "not passed on: {text}");
+    Answering { opening: reply(&called.opening, refusal("noPath", text)), rest: Rest::Nothing }
 }

@@ -1,14 +1,16 @@
 //! The conversation with one agent on Control: records down, offers up, and who dials whom.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgemesh_core::identity::{CLOUD, Proved};
 use edgemesh_core::io::now;
-use edgemesh_core::link::{self, Answering, Called, LinkError, Messages};
+use edgemesh_core::link::{self, Answering, Called, Failure, LinkError, Messages};
 use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message};
 use edgemesh_proto::message::{Body, DialBack, Message, Offer, Welcome};
 use edgemesh_proto::record::NodeName;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::hub::Hub;
 use crate::hub::door::{refusal, refuse, reply};
@@ -19,6 +21,8 @@ use crate::registry::shared::Talk;
 
 /// Messages for one node that wait at once.
 const QUEUE: usize = 16;
+/// Longest wait for a node to hear why it is cut off.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A certificate older than this is to be renewed.
 const RENEW_AFTER: i64 = 24 * 3600;
 
@@ -110,7 +114,13 @@ impl Session {
     async fn run(mut self) {
         let why = match self.converse().await {
             Ok(why) => why.to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => {
+                if error.kind() == Failure::Protocol {
+                    let said = timeout(LAST_WORDS, self.breaks_off(&error)).await;
+                    drop(said); // who does not listen either has no right to know
+                }
+                error.to_string()
+            }
         };
         self.node.left();
         let Self { hub, node, .. } = &self;
@@ -118,6 +128,14 @@ impl Session {
             hub.0.nodes.write().remove(&node.name);
             tracing::info!(node = %node.name.0, "no longer linked: {why}");
         }
+    }
+
+    /// Says why, to whom breaks the rules of a conversation.
+    async fn breaks_off(&self, why: &LinkError) -> Result<(), LinkError> {
+        let body = refusal("malformed", &why.to_string());
+        self.messages.send(&self.message(body)).await?;
+        self.messages.writer.finish();
+        Ok(())
     }
 
     async fn converse(&mut self) -> Result<&'static str, LinkError> {
@@ -156,7 +174,7 @@ impl Session {
     async fn heard(&mut self, message: Message, pulse: &mut Pulse) -> Option<Say> {
         match message.body.map(|body| *body)? {
             Body::Ping(ping) => match pulse.heard(ping, now()) {
-                Heard::Answer(pong) => Some(Say::Body(pong)),
+                Heard::Answer(pong) => Some(Say::Body(*pong)),
                 Heard::Took(took) => {
                     self.node.took(took);
                     None

@@ -99,7 +99,8 @@ impl Owned {
         let keys = self.keys.get(owner).into_iter().flatten();
         let gone: Vec<Arc<Key>> = keys.filter(|key| !all.contains_key(&***key)).cloned().collect();
         let gone = gone.into_iter().map(|key| (Key::clone(&key), None));
-        let put = all.iter().map(|(key, body)| (key.clone(), Some(body.clone())));
+        let fresh = all.iter().filter(|(key, body)| self.claim(owner, key) != Some(*body));
+        let put = fresh.map(|(key, body)| (key.clone(), Some(body.clone())));
         let all: Vec<_> = gone.chain(put).collect();
         all.into_iter().filter_map(|(key, body)| self.set(owner, &key, body)).collect()
     }

@@ -1,9 +1,11 @@
 //! The registry as the hub uses it: behind a lock, kept on disk, with sessions that wait.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use edgemesh_core::io::now;
+use edgemesh_core::store::{CommitError, OpenError};
 use edgemesh_core::sync::offer;
 use edgemesh_proto::message::{Body, Hello};
 use edgemesh_proto::record::{Invalid, Key, NodeName, Put, Record};
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::registry::session::{Said, Session, Violation};
+use crate::registry::store::{Outcome, Repair, Store};
 use crate::registry::{Owner, Registry, Write};
 
 /// The registry. Clones share it.
@@ -20,6 +23,10 @@ pub struct Shared(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     registry: Mutex<Registry>,
+    /// `None` = it is kept nowhere.
+    store: Option<Store>,
+    /// Why the disk does not take changes.
+    trouble: Mutex<Option<String>>,
     /// The last revision.
     changed: watch::Sender<u64>,
 }
@@ -35,8 +42,36 @@ pub struct Talk {
 impl Shared {
     /// A registry that is kept nowhere.
     pub fn in_memory(epoch: [u8; 16]) -> Self {
-        let changed = watch::Sender::new(0);
-        Self(Arc::new(Inner { registry: Mutex::new(Registry::new(epoch, [])), changed }))
+        Self::of(Registry::new(epoch, []), None)
+    }
+
+    /// Goes on with what is kept in `folder`, under a new epoch. Blocks for as long as that takes.
+    /// Gives what was repaired, for people.
+    ///
+    /// # Errors
+    /// When another process has it, or the disk does not allow it.
+    pub fn open(folder: &Path) -> Result<(Self, Vec<Repair>), OpenError> {
+        let (store, kept, repairs) = Store::open(folder)?;
+        let epoch = *uuid::Uuid::new_v4().as_bytes();
+        Ok((Self::of(Registry::new(epoch, kept), Some(store)), repairs))
+    }
+
+    fn of(registry: Registry, store: Option<Store>) -> Self {
+        let changed = watch::Sender::new(registry.revision());
+        let (registry, trouble) = (Mutex::new(registry), Mutex::default());
+        Self(Arc::new(Inner { registry, store, trouble, changed }))
+    }
+
+    /// Why the disk does not take changes; they count all the same.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble.lock().clone()
+    }
+
+    /// Keeps what is still to be kept, and closes the store.
+    pub async fn close(&self) {
+        if let Some(store) = self.0.store.clone() {
+            store.close().await;
+        }
     }
 
     /// The life of this registry.
@@ -57,7 +92,11 @@ impl Shared {
     /// Makes `records` everything that the manifests say.
     pub async fn observe(&self, records: BTreeMap<Key, Record>) {
         let encode = |(key, record): (Key, Record)| (key, record.encode_body().into());
-        let encoded: BTreeMap<Key, _> = records.into_iter().map(encode).collect();
+        let encoding = tokio::task::spawn_blocking(move || {
+            records.into_iter().map(encode).collect::<BTreeMap<Key, _>>()
+        });
+        // An end of the runtime, which nobody waits for.
+        let Ok(encoded) = encoding.await else { return };
         self.change(|registry| registry.observe(&encoded)).await;
     }
 
@@ -111,17 +150,41 @@ impl Shared {
         Ok(Talk { shared: self.clone(), session, heard })
     }
 
+    /// Changes the registry, and returns when that is kept.
     async fn change(&self, change: impl FnOnce(&mut Registry) -> Vec<Write>) {
-        let revision = {
+        let room = match &self.0.store {
+            Some(store) => store.room().await,
+            None => None,
+        };
+        // From here to the queue nothing waits: what is decided first is kept first, and is kept
+        // also when the caller goes away.
+        let (kept, revision) = {
             let mut registry = self.0.registry.lock();
-            change(&mut registry);
-            registry.revision()
+            let writes = change(&mut registry);
+            let kept = room.filter(|_| !writes.is_empty()).map(|room| room.keep(writes));
+            (kept, registry.revision())
         };
         self.0.changed.send_if_modified(|known| {
             let news = revision > *known;
             *known = revision.max(*known);
             news
         });
+        if let Some(kept) = kept {
+            self.note(kept.await.unwrap_or_else(|_| Err(Arc::new(CommitError::Closed))));
+        }
+    }
+
+    fn note(&self, kept: Outcome) {
+        let trouble = kept.err().map(|error| error.to_string());
+        let mut known = self.0.trouble.lock();
+        match &trouble {
+            Some(trouble) if known.is_none() => {
+                tracing::error!("the registry is not kept: {trouble}; its changes count meanwhile");
+            }
+            None if known.is_some() => tracing::info!("the registry is kept again"),
+            Some(_) | None => {}
+        }
+        *known = trouble;
     }
 }
 

@@ -27,7 +27,7 @@ impl Passed {
     pub fn new(opening: &Message, target: Meant, now: Instant) -> Self {
         let node = NodeName(opening.route.source.as_str().into());
         let namespace = target.caller.namespace.as_deref();
-        let service = |said: &Box<str>| match (said.split_once('/'), namespace) {
+        let service = |said: &str| match (said.split_once('/'), namespace) {
             (Some((namespace, name)), _) => Some(ServiceName::new(namespace, name)),
             (None, Some(namespace)) => Some(ServiceName::new(namespace, said)),
             (None, None) => None,
@@ -36,7 +36,7 @@ impl Passed {
             namespace: namespace.map(Into::into),
             workload: target.caller.workload.as_deref().map(Into::into),
             node: Some(node.clone()),
-            services: target.caller.services.iter().filter_map(service).collect(),
+            services: target.caller.services.iter().filter_map(|said| service(said)).collect(),
         };
         let Header { id, deadline_ms, .. } = &opening.header;
         let left = (*deadline_ms > 0).then(|| Duration::from_millis(*deadline_ms));
@@ -67,7 +67,7 @@ impl Passed {
 
     /// The same, for whoever wants one with a port.
     pub fn client(&self) -> SocketAddr {
-        SocketAddr::new(self.caller().unwrap_or(Ipv4Addr::UNSPECIFIED.into()), 0)
+        SocketAddr::new(self.caller().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), 0)
     }
 
     /// The node that passes it on.

@@ -1,4 +1,4 @@
-//! Carries bytes where the client's side is a stream of HTTP/2, and no socket of its own.
+//! Carries bytes where the client's side is no socket: TLS, or a stream of HTTP/2.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,12 +8,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::forward::bytes::{Carriage, Reached, SMALL, Side, Traffic};
 use crate::listen::reset_on_close;
 
-/// As [`carry`](super::carry), where the client's side is no socket of its own but a stream of HTTP/2.
-///
-/// Such a stream cannot be reset from here: where the Backend broke, it is dropped without a
-/// shutdown, which is the nearest to a reset that it has.
+/// As [`carry`](super::carry), where the client's side is no socket, and is reset when it is dropped
+/// without a shutdown. `gone` may end when the client breaks it and nobody reads.
 pub async fn splice<C>(
     mut client: C,
+    gone: impl Future<Output = ()>,
     mut backend: Reached,
     early: Vec<u8>,
     traffic: &Traffic,
@@ -23,12 +22,18 @@ where
 {
     let broken = async {
         client.write_all(&early).await.map_err(|_| Side::Client)?;
+        client.flush().await.map_err(|_| Side::Client)?;
         traffic.down.fetch_add(early.len() as u64, Relaxed);
         let (from_client, to_client) = tokio::io::split(&mut client);
         let (from_backend, to_backend) = tokio::io::split(&mut backend);
         let up = one_way(from_client, to_backend, &traffic.up, [Side::Client, Side::Backend]);
         let down = one_way(from_backend, to_client, &traffic.down, [Side::Backend, Side::Client]);
-        tokio::try_join!(up, down)
+        let carrying = async { tokio::try_join!(up, down) };
+        tokio::select! {
+            biased; // a client that is gone has not ended in order
+            () = gone => Err(Side::Client),
+            carried = carrying => carried,
+        }
     };
     let broken = broken.await.err();
     // An exchange on a Link is reset by being dropped.
@@ -52,7 +57,11 @@ async fn one_way(
             to.shutdown().await.ok(); // it may be gone, which its own direction reports
             return Ok(());
         }
-        match to.write_all(&buffer[..n]).await {
+        let written = async {
+            to.write_all(&buffer[..n]).await?;
+            to.flush().await // TLS keeps what its socket did not take
+        };
+        match written.await {
             Ok(()) => carried.fetch_add(n as u64, Relaxed),
             // It ended in order and takes no more; what it said is still to be passed on.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
@@ -63,6 +72,8 @@ async fn one_way(
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use super::*;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -96,7 +107,8 @@ mod tests {
                     assert_eq!(backend.read(&mut [0]).await.is_err(), breaks.is_some());
                 }
             };
-            let spliced = splice(near, Reached::Socket(far), b"hello ".into(), &traffic);
+            let far = Reached::Socket(far);
+            let spliced = splice(near, pending(), far, b"hello ".into(), &traffic);
             let (carriage, ()) = tokio::join!(spliced, talk);
             assert_eq!(carriage, Carriage { up: 4, down: 6, broken: breaks });
         }

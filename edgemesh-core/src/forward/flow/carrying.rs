@@ -1,8 +1,7 @@
 //! A flow while its bytes are carried, between sockets or by a Link.
 
 use std::future::poll_fn;
-use std::pin::pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
 
 use futures_util::future::Either;
 use tokio::net::TcpStream;
@@ -18,64 +17,73 @@ use crate::refusal::Refusal;
 
 impl Flow {
     /// Carries everything between a client's socket and the Backend, and ends.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "an `async fn` keeps each argument twice, in every connection"
-    )]
     pub fn carry(
-        mut self: Box<Self>,
+        self: Box<Self>,
         client: TcpStream,
         backend: Reached,
         early: Early,
     ) -> impl Future<Output = ()> + Send {
-        async move {
-            let carriage = {
-                let Self { traffic, hop, .. } = &mut *self;
-                let longest = hop.as_ref().and_then(|hop| hop.service().policy.idle_timeout);
-                let mut idle = longest.map(|t| Box::new(Idle::new(t, now().into())));
-                let mut carrying = pin!(match backend {
-                    Reached::Socket(backend) =>
-                        Either::Left(carry(client, backend, early, traffic)),
-                    Reached::Link(link) => {
-                        let before =
-                            Before { of_socket: early.up.into(), of_link: early.down.into() };
-                        Either::Right(Box::pin(bridge(
-                            client,
-                            *link,
-                            before,
-                            Side::Client,
-                            traffic,
-                        )))
-                    }
-                });
-                poll_fn(|cx| {
-                    let over = carrying.as_mut().poll(cx).map(Some);
-                    watched(cx, over, (traffic, hop.as_mut(), idle.as_deref_mut()))
-                })
-                .await
-            };
-            match carriage {
-                Some(carriage) => self.carried(carriage),
-                None => self.end(Ended::Refused(Refusal::IdleTimeout)),
-            }
+        match backend {
+            Reached::Socket(backend) => Either::Left(self.between(client, backend, early)),
+            // Most connections take the other way, and shall have no room for this one.
+            Reached::Link(link) => Either::Right(Box::pin(async move {
+                let before = Before { of_socket: early.up.into(), of_link: early.down.into() };
+                self.bridged(client, *link, before, Side::Client).await;
+            })),
         }
     }
 
     /// Carries everything between another node, which passes the connection on, and the Backend's
     /// socket, and ends.
-    pub async fn carry_passed(mut self: Box<Self>, link: Duplex, backend: TcpStream) {
+    pub async fn carry_passed(self: Box<Self>, link: Duplex, backend: TcpStream) {
+        self.bridged(backend, link, Before::default(), Side::Backend).await;
+    }
+
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` keeps each argument twice, in every connection"
+    )]
+    fn between(
+        mut self: Box<Self>,
+        client: TcpStream,
+        backend: TcpStream,
+        early: Early,
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            let carriage = {
+                let mut idle = self.idle();
+                let Self { traffic, hop, .. } = &mut *self;
+                let mut carrying = pin!(carry(client, backend, early, traffic));
+                watch(carrying.as_mut(), (traffic, hop), idle.as_deref_mut()).await
+            };
+            self.was_carried(carriage);
+        }
+    }
+
+    async fn bridged(
+        mut self: Box<Self>,
+        socket: TcpStream,
+        link: Duplex,
+        before: Before,
+        socket_is: Side,
+    ) {
         let carriage = {
+            let mut idle = self.idle();
             let Self { traffic, hop, .. } = &mut *self;
-            let longest = hop.as_ref().and_then(|hop| hop.service().policy.idle_timeout);
-            let mut idle = longest.map(|t| Box::new(Idle::new(t, now().into())));
-            let before = Before::default();
-            let mut carrying = pin!(bridge(backend, link, before, Side::Backend, traffic));
-            poll_fn(|cx| {
-                let over = carrying.as_mut().poll(cx).map(Some);
-                watched(cx, over, (traffic, hop.as_mut(), idle.as_deref_mut()))
-            })
-            .await
+            let mut carrying = pin!(bridge(socket, link, before, socket_is, traffic));
+            watch(carrying.as_mut(), (traffic, hop), idle.as_deref_mut()).await
         };
+        self.was_carried(carriage);
+    }
+
+    /// Watches for silence, where the Policy of the Service bounds it.
+    fn idle(&self) -> Option<Box<Idle>> {
+        let longest = self.hop.as_ref()?.service().policy.idle_timeout?;
+        Some(Box::new(Idle::new(longest, now().into())))
+    }
+
+    /// Ends; `None` = nothing was said for too long.
+    fn was_carried(self: Box<Self>, carriage: Option<Carriage>) {
         match carriage {
             Some(carriage) => self.carried(carriage),
             None => self.end(Ended::Refused(Refusal::IdleTimeout)),
@@ -83,21 +91,24 @@ impl Flow {
     }
 }
 
-/// What is looked at whenever bytes may have gone through: `over` says whether that is over, and
-/// `None` that it has been silent for too long.
-fn watched(
-    cx: &mut Context<'_>,
-    over: Poll<Option<Carriage>>,
-    (traffic, hop, idle): (&Traffic, Option<&mut Hop>, Option<&mut Idle>),
-) -> Poll<Option<Carriage>> {
-    // A probe need not wait for the end of a connection that lives for hours.
-    if let Some(hop) = hop.filter(|hop| hop.is_probe())
-        && traffic.has_answered()
-    {
-        hop.answered(now());
-    }
-    match idle {
-        Some(idle) if over.is_pending() => idle.poll(cx, traffic).map(|()| None),
-        Some(_) | None => over,
-    }
+/// Looks at a flow whenever bytes may have gone through. `None` = nothing was said for too long.
+async fn watch(
+    mut carrying: Pin<&mut impl Future<Output = Carriage>>,
+    (traffic, hop): (&Traffic, &mut Option<Hop>),
+    mut idle: Option<&mut Idle>,
+) -> Option<Carriage> {
+    poll_fn(|cx| {
+        let over = carrying.as_mut().poll(cx).map(Some);
+        // A probe need not wait for the end of a connection that lives for hours.
+        if let Some(hop) = hop.as_mut().filter(|hop| hop.is_probe())
+            && traffic.has_answered()
+        {
+            hop.answered(now());
+        }
+        match &mut idle {
+            Some(idle) if over.is_pending() => idle.poll(cx, traffic).map(|()| None),
+            Some(_) | None => over,
+        }
+    })
+    .await
 }

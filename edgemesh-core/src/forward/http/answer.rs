@@ -1,9 +1,10 @@
 //! What a client reads when the mesh itself answers: a Refusal in the client's own protocol.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use edgemesh_proto::record::ServiceName;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 
 use crate::forward::http::Body;
@@ -14,6 +15,8 @@ pub(super) const REFUSAL: HeaderName = HeaderName::from_static("x-edgemesh-refus
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+/// What a client without a token is asked for (RFC 6750 §3).
+const CHALLENGE: &str = "Bearer realm=\"edgemesh\"";
 
 /// Whether a request is a gRPC call, which reads its status elsewhere.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
@@ -39,11 +42,24 @@ pub(super) fn refuse(
     grpc: bool,
     version: Version,
 ) -> Response<Body> {
+    match service {
+        Some(service) => {
+            let text = format!("{} (Service {service})", refusal.row().text);
+            refuse_saying(refusal, &text, grpc, version)
+        }
+        None => refuse_saying(refusal, refusal.row().text, grpc, version),
+    }
+}
+
+/// The same, in other words than the table's.
+pub(super) fn refuse_saying(
+    refusal: Refusal,
+    text: &str,
+    grpc: bool,
+    version: Version,
+) -> Response<Body> {
     let row = refusal.row();
-    let text = match service {
-        Some(service) => format!("edgemesh: {} (Service {service})", row.text),
-        None => format!("edgemesh: {}", row.text),
-    };
+    let text = format!("edgemesh: {text}");
     let mut response = Response::new(Body::empty());
     *response.version_mut() = version;
     let headers = response.headers_mut();
@@ -61,6 +77,9 @@ pub(super) fn refuse(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     if let Some(wait) = refusal.retry_after() {
         headers.insert(RETRY_AFTER, whole_seconds(wait).into());
+    }
+    if refusal == Refusal::Unauthenticated {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     }
     *response.status_mut() = refused_status(refusal, grpc);
     *response.body_mut() = Body::text(text + "\n");
@@ -82,8 +101,17 @@ fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
+/// A text as gRPC writes it: what is not plain is percent-encoded (gRPC over HTTP/2, `Status-Message`).
 fn visible(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("refused"))
+    let mut plain = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => plain.push(char::from(byte)),
+            // Writing to a String cannot fail.
+            _ => drop(write!(plain, "%{byte:02X}")),
+        }
+    }
+    HeaderValue::from_str(&plain).unwrap_or_else(|_| HeaderValue::from_static("refused"))
 }
 
 #[cfg(test)]

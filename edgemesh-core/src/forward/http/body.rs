@@ -28,8 +28,12 @@ pub(super) struct Download {
     /// `None` once the exchange is settled.
     ending: Option<Ending>,
     bytes: u64,
+    /// As the head says: who has so much asks for no more, and the end may still be on its way.
+    length: Option<u64>,
     /// It was ended before its end; nothing more comes.
     cut: bool,
+    /// Nothing comes after trailers.
+    trailed: bool,
 }
 
 impl Body {
@@ -44,12 +48,14 @@ impl Body {
     }
 
     /// Streams `inner`; `ending` is settled when it ends, breaks or is dropped.
-    pub(super) fn download(inner: Source, ending: Ending) -> Self {
+    pub(super) fn download(inner: Source, length: Option<u64>, ending: Ending) -> Self {
         Self(Kind::Download(Box::new(Download {
             inner,
             ending: Some(ending),
             bytes: 0,
+            length,
             cut: false,
+            trailed: false,
         })))
     }
 }
@@ -71,7 +77,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Text(text) => text.is_none(),
-            Kind::Download(download) => download.cut || download.inner.is_end_stream(),
+            Kind::Download(download) => download.cut || download.is_whole(),
         }
     }
 
@@ -106,6 +112,7 @@ impl Download {
                     (frame.trailers_ref(), &mut self.ending)
                 {
                     ending.saw_trailers(trailers);
+                    self.trailed = true;
                 }
             }
             Some(Err(BodyError::TimedOut)) => self.settle(How::TimedOut),
@@ -114,6 +121,11 @@ impl Download {
             None => self.settle(How::Whole),
         }
         Poll::Ready(frame)
+    }
+
+    /// Whether all of it was passed on.
+    fn is_whole(&self) -> bool {
+        self.trailed || self.inner.is_end_stream() || self.length == Some(self.bytes)
     }
 
     fn settle(&mut self, how: How) {
@@ -125,8 +137,8 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        // hyper does not ask again after the last frame of a body of known length.
-        let whole = self.inner.is_end_stream();
-        self.settle(if whole { How::Whole } else { How::Dropped });
+        // hyper does not ask again after the last frame of a body of known length, or after trailers.
+        let how = if self.is_whole() { How::Whole } else { How::Dropped };
+        self.settle(how);
     }
 }

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use uuid::Uuid;
 
 use crate::forward::across::Passed;
-use crate::forward::http::answer::{is_grpc, refuse, refused_status};
+use crate::forward::http::answer::{is_grpc, refuse, refuse_saying, refused_status};
 use crate::forward::http::body::Body;
 use crate::forward::http::deadline::{Deadline, asked};
 use crate::forward::http::head::{REQUEST_ID, split_host, without_userinfo};
@@ -87,6 +87,11 @@ impl Unserved {
     pub(super) fn answer(&self) -> Response<Body> {
         refuse(self.refusal, self.service.as_ref(), self.grpc, self.version)
     }
+
+    /// The same in words of the caller's own.
+    pub(super) fn answer_saying(&self, text: &str) -> Response<Body> {
+        refuse_saying(self.refusal, text, self.grpc, self.version)
+    }
 }
 
 impl Call {
@@ -155,15 +160,18 @@ impl Call {
 
     fn target(&self) -> Target<'_> {
         let (host, port) = match (self.origin.towards, self.uri.authority(), &self.host) {
-            (Towards::Address(_) | Towards::Link, ..)
-            | (Towards::Named | Towards::Library, None, None) => ("", None),
-            (Towards::Named | Towards::Library, Some(authority), _) => {
+            (Towards::Address(_) | Towards::Link, ..) | (_, None, None) => ("", None),
+            (Towards::Named | Towards::Library | Towards::Ingress, Some(authority), _) => {
                 (authority.host(), authority.port_u16())
             }
-            (Towards::Named | Towards::Library, None, Some(host)) => split_host(host),
+            (Towards::Named | Towards::Library | Towards::Ingress, None, Some(host)) => {
+                split_host(host)
+            }
         };
-        // A request that names no port means 80, as it does without a proxy.
-        self.origin.target(host, port.or(Some(80)))
+        // A request that names no port means 80, as it does without a proxy. At the ingress it says
+        // nothing: its client has dialled a port of the ingress.
+        let assumed = (self.origin.towards != Towards::Ingress).then_some(80);
+        self.origin.target(host, port.or(assumed))
     }
 
     /// The Backend that was asked last.

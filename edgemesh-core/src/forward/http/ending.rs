@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 use tokio::time::Sleep;
 
 use crate::forward::http::Towards;
@@ -89,8 +89,17 @@ pub(super) fn deliver(
         routed.edit_response(response.headers_mut());
     }
     let deadline = call.until.map(|d| (d, Box::pin(tokio::time::sleep_until(d.at))));
+    let length = length(&call.method, &response);
     let ending = Ending { call, hop, keep, status, grpc_failed, deadline };
-    Ok(response.map(|body| Body::download(body, ending)))
+    Ok(response.map(|body| Body::download(body, length, ending)))
+}
+
+/// How long the body of an answer is, where its head says so (RFC 9112 §6.3).
+fn length<B>(method: &Method, response: &Response<B>) -> Option<u64> {
+    let none = *method == Method::HEAD
+        || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let said = response.headers().get(CONTENT_LENGTH).and_then(|said| said.to_str().ok());
+    if none { Some(0) } else { said?.parse().ok() }
 }
 
 /// Statuses by which a server says that it is not well.

@@ -31,7 +31,8 @@ pub(super) async fn exchange(
     origin: Arc<Origin>,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
-    if request.method() == Method::CONNECT && origin.towards == Towards::Named {
+    let names = matches!(origin.towards, Towards::Named | Towards::Ingress);
+    if request.method() == Method::CONNECT && names {
         return upgrade::connect(origin, request).await;
     }
     let wanted = Wanted::of(&mut request);
@@ -144,8 +145,9 @@ async fn attempt_until_answered(
         let message = is_linked.then(|| call.passes_on());
         let caller = call.origin.caller();
         let attempt = Attempt { shared: &shared, hop: &hop, deadline, spare, caller, message };
+        let went = Went { call, hop: &hop };
         let sent = attempt.send(request).await;
-        call.went(&hop);
+        drop(went);
         let answer = sent.as_ref().ok().map(|answer| &answer.response);
         let may_repeat = rest::heed(&mut hop, answer, call.grpc);
         let (failure, kept) = match sent {
@@ -189,6 +191,18 @@ async fn attempt_until_answered(
         let ill = std::mem::replace(&mut hop, next);
         ill.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
         request = again;
+    }
+}
+
+/// Notes which way an attempt went, also when its client leaves before it is answered.
+struct Went<'a> {
+    call: &'a mut Call,
+    hop: &'a Hop,
+}
+
+impl Drop for Went<'_> {
+    fn drop(&mut self) {
+        self.call.went(self.hop);
     }
 }
 

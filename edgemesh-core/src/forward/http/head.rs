@@ -8,7 +8,7 @@ use http::header::{
     UPGRADE,
 };
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 
 use crate::io::unique_id;
 
@@ -36,12 +36,12 @@ const NEVER_BETWEEN_NEIGHBOURS: &[&str] = &[
 ];
 
 /// Host and port that a request names: its target's authority before its Host header (RFC 9112
-/// §3.2.2).
-pub(super) fn named<B>(request: &Request<B>) -> (&str, Option<u16>) {
-    if let Some(authority) = request.uri().authority() {
+/// §3.2.2). Without either, an empty host.
+pub fn named<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> (&'r str, Option<u16>) {
+    if let Some(authority) = uri.authority() {
         return (authority.host(), authority.port_u16());
     }
-    request.headers().get(HOST).map_or(("", None), split_host)
+    headers.get(HOST).map_or(("", None), split_host)
 }
 
 /// Host and port of a Host header.
@@ -150,7 +150,13 @@ fn text(arguments: std::fmt::Arguments<'_>) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
+
     use super::*;
+
+    fn named(request: &Request<()>) -> (&str, Option<u16>) {
+        super::named(request.uri(), request.headers())
+    }
 
     fn request(headers: &[(&str, &str)]) -> Request<()> {
         let mut request = Request::builder().uri("/x");

@@ -13,11 +13,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
 use crate::forward::http::Origin;
+use crate::forward::http::became::Streams;
 use crate::forward::http::exchange::exchange;
+use crate::forward::http::gate::{Gate, admit, turn_away};
 use crate::forward::http::turn::{Client, Turn};
 use crate::forward::{Access, What};
 use crate::io::Prefixed;
@@ -67,21 +69,33 @@ where
     }
 }
 
-/// Serves the requests of one connection until it ends. A stop lets the request under way end.
-pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Version) {
+/// Serves the requests of one connection until it ends, those that `gate` lets in where there is
+/// one. A stop lets the request under way end.
+pub async fn serve<S>(
+    origin: Arc<Origin>,
+    stream: Prefixed<S>,
+    version: Version,
+    gate: Option<Arc<dyn Gate>>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let turn = turn_of(&origin, version);
     let io = TokioIo::new(Client::new(stream, turn.clone()));
     let stop = origin.shared.stop.clone();
     // Before the connection, so that it is dropped after it.
     let begun = Begun { origin: origin.clone(), version, turn: turn.clone() };
-    let tasks = Tracked(origin.shared.tasks.clone());
+    let streams = Streams(origin.shared.tasks.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         // What follows the head of an upgrade is no head either.
         let bodiless = request.body().is_end_stream() && !request.headers().contains_key(UPGRADE);
         let has_body = !bodiless || request.method() == Method::CONNECT;
         let (origin, in_call) = (origin.clone(), turn.call(has_body));
+        let admitted = admit(gate.as_deref(), request);
         async move {
-            let response = exchange(origin, request).await;
+            let response = match admitted {
+                Ok(request) => exchange(origin, request).await,
+                Err(turned) => turn_away(origin, *turned),
+            };
             Ok::<_, Infallible>(response.map(|body| {
                 body.map_err(move |error| {
                     let _until_the_body_is_dropped = &in_call;
@@ -103,7 +117,7 @@ pub async fn serve(origin: Arc<Origin>, stream: Prefixed<TcpStream>, version: Ve
             }
         }
         Version::Http2 => {
-            let mut connection = pin!(http2(tasks).serve_connection(io, service));
+            let mut connection = pin!(http2(streams).serve_connection(io, service));
             tokio::select! {
                 biased; // what was sniffed is read before a stop can find the connection idle
                 ended = connection.as_mut() => ended,
@@ -160,8 +174,8 @@ fn http1() -> http1::Builder {
 }
 
 /// hyper's side of an HTTP/2 client, with every wait and size bounded.
-fn http2(tasks: Tracked) -> http2::Builder<Tracked> {
-    let mut builder = http2::Builder::new(tasks);
+fn http2(streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)

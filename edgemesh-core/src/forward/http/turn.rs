@@ -94,25 +94,25 @@ impl Drop for InCall {
     }
 }
 
-/// A client's socket with the bytes that were sniffed; notes what it hears.
+/// A client's stream with the bytes that were sniffed; notes what it hears.
 #[derive(Debug)]
-pub(super) struct Client {
-    inner: Prefixed<TcpStream>,
+pub(super) struct Client<S = TcpStream> {
+    inner: Prefixed<S>,
     turn: Arc<Turn>,
 }
 
-impl Client {
-    pub(super) const fn new(inner: Prefixed<TcpStream>, turn: Arc<Turn>) -> Self {
+impl<S> Client<S> {
+    pub(super) const fn new(inner: Prefixed<S>, turn: Arc<Turn>) -> Self {
         Self { inner, turn }
     }
 
-    /// The socket, and what was not read of the bytes in front of it.
-    pub(super) fn into_parts(self) -> (bytes::Bytes, TcpStream) {
+    /// The stream, and what was not read of the bytes in front of it.
+    pub(super) fn into_parts(self) -> (bytes::Bytes, S) {
         self.inner.into_parts()
     }
 }
 
-impl AsyncRead for Client {
+impl<S: AsyncRead + Unpin> AsyncRead for Client<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -127,7 +127,7 @@ impl AsyncRead for Client {
     }
 }
 
-impl AsyncWrite for Client {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Client<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,6 +1,7 @@
 //! Connections that stop being HTTP: WebSocket and its like, CONNECT, and the wait for
 //! `100 Continue`.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,11 @@ use crate::forward::bytes::{
 use crate::forward::flow::{Flow, Said};
 use crate::forward::http::Origin;
 use crate::forward::http::answer::refuse;
+use crate::forward::http::became::{Became, Granted};
 use crate::forward::http::body::Body;
 use crate::forward::http::call::Call;
 use crate::forward::http::head::{named, upgrade};
 use crate::forward::http::source::Source;
-use crate::forward::http::turn::Client;
 use crate::forward::http::upload::Upload;
 use crate::forward::http::upstream::Socket;
 use crate::io::now;
@@ -111,7 +112,7 @@ impl Wanted {
         let broken = |side| Carriage { up: 0, down: 0, broken: Some(side) };
         let ours = match self.ours {
             Ours::Client(ours) => match ours.await {
-                Ok(ours) => Either::Left(ours),
+                Ok(ours) => Either::Left(Became::of(ours)),
                 Err(_) => return broken(Side::Client),
             },
             Ours::Link(link) => Either::Right(link),
@@ -141,24 +142,20 @@ impl Wanted {
 
 /// Between a client's connection that stopped being HTTP and a Backend; `down` is what the Backend
 /// said already.
-async fn tunnel(
-    ours: hyper::upgrade::Upgraded,
-    backend: Reached,
-    down: Vec<u8>,
-    traffic: &Traffic,
-) -> Carriage {
-    let Parts { io, read_buf, .. } = match ours.downcast::<TokioIo<Client>>() {
-        Ok(parts) => parts,
-        Err(stream) => return splice(TokioIo::new(stream), backend, down, traffic).await,
-    };
-    let (unread, client) = io.into_inner().into_parts();
-    let mut up = Vec::from(read_buf);
-    up.extend_from_slice(&unread);
-    match backend {
-        Reached::Socket(backend) => carry(client, backend, Early { up, down }, traffic).await,
-        Reached::Link(link) => {
+async fn tunnel(ours: Became, backend: Reached, down: Vec<u8>, traffic: &Traffic) -> Carriage {
+    match (ours, backend) {
+        (Became::Socket(client, up), Reached::Socket(backend)) => {
+            carry(client, backend, Early { up, down }, traffic).await
+        }
+        (Became::Socket(client, up), Reached::Link(link)) => {
             let before = Before { of_socket: up.into(), of_link: down.into() };
             bridge(client, *link, before, Side::Client, traffic).await
+        }
+        (Became::Secured(client), backend) => {
+            splice(client, pending(), backend, down, traffic).await
+        }
+        (Became::Stream(client, gone), backend) => {
+            splice(client, gone.wait(), backend, down, traffic).await
         }
     }
 }
@@ -208,10 +205,10 @@ pub(super) fn wait_for_continue(request: &mut Request<Upload>) {
     }));
 }
 
-/// `CONNECT svc.ns:port` at the explicit proxy: a connection of bytes to a Service. A client that
-/// leaves while it is dialled drops this, and with it the flow.
+/// `CONNECT svc.ns:port` at the explicit proxy or the ingress: a connection of bytes to a Service.
+/// A client that leaves while it is dialled drops this, and with it the flow.
 pub(super) async fn connect(origin: Arc<Origin>, mut request: Request<Incoming>) -> Response<Body> {
-    let (host, port) = named(&request);
+    let (host, port) = named(request.uri(), request.headers());
     let mut flow = Flow::begin(&origin.shared, origin.client, None);
     flow.said = Said::Connect(host.into());
     let (to, arrival) = (origin.target(host, port), origin.arrival());
@@ -225,16 +222,16 @@ pub(super) async fn connect(origin: Arc<Origin>, mut request: Request<Incoming>)
         }
     };
     flow.status = Some(200);
-    let ours = hyper::upgrade::on(&mut request);
+    let granted = Granted::of(&mut request);
     let shared = origin.shared.clone();
     shared.tasks.spawn(shared.cut.clone().run_until_cancelled_owned(async move {
         let _place = origin; // in the mesh, until the tunnel ends
-        match ours.await {
-            Ok(ours) => {
+        match granted.became().await {
+            Some(ours) => {
                 let carriage = tunnel(ours, backend, Vec::new(), &flow.traffic).await;
                 flow.carried(carriage);
             }
-            Err(_) => flow.end(Ended::Cancelled),
+            None => flow.end(Ended::Cancelled),
         }
     }));
     Response::new(Body::empty())

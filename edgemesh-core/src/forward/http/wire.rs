@@ -5,10 +5,12 @@
 //! has already.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 
 use crate::forward::http::Towards;
+use crate::forward::http::answer::is_grpc;
 use crate::forward::http::call::Call;
 use crate::forward::http::head::without_userinfo;
 use crate::forward::http::upgrade;
@@ -131,7 +133,7 @@ fn to_http2(request: &mut Request<Upload>, towards: &Towards) -> Result<(), Refu
         (Some(authority), ..) => without_userinfo(authority).parse(),
         (None, Some(host), _) => Authority::try_from(host.as_bytes()),
         (None, None, Towards::Address(to)) => to.to_string().parse(),
-        (None, None, Towards::Named | Towards::Library | Towards::Link) => {
+        (None, None, Towards::Named | Towards::Library | Towards::Ingress | Towards::Link) => {
             return Err(Refusal::BadRequest);
         }
     };
@@ -141,6 +143,23 @@ fn to_http2(request: &mut Request<Upload>, towards: &Towards) -> Result<(), Refu
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Refusal::BadRequest)?;
     request.headers_mut().remove(HOST);
     Ok(())
+}
+
+/// Makes a request of HTTP/2 one of HTTP/1.1, unless it is gRPC or a tunnel: for clients that speak
+/// HTTP/2 because a handshake offered it, and not because they know that the Backend does.
+pub fn as_http1(request: &mut Parts) {
+    let chosen = request.method == Method::CONNECT || is_grpc(&request.headers);
+    if request.version != Version::HTTP_2 || chosen {
+        return;
+    }
+    join_cookies(&mut request.headers);
+    request.version = Version::HTTP_11;
+    let (uri, headers) = (&mut request.uri, &mut request.headers);
+    let host = uri.authority().map(|authority| HeaderValue::from_str(without_userinfo(authority)));
+    if let Some(Ok(host)) = host {
+        headers.insert(HOST, host);
+    }
+    *uri = uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from);
 }
 
 fn has_scheme(request: &Request<Upload>) -> bool {

@@ -55,13 +55,21 @@ pub struct UplinkState {
     pub trouble: Option<Arc<str>>,
     /// The hub said no: somebody has to do something.
     pub refused: bool,
+    /// It said that this node was removed: only a new token lets it in again.
+    pub is_removed: bool,
     /// Since when there is none, or one.
     pub since: SystemTime,
 }
 
 impl Default for UplinkState {
     fn default() -> Self {
-        Self { linked: None, trouble: None, refused: false, since: SystemTime::now() }
+        Self {
+            linked: None,
+            trouble: None,
+            refused: false,
+            is_removed: false,
+            since: SystemTime::now(),
+        }
     }
 }
 

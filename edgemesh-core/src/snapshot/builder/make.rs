@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{
-    Backend as RecordBackend, BalancePolicy, MAX_WEIGHT, Policy, RateLimit,
+    Backend as RecordBackend, BalancePolicy, MAX_WEIGHT, NodeName, Policy, RateLimit,
     Service as ServiceRecord, ServiceName, ServicePort, Slice, SlicePort, TargetPort, WEIGHT_LABEL,
     Workload,
 };
 
 use crate::limit::Limiter;
 use crate::snapshot::builder::{Builder, selects, title, winner};
-use crate::snapshot::{Active, Backend, Host, LOCAL_SLICES, Pool, Port, Service, Source};
+use crate::snapshot::{
+    Active, Backend, Host, LOCAL_SLICES, NODE_SLICES, Pool, Port, Service, Source,
+};
 use crate::sniff::{Declared, declared};
 
 /// Longest TCP connect where no Policy says otherwise: on a site's network a backend that needs
@@ -53,7 +55,7 @@ impl Builder {
                     let (mut backends, protocol) =
                         self.sliced(record, port, slices, workloads, None);
                     // What was signed up joins the Pods; any other Slice stands in their place.
-                    if let Some(workloads) = workloads.filter(|_| slices.iter().all(is_local)) {
+                    if let Some(workloads) = workloads.filter(|_| slices.iter().all(is_signed_up)) {
                         backends.extend(self.selected(record, port, workloads));
                     }
                     (backends, protocol)
@@ -121,16 +123,22 @@ impl Builder {
         host: Option<&str>,
     ) -> (Vec<Backend>, Option<&'r str>) {
         let (mut ready, mut leaving, mut app_protocol) = (Vec::new(), Vec::new(), None);
-        let signed_up = slices.iter().any(is_local);
+        let signed_up = slices.iter().filter(|named| is_signed_up(named));
+        let speakers: Vec<&NodeName> = signed_up
+            .flat_map(|(_, slice)| slice.backends.iter().filter_map(|b| b.node.as_ref()))
+            .collect();
         for named in slices {
             let slice = &named.1;
             let fits = |p: &&SlicePort| p.name == port.name && p.transport == port.transport;
             let Some(slice_port) = slice.ports.iter().find(fits) else { continue };
             app_protocol = app_protocol.or(slice_port.app_protocol.as_deref());
-            // Of what runs on this node, this node knows best.
-            let ours = |b: &&RecordBackend| signed_up && b.node.as_ref() == Some(&self.node);
+            // Of what runs on a node, the node knows best.
+            let spoken_for = |b: &&RecordBackend| {
+                !speakers.is_empty() && b.node.as_ref().is_some_and(|node| speakers.contains(&node))
+            };
             let meant = |b: &&RecordBackend| {
-                (host.is_none() || b.hostname.as_deref() == host) && (is_local(named) || !ours(b))
+                (host.is_none() || b.hostname.as_deref() == host)
+                    && (is_signed_up(named) || !spoken_for(b))
             };
             for backend in slice.backends.iter().filter(meant) {
                 let into = match (backend.ready || record.publish_not_ready, backend.serving) {
@@ -194,8 +202,9 @@ impl Builder {
     }
 }
 
-fn is_local((name, _): &(Box<str>, Slice)) -> bool {
-    name.starts_with(LOCAL_SLICES)
+/// Whether a Slice says what was signed up on a node, this one or another.
+fn is_signed_up((name, _): &(Box<str>, Slice)) -> bool {
+    name.starts_with(LOCAL_SLICES) || name.starts_with(NODE_SLICES)
 }
 
 /// One pool a family; a family without Backends borrows the other's, since the mesh, unlike a

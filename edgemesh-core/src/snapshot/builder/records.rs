@@ -1,6 +1,8 @@
 //! The records behind a Snapshot, given back: for mirrors, and for changes beside their source.
 
-use edgemesh_proto::record::{Body, Kind, Record, ServiceName, Slice};
+use edgemesh_proto::record::{
+    Body, Key, Kind, Record, Service as ServiceRecord, ServiceName, Slice,
+};
 
 use crate::snapshot::builder::Builder;
 
@@ -8,6 +10,50 @@ impl Builder {
     /// Every record, in no order that matters. A copy: for changes and mirrors, not for calls.
     pub fn records(&self) -> Vec<Record> {
         Kind::ALL.into_iter().flat_map(|kind| self.of_kind(kind)).collect()
+    }
+
+    /// The record of that identity. A copy.
+    pub fn record(&self, key: &Key) -> Option<Record> {
+        let own = ServiceName::new(&key.namespace, &key.name);
+        let body = match key.kind {
+            Kind::Service => Body::Service(self.services.get(&own)?.clone()),
+            Kind::Slice => Body::Slice(self.slice(&own)?.clone()),
+            Kind::Node => Body::Node(self.nodes.get(&key.name)?.clone()),
+            Kind::Workload => {
+                Body::Workload(self.workloads.get(&key.namespace)?.get(&key.name)?.clone())
+            }
+            Kind::Policy => {
+                let policies = self.policies.get(self.policy_owner.get(&own)?)?;
+                Body::Policy(policies.get(&key.name)?.clone())
+            }
+            Kind::Route => Body::Route(self.routing.get(&own)?.clone()),
+            Kind::Revocation => Body::Revocation(*self.revocations.get(&key.name)?),
+            // Nothing in here is made from these yet.
+            Kind::Endpoint | Kind::Rule => return None,
+        };
+        Some(record(&key.namespace, &key.name, body))
+    }
+
+    /// The Service of that name.
+    pub fn service_record(&self, name: &ServiceName) -> Option<&ServiceRecord> {
+        self.services.get(name)
+    }
+
+    /// Every Service.
+    pub fn service_names(&self) -> impl Iterator<Item = &ServiceName> {
+        self.services.keys()
+    }
+
+    /// The Slices of a Service, by their own names.
+    pub fn slices_of(&self, service: &ServiceName) -> impl Iterator<Item = (&str, &Slice)> {
+        let slices = self.slices.get(service).into_iter().flatten();
+        slices.map(|(name, slice)| (&**name, slice))
+    }
+
+    /// Every Slice, with namespace and name.
+    pub fn all_slices(&self) -> impl Iterator<Item = (ServiceName, &Slice)> {
+        let all = self.slices.iter().flat_map(|(of, all)| all.iter().map(move |s| (of, s)));
+        all.map(|(of, (name, slice))| (ServiceName::new(&of.namespace, name), slice))
     }
 
     /// The Slice of that name.
@@ -99,6 +145,9 @@ mod tests {
             all.into_iter().map(|record| (record.key(), record)).collect()
         };
         assert_eq!(sorted(builder.records()), sorted(put));
+        for record in builder.records() {
+            assert_eq!(builder.record(&record.key()), Some(record));
+        }
         let slice = ServiceName::new("default", "hello");
         assert_eq!(builder.slice(&slice).map(|slice| &*slice.service), Some("nobody"));
     }

@@ -28,6 +28,10 @@ impl Routing {
         self.entries.insert(name, entry);
     }
 
+    pub(super) fn get(&self, name: &ServiceName) -> Option<&Route> {
+        self.entries.get(name).map(|entry| &entry.record)
+    }
+
     pub(super) fn records(&self) -> impl Iterator<Item = (&ServiceName, &Route)> {
         self.entries.iter().map(|(name, entry)| (name, &entry.record))
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
-use edgemesh_proto::record::{Backend, Body, Record, Service, Slice, SlicePort, Transport};
+use edgemesh_proto::record::{Backend, Body, Put, Record, Service, Slice, SlicePort, Transport};
 
 use super::{EPOCH, folder, service};
 use crate::store::database::Database;
@@ -47,7 +47,8 @@ async fn measure() {
     for services in [1_000_u32, 10_000, 55_000] {
         let folder = folder();
         let (store, ..) = Store::open(folder.path()).unwrap();
-        let put = (0..services).flat_map(|n| [named(n), slice(n, 1)]).collect();
+        let put =
+            (0..services).flat_map(|n| [Put::from(&named(n)), Put::from(&slice(n, 1))]).collect();
         let filling = now();
         store.commit(Change { epoch: EPOCH, revision: 1, put, ..<_>::default() }).await.unwrap();
         let filling = filling.elapsed();
@@ -66,7 +67,7 @@ async fn measure() {
         let opening = opening.elapsed();
         let mut commits: Vec<Duration> = Vec::new();
         for revision in 2..=501 {
-            let put = vec![slice(revision * 97 % services, 2 + (revision % 200) as u8)];
+            let put = vec![Put::from(&slice(revision * 97 % services, 2 + (revision % 200) as u8))];
             let change = Change { epoch: EPOCH, revision: revision.into(), put, ..<_>::default() };
             let begun = now();
             store.commit(change).await.unwrap();

@@ -13,13 +13,21 @@ pub const STAGED_BYTES: usize = 128 << 20;
 /// Most records and deletes in one step.
 pub const STAGED_RECORDS: usize = 1_000_000;
 
+/// A record that is to be put.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) body: Bytes,
+    pub(super) digest: Digest,
+    pub(super) bucket: u8,
+}
+
 #[derive(Debug)]
 pub(super) struct Staging {
     epoch: [u8; 16],
     from: u64,
     reset: bool,
     voided: BTreeSet<u8>,
-    put: BTreeMap<Key, (Bytes, Digest)>,
+    put: BTreeMap<Key, Staged>,
     delete: BTreeSet<Key>,
     bytes: usize,
 }
@@ -48,7 +56,7 @@ impl Staging {
             *self = Self { reset: true, ..Self::new(part.epoch, part.from) };
         }
         if !part.buckets.is_empty() {
-            self.void(part.buckets, hasher);
+            self.void(part.buckets);
         }
         for key in part.delete {
             self.bytes += size(&key);
@@ -56,27 +64,27 @@ impl Staging {
             self.delete.insert(key);
         }
         for put in part.put {
-            let digest = hasher.of(&put.key, &put.body);
+            let (digest, bucket) = (hasher.of(&put.key, &put.body), hasher.bucket(&put.key));
             self.forget(&put.key);
             self.delete.remove(&put.key);
             self.bytes += size(&put.key) + put.body.len();
-            self.put.insert(put.key, (put.body, digest));
+            self.put.insert(put.key, Staged { body: put.body, digest, bucket });
         }
         let fits =
             self.bytes <= STAGED_BYTES && self.put.len() + self.delete.len() <= STAGED_RECORDS;
         if fits { Ok(()) } else { Err(Broken::TooLarge) }
     }
 
-    fn void(&mut self, buckets: Vec<u8>, hasher: &mut Hasher) {
+    fn void(&mut self, buckets: Vec<u8>) {
         self.voided.extend(buckets);
-        let mut gone = |key: &&Key| self.voided.contains(&hasher.bucket(key));
-        let gone: Vec<Key> = self.put.keys().filter(|key| gone(key)).cloned().collect();
+        let gone = self.put.iter().filter(|(_, put)| self.voided.contains(&put.bucket));
+        let gone: Vec<Key> = gone.map(|(key, _)| key.clone()).collect();
         gone.iter().for_each(|key| self.forget(key));
     }
 
     fn forget(&mut self, key: &Key) {
-        if let Some((body, _)) = self.put.remove(key) {
-            self.bytes -= size(key) + body.len();
+        if let Some(put) = self.put.remove(key) {
+            self.bytes -= size(key) + put.body.len();
         }
     }
 
@@ -95,7 +103,7 @@ impl Staging {
     }
 
     /// Puts and deletes; no key is in both.
-    pub(super) fn into_parts(self) -> (BTreeMap<Key, (Bytes, Digest)>, BTreeSet<Key>) {
+    pub(super) fn into_parts(self) -> (BTreeMap<Key, Staged>, BTreeSet<Key>) {
         (self.put, self.delete)
     }
 }

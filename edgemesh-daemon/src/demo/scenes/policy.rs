@@ -13,6 +13,7 @@ use crate::cli::Feature;
 use crate::demo::clients::Http;
 use crate::demo::clock::now;
 use crate::demo::clock::until;
+use crate::demo::manifests::NODE;
 use crate::demo::manifests::slice;
 use crate::demo::manifests::write;
 use crate::demo::report::Row;
@@ -149,8 +150,10 @@ fn added(stage: &Stage<'_>) -> anyhow::Result<String> {
     }
     let begin = now();
     let ids = ["more-4", "more-6"].into_iter();
-    let slices: Vec<_> =
-        ids.zip(&fourth.addresses).map(|(id, address)| slice("hello", id, *address)).collect();
+    let slices: Vec<_> = ids
+        .zip(&fourth.addresses)
+        .map(|(id, address)| slice("hello", id, *address, NODE))
+        .collect();
     write(&folder, "hello-more", &slices.concat())?;
     let seen = until(SEEN_WITHIN * 3, || {
         let who = one(stage, Place::Node, "hello.default:80").ok()?;

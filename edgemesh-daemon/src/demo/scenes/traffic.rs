@@ -13,7 +13,7 @@ use crate::demo::clients::Http;
 use crate::demo::clients::Tally;
 use crate::demo::clients::Way;
 use crate::demo::curl;
-use crate::demo::grpc::Client;
+use crate::demo::grpc;
 use crate::demo::load as loads;
 use crate::demo::programs::TLS_NAME;
 use crate::demo::report::Row;
@@ -106,18 +106,7 @@ pub(super) fn grpc(stage: &mut Stage<'_>) -> Vec<Row> {
     from_both(stage, what, "built-in gRPC client", "echo.default, 3 Backends", |from| {
         let authority = "echo.default:50051";
         let stream = clients::connect_async(stage.world, from, authority)?;
-        let calls = async {
-            let mut client = Client::new(stream, authority).await?;
-            let mut tally = Tally { connections: 1, ..Tally::default() };
-            for call in 0..CALLS {
-                tally.note(client.who(&call.to_string()).await);
-            }
-            anyhow::Ok(tally)
-        };
-        let limit = Duration::from_secs(8);
-        let tally =
-            stage.world.runtime.block_on(async { tokio::time::timeout(limit, calls).await });
-        balanced(&tally??, "echo")
+        balanced(&grpc::calls(stage.world, stream, authority, CALLS)?, "echo")
     })
 }
 
@@ -143,7 +132,7 @@ pub(super) fn redis(stage: &mut Stage<'_>) -> Vec<Row> {
     };
     from_both(stage, "redis by name", client, to, |from| {
         let Some(redis) = &stage.redis else {
-            let said = clients::ping(world, from, "redis.default:6379")?;
+            let (said, _) = clients::ping(world, from, "redis.default:6379")?;
             ensure!(said == "+PONG", "it said {said}");
             return Ok("PING, PONG".into());
         };

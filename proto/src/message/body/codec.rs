@@ -143,10 +143,9 @@ impl TryFrom<pb::Hello> for Hello {
 
 impl From<&Selector> for pb::Selector {
     fn from(selector: &Selector) -> Self {
-        let text = |(key, value): (&Box<str>, &Box<str>)| (key.to_string(), value.to_string());
         Self {
             zones: selector.zones.iter().map(ToString::to_string).collect(),
-            labels: selector.labels.iter().map(text).collect(),
+            labels: selector.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
         }
     }
 }

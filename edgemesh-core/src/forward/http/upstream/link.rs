@@ -105,6 +105,7 @@ fn becomes_another(head: &mut Parts, is_empty: bool) -> bool {
     head.headers.contains_key(UPGRADE)
 }
 
+#[expect(clippy::result_large_err, reason = "a failure holds its request, for another attempt")]
 fn answer(
     Reply { opening, body }: Reply,
     writer: Option<Writer>,

@@ -1,0 +1,7 @@
+//! Fuzzes `certificate_request`; what must hold is in `src/lib.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    edgemesh_fuzz::check("certificate_request", bytes);
+});

@@ -1,0 +1,236 @@
+//! The registry on disk: `registry.db`, so that a cloud that starts anew, or without its manifests, goes on
+//! with what it knew.
+//!
+//! One thread owns the database; the changes that wait for it become one transaction, synced to
+//! the disk before they are answered. The registry's numbers are not in it: each start is a new
+//! epoch, so that a file that was put back from an old copy is only another set of records.
+//!
+//! Damage does not end the process: the damaged file is moved aside, the store begins empty, and
+//! each step is a [`Repair`]. Manifests are read again anyway, and nodes tell again what they run.
+
+mod database;
+mod repair;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use bytes::Bytes;
+use edgemesh_core::store::{Access, CommitError, FileOwner, Folder, Lock, OpenError, Place};
+use edgemesh_proto::record::{Key, Put};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::registry::store::database::{Database, Fault, MARK};
+use crate::registry::{Owner, Write};
+
+pub use crate::registry::store::repair::Repair;
+
+/// Changes that wait for the thread; whoever brings more waits with them.
+const QUEUE: usize = 64;
+
+static PLACE: Place = Place { database: "registry.db", lock: "registry.lock", mark: MARK };
+
+/// A handle on the open store. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// Room for one change.
+#[derive(Debug)]
+pub struct Room(mpsc::OwnedPermit<Job>);
+
+/// What was kept, by owner.
+pub type Kept = Vec<(Owner, Put)>;
+
+/// Kept, or why not; what is not is tried again with the next change.
+pub type Outcome = Result<(), Arc<CommitError>>;
+
+enum Job {
+    Keep(Vec<Write>, oneshot::Sender<Outcome>),
+    Close(oneshot::Sender<()>),
+}
+
+impl Store {
+    /// Opens the registry in `folder`, which is made (mode 0700) where it is missing. Blocks.
+    ///
+    /// # Errors
+    /// When another process has it, or the disk does not allow it. Nothing was changed.
+    pub fn open(folder: &Path) -> Result<(Self, Kept, Vec<Repair>), OpenError> {
+        let (keeper, kept, repairs) = open(Folder::new(folder, &PLACE))?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let thread = Builder::new()
+            .name("edgemesh-registry".into())
+            .spawn(move || keeper.run(queue))
+            .map_err(|source| OpenError::Thread { source })?;
+        Ok((Self { jobs, thread: Arc::new(Mutex::new(Some(thread))) }, kept, repairs))
+    }
+
+    /// Waits for room in the queue, so that what is kept is kept in the order in which it was
+    /// decided. `None`: the store is closed.
+    pub async fn room(&self) -> Option<Room> {
+        self.jobs.clone().reserve_owned().await.ok().map(Room)
+    }
+
+    /// Carries out what is queued, gives up the lock and waits for the thread.
+    pub async fn close(self) {
+        let (answer, closed) = oneshot::channel();
+        if self.jobs.send(Job::Close(answer)).await.is_ok() {
+            // An error means that another handle closed first.
+            let _ = closed.await;
+        }
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            let _ = thread.join(); // it has said its last word
+        }
+    }
+}
+
+impl Room {
+    /// Keeps what was decided. Once this returns it will be, also when nobody waits for the answer.
+    pub fn keep(self, writes: Vec<Write>) -> oneshot::Receiver<Outcome> {
+        let (answer, kept) = oneshot::channel();
+        self.0.send(Job::Keep(writes, answer));
+        kept
+    }
+}
+
+/// Changes that are not kept yet, the last one of each record.
+type Pending = BTreeMap<(Owner, Key), Option<Bytes>>;
+
+/// What the thread works on.
+struct Keeper {
+    folder: Folder,
+    database: Option<Database>,
+    /// What the disk refused before; tried again with the next change.
+    pending: Pending,
+    /// What the file holds is not known: everything is written anew.
+    unknown: bool,
+    /// Given up last.
+    lock: Lock,
+}
+
+impl Keeper {
+    /// Works until the last handle is gone or one of them closes the store.
+    fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        let mut closing = None;
+        while let Some(job) = jobs.blocking_recv() {
+            let mut answers = Vec::new();
+            let mut next = Some(job);
+            while let Some(job) = next {
+                match job {
+                    Job::Keep(writes, answer) => {
+                        let write = |Write { owner, key, body }| ((owner, key), body);
+                        self.pending.extend(writes.into_iter().map(write));
+                        answers.push(answer);
+                    }
+                    Job::Close(answer) => {
+                        jobs.close();
+                        closing = Some(answer);
+                    }
+                }
+                next = jobs.try_recv().ok();
+            }
+            let kept = self.keep().map_err(Arc::new);
+            for answer in answers {
+                let _ = answer.send(kept.clone()); // nobody may wait any more
+            }
+        }
+        if let Some(database) = self.database.take() {
+            // If this fails, the log stays and is read at the next start.
+            let _ = database.close();
+        }
+        drop(self.lock);
+        if let Some(answer) = closing {
+            let _ = answer.send(());
+        }
+    }
+
+    fn keep(&mut self) -> Result<(), CommitError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let file = self.folder.database();
+        let database = match &mut self.database {
+            Some(database) => database,
+            none => {
+                let fresh = Database::open(&file).map_err(|fault| fault.on_commit(&file))?;
+                none.insert(fresh)
+            }
+        };
+        database
+            .apply(&self.pending, self.unknown)
+            .map_err(|error| CommitError::new(&file, error))?;
+        self.pending.clear();
+        self.unknown = false;
+        Ok(())
+    }
+}
+
+/// The file itself, else a new one. One that cannot be got at does not keep the cloud from serving.
+fn open(folder: Folder) -> Result<(Keeper, Kept, Vec<Repair>), OpenError> {
+    let mut lock = match folder.enter()? {
+        Access::Write(lock) => lock,
+        Access::Read(_, source) => {
+            return Err(OpenError::Unwritable { folder: folder.path().into(), source });
+        }
+    };
+    let file = folder.database();
+    let io = |source| OpenError::Io { file: file.clone(), source };
+    folder.clear_fresh().map_err(io)?;
+    let mut repairs = Vec::new();
+    let found = match folder.owner().map_err(io)? {
+        FileOwner::Missing => Err(Fault::Damaged("there is a log but no database".into())),
+        FileOwner::Ours => attempt(&file, &mut repairs),
+        FileOwner::UnmarkedDatabase | FileOwner::NoDatabase if lock.used_before() => {
+            Err(Fault::Damaged("it is no registry any more".into()))
+        }
+        FileOwner::UnmarkedDatabase | FileOwner::NoDatabase => {
+            return Err(OpenError::Foreign { file, what: "a file of another kind".into() });
+        }
+    };
+    let (database, kept) = match found {
+        Ok((database, kept)) => (Some(database), kept),
+        Err(Fault::Damaged(why)) => (Some(begin_empty(&folder, &why, &mut repairs)?), Vec::new()),
+        Err(Fault::Unreachable(error)) => {
+            repairs.push(Repair::Unreachable { file, why: error.to_string().into() });
+            (None, Vec::new())
+        }
+        Err(newer @ Fault::Newer(_)) => return Err(newer.on_open(&file)),
+    };
+    lock.mark_used();
+    let unknown = database.is_none();
+    let keeper = Keeper { folder, database, pending: Pending::new(), unknown, lock };
+    Ok((keeper, kept, repairs))
+}
+
+fn attempt(file: &Path, repairs: &mut Vec<Repair>) -> Result<(Database, Kept), Fault> {
+    let mut database = Database::open(file)?;
+    let kept = database.load(file, repairs)?;
+    Ok((database, kept))
+}
+
+fn begin_empty(
+    folder: &Folder,
+    why: &str,
+    repairs: &mut Vec<Repair>,
+) -> Result<Database, OpenError> {
+    let (file, fresh) = (folder.database(), folder.fresh());
+    let io = |source| OpenError::Io { file: file.clone(), source };
+    // Only when the successor is whole does the old file leave its place.
+    Database::create(&fresh).map_err(|source| OpenError::Sqlite { file: fresh, source })?;
+    let moved = folder.move_aside(why).map_err(io)?;
+    folder.put_in_place(&file).map_err(io)?;
+    repairs.clear(); // findings about what was moved
+    if !moved.is_empty() {
+        repairs.extend(moved.into_iter().map(Repair::Folder));
+        repairs.push(Repair::BeganEmpty { file: file.clone() });
+    }
+    Database::open(&file).map_err(|fault| fault.on_open(&file))
+}
