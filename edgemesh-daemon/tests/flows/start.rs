@@ -88,7 +88,7 @@ fn starts_that_fail_name_the_fix() {
         // A second one, by mistake, on the same data and on its own: it fails, the first serves on.
         let before = rules();
         let (code, said) = Agent::spawn(&world, &good, &[]).ended();
-        let first = format!("another agent (pid {})", agent.worker());
+        let first = format!("another process of EdgeMesh (pid {})", agent.worker());
         assert!(code == Some(1) && said.contains(&first), "{code:?} {said}");
         let own = format!(
             "{}proxy: {{ port: 16001 }}\nadmin: {{ listen: 127.0.0.1:16000 }}\nmetrics: {{ listen: 127.0.0.1:16020 }}\ndns: {{ listen: [127.0.0.1:16053] }}\n",
