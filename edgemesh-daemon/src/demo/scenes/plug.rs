@@ -249,5 +249,5 @@ fn remove(sites: &Sites<'_>) -> anyhow::Result<String> {
     let gone = until(REMOVED_WITHIN, || one(world, B2.place(), "web-b1").is_err().then_some(()));
     gone.context("b1 answers its calls")?;
     let gone = (now() - begin).as_millis();
-    Ok(format!("by the hub after {took} ms, by b1 after {gone} ms"))
+    Ok(format!("by the hub after {took} ms; its calls to b1 fail after {gone} ms"))
 }
