@@ -53,7 +53,10 @@ async fn serve(config: CloudConfig, log: Log) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => match ingress.reload() {
                 Ok(()) => tracing::info!("certificate, token and CA of the router were read again"),
-                Err(error) => tracing::error!("what was read before stays in force: {error}"),
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    tracing::error!("what was read before stays in force: {error:#}");
+                }
             },
         }
     }

@@ -156,7 +156,10 @@ impl Body for Inbound {
         match &self.ahead {
             _ if !self.source.is_end_stream() => SizeHint::default(),
             None => SizeHint::with_exact(0),
-            Some(Ok(frame)) => SizeHint::with_exact(frame.data_ref().map_or(0, Bytes::len) as u64),
+            // What is said to be of length 0 is not read, and trailers would be lost.
+            Some(Ok(frame)) => frame
+                .data_ref()
+                .map_or_else(SizeHint::default, |data| SizeHint::with_exact(data.len() as u64)),
             Some(Err(_)) => SizeHint::default(),
         }
     }

@@ -228,12 +228,12 @@ impl Peers {
         }
         let why = || known.path.lock().why().0.to_owned();
         if choice == Choice::Direct {
-            return Err(self.lost(&known, why()));
+            return self.lost(&known, why());
         }
         match self.0.parts.uplink.link().await {
             Ok(link) => Ok(self.by_hub(&known, link)),
-            Err(no) if choice == Choice::Hub => Err(self.lost(&known, no.to_string())),
-            Err(no) => Err(self.lost(&known, format!("{}; {no}", why()))),
+            Err(no) if choice == Choice::Hub => self.lost(&known, no.to_string()),
+            Err(no) => self.lost(&known, format!("{}; {no}", why())),
         }
     }
 
@@ -245,24 +245,24 @@ impl Peers {
         }
         facts.by_hub = true;
         if let Some(live) = self.live(&known.node) {
-            let why = known.path.lock().why().0.to_owned();
-            live.works(Way::Hub, &self.hub_because(why));
+            match self.0.parts.choice {
+                Choice::Hub => live.works(Way::Hub, "peer.path is hub"),
+                Choice::Auto | Choice::Direct => live.works(Way::Hub, known.path.lock().why().0),
+            }
         }
         (link, Way::Hub)
     }
 
-    fn hub_because(&self, why: String) -> String {
-        match self.0.parts.choice {
-            Choice::Hub => "peer.path is hub".into(),
-            Choice::Auto | Choice::Direct => why,
+    /// Nothing leads there, with the same exception.
+    fn lost(&self, known: &Known, why: String) -> Result<(Link, Way), NoWay> {
+        let _facts = known.facts.lock();
+        if let Some(direct) = known.direct.ready() {
+            return Ok((direct, Way::Direct));
         }
-    }
-
-    fn lost(&self, known: &Known, why: String) -> NoWay {
         if let Some(live) = self.live(&known.node) {
             live.lost(now() + LOST_FOR, &why);
         }
-        NoWay::new(why)
+        Err(NoWay::new(why))
     }
 
     /// Tries the direct way, unless somebody is at it or it failed lately.

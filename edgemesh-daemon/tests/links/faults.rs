@@ -12,7 +12,7 @@ use crate::common::wait::{eventually, throughout, timed};
 use crate::load::Load;
 use crate::nodes::{Node, agent, cloud};
 use crate::raw::Raw;
-use crate::world::{A1, A2, B1, Cable, World};
+use crate::world::{A1, A2, B1, B2, Cable, World};
 
 /// How long each fault lasts, in seconds: longer than a Link takes to be known for dead.
 /// `FAULT_SECONDS=60` is what the project promises.
@@ -152,5 +152,41 @@ fn a_peer_that_falls_silent() {
         reaches_the_other_site(&a1, "a peer that was stopped");
         let (calls, failed) = load.stop();
         assert!(failed.is_empty(), "{} of {calls}: {failed:#?}", failed.len());
+    });
+}
+
+/// Longest that a stop may take where nothing is under way.
+const STOPS_WITHIN: Duration = Duration::from_secs(5);
+
+/// An agent that is stopped lets what it serves end, and sends the rest elsewhere; then it is gone
+/// at once, whatever Links it has.
+#[test]
+fn a_stop_harms_nobody() {
+    in_namespace("faults::a_stop_harms_nobody", || {
+        let world = World::new();
+        services(&world);
+        Backend::start("b2", "b2", [B2.ip, "::1"], 8080);
+        world.service("pair", "10.96.0.9", "web:80:8080", &[B1, B2]);
+        let cloud = cloud(&world);
+        let (a1, b1, b2) = (agent(&world, A1), agent(&world, B1), agent(&world, B2));
+        reaches_the_other_site(&a1, "at first");
+        // Links of all kinds: b1 calls a1, which dials back.
+        assert_eq!(b1.sh("curl -sS -m 5 http://at-a1.default/").out, "a1");
+        let load = Load::start(&[("a1", "10.96.0.9:80")]);
+        throughout(Duration::from_secs(1), || true);
+        let ((), took) = timed(|| b1.stop());
+        assert!(took < STOPS_WITHIN, "the agent took {took:?}");
+        throughout(Duration::from_secs(1), || true);
+        let b1 = agent(&world, B1);
+        throughout(Duration::from_secs(1), || true);
+        let (calls, failed) = load.stop();
+        assert!(failed.is_empty(), "{} of {calls}: {failed:#?}", failed.len());
+        let ((), took) = timed(|| cloud.stop());
+        assert!(took < STOPS_WITHIN, "the cloud took {took:?}");
+        for node in [a1, b1, b2] {
+            let name = node.place.name;
+            let ((), took) = timed(|| node.stop());
+            assert!(took < STOPS_WITHIN, "{name} took {took:?}");
+        }
     });
 }

@@ -126,6 +126,9 @@ fn chunked(trip: &Trip<'_>) {
     for trailer in ["x-length: 11", "x-sent: after"] {
         assert!(answer.trailers.contains(trailer), "{answer:?}");
     }
+    // Nothing but trailers.
+    raw.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nContent-Length: 0\r\n\r\n");
+    assert!(raw.answer("POST").trailers.contains("x-length: 0"));
     let body = "x".repeat(300_000);
     let head = format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
     raw.send(head.as_bytes());

@@ -15,7 +15,7 @@ use crate::chance::Chance;
 use crate::records::{NODES, manifests, offers};
 
 /// Events of one schedule.
-const EVENTS: usize = 160;
+const EVENTS: usize = 110;
 /// Messages that a link holds; over it the sender waits.
 const HELD: usize = 3;
 /// Bounds so small that every limit is met.

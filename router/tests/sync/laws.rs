@@ -11,7 +11,7 @@ use super::*;
 /// A change of the manifests.
 #[derive(Clone, Debug)]
 enum Change {
-    Put(Record),
+    Put(Box<Record>),
     Delete(Key),
 }
 
@@ -33,7 +33,7 @@ fn record_of_any_kind() -> impl Strategy<Value = Record> {
 
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        3 => record_of_any_kind().prop_map(Change::Put),
+        3 => record_of_any_kind().prop_map(|record| Change::Put(Box::new(record))),
         1 => record_of_any_kind().prop_map(|record| Change::Delete(record.key())),
     ]
 }
@@ -87,7 +87,7 @@ proptest! {
         let mut records = BTreeMap::new();
         for (change, who) in changes {
             match change {
-                Change::Put(record) => drop(records.insert(record.key(), record)),
+                Change::Put(record) => drop(records.insert(record.key(), *record)),
                 Change::Delete(key) => drop(records.remove(&key)),
             }
             let all: Vec<Record> = records.values().cloned().collect();

@@ -50,7 +50,8 @@ fn a_selector_selects_nodes_and_what_lives_there() {
         let seen: Vec<_> = seen.iter().map(|name| name.replace("default/", "")).collect();
         let mut want: Vec<_> = want.iter().chain(&always).map(|s| (*s).to_owned()).collect();
         let mut sorted = seen.clone();
-        (sorted.sort(), want.sort()).0;
+        sorted.sort();
+        want.sort();
         assert_eq!(sorted, want, "{selector:?}");
     }
     assert_eq!(names(&mut registry, &Selector::default()).len(), all.len());
@@ -139,11 +140,11 @@ fn of_several_owners_one_counts() {
     let mut registry = Registry::new([1; 16], []);
     // A Service: the manifests', else the first node's.
     let [first, second, manifest] = [1, 2, 3].map(|created| service("s", created));
-    registry.offer(&b, &manifests(&[second.clone()]));
+    registry.offer(&b, &manifests(std::slice::from_ref(&second)));
     assert_eq!(counts(&registry, &first), bytes(&second));
-    registry.offer(&a, &manifests(&[first.clone()]));
+    registry.offer(&a, &manifests(std::slice::from_ref(&first)));
     assert_eq!(counts(&registry, &first), bytes(&first));
-    registry.observe(&manifests(&[manifest.clone()]));
+    registry.observe(&manifests(std::slice::from_ref(&manifest)));
     assert_eq!(counts(&registry, &first), bytes(&manifest));
     registry.observe(&BTreeMap::new());
     registry.forget(&a);
@@ -155,17 +156,17 @@ fn of_several_owners_one_counts() {
     if let Of::Workload(workload) = &mut own.body {
         workload.owner = "own".into();
     }
-    registry.observe(&manifests(&[pod.clone()]));
-    registry.offer(&a, &manifests(&[own.clone()]));
+    registry.observe(&manifests(std::slice::from_ref(&pod)));
+    registry.offer(&a, &manifests(std::slice::from_ref(&own)));
     assert_eq!(counts(&registry, &pod), bytes(&own));
     let moved = workload("p", "b");
-    registry.observe(&manifests(&[moved.clone()]));
+    registry.observe(&manifests(std::slice::from_ref(&moved)));
     assert_eq!(counts(&registry, &pod), bytes(&moved), "it moved away");
     // A name that is another node's by right.
     let name = "edgemesh-node.a.c.x";
     let (thief, rightful) = (slice(name, &["a"]), slice(name, &["a.c"]));
-    registry.offer(&a, &manifests(&[thief.clone()]));
-    registry.offer(&ac, &manifests(&[rightful.clone()]));
+    registry.offer(&a, &manifests(std::slice::from_ref(&thief)));
+    registry.offer(&ac, &manifests(std::slice::from_ref(&rightful)));
     assert_eq!(counts(&registry, &thief), bytes(&rightful));
     let owners: Vec<_> = registry.owners().cloned().collect();
     assert_eq!(owners, [Owner::Manifests, Owner::Node(a), Owner::Node(ac)]);

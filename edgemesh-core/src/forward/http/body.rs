@@ -125,7 +125,7 @@ impl Download {
 
     /// Whether all of it was passed on.
     fn is_whole(&self) -> bool {
-        self.trailed || self.inner.is_end_stream() || self.length == Some(self.bytes)
+        self.trailed || self.inner.is_end_stream()
     }
 
     fn settle(&mut self, how: How) {
@@ -138,7 +138,8 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         // hyper does not ask again after the last frame of a body of known length, or after trailers.
-        let how = if self.is_whole() { How::Whole } else { How::Dropped };
+        let whole = self.is_whole() || self.length == Some(self.bytes);
+        let how = if whole { How::Whole } else { How::Dropped };
         self.settle(how);
     }
 }

@@ -81,7 +81,9 @@ fn head() -> Message {
 
 fn answers() -> Arc<dyn Serve> {
     handler(|called| async move {
-        let mut opening = ok(&called.opening);
+        let id = uuid::Builder::from_random_bytes(crate::io::unique_id().to_be_bytes());
+        let body = Body::Answer(Answer { status: 200, headers: vec![] });
+        let mut opening = called.opening.answered(id.into_uuid(), 0, "edge-2", body);
         if let Some(Body::Answer(answer)) = opening.body.as_deref_mut() {
             let field = |name: &'static str, value: &'static str| HeaderField {
                 name: Bytes::from_static(name.as_bytes()),
@@ -188,4 +190,42 @@ async fn rates() {
         measured(&format!("relayed requests, {at_once} at once"), requests(&link, at_once, 20_000))
             .await;
     }
+}
+
+#[tokio::test]
+#[ignore = "prints figures; in release"]
+async fn messages() {
+    const N: u64 = 200_000;
+    let message = head();
+    measured("Messages written", async {
+        for _ in 0..N {
+            std::hint::black_box(opening::encode(&message, MAX_OPENING).unwrap());
+        }
+        N
+    })
+    .await;
+    let bytes = opening::encode(&message, MAX_OPENING).unwrap();
+    measured("Messages read", async {
+        for _ in 0..N {
+            let (message, _) = opening::split(&bytes, MAX_OPENING).unwrap().unwrap();
+            std::hint::black_box(Message::decode(message).unwrap());
+        }
+        N
+    })
+    .await;
+    measured("openings made", async {
+        for _ in 0..N {
+            std::hint::black_box(head());
+        }
+        N
+    })
+    .await;
+}
+
+/// For a look at what one exchange after the other does.
+#[tokio::test]
+#[ignore = "prints figures; in release"]
+async fn one_by_one() {
+    let link = linked(answers()).await;
+    measured("requests, 1 at once", requests(&link, 1, 20_000)).await;
 }
