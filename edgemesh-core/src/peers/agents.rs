@@ -147,6 +147,9 @@ impl Peers {
     /// A peer, or the hub for one, asks to be dialled in reversed roles.
     pub fn dial_back(&self, asked: &DialBack) {
         let Some(node) = asked.node.clone() else { return };
+        if self.0.parts.choice == Choice::Hub {
+            return; // who asked takes the hub as well
+        }
         let (this, links) = (self.clone(), asked.links.clone());
         self.spawn(async move {
             match this.dial(&node, &links, ALPN_REVERSE).await {
