@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::identity::{Role, Tls};
-use crate::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Limits};
+use crate::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits};
 use crate::listen::{Accepted, Listener};
 use crate::peers::agents::Peers;
 use crate::peers::answers::Answers;
@@ -79,23 +80,31 @@ impl Door {
         let accepted = link::accept(stream, from, tls).await;
         drop(place);
         match accepted {
-            Ok(dialled) if dialled.role == link::Role::Opens => {
-                let made = link::client(dialled, Limits::REQUESTS, parts.tasks.clone()).await;
-                match made {
-                    Ok(link) if !parts.answers.is_revoked(link.peer()) => parts.peers.arrived(link),
-                    Ok(link) => link.cut(),
-                    Err(error) => tracing::debug!(%from, "no Link: {error}"),
-                }
-            }
-            Ok(dialled) => {
-                // Who reaches us is there, and may be reached.
-                if let Some(node) = dialled.peer.node().filter(|_| !dialled.peer.is_hub()) {
-                    parts.peers.seen(node);
-                }
-                let handler = parts.answers.clone();
-                while_served(link::serve(dialled, handler, Limits::REQUESTS, &parts.tasks)).await;
-            }
+            Ok(dialled) => self.linked(dialled, from).await,
             Err(error) => tracing::warn!("{error}"),
         }
+    }
+
+    async fn linked(&self, dialled: Dialled<TlsStream<TcpStream>>, from: SocketAddr) {
+        let parts = &self.0;
+        if dialled.role == link::Role::Opens {
+            return match link::client(dialled, Limits::REQUESTS, parts.tasks.clone()).await {
+                Ok(link) if !parts.answers.is_revoked(link.peer()) => parts.peers.arrived(link),
+                Ok(link) => link.cut(),
+                Err(error) => tracing::debug!(%from, "no Link: {error}"),
+            };
+        }
+        // Who reaches us is there, and may be reached.
+        if let Some(node) = dialled.peer.node().filter(|_| !dialled.peer.is_hub()) {
+            parts.peers.seen(node);
+        }
+        let handler = parts.answers.clone();
+        if dialled.role == link::Role::Bulk {
+            if let Err(error) = link::serve_bulk(dialled, handler).await {
+                tracing::debug!(%from, "no bulk flow: {error}");
+            }
+            return;
+        }
+        while_served(link::serve(dialled, handler, Limits::REQUESTS, &parts.tasks)).await;
     }
 }
