@@ -99,7 +99,7 @@ impl Whole {
         let mut holders: HashMap<Place, Key> = HashMap::new();
         let mut losers: BTreeMap<Key, (IpAddr, Key)> = BTreeMap::new();
         for record in services {
-            let places: Vec<_> = service(record).map(places).unwrap_or_default();
+            let places: Vec<_> = record.body.service().map(places).unwrap_or_default();
             let rival = places.iter().find_map(|place| Some((place.0, holders.get(place)?)));
             match rival {
                 Some((address, winner)) => {
@@ -236,32 +236,12 @@ fn about(file: &Path, document: &Document, (severity, focus, reason): Verdict) -
 }
 
 fn sliced_service(record: &Record) -> Option<ServiceName> {
-    match &record.body {
-        Body::Slice(slice) => Some(ServiceName::new(&record.namespace, &slice.service)),
-        Body::Service(_)
-        | Body::Node(_)
-        | Body::Workload(_)
-        | Body::Policy(_)
-        | Body::Route(_)
-        | Body::Revocation(_) => None,
-    }
-}
-
-fn service(record: &Record) -> Option<&Service> {
-    match &record.body {
-        Body::Service(service) => Some(service),
-        Body::Slice(_)
-        | Body::Node(_)
-        | Body::Workload(_)
-        | Body::Policy(_)
-        | Body::Route(_)
-        | Body::Revocation(_) => None,
-    }
+    record.body.slice().map(|slice| ServiceName::new(&record.namespace, &slice.service))
 }
 
 /// Creation time; what does not tell its age is younger than what does.
 fn age(record: &Record) -> i64 {
-    service(record).map(|service| service.created).filter(|at| *at != 0).unwrap_or(i64::MAX)
+    record.body.service().map(|service| service.created).filter(|at| *at != 0).unwrap_or(i64::MAX)
 }
 
 fn places(service: &Service) -> Vec<Place> {

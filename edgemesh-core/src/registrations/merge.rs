@@ -41,15 +41,7 @@ pub(crate) fn service_in<'r>(
     name: &ServiceName,
 ) -> Option<&'r Service> {
     let ServiceName { namespace, name } = name.clone();
-    match &records.get(&Key { kind: Kind::Service, namespace, name })?.body {
-        Body::Service(service) => Some(service),
-        Body::Slice(_)
-        | Body::Node(_)
-        | Body::Workload(_)
-        | Body::Policy(_)
-        | Body::Route(_)
-        | Body::Revocation(_) => None,
-    }
+    records.get(&Key { kind: Kind::Service, namespace, name })?.body.service()
 }
 
 /// The records of `listed`, beside the Services of other sources that `known` gives. `ready` says

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgemesh_proto::record::{Body, Key, Kind, NodeName, Record, Slice};
+use edgemesh_proto::record::{Key, Kind, NodeName, Record, Slice};
 
 use crate::snapshot::{Builder, LOCAL_SLICES};
 use crate::sync::offer;
@@ -96,15 +96,10 @@ impl Layers {
             (Key { kind: Kind::Slice, namespace: name.namespace, name: name.name }, slice)
         });
         let shown = shown.filter(|(key, slice)| of_node(key, slice)).map(|(key, _)| key);
-        let under = self.under.iter().filter(|(key, record)| match &record.body {
-            Body::Slice(slice) => of_node(key, slice),
-            Body::Service(_)
-            | Body::Node(_)
-            | Body::Workload(_)
-            | Body::Policy(_)
-            | Body::Route(_)
-            | Body::Revocation(_) => false,
-        });
+        let under = self
+            .under
+            .iter()
+            .filter(|(key, record)| record.body.slice().is_some_and(|slice| of_node(key, slice)));
         shown.chain(under.map(|(key, _)| key.clone())).collect()
     }
 
@@ -157,18 +152,10 @@ impl Layers {
 
     /// A Slice that rose from a node that is heard itself, or that no registry can mean.
     fn is_hidden(&self, record: &Record) -> bool {
-        match &record.body {
-            Body::Slice(slice) => {
-                record.name.starts_with(LOCAL_SLICES)
-                    || self.voices.keys().any(|node| rose_from(node, &record.name, slice))
-            }
-            Body::Service(_)
-            | Body::Node(_)
-            | Body::Workload(_)
-            | Body::Policy(_)
-            | Body::Route(_)
-            | Body::Revocation(_) => false,
-        }
+        record.body.slice().is_some_and(|slice| {
+            record.name.starts_with(LOCAL_SLICES)
+                || self.voices.keys().any(|node| rose_from(node, &record.name, slice))
+        })
     }
 }
 

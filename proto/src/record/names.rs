@@ -1,8 +1,8 @@
-//! The names of kinds, and identities as people read them.
+//! What a record is: its kind by name, its body by kind, and its identity as people read it.
 
 use std::fmt;
 
-use crate::record::{Body, Key, Kind, NodeName, Record, ServiceName};
+use crate::record::{Body, Key, Kind, Node, NodeName, Record, Service, ServiceName, Slice};
 
 impl Kind {
     /// Every kind, in the order of its variants.
@@ -56,6 +56,23 @@ impl Record {
             Body::Route(_) => Kind::Route,
             Body::Revocation(_) => Kind::Revocation,
         }
+    }
+}
+
+impl Body {
+    /// The Service, if it is one.
+    pub const fn service(&self) -> Option<&Service> {
+        if let Self::Service(service) = self { Some(service) } else { None }
+    }
+
+    /// The Slice, if it is one.
+    pub const fn slice(&self) -> Option<&Slice> {
+        if let Self::Slice(slice) = self { Some(slice) } else { None }
+    }
+
+    /// The Node, if it is one.
+    pub fn into_node(self) -> Option<Node> {
+        if let Self::Node(node) = self { Some(node) } else { None }
     }
 }
 

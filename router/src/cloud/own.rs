@@ -4,7 +4,7 @@ use edgemesh_core::mesh::Feeder;
 use edgemesh_core::sync::FollowerStep;
 use edgemesh_core::sync::replica::{Reaction, Replica, Step};
 use edgemesh_proto::message::{Body, Hello, Selector};
-use edgemesh_proto::record::{Body as RecordBody, Delta, Key, Kind, NodeName, Put};
+use edgemesh_proto::record::{Delta, Key, Kind, NodeName, Put};
 use tokio_util::sync::CancellationToken;
 
 use crate::cloud::OwnNodes;
@@ -68,15 +68,7 @@ impl Own {
             own.remove(&key.name);
         }
         for put in put.iter().filter(|put| put.key.kind == Kind::Node) {
-            let node = put.record().ok().and_then(|record| match record.body {
-                RecordBody::Node(node) => Some(node),
-                RecordBody::Service(_)
-                | RecordBody::Slice(_)
-                | RecordBody::Workload(_)
-                | RecordBody::Policy(_)
-                | RecordBody::Route(_)
-                | RecordBody::Revocation(_) => None,
-            });
+            let node = put.record().ok().and_then(|record| record.body.into_node());
             match node.is_some_and(|node| node.via_cloud && node.agent.is_none()) {
                 true => own.insert(put.key.name.clone()),
                 false => own.remove(&put.key.name),

@@ -85,15 +85,7 @@ fn node(key: &Key, claims: &[(Owner, Bytes)]) -> Option<Bytes> {
 }
 
 fn decoded(key: &Key, body: &[u8]) -> Option<Node> {
-    match Record::decode(key.kind, &key.namespace, &key.name, body).ok()?.body {
-        Body::Node(node) => Some(node),
-        Body::Service(_)
-        | Body::Slice(_)
-        | Body::Workload(_)
-        | Body::Policy(_)
-        | Body::Route(_)
-        | Body::Revocation(_) => None,
-    }
+    Record::decode(key.kind, &key.namespace, &key.name, body).ok()?.body.into_node()
 }
 
 /// The claim of the cloud that an agent runs on a node.
