@@ -7,6 +7,7 @@
 
 #[path = "../common"]
 mod common {
+    pub(crate) mod folder;
     pub(crate) mod namespace;
     pub(crate) mod run;
     pub(crate) mod wait;

@@ -1,13 +1,11 @@
 //! A node with two pods and no uplink: interfaces, resolver, manifests.
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
 
-use socket2::{Domain, Socket, Type};
-use tempfile::TempDir;
-
-use crate::common::namespace::{sh, within};
+use crate::common::folder::Folder;
+pub(crate) use crate::common::folder::listen;
+use crate::common::namespace::sh;
 
 /// Where clients are: the node itself, a pod whose veth has addresses on the node's side, and one
 /// whose veth has none there, as Calico makes them.
@@ -24,12 +22,11 @@ pub(crate) const POD: [&str; 2] = ["10.1.0.2", "fd01::2"];
 /// Folders of one test: manifests, data, logs of servers.
 #[derive(Debug)]
 pub(crate) struct World {
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl World {
-    /// Makes interfaces, namespaces and `resolv.conf`. The name server there exists nowhere: only
-    /// interception can answer for it.
+    /// Makes interfaces and namespaces.
     pub(crate) fn new() -> Self {
         sh("ip netns add pod; ip netns add bare
             for a in 10.4.0.1 10.4.0.2 10.4.0.3; do ip addr add $a/32 dev lo; done
@@ -50,64 +47,20 @@ impl World {
             ip -n bare neigh add 10.2.0.1 lladdr 02:00:00:00:02:01 dev eth0
             ip -n bare neigh add fd02::1 lladdr 02:00:00:00:02:01 dev eth0
             ip -n bare route add default via 10.2.0.1; ip -n bare route add default via fd02::1");
-        let folder = tempfile::tempdir().unwrap();
-        let world = Self { folder };
-        let resolv = world.write(
-            "resolv.conf",
-            "nameserver 10.7.7.7\nsearch default.svc.cluster.local svc.cluster.local cluster.local\n\
-             options ndots:5 timeout:2 attempts:2\n",
-        );
-        sh(&format!(
-            "at=$(readlink -m /etc/resolv.conf); mkdir -p $(dirname $at); [ -e $at ] || touch $at
-             mount --bind {} $at",
-            resolv.display()
-        ));
-        std::fs::create_dir(world.path("manifests")).unwrap();
-        world
-    }
-
-    /// A path in the test's own folder.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The test's own folder.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Writes a file into the test's own folder.
-    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    /// Puts a manifest in place, at once, as careful people do.
-    pub(crate) fn manifest(&self, name: &str, text: &str) {
-        self.write("next", text);
-        std::fs::rename(self.path("next"), self.path("manifests").join(format!("{name}.yaml")))
-            .unwrap();
-    }
-
-    /// Removes a manifest.
-    pub(crate) fn remove_manifest(&self, name: &str) {
-        std::fs::remove_file(self.path("manifests").join(format!("{name}.yaml"))).unwrap();
+        Self { folder: Folder::new() }
     }
 
     /// Puts [`service`] in place.
     pub(crate) fn service(&self, name: &str, ips: &[&str], ports: &[&str], backends: &[[&str; 2]]) {
         self.manifest(name, &service(name, ips, ports, backends));
     }
+}
 
-    /// Puts a TrafficPolicy in place; `spec` is what follows `targetRef`, as flow mappings.
-    pub(crate) fn policy(&self, name: &str, spec: &str) {
-        let text = format!(
-            "apiVersion: edgemesh.io/v1alpha1\nkind: TrafficPolicy\n\
-             metadata: {{ name: {name}, namespace: default }}\nspec:\n  \
-             targetRef: {{ kind: Service, name: {name} }}\n{spec}\n"
-        );
-        self.manifest(&format!("{name}-policy"), &text);
+impl Deref for World {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        &self.folder
     }
 }
 
@@ -150,19 +103,4 @@ pub(crate) fn service(name: &str, ips: &[&str], ports: &[&str], backends: &[[&st
         writeln!(text, "endpoints: [{}]", here.join(", ")).unwrap();
     }
     text
-}
-
-/// Listens in `netns` at an address, whatever its family.
-pub(crate) fn listen(netns: &str, at: &str) -> TcpListener {
-    let at: SocketAddr = at.parse().unwrap();
-    within(netns, move || {
-        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
-        if at.is_ipv6() {
-            socket.set_only_v6(true).unwrap();
-        }
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&at.into()).unwrap_or_else(|error| panic!("{at}: {error}"));
-        socket.listen(4096).unwrap(); // a burst of connections is meant for the mesh
-        socket.into()
-    })
 }

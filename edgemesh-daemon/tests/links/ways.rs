@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::common::namespace::in_namespace;
 use crate::common::run::{Running, need, run};
 use crate::common::wait::eventually;
-use crate::nodes::{Node, agent, agent_with, cloud};
+use crate::nodes::{EDGEMESH, Node, agent, agent_with, cloud};
 use crate::raw::Raw;
 use crate::servers::{self, PEER};
 use crate::world::{A1, B1, C1, C2, Place, World, listen};
@@ -297,5 +297,39 @@ fn nodes_join_and_are_in_step() {
         assert_eq!((b2["zone"].as_str(), b2["agent"].as_bool()), (Some("site-b"), Some(false)));
         let certificate = &a1.get("/v1/status")["links"]["cloud"]["certificate"];
         assert_eq!(certificate["node"], "a1");
+    });
+}
+
+/// Who asks is told which way calls take, why, and how long it is.
+#[test]
+fn ways_are_told() {
+    in_namespace("ways::ways_are_told", || {
+        let world = World::new();
+        world.service("at-a1", &address(A1), PORTS, &[A1]);
+        world.service("at-b1", &address(B1), PORTS, &[B1]);
+        for place in [A1, B1] {
+            Backend::start(place.name, place.name, [place.ip, "::1"], 9376);
+        }
+        let _cloud = cloud(&world);
+        let (a1, b1) = (agent(&world, A1), agent_with(&world, B1, "peer: { path: hub }"));
+        goes(&a1, B1, "direct");
+        goes(&b1, A1, "hub");
+        for (node, to, path, words) in
+            [(&a1, "b1", "direct", "dialled"), (&b1, "a1", "hub", "peer.path is hub")]
+        {
+            eventually(&format!("{} tells its way to {to}", node.place.name), PATIENCE, || {
+                let links = node.get("/v1/status")["links"].clone();
+                let peers = links["peers"].as_array()?;
+                let peer = peers.iter().find(|peer| peer["node"] == to)?;
+                let measured = path == "hub" || peer["rttMs"].as_f64()? < 1000.0;
+                assert_eq!(peer["path"], path, "{peer}");
+                measured.then_some(())
+            });
+            let explained = node.sh(&format!("{EDGEMESH} explain http://at-{to}.default/"));
+            assert!(explained.out.contains(words), "{explained:?}");
+            let status = node.sh(&format!("{EDGEMESH} status"));
+            let line = status.out.lines().find(|line| line.trim_start().starts_with(to));
+            assert!(line.is_some_and(|line| line.contains(path)), "{status:?}");
+        }
     });
 }

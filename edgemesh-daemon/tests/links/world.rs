@@ -10,13 +10,11 @@
 //!
 //! Everything is a network namespace of the test's own; "internet" is the one that the test is in.
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
 
-use socket2::{Domain, Socket, Type};
-use tempfile::TempDir;
-
-use crate::common::namespace::{sh, within};
+use crate::common::folder::Folder;
+pub(crate) use crate::common::folder::listen;
+use crate::common::namespace::sh;
 
 /// A machine of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +51,11 @@ pub(crate) const PLACES: [Place; 7] = [A1, A2, B1, B2, CLOUD, C1, C2];
 /// Folders of one test: manifests of the cloud, data of each process, logs of servers.
 #[derive(Debug)]
 pub(crate) struct World {
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl World {
-    /// Builds the network. The name server that `resolv.conf` names exists nowhere.
+    /// Builds the network.
     pub(crate) fn new() -> Self {
         sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.icmp_ratelimit=0
             for n in a1 a2 b1 b2 cloud c1 c2 ra rb; do ip netns add $n; ip -n $n link set lo up; done
@@ -91,51 +89,11 @@ X
             ip netns exec ra iptables -t nat -A POSTROUTING -o wan -j MASQUERADE
             ip netns exec ra iptables -A FORWARD -i wan -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
             ip netns exec ra iptables -A FORWARD -i wan -j DROP");
-        let world = Self { folder: tempfile::tempdir().unwrap() };
-        let resolv = world.write(
-            "resolv.conf",
-            "nameserver 10.7.7.7\nsearch default.svc.cluster.local svc.cluster.local cluster.local\n\
-             options ndots:5 timeout:2 attempts:2\n",
-        );
-        sh(&format!(
-            "at=$(readlink -m /etc/resolv.conf); mkdir -p $(dirname $at); [ -e $at ] || touch $at
-             mount --bind {} $at",
-            resolv.display()
-        ));
-        std::fs::create_dir(world.path("manifests")).unwrap();
+        let world = Self { folder: Folder::new() };
         for place in PLACES {
             world.manifest(&format!("node-{}", place.name), &node(place));
         }
         world
-    }
-
-    /// A path in the test's own folder.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The test's own folder.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Writes a file into the test's own folder.
-    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    /// Puts a manifest in place for the cloud, at once, as careful people do.
-    pub(crate) fn manifest(&self, name: &str, text: &str) {
-        self.write("next", text);
-        std::fs::rename(self.path("next"), self.path("manifests").join(format!("{name}.yaml")))
-            .unwrap();
-    }
-
-    /// Removes a manifest.
-    pub(crate) fn remove_manifest(&self, name: &str) {
-        std::fs::remove_file(self.path("manifests").join(format!("{name}.yaml"))).unwrap();
     }
 
     /// Puts a Service in place whose Backends are at `backends`; `ports` are `name:port:targetPort`
@@ -143,17 +101,13 @@ X
     pub(crate) fn service(&self, name: &str, ip: &str, ports: &str, backends: &[Place]) {
         self.manifest(name, &service(name, ip, ports, backends));
     }
+}
 
-    /// Puts a TrafficPolicy in place; `spec` is what follows `targetRef`.
-    pub(crate) fn policy(&self, name: &str, spec: &str) {
-        self.manifest(
-            &format!("{name}-policy"),
-            &format!(
-                "apiVersion: edgemesh.io/v1alpha1\nkind: TrafficPolicy\n\
-                 metadata: {{ name: {name}, namespace: default }}\nspec:\n  \
-                 targetRef: {{ kind: Service, name: {name} }}\n{spec}\n"
-            ),
-        );
+impl Deref for World {
+    type Target = Folder;
+
+    fn deref(&self) -> &Folder {
+        &self.folder
     }
 }
 
@@ -253,19 +207,4 @@ pub(crate) fn service(name: &str, ip: &str, ports: &str, backends: &[Place]) -> 
         inner.join(", "),
         backends.join(", ")
     )
-}
-
-/// Listens in `netns` at an address, whatever its family.
-pub(crate) fn listen(netns: &str, at: &str) -> TcpListener {
-    let at: SocketAddr = at.parse().unwrap();
-    within(netns, move || {
-        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
-        if at.is_ipv6() {
-            socket.set_only_v6(true).unwrap();
-        }
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&at.into()).unwrap_or_else(|error| panic!("{at}: {error}"));
-        socket.listen(4096).unwrap(); // a burst of connections is meant for the mesh
-        socket.into()
-    })
 }
