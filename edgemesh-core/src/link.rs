@@ -8,6 +8,7 @@
 //! a Message of ours, [`Inbound`] what follows one of theirs; [`Duplex`] and [`Messages`] make a
 //! two-way stream of a pair of them. A reset is never a clean end, whatever HTTP/2 calls it.
 
+mod ahead;
 mod bulk;
 mod client;
 mod duplex;
@@ -35,9 +36,11 @@ use edgemesh_proto::message::Message;
 use edgemesh_proto::record::NodeName;
 use http::HeaderName;
 use tokio::io::AsyncWriteExt as _;
+use tokio_rustls::TlsStream;
 
 use crate::identity::Proved;
 
+pub use crate::link::ahead::Ahead;
 pub use crate::link::bulk::{BulkStream, open_bulk, serve_bulk};
 pub use crate::link::client::{Link, client};
 pub use crate::link::duplex::Duplex;
@@ -150,9 +153,12 @@ impl Peer {
     }
 }
 
+/// A connection after its handshake.
+pub type Secured = TlsStream<Ahead>;
+
 /// A connection that is about to become a Link.
 #[derive(Debug)]
-pub struct Dialled<S> {
+pub struct Dialled<S = Secured> {
     /// Its bytes, after TLS.
     pub stream: S,
     /// Who is there.

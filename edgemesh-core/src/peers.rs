@@ -24,8 +24,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use edgemesh_proto::message::{Body, Message, Refused, fresh_id};
 use edgemesh_proto::record::NodeName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
 
 use crate::backends::Way;
 use crate::dial::Dial;
@@ -108,7 +106,7 @@ impl Dialler<'_> {
         address: SocketAddr,
         expect: Expect<'_>,
         alpn: &'static [u8],
-    ) -> Result<Dialled<TlsStream<TcpStream>>, LinkError> {
+    ) -> Result<Dialled, LinkError> {
         let (config, name) = (self.tls.client(expect, alpn), expect.server_name());
         link::dial(self.dial, address, self.within, config, name).await
     }

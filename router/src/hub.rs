@@ -26,7 +26,6 @@ use edgemesh_proto::record::NodeName;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -137,7 +136,7 @@ impl Hub {
         }));
     }
 
-    async fn linked(&self, dialled: Dialled<TlsStream<TcpStream>>) {
+    async fn linked(&self, dialled: Dialled) {
         let tasks = &self.0.parts.tasks;
         let door = Arc::new(door::Door(self.clone()));
         match dialled.role {

@@ -10,20 +10,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use edgemesh_proto::message::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
 
 use crate::io::Prefixed;
 use crate::link::error::{Failure, LinkError};
 use crate::link::opening::{self, NoMessage};
 use crate::link::server::check;
-use crate::link::{Dialled, MAX_OPENING, OPENING_TIMEOUT, Operation, Peer, Serve};
+use crate::link::{Dialled, MAX_OPENING, OPENING_TIMEOUT, Operation, Peer, Secured, Serve};
 
 /// Bytes both ways. A shutdown is a half-close; dropped without one, or cut, it is an error for
 /// the other side (TLS tells the two apart).
 #[derive(Debug)]
 pub struct BulkStream {
-    inner: Prefixed<TlsStream<TcpStream>>,
+    inner: Prefixed<Secured>,
     peer: Arc<Peer>,
 }
 
@@ -50,10 +48,7 @@ impl BulkStream {
     }
 
     /// Reads their first Message; what came behind it is read next.
-    async fn read(
-        stream: TlsStream<TcpStream>,
-        peer: Arc<Peer>,
-    ) -> Result<(Message, Self), NoMessage> {
+    async fn read(stream: Secured, peer: Arc<Peer>) -> Result<(Message, Self), NoMessage> {
         let (mut stream, mut sofar) = (stream, BytesMut::new());
         loop {
             match stream.read_buf(&mut sofar).await {
@@ -87,7 +82,7 @@ fn broken(error: io::Error) -> LinkError {
 /// # Errors
 /// When the connection broke, or the answer is no Message. An answer that refuses is no error.
 pub async fn open_bulk(
-    dialled: Dialled<TlsStream<TcpStream>>,
+    dialled: Dialled,
     opening: &Message,
     first: &[u8],
 ) -> Result<(Message, BulkStream), LinkError> {
@@ -104,10 +99,7 @@ pub async fn open_bulk(
 ///
 /// # Errors
 /// When there is no such Message; where there is somebody to tell, it was told.
-pub async fn serve_bulk(
-    dialled: Dialled<TlsStream<TcpStream>>,
-    handler: Arc<dyn Serve>,
-) -> Result<(), LinkError> {
+pub async fn serve_bulk(dialled: Dialled, handler: Arc<dyn Serve>) -> Result<(), LinkError> {
     let Dialled { stream, peer, .. } = dialled;
     let slow = Duration::as_secs(&OPENING_TIMEOUT);
     let read = BulkStream::read(stream, peer.clone());

@@ -1,5 +1,6 @@
 //! A bounded pipe from whoever writes to hyper, which reads when the other side has room.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -25,9 +26,11 @@ pub fn pipe() -> (Writer, Rest) {
 
 #[derive(Debug, Default)]
 struct Pipe {
-    /// A piece that was handed over whole; before what is in `copied`.
-    whole: Bytes,
+    /// Pieces that were handed over whole; before what is in `copied`.
+    whole: VecDeque<Bytes>,
     copied: BytesMut,
+    /// Bytes of both.
+    waiting: usize,
     state: State,
     /// Where it was given to a Link.
     exchange: Option<Arc<Exchange>>,
@@ -48,14 +51,17 @@ enum State {
 }
 
 impl Pipe {
-    fn waiting(&self) -> usize {
-        self.whole.len() + self.copied.len()
+    /// The next piece; empty where nothing waits.
+    fn take(&mut self) -> Bytes {
+        let piece = self.whole.pop_front().unwrap_or_else(|| self.copied.split().freeze());
+        self.waiting -= piece.len();
+        piece
     }
 
     /// Whether there is room; an error where nobody takes it.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.state {
-            State::Open if self.waiting() < PIPE => Poll::Ready(Ok(())),
+            State::Open if self.waiting < PIPE => Poll::Ready(Ok(())),
             State::Open => {
                 remember(&mut self.writer, cx);
                 Poll::Pending
@@ -105,7 +111,7 @@ impl Writer {
     pub(super) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut pipe = self.0.lock();
         std::task::ready!(pipe.poll_room(cx))?;
-        if pipe.waiting() > 0 {
+        if pipe.waiting > 0 {
             remember(&mut pipe.writer, cx);
             return Poll::Pending;
         }
@@ -115,12 +121,16 @@ impl Writer {
     /// Hands a piece over without copying it, where there is room: call it after
     /// [`Writer::poll_room`] said so.
     pub fn send(&self, bytes: Bytes) {
-        let mut pipe = self.0.lock();
-        if pipe.waiting() == 0 {
-            pipe.whole = bytes;
-        } else {
-            pipe.copied.extend_from_slice(&bytes);
+        if bytes.is_empty() {
+            return;
         }
+        let mut pipe = self.0.lock();
+        if !pipe.copied.is_empty() {
+            let copied = pipe.copied.split().freeze();
+            pipe.whole.push_back(copied);
+        }
+        pipe.waiting += bytes.len();
+        pipe.whole.push_back(bytes);
         let reader = pipe.reader.take();
         drop(pipe);
         wake(reader);
@@ -133,11 +143,12 @@ impl Writer {
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut pipe = self.0.lock();
         std::task::ready!(pipe.poll_room(cx))?;
-        let n = bytes.len().min(PIPE - pipe.waiting());
+        let n = bytes.len().min(PIPE - pipe.waiting);
         if pipe.copied.capacity() < n {
             pipe.copied.reserve(n.max(SMALL));
         }
         pipe.copied.extend_from_slice(&bytes[..n]);
+        pipe.waiting += n;
         let reader = pipe.reader.take();
         drop(pipe);
         wake(reader);
@@ -181,10 +192,7 @@ impl Outlet {
 
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         let mut pipe = self.0.lock();
-        let bytes = match pipe.whole.is_empty() {
-            false => std::mem::take(&mut pipe.whole),
-            true => pipe.copied.split().freeze(),
-        };
+        let bytes = pipe.take();
         if !bytes.is_empty() {
             let writer = pipe.writer.take();
             drop(pipe);
@@ -205,7 +213,7 @@ impl Outlet {
 
     pub(super) fn is_end(&self) -> bool {
         let pipe = self.0.lock();
-        pipe.state == State::Done && pipe.waiting() == 0
+        pipe.state == State::Done && pipe.waiting == 0
     }
 }
 
@@ -215,7 +223,7 @@ impl Drop for Outlet {
         if pipe.state == State::Open {
             pipe.state = State::Deaf;
         }
-        (pipe.whole, pipe.copied) = (Bytes::new(), BytesMut::new());
+        (pipe.whole, pipe.copied, pipe.waiting) = (VecDeque::new(), BytesMut::new(), 0);
         pipe.exchange = None;
         let writer = pipe.writer.take();
         drop(pipe);

@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use crate::dial::Dial;
 use crate::identity::{explain, proved};
 use crate::link::error::{Failure, LinkError};
-use crate::link::{ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Peer, Role};
+use crate::link::{ALPN_BULK, ALPN_H2, ALPN_REVERSE, Ahead, Dialled, Peer, Role, Secured};
 
 /// Longest wait for the handshake of who dials us.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,12 +40,12 @@ pub async fn dial(
     timeout: Duration,
     tls: Arc<ClientConfig>,
     name: ServerName<'static>,
-) -> Result<Dialled<TlsStream<TcpStream>>, LinkError> {
+) -> Result<Dialled, LinkError> {
     let deadline = Instant::now() + timeout;
     let stream = dial.tcp(address, timeout).await.map_err(|error| {
         LinkError::new(Failure::NotSent, format!("no connection to {address}")).because(error)
     })?;
-    let shaking = TlsConnector::from(tls).connect(name, stream);
+    let shaking = TlsConnector::from(tls).connect(name, Ahead::new(stream));
     let stream = match timeout_at(deadline, shaking).await {
         Ok(shaken) => shaken.map_err(|error| unshaken(address, error))?,
         Err(_) => return Err(slow(address, timeout)),
@@ -61,10 +61,10 @@ pub async fn accept(
     stream: TcpStream,
     address: SocketAddr,
     tls: Arc<ServerConfig>,
-) -> Result<Dialled<TlsStream<TcpStream>>, LinkError> {
+) -> Result<Dialled, LinkError> {
     let broken = |error| LinkError::new(Failure::Broken, "the connection broke").because(error);
     stream.set_nodelay(true).map_err(broken)?;
-    let shaking = TlsAcceptor::from(tls).accept(stream).into_fallible();
+    let shaking = TlsAcceptor::from(tls).accept(Ahead::new(stream)).into_fallible();
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await {
         Ok(Ok(stream)) => stream,
         Ok(Err((error, stream))) => {
@@ -79,7 +79,7 @@ pub async fn accept(
 /// Waits until the other side has read why it was refused. It speaks before it knows that it was;
 /// closed with its bytes unread, the connection would end in a reset, which its next write meets
 /// before it reads our alert.
-async fn tell(mut stream: TcpStream) -> std::io::Result<()> {
+async fn tell(mut stream: Ahead) -> std::io::Result<()> {
     stream.shutdown().await?;
     let mut heard = stream.take(TELL_BYTES);
     tokio::io::copy(&mut heard, &mut tokio::io::sink()).await.map(|_| ())
@@ -96,12 +96,8 @@ fn slow(address: SocketAddr, after: Duration) -> LinkError {
 }
 
 /// What was agreed on in the handshake.
-fn made(
-    stream: TlsStream<TcpStream>,
-    address: SocketAddr,
-    we_dialled: bool,
-) -> Result<Dialled<TlsStream<TcpStream>>, LinkError> {
-    let (socket, session): (&TcpStream, &CommonState) = match &stream {
+fn made(stream: Secured, address: SocketAddr, we_dialled: bool) -> Result<Dialled, LinkError> {
+    let (socket, session): (&Ahead, &CommonState) = match &stream {
         TlsStream::Client(stream) => (stream.get_ref().0, stream.get_ref().1),
         TlsStream::Server(stream) => (stream.get_ref().0, stream.get_ref().1),
     };
@@ -117,7 +113,7 @@ fn made(
     if role == Role::Bulk {
         let probes = TcpKeepalive::new().with_time(PROBE_EVERY).with_interval(PROBE_EVERY);
         // Without them a peer that vanished is noticed later.
-        let _ = SockRef::from(socket).set_tcp_keepalive(&probes.with_retries(PROBES));
+        let _ = SockRef::from(socket.get_ref()).set_tcp_keepalive(&probes.with_retries(PROBES));
     }
     let proved = match session.peer_certificates() {
         Some(chain) => Some(proved(chain).map_err(|error| {

@@ -15,9 +15,7 @@ use arc_swap::ArcSwap;
 use edgemesh_proto::message::{Body, DialBack};
 use edgemesh_proto::record::NodeName;
 use parking_lot::{Mutex, RwLock};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -301,7 +299,7 @@ impl Peers {
         node: &NodeName,
         links: &[Box<str>],
         alpn: &'static [u8],
-    ) -> Result<(Box<str>, Dialled<TlsStream<TcpStream>>), String> {
+    ) -> Result<(Box<str>, Dialled), String> {
         if links.is_empty() {
             return Err(format!("{} names no address at which it can be dialled", node.0));
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -85,7 +84,7 @@ impl Door {
         }
     }
 
-    async fn linked(&self, dialled: Dialled<TlsStream<TcpStream>>, from: SocketAddr) {
+    async fn linked(&self, dialled: Dialled, from: SocketAddr) {
         let parts = &self.0;
         if dialled.role == link::Role::Opens {
             return match link::client(dialled, Limits::REQUESTS, parts.tasks.clone()).await {

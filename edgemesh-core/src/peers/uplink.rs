@@ -11,9 +11,7 @@ use std::time::{Duration, SystemTime};
 use edgemesh_proto::message::{Body, DialBack, Hello, Message, Refused, Welcome};
 use edgemesh_proto::record::NodeName;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -381,7 +379,7 @@ impl Uplink {
 }
 
 /// A server that answers as the hub, at which address.
-type Reached = (Box<str>, SocketAddr, Dialled<TlsStream<TcpStream>>);
+type Reached = (Box<str>, SocketAddr, Dialled);
 
 /// A Control that was welcomed.
 struct Control {

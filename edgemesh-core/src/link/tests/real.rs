@@ -4,14 +4,13 @@ use std::io::ErrorKind;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsStream;
 
 use super::*;
 use crate::dial::Dial;
 use crate::identity::authority::LIFETIME;
 use crate::identity::{Authority, Clock, Expect, OFFLINE_GRACE, Role as Listens, Tls, joining};
 
-pub(super) type Made = Dialled<TlsStream<TcpStream>>;
+pub(super) type Made = Dialled;
 
 const NOW: i64 = 1_790_000_000;
 pub(super) const SOON: Duration = Duration::from_secs(5);
