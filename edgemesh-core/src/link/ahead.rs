@@ -109,24 +109,21 @@ mod tests {
     #[tokio::test]
     async fn all_is_read_in_order_and_nothing_is_held_afterwards() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let mut near = Ahead::new(listener.accept().await.unwrap().0);
         let said: Vec<u8> = (0..1_000_000u32).map(|n| n as u8 ^ (n >> 8) as u8).collect();
-        let heard = said.clone();
-        let saying = tokio::spawn(async move {
-            let mut far = far;
-            far.write_all(&said).await.unwrap();
-            far
-        });
         let (mut all, mut piece, mut most) = (Vec::new(), [0; 4096], 0);
-        while all.len() < heard.len() {
-            let n = near.read(&mut piece).await.unwrap();
-            all.extend_from_slice(&piece[..n]);
-            most = most.max(near.buffer.capacity());
-        }
-        assert!(all == heard, "{} bytes", all.len());
+        let hear = async {
+            while all.len() < said.len() {
+                let n = near.read(&mut piece).await.unwrap();
+                all.extend_from_slice(&piece[..n]);
+                most = most.max(near.buffer.capacity());
+            }
+        };
+        let (wrote, ()) = tokio::join!(far.write_all(&said), hear);
+        wrote.unwrap();
+        assert!(all == said, "{} bytes", all.len());
         assert!(most > 4096, "it never read ahead");
-        let mut far = saying.await.unwrap();
         // One word at a time: the first may still find the memory, the second finds none.
         for _ in 0..2 {
             far.write_all(b"x").await.unwrap();
