@@ -15,10 +15,12 @@ mod duplex;
 mod error;
 mod exchange;
 mod inbound;
+mod keepalive;
 mod messages;
 mod opening;
 mod outgoing;
 mod pipe;
+mod received;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -103,6 +105,13 @@ impl Limits {
     /// Requests and connections of applications.
     pub const REQUESTS: Self =
         Self { exchanges: 4096, window: 256 * 1024, window_of_all: 16 * 1024 * 1024 };
+
+    /// What of tiny pieces lies unread and is more than their bytes ends a Link. Somebody who writes
+    /// single bytes to somebody who does not read is no reason for that: see [`h2`]'s
+    /// `data_frame_budget`.
+    const fn framing(self) -> usize {
+        4 * self.window_of_all as usize
+    }
 }
 
 /// What an exchange is.

@@ -41,7 +41,7 @@ impl BulkStream {
     }
 
     async fn write(&mut self, message: &Message, first: &[u8]) -> Result<(), LinkError> {
-        let mut bytes = BytesMut::from(opening::encode(message, MAX_OPENING)?);
+        let mut bytes = opening::encode(message, MAX_OPENING)?;
         bytes.extend_from_slice(first);
         self.inner.write_all(&bytes).await.map_err(broken)?;
         self.inner.flush().await.map_err(broken)

@@ -1,30 +1,33 @@
 //! The end of a Link that opens exchanges.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll::Ready;
+use std::task::{Context, Waker};
 
+use bytes::Bytes;
 use edgemesh_proto::message::Message;
+use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::{Method, Request, StatusCode, Uri};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::TaskTracker;
 
 use crate::link::error::{Failure, LinkError};
-use crate::link::exchange::{Exchange, Open, Tasks};
+use crate::link::exchange::{Exchange, Open};
+use crate::link::keepalive::Keepalive;
 use crate::link::opening;
-use crate::link::outgoing::Outgoing;
+use crate::link::outgoing::say;
+use crate::link::pipe::PIPE;
+use crate::link::received::Received;
 use crate::link::window::Window;
 use crate::link::wire::{Line, Wire};
 use crate::link::{
     Dialled, Inbound, Limits, MAX_FRAME, MAX_HEADERS, MAX_MISTAKES, MAX_OPENING, MAX_RESETS_AHEAD,
-    Operation, PING_EVERY, Peer, REMEMBERED_RESETS, Reply, Rest,
+    Operation, Peer, REMEMBERED_RESETS, Reply, Rest,
 };
-
-/// hyper's own time-out of a ping: never. See [`Wire`].
-pub(super) const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// An open connection on which we open exchanges. Dropping every clone of it drains it, as
 /// [`Link::close`] does.
@@ -34,9 +37,10 @@ pub struct Link(Arc<Shared>);
 struct Shared {
     peer: Arc<Peer>,
     /// `None` once no more exchanges are to be opened.
-    sender: Mutex<Option<http2::SendRequest<Outgoing>>>,
+    sender: Mutex<Option<SendRequest<Bytes>>>,
     open: Arc<Open>,
     most: usize,
+    tasks: TaskTracker,
 }
 
 /// Makes a Link of a connection whose other side serves. Its tasks end when it does.
@@ -53,13 +57,16 @@ where
 {
     let Dialled { stream, peer, .. } = dialled;
     let (wire, line) = Wire::new(stream, Window::new(limits.window_of_all, true), tasks.clone());
-    let (sender, connection) = builder(limits, tasks.clone())
-        .handshake(TokioIo::new(wire))
-        .await
-        .map_err(|error| LinkError::of_hyper(error, true))?;
-    let from = peer.clone();
+    let (sender, mut connection) =
+        builder(limits).handshake(wire).await.map_err(|error| LinkError::of_http2(error, true))?;
+    let (from, on) = (peer.clone(), line.clone());
     tasks.spawn(async move {
-        if let Err(error) = connection.await {
+        let mut keepalive = Keepalive::new(connection.ping_pong(), on);
+        let ended = poll_fn(|cx| {
+            keepalive.poll(cx);
+            Pin::new(&mut connection).poll(cx)
+        });
+        if let Err(error) = ended.await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(peer = %from, error, "a Link to a peer ended");
         }
@@ -69,25 +76,24 @@ where
         sender: Mutex::new(Some(sender)),
         open: Arc::new(Open::new(line)),
         most: limits.exchanges as usize,
+        tasks,
     })))
 }
 
-fn builder(limits: Limits, tasks: TaskTracker) -> http2::Builder<Tasks> {
-    let mut builder = http2::Builder::new(Tasks(tasks));
+fn builder(limits: Limits) -> Builder {
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(limits.window)
+        .enable_push(false)
+        .initial_window_size(limits.window)
         .initial_connection_window_size(limits.window_of_all)
-        .max_send_buf_size(limits.window as usize)
+        .data_frame_budget(limits.framing())
+        .max_send_buffer_size(PIPE)
         .max_frame_size(MAX_FRAME)
         .max_header_list_size(MAX_HEADERS)
         .max_concurrent_streams(0) // nothing is pushed to us
         .max_pending_accept_reset_streams(MAX_RESETS_AHEAD)
-        .max_local_error_reset_streams(MAX_MISTAKES)
-        .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(NEVER)
-        .keep_alive_while_idle(true);
+        .max_local_error_reset_streams(Some(MAX_MISTAKES))
+        .max_concurrent_reset_streams(REMEMBERED_RESETS);
     builder
 }
 
@@ -99,7 +105,9 @@ impl Link {
 
     /// Whether exchanges can be opened, as far as is known.
     pub fn is_open(&self) -> bool {
-        !self.line().is_gone() && self.0.sender.lock().as_ref().is_some_and(|s| !s.is_closed())
+        let cx = &mut Context::from_waker(Waker::noop());
+        let takes = |sender: &mut SendRequest<_>| !matches!(sender.poll_ready(cx), Ready(Err(_)));
+        !self.line().is_gone() && self.0.sender.lock().as_mut().is_some_and(takes)
     }
 
     /// Exchanges that are not over.
@@ -160,43 +168,57 @@ impl Link {
         opening::show("opens an exchange", opening);
         let busy = || LinkError::new(Failure::NotSent, "too many exchanges on the Link");
         let exchange = self.0.open.begin(self.0.most).ok_or_else(busy)?;
-        let sending = {
-            let mut sender = self.0.sender.lock();
-            let closed = || LinkError::new(Failure::NotSent, "the Link is closed");
-            let sender = sender.as_mut().ok_or_else(closed)?;
-            let rest = rest.take().unwrap_or_default();
-            sender.try_send_request(request(operation, first, rest, &exchange))
-        };
-        let response = match sending.await {
-            Ok(response) => response,
-            Err(mut error) => {
-                *rest = error.take_message().map(|unsent| unsent.into_body().into_rest());
-                return Err(exchange.broken(error.into_error()));
-            }
-        };
+        let mut asked = Asked(Some(exchange.clone()));
+        let response = self.send(operation, &exchange, first, rest)?;
+        let response = response.await.map_err(|error| exchange.broken(error))?;
         if response.status() != StatusCode::OK {
             let what = format!("the other side answers with status {}", response.status());
             return Err(LinkError::new(Failure::Protocol, what));
         }
-        let mut incoming = response.into_body();
-        let read = opening::read(&mut incoming, MAX_OPENING).await;
-        let (opening, first) = read.map_err(|none| {
-            exchange.give_up();
-            none.into_error()
-        })?;
-        let body = Inbound::of_answer(first, incoming, exchange);
+        let mut received = Received::new(response.into_body());
+        let read = opening::read(&mut received, MAX_OPENING).await;
+        let (opening, first) = read.map_err(|none| none.into_error())?;
+        asked.0 = None;
+        let body = Inbound::of_answer(first, received, exchange);
         opening::show("answers an exchange", &opening);
         Ok(Reply { opening, body })
     }
+
+    /// Sends the first Message, and begins with the rest.
+    fn send(
+        &self,
+        operation: Operation,
+        exchange: &Arc<Exchange>,
+        first: Vec<u8>,
+        rest: &mut Option<Rest>,
+    ) -> Result<ResponseFuture, LinkError> {
+        // A sender waits for one exchange at a time; each has its own, so that none waits for another.
+        let sender = self.0.sender.lock().clone();
+        let closed = || LinkError::new(Failure::NotSent, "the Link is closed");
+        let sent = sender.ok_or_else(closed)?.send_request(request(operation), false);
+        let untouched = |error| LinkError::of_http2(error, true).or_of_line(self.line());
+        let (response, stream) = sent.map_err(untouched)?;
+        exchange.begin(stream);
+        if let Some(pump) = say(exchange, first, rest.take().unwrap_or_default()) {
+            self.0.tasks.spawn(pump);
+        }
+        Ok(response)
+    }
 }
 
-fn request(
-    operation: Operation,
-    first: bytes::Bytes,
-    rest: Rest,
-    exchange: &Arc<Exchange>,
-) -> Request<Outgoing> {
-    let mut request = Request::new(Outgoing::opens(first, rest, exchange));
+/// An exchange that was asked and not answered yet. Dropped, it is given up.
+struct Asked(Option<Arc<Exchange>>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(exchange) = &self.0 {
+            exchange.give_up();
+        }
+    }
+}
+
+fn request(operation: Operation) -> Request<()> {
+    let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri(operation);
     request

@@ -99,7 +99,7 @@ impl AsyncWrite for Duplex {
         self.writer.poll_write(cx, buf)
     }
 
-    /// There is nothing to push: hyper takes what there is as soon as the other side has room.
+    /// There is nothing to push: HTTP/2 takes what there is as soon as the other side has room.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

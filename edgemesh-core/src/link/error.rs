@@ -62,26 +62,40 @@ impl LinkError {
         error
     }
 
-    /// What hyper says of an exchange; `untouched` = hyper did not so much as take its first bytes.
-    pub(super) fn of_hyper(error: hyper::Error, untouched: bool) -> Self {
-        let cause = cause_of(&error);
-        let reason = cause.and_then(h2::Error::reason);
-        let remote = cause.is_some_and(h2::Error::is_remote);
+    /// What HTTP/2 says of an exchange; `untouched` = it did not so much as take its first bytes.
+    pub(super) fn of_http2(error: h2::Error, untouched: bool) -> Self {
+        let (reason, remote) = (error.reason(), error.is_remote());
         // RFC 9113 §8.7: neither REFUSED_STREAM nor what lies beyond the last stream of an orderly
         // GOAWAY was looked at.
         let unseen = remote
             && (reason == Some(Reason::REFUSED_STREAM)
-                || reason == Some(Reason::NO_ERROR) && cause.is_some_and(h2::Error::is_go_away));
+                || reason == Some(Reason::NO_ERROR) && error.is_go_away());
         let (kind, what) = if unseen {
             (Failure::NotSent, "the other side takes no more exchanges")
-        } else if untouched || error.is_canceled() {
+        } else if untouched {
             (Failure::NotSent, "the Link was closed before anything left")
-        } else if remote && reason == Some(Reason::CANCEL) {
-            (Failure::Cancelled, "the other side gave the exchange up")
-        } else if remote && cause.is_some_and(h2::Error::is_reset) {
-            (Failure::Broken, "the other side broke the exchange off")
         } else {
-            (Failure::Broken, "the Link broke")
+            return Self::of_body(error);
+        };
+        let mut made = Self::new(kind, what).because(error);
+        made.0.is_remote = remote;
+        made
+    }
+
+    /// What HTTP/2 says in the middle of an exchange, where something was done already.
+    pub(super) fn of_body(error: h2::Error) -> Self {
+        let remote = error.is_remote();
+        let (kind, what) = match error.reason() {
+            Some(Reason::CANCEL) if remote => {
+                (Failure::Cancelled, "the other side gave the exchange up")
+            }
+            Some(Reason::NO_ERROR) if remote => {
+                (Failure::Broken, "the other side broke the exchange off in silence")
+            }
+            _ if remote && error.is_reset() => {
+                (Failure::Broken, "the other side broke the exchange off")
+            }
+            _ => (Failure::Broken, "the Link broke"),
         };
         let mut made = Self::new(kind, what).because(error);
         made.0.is_remote = remote;
@@ -119,17 +133,6 @@ impl LinkError {
     }
 }
 
-fn cause_of(error: &hyper::Error) -> Option<&h2::Error> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(cause) = error.downcast_ref() {
-            return Some(cause);
-        }
-        source = error.source();
-    }
-    None
-}
-
 impl fmt::Debug for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -148,27 +151,15 @@ impl Error for LinkError {
     }
 }
 
-/// Why a body of ours ends before its end. hyper looks for the code among the causes.
+/// Why a body of ours ends before its end, and how.
 #[derive(Debug)]
 pub(super) struct Cut {
-    code: h2::Error,
-    why: Cow<'static, str>,
+    pub(super) reason: Reason,
+    pub(super) why: Cow<'static, str>,
 }
 
 impl Cut {
     pub(super) fn new(reason: Reason, why: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: reason.into(), why: why.into() }
-    }
-}
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
-    }
-}
-
-impl Error for Cut {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.code)
+        Self { reason, why: why.into() }
     }
 }

@@ -1,13 +1,13 @@
-//! What the two directions of one exchange, and hyper's tasks for it, know of each other.
+//! One exchange: our half of it, and who still cares.
 
-use std::cell::RefCell;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 
-use futures_util::task::AtomicWaker;
-use tokio_util::task::TaskTracker;
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http::HeaderMap;
+use parking_lot::Mutex;
 
 use crate::link::error::LinkError;
 use crate::link::unread::Unread;
@@ -25,28 +25,24 @@ impl Open {
         Self { count: AtomicUsize::new(0), line }
     }
 
-    /// One more, unless there are `most` already.
+    /// One more that we open, unless there are `most` already.
     pub(super) fn begin(self: &Arc<Self>, most: usize) -> Option<Arc<Exchange>> {
         if self.count.fetch_add(1, Ordering::Relaxed) >= most {
             self.count.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(self.counted())
+        Some(self.counted(true))
     }
 
-    /// One more; HTTP/2 bounds how many the other side opens.
+    /// One more that the other side opened; HTTP/2 bounds how many.
     pub(super) fn begin_another(self: &Arc<Self>) -> Arc<Exchange> {
         self.count.fetch_add(1, Ordering::Relaxed);
-        self.counted()
+        self.counted(false)
     }
 
-    fn counted(self: &Arc<Self>) -> Arc<Exchange> {
-        Arc::new(Exchange {
-            open: self.clone(),
-            taken: AtomicBool::new(false),
-            given_up: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-        })
+    fn counted(self: &Arc<Self>, is_ours: bool) -> Arc<Exchange> {
+        let says = Says { stream: None, state: State::Before, waker: None };
+        Arc::new(Exchange { open: self.clone(), is_ours, says: Mutex::new(says) })
     }
 
     pub(super) fn count(&self) -> usize {
@@ -62,25 +58,46 @@ impl Open {
 #[derive(Debug)]
 pub(super) struct Exchange {
     open: Arc<Open>,
-    /// hyper took our first Message.
-    taken: AtomicBool,
-    /// Nobody cares for it any more on our side.
-    given_up: AtomicBool,
-    waker: AtomicWaker,
+    /// We opened it.
+    is_ours: bool,
+    says: Mutex<Says>,
+}
+
+/// Our half.
+#[derive(Debug)]
+struct Says {
+    /// Kept beyond its end where we opened the exchange, so that it can be reset even then: HTTP/2
+    /// resets what was merely dropped only when all that was said before could be sent.
+    stream: Option<SendStream<Bytes>>,
+    state: State,
+    /// Who waits for room, or for somebody to give up.
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing was said yet.
+    Before,
+    Open,
+    /// All was said.
+    Done,
+    /// Broken off by us: nobody cares for it any more.
+    GivenUp,
+}
+
+/// Why nothing more can be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mute {
+    /// It was finished, or the other side needs no more: what it says is whole all the same.
+    Done,
+    /// The exchange broke.
+    Broken,
 }
 
 impl Exchange {
-    pub(super) fn take(&self) {
-        self.taken.store(true, Ordering::Release);
-    }
-
-    fn is_taken(&self) -> bool {
-        self.taken.load(Ordering::Acquire)
-    }
-
-    /// What hyper says of it, in the words of the connection where that is what broke.
-    pub(super) fn broken(&self, error: hyper::Error) -> LinkError {
-        LinkError::of_hyper(error, !self.is_taken()).or_of_line(&self.open.line)
+    /// What HTTP/2 says of it, in the words of the connection where that is what broke.
+    pub(super) fn broken(&self, error: h2::Error) -> LinkError {
+        LinkError::of_http2(error, false).or_of_line(&self.open.line)
     }
 
     /// What nobody reads on its connection.
@@ -88,73 +105,151 @@ impl Exchange {
         self.open.line.unread()
     }
 
-    /// What we still have to say is in vain.
+    /// From now on something can be said.
+    pub(super) fn begin(&self, stream: SendStream<Bytes>) {
+        let mut says = self.says.lock();
+        match says.state {
+            State::Before => (says.stream, says.state) = (Some(stream), State::Open),
+            State::Open | State::Done | State::GivenUp => {
+                let mut stream = stream;
+                stream.send_reset(Reason::CANCEL);
+            }
+        }
+    }
+
+    /// Ready when something may be said.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), Mute>> {
+        let mut says = self.says.lock();
+        match says.state {
+            State::Open => {
+                says.remember(cx);
+                says.poll_room(cx)
+            }
+            State::Done => Poll::Ready(Err(Mute::Done)),
+            State::Before | State::GivenUp => Poll::Ready(Err(Mute::Broken)),
+        }
+    }
+
+    /// Ready when nothing more is heard there, for who has nothing to say yet.
+    pub(super) fn poll_mute(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.says.lock().stream {
+            Some(stream) => stream.poll_reset(cx).map(drop),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Says this, whether there is room or not: call it after [`Exchange::poll_room`]. Where it goes
+    /// nowhere, that says so the next time.
+    pub(super) fn send(&self, bytes: Bytes, is_end: bool) {
+        let mut says = self.says.lock();
+        says.with_open(|stream| stream.send_data(bytes, is_end));
+        if is_end {
+            self.is_done(&mut says);
+        }
+    }
+
+    /// That was all.
+    pub(super) fn finish(&self) {
+        self.send(Bytes::new(), true);
+    }
+
+    /// That was all, with these.
+    pub(super) fn finish_with(&self, trailers: HeaderMap) {
+        let mut says = self.says.lock();
+        says.with_open(|stream| stream.send_trailers(trailers));
+        self.is_done(&mut says);
+    }
+
+    fn is_done(&self, says: &mut Says) {
+        if says.state == State::Open {
+            says.state = State::Done;
+            if !self.is_ours {
+                says.stream = None; // an answer that was finished goes out whole
+            }
+        }
+    }
+
+    /// Breaks off what we say.
+    pub(super) fn reset(&self, reason: Reason) {
+        let mut says = self.says.lock();
+        says.state = State::GivenUp;
+        if let Some(mut stream) = says.stream.take() {
+            stream.send_reset(reason);
+        }
+        let waker = says.waker.take();
+        drop(says);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Nobody cares for it any more on our side. An answer that was finished is whole all the same.
     pub(super) fn give_up(&self) {
-        self.given_up.store(true, Ordering::Release);
-        self.waker.wake();
+        if self.is_ours || self.says.lock().state != State::Done {
+            self.reset(Reason::CANCEL);
+        }
+    }
+
+    /// Whoever was to say the rest is gone.
+    pub(super) fn leave(&self) {
+        if self.says.lock().state != State::Done {
+            self.reset(Reason::CANCEL);
+        }
     }
 
     /// Ready once it was given up.
-    fn poll_given_up(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.given_up.load(Ordering::Acquire) {
-            self.waker.register(cx.waker());
-            if !self.given_up.load(Ordering::Acquire) {
-                return Poll::Pending;
-            }
+    pub(super) fn poll_given_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut says = self.says.lock();
+        if says.state == State::GivenUp {
+            return Poll::Ready(());
         }
-        Poll::Ready(())
+        says.remember(cx);
+        Poll::Pending
+    }
+}
+
+impl Says {
+    fn remember(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
     }
 
-    /// The next task that hyper makes on this thread is for this exchange.
-    pub(super) fn makes_a_task(self: &Arc<Self>) {
-        NEXT.set(Some(self.clone()));
+    fn with_open(&mut self, say: impl FnOnce(&mut SendStream<Bytes>) -> Result<(), h2::Error>) {
+        if self.state == State::Open
+            && let Some(stream) = &mut self.stream
+            && let Err(error) = say(stream)
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::trace!(error, "said to nobody");
+        }
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Mute>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(Mute::Broken)) };
+        if stream.capacity() == 0 {
+            stream.reserve_capacity(1);
+        }
+        while stream.capacity() == 0 {
+            match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(why_mute(stream, cx))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn why_mute(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Mute {
+    match stream.poll_reset(cx) {
+        Poll::Ready(Ok(Reason::NO_ERROR)) => Mute::Done,
+        Poll::Ready(_) | Poll::Pending => Mute::Broken,
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.open.count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-thread_local! {
-    /// See [`Exchange::makes_a_task`].
-    static NEXT: RefCell<Option<Arc<Exchange>>> = const { RefCell::new(None) };
-}
-
-/// hyper's tasks, owned by the process so that a stop can wait for them.
-///
-/// hyper does not look at a body while the other side has no room for what it took of it, and so
-/// would not hear that an exchange was given up as long as the other side does not read. So we
-/// look, and drop the task; HTTP/2 then says CANCEL.
-#[derive(Clone, Debug)]
-pub(super) struct Tasks(pub(super) TaskTracker);
-
-impl<F> hyper::rt::Executor<F> for Tasks
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        match NEXT.take() {
-            Some(exchange) => self.0.spawn(Kept { future: Box::pin(future), exchange }),
-            None => self.0.spawn(future),
-        };
-    }
-}
-
-/// A task that ends when its exchange is given up.
-struct Kept<F> {
-    future: Pin<Box<F>>,
-    exchange: Arc<Exchange>,
-}
-
-impl<F: Future<Output = ()>> Future for Kept<F> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match self.future.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(()),
-            Poll::Pending => self.exchange.poll_given_up(cx),
-        }
     }
 }

@@ -6,11 +6,11 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::link::REFUSAL_TRAILER;
 use crate::link::error::{Failure, LinkError};
 use crate::link::exchange::Exchange;
+use crate::link::received::Received;
 use crate::link::unread::Stream;
 
 /// Bytes after the first Message, then trailers. Dropped before its end, an answer is given up: the
@@ -18,7 +18,7 @@ use crate::link::unread::Stream;
 #[derive(Debug)]
 pub struct Inbound {
     /// What was here with the first Message.
-    ahead: Option<Result<Frame<Bytes>, hyper::Error>>,
+    ahead: Option<Result<Frame<Bytes>, h2::Error>>,
     source: Source,
     /// Where it is an answer.
     answers: Option<Arc<Exchange>>,
@@ -28,15 +28,15 @@ pub struct Inbound {
 #[derive(Debug)]
 enum Source {
     /// All of it is here, or as good as here.
-    Here(Incoming),
+    Here(Received),
     /// It goes on, and may be reset where nobody reads it.
     Coming(Arc<Stream>),
 }
 
 impl Inbound {
     /// What follows the Message of an answer.
-    pub(super) fn of_answer(first: Bytes, incoming: Incoming, exchange: Arc<Exchange>) -> Self {
-        let mut inbound = Self::of_question(first, incoming, &exchange);
+    pub(super) fn of_answer(first: Bytes, received: Received, exchange: Arc<Exchange>) -> Self {
+        let mut inbound = Self::of_question(first, received, &exchange);
         inbound.answers = Some(exchange);
         inbound
     }
@@ -44,22 +44,20 @@ impl Inbound {
     /// What follows the Message that opened an exchange.
     pub(super) fn of_question(
         first: Bytes,
-        mut incoming: Incoming,
+        mut received: Received,
         exchange: &Arc<Exchange>,
     ) -> Self {
         // A small body is in the next piece, and that is here too.
         let ahead = match first.is_empty() {
             false => Some(Ok(Frame::data(first))),
-            true => {
-                match Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(frame) => frame,
-                    Poll::Pending => None,
-                }
-            }
+            true => match received.poll_frame(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => None,
+            },
         };
-        let source = match incoming.is_end_stream() {
-            true => Source::Here(incoming),
-            false => Source::Coming(exchange.unread().stream(incoming, exchange.clone())),
+        let source = match received.is_end_stream() {
+            true => Source::Here(received),
+            false => Source::Coming(exchange.unread().stream(received, exchange.clone())),
         };
         Self { ahead, source, answers: None, ended: false }
     }
@@ -82,7 +80,7 @@ impl Inbound {
         }
     }
 
-    fn checked(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) -> Next {
+    fn checked(&mut self, frame: Option<Result<Frame<Bytes>, h2::Error>>) -> Next {
         match frame {
             Some(Ok(frame)) => {
                 let Some(trailers) = frame.trailers_ref() else { return Some(Ok(frame)) };
@@ -98,15 +96,12 @@ impl Inbound {
                 self.ended = true;
                 Some(Err(match &self.answers {
                     Some(exchange) => exchange.broken(error),
-                    None => LinkError::of_hyper(error, false),
+                    None => LinkError::of_body(error),
                 }))
             }
-            // hyper takes a reset, and a GOAWAY, with NO_ERROR for an end; h2 knows better.
             None => {
-                let is_end = self.source.is_end_stream();
                 self.ended = true;
-                let what = "the other side broke the exchange off in silence";
-                (!is_end).then(|| Err(LinkError::new(Failure::Broken, what)))
+                None
             }
         }
     }
@@ -115,7 +110,7 @@ impl Inbound {
 impl Source {
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Here(incoming) => incoming.is_end_stream(),
+            Self::Here(received) => received.is_end_stream(),
             Self::Coming(stream) => stream.is_end_stream(),
         }
     }
@@ -135,7 +130,7 @@ impl Body for Inbound {
             return Poll::Ready(None);
         }
         let next = match &mut self.source {
-            Source::Here(incoming) => ready!(Pin::new(incoming).poll_frame(cx)),
+            Source::Here(received) => ready!(received.poll_frame(cx)),
             Source::Coming(stream) => match ready!(stream.poll_frame(cx)) {
                 Some(next) => next,
                 None => {

@@ -64,10 +64,10 @@ impl MessageWriter {
     /// As [`MessageWriter::send`].
     pub async fn send_encoded(&self, message: &[u8]) -> Result<(), LinkError> {
         let bytes = opening::framed(message, MAX_MESSAGE)?;
-        poll_fn(|cx| self.0.poll_empty(cx)).await.map_err(|error: io::Error| {
+        poll_fn(|cx| self.0.poll_room(cx)).await.map_err(|error: io::Error| {
             LinkError::new(Failure::Broken, "nobody listens any more").because(error)
         })?;
-        self.0.send(bytes);
+        self.0.send(bytes.into());
         Ok(())
     }
 

@@ -1,32 +1,30 @@
 //! The first Message of each side of an exchange: one length-delimited frame before all else.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use edgemesh_proto::beehive;
 use edgemesh_proto::frame;
 use edgemesh_proto::message::{Body, Message, Refused, fresh_id};
-use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::link::error::{Failure, LinkError};
+use crate::link::received::Received;
 
 /// The Message as it leaves, with its length.
-pub(super) fn encode(message: &Message, most: usize) -> Result<Bytes, LinkError> {
+pub(super) fn encode(message: &Message, most: usize) -> Result<Vec<u8>, LinkError> {
     framed(&message.encode(), most)
 }
 
 /// The same, of a Message that is encoded already.
-pub(super) fn framed(bytes: &[u8], most: usize) -> Result<Bytes, LinkError> {
+pub(super) fn framed(bytes: &[u8], most: usize) -> Result<Vec<u8>, LinkError> {
     if bytes.len() > most {
         let what = format!("a Message of {} bytes: at most {most}", bytes.len());
         return Err(LinkError::new(Failure::Protocol, what));
     }
     let mut out = Vec::with_capacity(bytes.len() + 5);
     match frame::push(&mut out, bytes) {
-        Ok(()) => Ok(out.into()),
+        Ok(()) => Ok(out),
         Err(error) => Err(LinkError::new(Failure::Protocol, "a Message too long").because(error)),
     }
 }
@@ -55,12 +53,12 @@ impl NoMessage {
 }
 
 /// Reads the first Message of `body`; also what came behind it in the same piece.
-pub(super) async fn read(body: &mut Incoming, most: usize) -> Result<(Message, Bytes), NoMessage> {
+pub(super) async fn read(body: &mut Received, most: usize) -> Result<(Message, Bytes), NoMessage> {
     let mut sofar = BytesMut::new();
     loop {
-        let piece = match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        let piece = match poll_fn(|cx| body.poll_frame(cx)).await {
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            Some(Err(error)) => return Err(NoMessage::Broken(LinkError::of_hyper(error, false))),
+            Some(Err(error)) => return Err(NoMessage::Broken(LinkError::of_http2(error, false))),
             None => {
                 return Err(NoMessage::Malformed(format!("{} bytes, then the end", sofar.len())));
             }

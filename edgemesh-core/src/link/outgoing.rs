@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use h2::Reason;
 use http::{HeaderMap, HeaderValue};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 
@@ -45,41 +45,36 @@ impl Rest {
         });
         Self::Body(body.boxed_unsync())
     }
+}
 
-    /// Whether nothing more comes.
-    pub fn is_end(&self) -> bool {
+/// What follows, except what is written.
+#[derive(Debug)]
+enum Source {
+    Body(UnsyncBoxBody<Bytes, BoxError>),
+    Inbound(Inbound),
+}
+
+type Next = Option<Result<Frame<Bytes>, Cut>>;
+
+impl Source {
+    fn is_end(&self) -> bool {
         match self {
-            Self::Nothing => true,
             Self::Body(body) => body.is_end_stream(),
             Self::Inbound(inbound) => inbound.is_end_stream(),
-            Self::Written(outlet) => outlet.is_end(),
-        }
-    }
-
-    fn belongs_to(&self, exchange: &Arc<Exchange>) {
-        match self {
-            Self::Written(outlet) => outlet.belongs_to(exchange),
-            Self::Nothing | Self::Body(_) | Self::Inbound(_) => {}
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let frame = match self {
-            Self::Nothing => return Poll::Ready(None),
             Self::Body(body) => ready!(Pin::new(body).poll_frame(cx)).map(|f| f.or_else(ended_by)),
             Self::Inbound(inbound) => {
                 let frame = ready!(Pin::new(inbound).poll_frame(cx));
                 frame.map(|frame| frame.or_else(|error| ended(&error)))
             }
-            Self::Written(outlet) => {
-                return outlet.poll(cx).map(|bytes| bytes.map(|bytes| bytes.map(Frame::data)));
-            }
         };
         Poll::Ready(frame)
     }
 }
-
-type Next = Option<Result<Frame<Bytes>, Cut>>;
 
 /// How a body of the application that broke ends the exchange.
 fn ended_by(error: BoxError) -> Result<Frame<Bytes>, Cut> {
@@ -104,56 +99,107 @@ fn ended(error: &LinkError) -> Result<Frame<Bytes>, Cut> {
     }
 }
 
-/// A body for hyper.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    /// Until hyper took it.
-    opening: Option<Bytes>,
-    rest: Rest,
-    /// Where we open the exchange.
-    opens: Option<Arc<Exchange>>,
-}
-
-impl Outgoing {
-    /// Of an exchange that we open.
-    pub(super) fn opens(opening: Bytes, rest: Rest, exchange: &Arc<Exchange>) -> Self {
-        rest.belongs_to(exchange);
-        Self { opening: Some(opening), rest, opens: Some(exchange.clone()) }
-    }
-
-    /// Of one that the other side opened.
-    pub(super) fn answers(opening: Bytes, rest: Rest, exchange: &Arc<Exchange>) -> Self {
-        rest.belongs_to(exchange);
-        Self { opening: Some(opening), rest, opens: None }
-    }
-
-    /// What was to follow, where nothing left.
-    pub(super) fn into_rest(self) -> Rest {
-        self.rest
-    }
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next> {
-        if let Some(opening) = self.opening.take() {
-            if let Some(exchange) = &self.opens {
-                exchange.take();
-                exchange.makes_a_task();
-            }
-            return Poll::Ready(Some(Ok(Frame::data(opening))));
+/// Says the first Message, as it leaves, and of `rest` what is there; the [`Pump`] says what is not.
+pub(super) fn say(exchange: &Arc<Exchange>, first: Vec<u8>, rest: Rest) -> Option<Pump> {
+    let source = match rest {
+        Rest::Nothing => {
+            exchange.send(first.into(), true);
+            return None;
         }
-        self.rest.poll(cx)
+        Rest::Written(outlet) => {
+            exchange.send(first.into(), false);
+            outlet.goes_to(exchange);
+            return None;
+        }
+        Rest::Body(body) => Source::Body(body),
+        Rest::Inbound(inbound) => Source::Inbound(inbound),
+    };
+    let mut pump = Pump { exchange: exchange.clone(), source };
+    pump.begin(first).then_some(pump)
+}
+
+/// Passes on what follows, as fast as the other side takes it.
+#[derive(Debug)]
+pub(super) struct Pump {
+    exchange: Arc<Exchange>,
+    source: Source,
+}
+
+/// What is not longer than this goes out in one piece with the Message before it.
+const JOINED: usize = 4 * 1024;
+
+impl Pump {
+    /// Whether there is more to say than the first Message and what is there already.
+    fn begin(&mut self, mut first: Vec<u8>) -> bool {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let next = match self.source.is_end() {
+            true => Poll::Ready(None),
+            false => self.source.poll(cx),
+        };
+        let next = match next {
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) if data.len() <= JOINED => {
+                    first.extend_from_slice(&data);
+                    let is_end = self.source.is_end();
+                    self.exchange.send(first.into(), is_end);
+                    return !is_end && Pin::new(self).poll(cx).is_pending();
+                }
+                Ok(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                Err(trailers) => Poll::Ready(Some(Ok(trailers))),
+            },
+            other => other,
+        };
+        self.exchange.send(first.into(), matches!(next, Poll::Ready(None)));
+        match next {
+            Poll::Ready(Some(next)) => !self.say(next) && Pin::new(self).poll(cx).is_pending(),
+            Poll::Ready(None) => false,
+            Poll::Pending => true,
+        }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.opening.is_none() && self.rest.is_end()
+    /// Whether that was all.
+    fn say(&mut self, next: Result<Frame<Bytes>, Cut>) -> bool {
+        match next.map(Frame::into_data) {
+            Ok(Ok(data)) => {
+                let is_end = self.source.is_end();
+                self.exchange.send(data, is_end);
+                is_end
+            }
+            Ok(Err(frame)) => {
+                self.exchange.finish_with(frame.into_trailers().unwrap_or_default());
+                true
+            }
+            Err(cut) => {
+                tracing::debug!("an exchange is broken off: {}", cut.why);
+                self.exchange.reset(cut.reason);
+                true
+            }
+        }
     }
+}
 
-    /// Never exact: hyper would make a header of it that nobody reads.
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
+impl Future for Pump {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if ready!(self.exchange.poll_room(cx)).is_err() {
+                return Poll::Ready(()); // nobody takes it any more
+            }
+            let Poll::Ready(next) = self.source.poll(cx) else {
+                return self.exchange.poll_mute(cx);
+            };
+            match next {
+                Some(next) => {
+                    if self.say(next) {
+                        return Poll::Ready(());
+                    }
+                }
+                None => {
+                    self.exchange.finish();
+                    return Poll::Ready(());
+                }
+            }
+        }
     }
 }

@@ -1,40 +1,39 @@
-//! A bounded pipe from whoever writes to hyper, which reads when the other side has room.
+//! What is written to an exchange, from before it is opened.
 
-use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::Reason;
 use parking_lot::Mutex;
 
-use crate::link::error::Cut;
-use crate::link::exchange::Exchange;
+use crate::link::exchange::{Exchange, Mute};
 use crate::link::outgoing::Rest;
 
-/// Bytes that wait in a pipe before its writer has to: enough for a few TLS records.
+/// Bytes that wait to be sent before a writer has to: enough for a few TLS records.
 pub const PIPE: usize = 128 * 1024;
-/// First buffer of what is written by copying.
-const SMALL: usize = 1024;
 
 /// Makes a pipe: what is written to the one follows the Message that the other is given with.
 pub fn pipe() -> (Writer, Rest) {
-    let pipe = Arc::new(Mutex::new(Pipe::default()));
+    let pipe = Arc::new(Pipe::default());
     (Writer(pipe.clone()), Rest::Written(Outlet(pipe)))
 }
 
 #[derive(Debug, Default)]
 struct Pipe {
-    /// Pieces that were handed over whole; before what is in `copied`.
-    whole: VecDeque<Bytes>,
-    copied: BytesMut,
-    /// Bytes of both.
+    /// Where it was given to a Link.
+    exchange: OnceLock<Arc<Exchange>>,
+    early: Mutex<Early>,
+}
+
+/// What was written before that.
+#[derive(Debug, Default)]
+struct Early {
+    pieces: Vec<Bytes>,
+    /// Their bytes.
     waiting: usize,
     state: State,
-    /// Where it was given to a Link.
-    exchange: Option<Arc<Exchange>>,
-    reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
@@ -50,20 +49,12 @@ enum State {
     Deaf,
 }
 
-impl Pipe {
-    /// The next piece; empty where nothing waits.
-    fn take(&mut self) -> Bytes {
-        let piece = self.whole.pop_front().unwrap_or_else(|| self.copied.split().freeze());
-        self.waiting -= piece.len();
-        piece
-    }
-
-    /// Whether there is room; an error where nobody takes it.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl Early {
+    fn poll_room(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         match self.state {
             State::Open if self.waiting < PIPE => Poll::Ready(Ok(())),
             State::Open => {
-                remember(&mut self.writer, cx);
+                self.writer = Some(cx.waker().clone());
                 Poll::Pending
             }
             State::Done | State::Dropped => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -71,51 +62,41 @@ impl Pipe {
         }
     }
 
-    /// Leaves `Open` for `state`.
-    fn end(&mut self, state: State) -> Option<Waker> {
+    fn end(&mut self, state: State) {
         if self.state == State::Open {
             self.state = state;
         }
-        self.reader.take()
-    }
-}
-
-fn remember(place: &mut Option<Waker>, cx: &Context<'_>) {
-    match place {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *place = Some(cx.waker().clone()),
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }
 
 /// The end that is written to. Dropped before [`Writer::finish`], it resets the exchange.
 #[derive(Debug)]
-pub struct Writer(Arc<Mutex<Pipe>>);
+pub struct Writer(Arc<Pipe>);
 
 impl Writer {
+    /// Where it goes; else what waits until that is known.
+    fn target(&self) -> Result<&Arc<Exchange>, parking_lot::MutexGuard<'_, Early>> {
+        if let Some(exchange) = self.0.exchange.get() {
+            return Ok(exchange);
+        }
+        let early = self.0.early.lock();
+        // It is set under this lock.
+        self.0.exchange.get().ok_or(early)
+    }
+
     /// Ready when something may be written.
     ///
     /// # Errors
-    /// When nobody takes it: `ConnectionReset` where the other side broke off, `BrokenPipe` after
-    /// [`Writer::finish`].
+    /// When nobody takes it: `ConnectionReset` where the exchange broke, `BrokenPipe` after
+    /// [`Writer::finish`] and where the other side said all it had to say and needs no more.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.lock().poll_room(cx)
-    }
-
-    /// As [`Writer::poll_room`], ready when nothing waits at all.
-    pub(super) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut pipe = self.0.lock();
-        std::task::ready!(pipe.poll_room(cx))?;
-        if pipe.waiting > 0 {
-            remember(&mut pipe.writer, cx);
-            return Poll::Pending;
+        match self.target() {
+            Ok(exchange) => exchange.poll_room(cx).map_err(|mute| match mute {
+                Mute::Done => io::ErrorKind::BrokenPipe.into(),
+                Mute::Broken => io::ErrorKind::ConnectionReset.into(),
+            }),
+            Err(mut early) => early.poll_room(cx),
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Hands a piece over without copying it, where there is room: call it after
@@ -124,109 +105,81 @@ impl Writer {
         if bytes.is_empty() {
             return;
         }
-        let mut pipe = self.0.lock();
-        if !pipe.copied.is_empty() {
-            let copied = pipe.copied.split().freeze();
-            pipe.whole.push_back(copied);
+        match self.target() {
+            Ok(exchange) => exchange.send(bytes, false),
+            Err(mut early) => {
+                early.waiting += bytes.len();
+                early.pieces.push(bytes);
+            }
         }
-        pipe.waiting += bytes.len();
-        pipe.whole.push_back(bytes);
-        let reader = pipe.reader.take();
-        drop(pipe);
-        wake(reader);
     }
 
-    /// Copies as much of `bytes` as there is room for.
+    /// Copies as much of `bytes` as fits a few TLS records.
     ///
     /// # Errors
     /// As [`Writer::poll_room`].
     pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut pipe = self.0.lock();
-        std::task::ready!(pipe.poll_room(cx))?;
-        let n = bytes.len().min(PIPE - pipe.waiting);
-        if pipe.copied.capacity() < n {
-            pipe.copied.reserve(n.max(SMALL));
-        }
-        pipe.copied.extend_from_slice(&bytes[..n]);
-        pipe.waiting += n;
-        let reader = pipe.reader.take();
-        drop(pipe);
-        wake(reader);
+        std::task::ready!(self.poll_room(cx))?;
+        let n = bytes.len().min(PIPE / 2);
+        self.send(Bytes::copy_from_slice(&bytes[..n]));
         Poll::Ready(Ok(n))
     }
 
     /// That was all: the other side sees the end.
     pub fn finish(&self) {
-        let mut pipe = self.0.lock();
-        let reader = pipe.end(State::Done);
-        pipe.exchange = None;
-        drop(pipe);
-        wake(reader);
+        match self.target() {
+            Ok(exchange) => exchange.finish(),
+            Err(mut early) => early.end(State::Done),
+        }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        let mut pipe = self.0.lock();
-        let reader = pipe.end(State::Dropped);
-        let exchange = pipe.exchange.take();
-        drop(pipe);
-        wake(reader);
-        if let Some(exchange) = exchange {
-            exchange.give_up();
+        match self.target() {
+            Ok(exchange) => exchange.leave(),
+            Err(mut early) => early.end(State::Dropped),
         }
     }
 }
 
-/// The end that hyper reads.
+/// The end that is given to a Link.
 #[derive(Debug)]
-pub struct Outlet(Arc<Mutex<Pipe>>);
+pub struct Outlet(Arc<Pipe>);
 
 impl Outlet {
-    pub(super) fn belongs_to(&self, exchange: &Arc<Exchange>) {
-        let mut pipe = self.0.lock();
-        if pipe.state == State::Open {
-            pipe.exchange = Some(exchange.clone());
+    /// What is written goes there, now that its first Message was said.
+    pub(super) fn goes_to(self, exchange: &Arc<Exchange>) {
+        let mut early = self.0.early.lock();
+        for piece in std::mem::take(&mut early.pieces) {
+            exchange.send(piece, false);
         }
-    }
-
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
-        let mut pipe = self.0.lock();
-        let bytes = pipe.take();
-        if !bytes.is_empty() {
-            let writer = pipe.writer.take();
-            drop(pipe);
-            wake(writer);
-            return Poll::Ready(Some(Ok(bytes)));
+        match early.state {
+            State::Done => exchange.finish(),
+            State::Dropped => exchange.reset(Reason::CANCEL),
+            State::Open | State::Deaf => {}
         }
-        match pipe.state {
-            State::Open => {
-                remember(&mut pipe.reader, cx);
-                Poll::Pending
-            }
-            State::Done => Poll::Ready(None),
-            State::Dropped | State::Deaf => {
-                Poll::Ready(Some(Err(Cut::new(Reason::CANCEL, "the writer went away"))))
-            }
+        let _ = self.0.exchange.set(exchange.clone()); // nobody else does
+        let writer = early.writer.take();
+        drop(early);
+        if let Some(writer) = writer {
+            writer.wake();
         }
-    }
-
-    pub(super) fn is_end(&self) -> bool {
-        let pipe = self.0.lock();
-        pipe.state == State::Done && pipe.waiting == 0
     }
 }
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        let mut pipe = self.0.lock();
-        if pipe.state == State::Open {
-            pipe.state = State::Deaf;
+        if self.0.exchange.get().is_some() {
+            return;
         }
-        (pipe.whole, pipe.copied, pipe.waiting) = (VecDeque::new(), BytesMut::new(), 0);
-        pipe.exchange = None;
-        let writer = pipe.writer.take();
-        drop(pipe);
-        wake(writer);
+        let mut early = self.0.early.lock();
+        early.end(State::Deaf);
+        (early.pieces, early.waiting) = (Vec::new(), 0);
+        let writer = early.writer.take();
+        drop(early);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
     }
 }

@@ -1,28 +1,31 @@
 //! The end of a Link that answers exchanges.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
+use bytes::Bytes;
 use edgemesh_proto::message::{Body, Message};
-use h2::Reason;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::link::client::NEVER;
 use crate::link::error::Cut;
-use crate::link::exchange::{Exchange, Open, Tasks};
+use crate::link::exchange::{Exchange, Open};
+use crate::link::keepalive::Keepalive;
 use crate::link::opening::{self, NoMessage};
-use crate::link::outgoing::Outgoing;
+use crate::link::outgoing::say;
+use crate::link::pipe::PIPE;
+use crate::link::received::Received;
 use crate::link::window::Window;
 use crate::link::wire::{Line, Wire};
 use crate::link::{
     Answering, Called, Dialled, Inbound, Limits, MAX_FRAME, MAX_HEADERS, MAX_MISTAKES, MAX_OPENING,
-    MAX_RESETS_AHEAD, OPENING_TIMEOUT, Operation, PING_EVERY, Peer, Rest, Serve,
+    MAX_RESETS_AHEAD, OPENING_TIMEOUT, Operation, Peer, Rest, Serve,
 };
 
 /// A connection on which the other side opens exchanges.
@@ -89,46 +92,67 @@ where
     let (wire, line) = Wire::new(stream, Window::new(limits.window_of_all, false), tasks.clone());
     let link =
         ServedLink { peer, open: Arc::new(Open::new(line)), closing: CancellationToken::new() };
-    let (served, builder) = (link.clone(), builder(limits, tasks.clone()));
+    let (served, of) = (link.clone(), tasks.clone());
     tasks.spawn(async move {
-        let (peer, closing) = (&served.peer, &served.closing);
-        let service = service_fn(|request| {
-            let exchange = served.open.begin_another();
-            exchange.makes_a_task();
-            let (handler, peer) = (handler.clone(), peer.clone());
-            Call { handler, peer, exchange, closing: closing.clone() }.answer(request)
-        });
-        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(wire), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
+        if let Err(error) = answer_all(&served, wire, handler, limits, of).await {
             let error = &error as &dyn std::error::Error;
-            tracing::debug!(%peer, error, "a Link of a peer ended");
+            tracing::debug!(peer = %served.peer, error, "a Link of a peer ended");
         }
     });
     link
 }
 
-fn builder(limits: Limits, tasks: TaskTracker) -> http2::Builder<Tasks> {
-    let mut builder = http2::Builder::new(Tasks(tasks));
+/// Until the connection ends.
+async fn answer_all<S>(
+    link: &ServedLink,
+    wire: Wire<S>,
+    handler: Arc<dyn Serve>,
+    limits: Limits,
+    tasks: TaskTracker,
+) -> Result<(), h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut closing = pin!(link.closing.cancelled());
+    let mut connection: Connection<_, Bytes> = tokio::select! {
+        made = builder(limits).handshake(wire) => made?,
+        () = closing.as_mut() => return Ok(()),
+    };
+    let mut keepalive = Keepalive::new(connection.ping_pong(), link.open.line().clone());
+    let mut is_closing = false;
+    loop {
+        let next = poll_fn(|cx| {
+            keepalive.poll(cx);
+            if !is_closing && closing.as_mut().poll(cx).is_ready() {
+                is_closing = true;
+                connection.graceful_shutdown();
+            }
+            connection.poll_accept(cx)
+        });
+        let Some(next) = next.await else { return Ok(()) };
+        let (request, respond) = next?;
+        let call = Call {
+            handler: handler.clone(),
+            peer: link.peer.clone(),
+            exchange: link.open.begin_another(),
+            closing: link.closing.clone(),
+        };
+        tasks.spawn(call.answer(request, respond));
+    }
+}
+
+fn builder(limits: Limits) -> Builder {
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
-        .initial_stream_window_size(limits.window)
+        .initial_window_size(limits.window)
         .initial_connection_window_size(limits.window_of_all)
-        .max_send_buf_size(limits.window as usize)
+        .data_frame_budget(limits.framing())
+        .max_send_buffer_size(PIPE)
         .max_frame_size(MAX_FRAME)
         .max_header_list_size(MAX_HEADERS)
         .max_concurrent_streams(limits.exchanges)
         .max_pending_accept_reset_streams(MAX_RESETS_AHEAD)
-        .max_local_error_reset_streams(MAX_MISTAKES)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(NEVER);
+        .max_local_error_reset_streams(Some(MAX_MISTAKES));
     builder
 }
 
@@ -141,17 +165,55 @@ struct Call {
 }
 
 impl Call {
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Outgoing>, Cut> {
-        let answering = self.answering(request).await?;
+    async fn answer(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        match self.answered(request, &mut respond).await {
+            // What is written goes on by itself.
+            Ok(answering) => self.say(answering, respond).await,
+            Err(cut) => {
+                tracing::debug!(peer = %self.peer, "an exchange is broken off: {}", cut.why);
+                respond.send_reset(cut.reason);
+            }
+        }
+    }
+
+    /// The answer, unless the exchange ends before.
+    async fn answered(
+        &self,
+        request: Request<RecvStream>,
+        respond: &mut SendResponse<Bytes>,
+    ) -> Result<Answering, Cut> {
+        let mut answering = pin!(self.answering(request));
+        poll_fn(|cx| {
+            if let Poll::Ready(answering) = answering.as_mut().poll(cx) {
+                return Poll::Ready(answering);
+            }
+            if respond.poll_reset(cx).is_ready() || self.exchange.poll_given_up(cx).is_ready() {
+                return Poll::Ready(Err(Cut::new(Reason::CANCEL, "nobody waits for its answer")));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn say(self, answering: Answering, mut respond: SendResponse<Bytes>) {
         opening::show("answers an exchange", &answering.opening);
         let first = match opening::encode(&answering.opening, MAX_OPENING) {
             Ok(first) => first,
-            Err(error) => return Err(Cut::new(Reason::INTERNAL_ERROR, error.to_string())),
+            Err(error) => {
+                tracing::warn!(peer = %self.peer, "an exchange is not answered: {error}");
+                return respond.send_reset(Reason::INTERNAL_ERROR);
+            }
         };
-        Ok(Response::new(Outgoing::answers(first, answering.rest, &self.exchange)))
+        let Ok(stream) = respond.send_response(Response::new(()), false) else {
+            return; // it was given up
+        };
+        self.exchange.begin(stream);
+        if let Some(pump) = say(&self.exchange, first, answering.rest) {
+            pump.await;
+        }
     }
 
-    async fn answering(&self, request: Request<Incoming>) -> Result<Answering, Cut> {
+    async fn answering(&self, request: Request<RecvStream>) -> Result<Answering, Cut> {
         let operation = match *request.method() {
             Method::POST => Operation::of_path(request.uri().path()),
             _ => None,
@@ -160,8 +222,8 @@ impl Call {
             let what = format!("{} {}", request.method(), request.uri().path());
             return Ok(self.refuse(&Message::default(), "unknownOperation", &what));
         };
-        let mut incoming = request.into_body();
-        let read = opening::read(&mut incoming, MAX_OPENING);
+        let mut received = Received::new(request.into_body());
+        let read = opening::read(&mut received, MAX_OPENING);
         let (opening, first) = match tokio::time::timeout(OPENING_TIMEOUT, read).await {
             Ok(Ok(opening)) => opening,
             Ok(Err(NoMessage::Broken(error))) => {
@@ -184,7 +246,7 @@ impl Call {
             return Ok(self.refuse(&opening, label, &what));
         }
         opening::show("opens an exchange", &opening);
-        let body = Inbound::of_question(first, incoming, &self.exchange);
+        let body = Inbound::of_question(first, received, &self.exchange);
         let called = Called { operation, opening, body, from: self.peer.clone() };
         Ok(self.handler.clone().serve(called).await)
     }

@@ -1,19 +1,18 @@
 //! Streams that nobody reads: the oldest is reset before the rest of the connection has to wait.
 
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame};
-use hyper::body::Incoming;
+use http_body::Frame;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::link::exchange::Exchange;
+use crate::link::received::Received;
 
 /// Who does not read for less is only slow.
 const STALLED: Duration = Duration::from_secs(2);
@@ -46,15 +45,15 @@ struct Streams {
 #[derive(Debug)]
 pub(super) struct Stream {
     /// `None` once it was reset for the sake of others.
-    incoming: Mutex<Option<Incoming>>,
+    received: Mutex<Option<Received>>,
     /// When it was read last, if nobody has asked for more since.
     since: AtomicU64,
     of: Arc<Unread>,
     exchange: Arc<Exchange>,
 }
 
-/// What hyper gives; the inner `None` where the stream was reset by us.
-pub(super) type Next = Option<Option<Result<Frame<Bytes>, hyper::Error>>>;
+/// What comes; the inner `None` where the stream was reset by us.
+pub(super) type Next = Option<Option<Result<Frame<Bytes>, h2::Error>>>;
 
 impl Unread {
     pub(super) fn new(tasks: TaskTracker) -> Self {
@@ -71,12 +70,12 @@ impl Unread {
     /// One more stream.
     pub(super) fn stream(
         self: &Arc<Self>,
-        incoming: Incoming,
+        received: Received,
         exchange: Arc<Exchange>,
     ) -> Arc<Stream> {
         let since = AtomicU64::new(self.heard.load(Ordering::Relaxed));
-        let (incoming, of) = (Mutex::new(Some(incoming)), self.clone());
-        let stream = Arc::new(Stream { incoming, since, of, exchange });
+        let (received, of) = (Mutex::new(Some(received)), self.clone());
+        let stream = Arc::new(Stream { received, since, of, exchange });
         let mut streams = self.streams.lock();
         if streams.all.len() >= streams.sweep_at {
             streams.all.retain(|stream| stream.strong_count() > 0);
@@ -91,6 +90,11 @@ impl Unread {
         let since = now.saturating_duration_since(self.began).as_millis();
         let since = u64::try_from(since).unwrap_or(u64::MAX).max(READ + 1);
         self.heard.store(since, Ordering::Relaxed);
+    }
+
+    /// When that was last.
+    pub(super) fn heard(&self) -> Instant {
+        self.began + Duration::from_millis(self.heard.load(Ordering::Relaxed))
     }
 
     /// Whether the other side is about to have to wait for room. Then whoever was not read for
@@ -138,9 +142,9 @@ impl Unread {
 
 impl Stream {
     pub(super) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Next> {
-        let mut incoming = self.incoming.lock();
-        let Some(incoming) = incoming.as_mut() else { return Poll::Ready(None) };
-        let next = Pin::new(incoming).poll_frame(cx);
+        let mut received = self.received.lock();
+        let Some(received) = received.as_mut() else { return Poll::Ready(None) };
+        let next = received.poll_frame(cx);
         let since = match next {
             Poll::Ready(_) => self.of.heard.load(Ordering::Relaxed),
             Poll::Pending => READ,
@@ -150,12 +154,12 @@ impl Stream {
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        self.incoming.lock().as_ref().is_some_and(Incoming::is_end_stream)
+        self.received.lock().as_ref().is_some_and(Received::is_end_stream)
     }
 
     fn reset(&self) {
         // What was not read goes with it, and its room is given back.
-        drop(self.incoming.lock().take());
+        drop(self.received.lock().take());
         self.since.store(READ, Ordering::Relaxed);
         self.exchange.give_up();
     }

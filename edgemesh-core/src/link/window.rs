@@ -1,14 +1,11 @@
 //! How much the other side may still send on a connection: follows the frames of HTTP/2 by their
-//! heads, since hyper does not tell.
+//! heads, since h2 does not tell.
 
 /// Bytes of a frame's head.
 const HEAD: usize = 9;
 /// What a client says before its first frame.
 const PREFACE: usize = 24;
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-/// Flag: the stream ends with this frame.
-const END_STREAM: u8 = 1;
 const WINDOW_UPDATE: u8 = 8;
 /// What a connection begins with (RFC 9113 §6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
@@ -51,12 +48,6 @@ impl Window {
             Frame::Room(more) => (*room, *is_open) = (*room + more, true),
             Frame::Data(_) => {}
         });
-    }
-
-    /// Whether what is about to be sent ends with the head of an exchange whose first bytes are not
-    /// in it. They are about to come, and one write for both is half the work for both sides.
-    pub(super) fn is_half_an_opening(&self, bytes: &[u8]) -> bool {
-        self.sent.ends_with_open_headers(bytes)
     }
 
     /// Whether so much lies unread that the other side is about to have to wait.
@@ -102,22 +93,6 @@ impl Heads {
                 return;
             }
             self.look(&mut see);
-        }
-    }
-
-    /// Only where `bytes` are whole frames.
-    fn ends_with_open_headers(&self, mut bytes: &[u8]) -> bool {
-        if self.skip > 0 || self.have > 0 {
-            return false;
-        }
-        loop {
-            let [a, b, c, kind, flags, _, _, _, _, payload @ ..] = bytes else { return false };
-            let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-            match payload.split_at_checked(length) {
-                Some((_, [])) => return *kind == HEADERS && flags & END_STREAM == 0,
-                Some((_, next)) => bytes = next,
-                None => return false,
-            }
         }
     }
 
@@ -178,29 +153,5 @@ mod tests {
             window.received(&frame(DATA, 5, &[0; 1_020_000]));
             assert!(window.is_short());
         }
-    }
-
-    #[test]
-    fn half_an_opening_is_told_from_a_whole_one() {
-        let ending = |mut frame: Vec<u8>| {
-            frame[4] |= END_STREAM;
-            frame
-        };
-        let (head, data) = (frame(HEADERS, 1, &[8; 30]), frame(DATA, 1, &[8; 30]));
-        let mut window = Window::new(1 << 20, false);
-        for (bytes, want) in [
-            (head.clone(), true),
-            ([data.clone(), head.clone()].concat(), true),
-            ([head.clone(), head.clone()].concat(), true),
-            ([head.clone(), data.clone()].concat(), false),
-            (ending(head.clone()), false),
-            (head[..20].to_vec(), false),
-            (data.clone(), false),
-            (vec![], false),
-        ] {
-            assert_eq!(window.is_half_an_opening(&bytes), want, "{bytes:?}");
-        }
-        window.sent(&data[..20]);
-        assert!(!window.is_half_an_opening(&head), "in the middle of a frame");
     }
 }

@@ -74,9 +74,8 @@ impl Line {
     }
 }
 
-/// The connection. Any byte that comes is life; HTTP/2's pings see to it that some do. hyper's own
-/// time-out is not used: it wants the answer to a ping, which waits behind whatever is under way,
-/// and it ends bodies as if they were whole.
+/// The connection. Any byte that comes is life; [`Keepalive`](crate::link::keepalive::Keepalive) sees
+/// to it that some do.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     inner: S,
@@ -87,8 +86,6 @@ pub(super) struct Wire<S> {
     dead_at: Pin<Box<Sleep>>,
     /// A write waits for the other side to take what was written before.
     is_stuck: bool,
-    /// A write was put off, once.
-    is_held: bool,
     /// Why nothing can be written any more.
     lost: Option<io::Error>,
 }
@@ -99,16 +96,8 @@ impl<S> Wire<S> {
         let line = Arc::new(Line::new(tasks));
         let heard = Instant::now();
         let dead_at = Box::pin(sleep_until(heard + DEAD_AFTER));
-        let wire = Self {
-            inner,
-            line: line.clone(),
-            window,
-            heard,
-            dead_at,
-            is_stuck: false,
-            is_held: false,
-            lost: None,
-        };
+        let wire =
+            Self { inner, line: line.clone(), window, heard, dead_at, is_stuck: false, lost: None };
         (wire, line)
     }
 
@@ -118,16 +107,6 @@ impl<S> Wire<S> {
         self.line.unread.hear(self.heard);
         self.window.received(bytes);
         self.line.unread.room(self.window.is_short());
-    }
-
-    /// Whether a write is to wait for what is about to follow: for one turn of the scheduler.
-    /// hyper asks for a body only when the head of its exchange is on its way.
-    fn holds(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> bool {
-        self.is_held = !self.is_held && self.window.is_half_an_opening(bytes);
-        if self.is_held {
-            cx.waker().wake_by_ref();
-        }
-        self.is_held
     }
 
     fn has_sent(&mut self, bytes: &[u8]) {
@@ -237,9 +216,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.holds(cx, buf) {
-            return Poll::Pending;
-        }
         let written = ready!(self.write(cx, |inner, cx| inner.poll_write(cx, buf)))?;
         self.has_sent(&buf[..written]);
         Poll::Ready(Ok(written))
@@ -258,11 +234,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let [only] = bufs
-            && self.holds(cx, only)
-        {
-            return Poll::Pending;
-        }
         let written = ready!(self.write(cx, |inner, cx| inner.poll_write_vectored(cx, bufs)))?;
         let mut left = written;
         for buf in bufs {

@@ -155,7 +155,7 @@ async fn a_cut_breaks_what_is_under_way_and_never_ends_it() {
 async fn giving_up_before_the_answer_is_heard_on_the_other_side() {
     let (handler, mut calls) = by_hand();
     let (link, served) = world(handler).await;
-    let (_writer, rest) = pipe();
+    let (writer, rest) = pipe();
     let opening = connect();
     let mut asking = Box::pin(link.open(Operation::Stream, &opening, rest));
     let (mut called, _answer) = tokio::select! {
@@ -165,7 +165,7 @@ async fn giving_up_before_the_answer_is_heard_on_the_other_side() {
     drop(asking);
     let end = called.body.frame().await.unwrap().unwrap_err();
     assert_eq!(end.kind(), Failure::Cancelled);
-    drop(called);
+    drop((called, writer));
     while link.exchanges() + served.exchanges() > 0 {
         tokio::task::yield_now().await;
     }

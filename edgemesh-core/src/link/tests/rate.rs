@@ -204,7 +204,7 @@ async fn messages() {
         N
     })
     .await;
-    let bytes = opening::encode(&message, MAX_OPENING).unwrap();
+    let bytes = Bytes::from(opening::encode(&message, MAX_OPENING).unwrap());
     measured("Messages read", async {
         for _ in 0..N {
             let (message, _) = opening::split(&bytes, MAX_OPENING).unwrap().unwrap();
