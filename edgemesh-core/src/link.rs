@@ -14,6 +14,7 @@ mod client;
 mod duplex;
 mod error;
 mod exchange;
+mod gather;
 mod inbound;
 mod keepalive;
 mod messages;
@@ -25,6 +26,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod turn;
 mod unread;
 mod window;
 mod wire;

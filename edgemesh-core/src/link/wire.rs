@@ -14,6 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::identity::explain;
 use crate::link::DEAD_AFTER;
+use crate::link::gather::Gather;
+use crate::link::turn::Turn;
 use crate::link::unread::Unread;
 use crate::link::window::Window;
 
@@ -78,7 +80,7 @@ impl Line {
 /// to it that some do.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
-    inner: S,
+    inner: Gather<S>,
     line: Arc<Line>,
     window: Window,
     /// When something was heard last.
@@ -86,6 +88,7 @@ pub(super) struct Wire<S> {
     dead_at: Pin<Box<Sleep>>,
     /// A write waits for the other side to take what was written before.
     is_stuck: bool,
+    turn: Turn,
     /// Why nothing can be written any more.
     lost: Option<io::Error>,
 }
@@ -96,8 +99,16 @@ impl<S> Wire<S> {
         let line = Arc::new(Line::new(tasks));
         let heard = Instant::now();
         let dead_at = Box::pin(sleep_until(heard + DEAD_AFTER));
-        let wire =
-            Self { inner, line: line.clone(), window, heard, dead_at, is_stuck: false, lost: None };
+        let wire = Self {
+            inner: Gather::new(inner),
+            line: line.clone(),
+            window,
+            heard,
+            dead_at,
+            is_stuck: false,
+            turn: Turn::default(),
+            lost: None,
+        };
         (wire, line)
     }
 
@@ -149,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     fn write<T>(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut Gather<S>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.lost.is_none() {
             match write(Pin::new(&mut self.inner), cx) {
@@ -222,7 +233,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write(cx, |inner, cx| inner.poll_flush(cx))
+        if self.inner.has_gathered() {
+            ready!(self.turn.poll(cx));
+        }
+        ready!(self.write(cx, |inner, cx| inner.poll_flush(cx)))?;
+        self.turn.is_over();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
