@@ -85,6 +85,9 @@ impl NoWay {
 /// Label of what a node hears that was removed.
 pub const REMOVED: &str = "removed";
 
+/// Label of what a node hears whose certificate expired, and that may renew it all the same.
+pub const EXPIRED: &str = "expired";
+
 /// What a node hears that was removed.
 pub fn removal(node: &NodeName) -> Refused {
     let text = format!("node {} was removed from this mesh: join again with a new token", node.0);

@@ -9,7 +9,8 @@ use crate::common::run::{need, run};
 use crate::common::wait::{eventually, throughout};
 use crate::load::Load;
 use crate::nodes::{
-    EDGEMESH, Node, agent, agent_alone, agent_behind, agent_config, cloud, cloud_config, token,
+    EDGEMESH, Node, agent, agent_alone, agent_behind, agent_config, cloud, cloud_again,
+    cloud_behind, cloud_config, token,
 };
 use crate::world::{A1, A2, B1, B2, CLOUD, World};
 
@@ -194,7 +195,7 @@ fn a_dead_first_server() {
     });
 }
 
-/// What makes a program believe that it is 1970.
+/// What makes a program believe that it is earlier by so many seconds.
 const CLOCK: &str = r#"
 #define _GNU_SOURCE
 #include <sys/syscall.h>
@@ -220,17 +221,52 @@ time_t time(time_t *t) {
 }
 "#;
 
+/// For the environment of a program whose clock is to be behind by `seconds`.
+fn clock_behind(world: &World, name: &str, seconds: &str) -> String {
+    let folder = world.folder().display();
+    world.write("clock.c", CLOCK);
+    sh(&format!("cc -shared -fPIC -DBEGAN={seconds}L -o {folder}/{name}.so {folder}/clock.c"));
+    format!("LD_PRELOAD={folder}/{name}.so")
+}
+
+/// Two nodes were cut off for longer than their certificates last, and one of them has no clock any
+/// more: the hub lets them renew, and then everything else.
+#[test]
+fn a_certificate_that_expired() {
+    in_namespace("identity::a_certificate_that_expired", || {
+        need(&["cc"]);
+        let world = World::new();
+        world.service("hello", "10.96.0.1", "web:80:8080", &[A1]);
+        let before = clock_behind(&world, "before", "$((40 * 86400))");
+        let before = ["env", before.as_str()];
+        let cloud = cloud_behind(&world, &before, &cloud_config(&world));
+        world.write("token", &token(&world, ""));
+        for at in [A1, A2] {
+            let node = agent_behind(&world, at, &before, &agent_config(&world, at));
+            node.wait_linked();
+            node.kill();
+        }
+        cloud.kill();
+        world.write("token", ""); // what is given now is given to who had a certificate
+        let cloud = cloud_again(&world);
+        let battery_died = clock_behind(&world, "1970", "$(date +%s)");
+        for (at, wrapper) in [(A1, &[][..]), (A2, &["env", &battery_died])] {
+            let node = agent_behind(&world, at, wrapper, &agent_config(&world, at));
+            node.wait_linked();
+            assert!(node.log().contains("a new certificate"), "{}", node.log());
+        }
+        assert!(cloud.log().contains("expired 240 h ago"), "{}", cloud.log());
+    });
+}
+
 /// A board without a battery: it joins, and is linked again after a reboot.
 #[test]
 fn a_clock_that_says_1970() {
     in_namespace("identity::a_clock_that_says_1970", || {
         need(&["cc"]);
         let world = World::new();
-        let folder = world.folder().display();
-        world.write("clock.c", CLOCK);
-        sh(&format!("cc -shared -fPIC -DBEGAN=$(date +%s)L -o {folder}/clock.so {folder}/clock.c"));
+        let preload = clock_behind(&world, "1970", "$(date +%s)");
         let (_cloud, a1, _a2, load) = unharmed(&world);
-        let preload = format!("LD_PRELOAD={folder}/clock.so");
         let wrapper = ["env", preload.as_str()];
         let started = run("", &format!("{preload} date +%Y"));
         assert_eq!(started.out, "1970\n");
