@@ -58,7 +58,8 @@ impl Linked {
         };
         match cut.run_until_cancelled(answered).await {
             Some(answering) => answering,
-            None => self.refuse(&opening, Refusal::Draining),
+            // A Backend may have it by now: `draining` would say that it may be sent elsewhere.
+            None => self.refuse(&opening, Refusal::BackendReset),
         }
     }
 
