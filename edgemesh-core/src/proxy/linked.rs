@@ -5,17 +5,19 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use edgemesh_proto::message::{Accepted, Body, Message, Refused, Request};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http_body::{Body as _, Frame, SizeHint};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::forward::Shared;
 use crate::forward::across::Passed;
 use crate::forward::flow::Flow;
-use crate::forward::http::{BodyError, Origin, Towards, passed_on};
+use crate::forward::http::{Body as HttpBody, BodyError, Origin, Towards, passed_on};
 use crate::io::now;
-use crate::link::{Answering, Called, Duplex, Inbound, Operation, Rest, Serve, pipe};
+use crate::link::{Answering, Called, Duplex, Inbound, LinkError, Operation, Rest, Serve, pipe};
 use crate::metrics::Ended;
 use crate::refusal::Refusal;
 use crate::tunnel::{answering, asked, message_id, now_ms, refusing};
@@ -83,7 +85,10 @@ impl Linked {
         let rest = match became {
             Some(rest) => rest,
             None if body.is_end_stream() => Rest::Nothing,
-            None => Rest::of(body.map_err(BodyError::passed_on)),
+            None => {
+                let cut = Box::pin(self.shared.cut.clone().cancelled_owned());
+                Rest::of(UntilCut { body: Some(body), cut })
+            }
         };
         Answering { opening: self.say(opening, Body::Answer(answering(&head))), rest }
     }
@@ -122,6 +127,40 @@ impl Linked {
 
     fn say(&self, opening: &Message, body: Body) -> Message {
         opening.answered(message_id(), now_ms(), &self.shared.node.0, body)
+    }
+}
+
+/// The body of an answer, which a mesh that ends breaks off.
+struct UntilCut {
+    /// `None` once it was cut.
+    body: Option<HttpBody>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl http_body::Body for UntilCut {
+    type Data = Bytes;
+    type Error = LinkError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, LinkError>>> {
+        // First, since some bodies always have more.
+        if self.cut.as_mut().poll(cx).is_ready() && self.body.take().is_some() {
+            return Poll::Ready(Some(Err(LinkError::refused(Refusal::Draining.row().label))));
+        }
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::passed_on),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
     }
 }
 
