@@ -54,6 +54,9 @@ pub trait Ways: Send + Sync + fmt::Debug {
     /// The same; makes one where none stands.
     fn find<'a>(&'a self, node: &'a NodeName) -> Finding<'a>;
 
+    /// A call that was sent to `node` came back: whoever was to pass it on does not reach that.
+    fn leads_nowhere(&self, _node: &NodeName, _why: &str) {}
+
     /// Closes the Links on which nothing is under way, for a mesh that ends.
     fn close_idle(&self) {}
 }

@@ -1,12 +1,14 @@
 //! What another node refuses, as the client reads it; and what a peer may not ask for.
 
 use std::num::NonZeroU16;
+use std::pin::Pin;
+use std::sync::Arc;
 
-use edgemesh_core::link::{Operation, Rest};
+use edgemesh_core::link::{Answering, Called, Operation, Rest, Serve};
 use edgemesh_core::peers::Ways as _;
 use edgemesh_core::refusal::Refusal;
 use edgemesh_proto::message::{
-    Body, Caller, Connect, HeaderField, Message, Request as Asked, Target, fresh_id,
+    Body, Caller, Connect, HeaderField, Message, Refused, Request as Asked, Target, fresh_id,
 };
 use edgemesh_proto::record::{NodeName, ServiceName};
 use http::Request;
@@ -93,6 +95,34 @@ async fn refusals_of_the_other_node_reach_the_client() {
             );
         }
     }
+}
+
+/// A hub that knows nobody.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Serve for Nowhere {
+    fn serve(self: Arc<Self>, called: Called) -> Pin<Box<dyn Future<Output = Answering> + Send>> {
+        let text = "it is not linked".to_owned();
+        let refused = Refused { label: "noPath".into(), text, retry_after_ms: 0 };
+        let opening = called.opening.answered(fresh_id(), 0, "cloud", refused.into());
+        Box::pin(async move { Answering { opening, rest: Rest::Nothing } })
+    }
+}
+
+/// Whoever keeps the ways hears of it, so that the next call does not go the same one.
+#[tokio::test]
+async fn a_way_that_leads_nowhere_is_told_to_its_keeper() {
+    let backend = Backend::start(false).await;
+    let world = World::new(&["edge-1", "edge-2"], &one("vanished", backend.port())).await;
+    let site = world.at("edge-1");
+    site.wires.join("edge-2", Arc::new(Nowhere));
+    let answer = get(site, "vanished", "").await;
+    assert!(answer.contains("x-edgemesh-refusal: noPath"), "{answer}");
+    let error = site.mesh.connect("vanished.default:80").await.unwrap_err();
+    assert_eq!(error.refusal, Refusal::NoPath);
+    let told = ("edge-2".to_owned(), "it is not linked".to_owned());
+    assert_eq!(*site.wires.nowhere.lock(), [told.clone(), told]);
 }
 
 #[tokio::test]

@@ -10,12 +10,12 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::forward::Shared;
-use crate::forward::across::{LINK_TRIES, link};
+use crate::forward::across::{LINK_TRIES, link, refused_for};
 use crate::link::{Duplex, Failure, LinkError, Operation, Reply, Writer, pipe};
 use crate::plan::Hop;
 use crate::refusal::{Culprit, Refusal};
 use crate::snapshot::Who;
-use crate::tunnel::{now_ms, refused};
+use crate::tunnel::now_ms;
 
 /// A call of a Backend of another node.
 #[derive(Clone, Copy)]
@@ -121,7 +121,7 @@ pub(crate) async fn open_stream(
         let opened = timeout(within, link.open(Operation::Stream, &opening, rest)).await;
         tries += 1;
         match opened {
-            Ok(Ok(reply)) => return accepted(reply, writer),
+            Ok(Ok(reply)) => return accepted(calling, reply, writer),
             Ok(Err(error)) if error.kind() == Failure::NotSent && tries < LINK_TRIES => {}
             Ok(Err(error)) => return Err(unopened(&error, early)),
             Err(_) => {
@@ -132,10 +132,14 @@ pub(crate) async fn open_stream(
     }
 }
 
-fn accepted(Reply { opening, body }: Reply, writer: Writer) -> Result<Duplex, Unopened> {
+fn accepted(
+    Calling { shared, hop, .. }: Calling<'_>,
+    Reply { opening, body }: Reply,
+    writer: Writer,
+) -> Result<Duplex, Unopened> {
     match opening.body.as_deref() {
         Some(Body::Accepted(_)) => Ok(Duplex::new(writer, body)),
-        Some(Body::Refused(why)) => Err(Unopened::by_peer(refused(why))),
+        Some(Body::Refused(why)) => Err(Unopened::by_peer(refused_for(shared, hop, why))),
         _ => {
             tracing::debug!(operation = opening.route.operation, "no answer to a Connect");
             Err(Unopened { sent: true, ..Unopened::unsent(Refusal::BackendProtocol) })
