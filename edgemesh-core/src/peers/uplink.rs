@@ -47,7 +47,7 @@ struct Inner {
     handler: Arc<dyn Serve>,
     /// Peers that ask, through the hub, to be dialled.
     asked: mpsc::Sender<DialBack>,
-    requests: Slot,
+    requests: Arc<Slot>,
     outgoing: Mutex<Option<mpsc::Sender<Body>>>,
     state: watch::Sender<UplinkState>,
     /// The network changed: no pause any more.
@@ -120,7 +120,7 @@ impl Uplink {
             tls,
             handler,
             asked,
-            requests: Slot::default(),
+            requests: Arc::default(),
             outgoing: Mutex::default(),
             state: watch::Sender::default(),
             network: Notify::new(),
@@ -149,13 +149,16 @@ impl Uplink {
     /// # Errors
     /// While there is no Control there is no hub; or it cannot be dialled a second time.
     pub async fn link(&self) -> Result<Link, NoWay> {
-        let inner = &self.0;
+        let (inner, this) = (&self.0, self.clone());
         let address = self.address().ok_or_else(|| NoWay::new("the hub is away"))?;
-        let opened = inner.requests.get(async || {
-            let dialled = self.dialler().dial(address, Expect::Hub, ALPN_H2).await?;
-            link::client(dialled, Limits::REQUESTS, inner.tasks.clone()).await
-        });
-        opened.await.map_err(|error: LinkError| NoWay::new(format!("the hub: {error}")))
+        let open = async move {
+            let opened = async {
+                let dialled = this.dialler().dial(address, Expect::Hub, ALPN_H2).await?;
+                link::client(dialled, Limits::REQUESTS, this.0.tasks.clone()).await
+            };
+            opened.await.map_err(|error: LinkError| NoWay::new(format!("the hub: {error}")))
+        };
+        inner.requests.get(&inner.tasks, &inner.stop, open).await
     }
 
     /// A Link on which this node may ask for its next certificate. Who is refused Control may still
