@@ -10,16 +10,19 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use edgemesh_proto::message::{Accepted, Body, Message, Refused, Request};
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::net::TcpStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::forward::Shared;
 use crate::forward::across::Passed;
+use crate::forward::bytes::Reached;
 use crate::forward::flow::Flow;
 use crate::forward::http::{Body as HttpBody, BodyError, Origin, Towards, passed_on};
 use crate::io::now;
 use crate::link::{Answering, Called, Duplex, Inbound, LinkError, Operation, Rest, Serve, pipe};
 use crate::metrics::Ended;
 use crate::refusal::Refusal;
+use crate::sniff::is_http_greeting;
 use crate::tunnel::{answering, asked, message_id, now_ms, refusing};
 
 /// Serves Requests and Streams of other nodes.
@@ -50,7 +53,7 @@ impl Linked {
                 }
                 (Operation::Stream, Some(Body::Connect(connect))) => {
                     let passed = Passed::new(&opening, connect.target, now());
-                    self.stream(&opening, passed, body).await
+                    self.stream(&opening, (passed, connect.race), body).await
                 }
                 (
                     Operation::Control | Operation::Request | Operation::Stream | Operation::Join,
@@ -93,11 +96,20 @@ impl Linked {
         Answering { opening: self.say(opening, Body::Answer(answering(&head))), rest }
     }
 
-    async fn stream(&self, opening: &Message, passed: Passed, body: Inbound) -> Answering {
+    async fn stream(
+        &self,
+        opening: &Message,
+        (passed, race): (Passed, bool),
+        body: Inbound,
+    ) -> Answering {
         let shared = &self.shared;
         let mut flow = Flow::begin(shared, passed.client(), None);
-        let backend = match flow.reach_passed(passed).await {
-            Ok(backend) => backend,
+        let reached = match flow.reach_passed(passed, race).await {
+            Ok(backend) if race => first_words(&mut flow, backend).await,
+            reached => reached.map(|backend| (backend, Bytes::new())),
+        };
+        let (backend, words) = match reached {
+            Ok(reached) => reached,
             Err(refusal) => {
                 flow.end(Ended::Refused(refusal));
                 return self.refuse(opening, refusal);
@@ -108,7 +120,7 @@ impl Linked {
         let (link, open) = (Duplex::new(writer, body), shared.metrics.connection());
         shared.tasks.spawn(shared.cut.clone().run_until_cancelled_owned(async move {
             let _open = open;
-            flow.carry_passed(link, backend).await;
+            flow.carry_passed(link, backend, words).await;
         }));
         Answering { opening: self.say(opening, accepted), rest }
     }
@@ -127,6 +139,20 @@ impl Linked {
 
     fn say(&self, opening: &Message, body: Body) -> Message {
         opening.answered(message_id(), now_ms(), &self.shared.node.0, body)
+    }
+}
+
+/// Waits for the server of a raced dial, which may be given up meanwhile: only what it says may make a
+/// connection of it, and as little as at the other node does that what HTTP begins with.
+async fn first_words(flow: &mut Flow, backend: TcpStream) -> Result<(TcpStream, Bytes), Refusal> {
+    let mut reached = Reached::Socket(backend);
+    let words = reached.first_words().await.map_err(|_| Refusal::BackendReset)?;
+    if !is_http_greeting(&words) {
+        flow.confirm_passed()?;
+    }
+    match reached {
+        Reached::Socket(backend) => Ok((backend, words)),
+        Reached::Link(_) => Err(Refusal::NoLocalBackend),
     }
 }
 

@@ -124,7 +124,7 @@ mod tests {
             backend: None,
             caller: edgemesh_proto::message::Caller::default(),
         };
-        let connect = Body::Connect(Connect { target });
+        let connect = Body::Connect(Connect { target, race: false });
         let opening = Message::of_link(fresh_id(), 0, ["near", "far"], connect);
         let (writer, rest) = pipe();
         let reply = link.unwrap().open(Operation::Stream, &opening, rest).await.unwrap();
