@@ -15,6 +15,7 @@ mod pause;
 mod pulse;
 mod slot;
 mod stagger;
+mod standing;
 mod uplink;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::backends::Way;
 use crate::dial::Dial;
 use crate::identity::{Expect, Tls};
 use crate::link::{self, Dialled, Link, LinkError, ServedLink};
+use crate::peers::standing::Stay;
 
 pub use advertise::Advertise;
 pub use agents::{Choice, Parts as PeersParts, PeerView, Peers};
@@ -38,6 +40,7 @@ pub use door::{Door, Parts as DoorParts};
 pub use joining::{JoinError, Joining, renew};
 pub use pause::Pause;
 pub use pulse::{Heard, PULSE_EVERY, Pulse};
+pub use standing::Standing;
 pub use uplink::{Introduction, Linked, Parts as UplinkParts, Position, Talk, Uplink, UplinkState};
 
 /// A way that is being looked for.
@@ -71,6 +74,14 @@ pub async fn while_served(link: ServedLink) {
         }
     }
     Closes(link).0.closed().await;
+}
+
+/// The same for a Link of another agent, which is cut when that is removed.
+async fn while_welcome(link: ServedLink, stay: Stay) {
+    tokio::select! {
+        () = while_served(link.clone()) => {}
+        () = stay.over() => link.cut(),
+    }
 }
 
 /// Why no Link leads to a node, in words.

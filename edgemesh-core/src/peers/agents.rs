@@ -27,7 +27,7 @@ use crate::link::{Link, Serve};
 use crate::peers::path::{Ask, Path};
 use crate::peers::slot::Slot;
 use crate::peers::uplink::Uplink;
-use crate::peers::{Finding, NoWay, Ways};
+use crate::peers::{Finding, NoWay, Standing, Ways};
 use crate::snapshot::Snapshot;
 
 pub use view::PeerView;
@@ -67,6 +67,8 @@ pub struct Parts {
     pub live: Arc<ArcSwap<Snapshot>>,
     /// The hub.
     pub uplink: Uplink,
+    /// The Links that stand.
+    pub standing: Standing,
     /// Serves what peers open on Links that we dialled in reversed roles.
     pub handler: Arc<dyn Serve>,
     /// Hears of each direct Link that we may open exchanges on.

@@ -12,6 +12,7 @@ use crate::nodes::{
     EDGEMESH, Node, agent, agent_alone, agent_behind, agent_config, cloud, cloud_again,
     cloud_behind, cloud_config, token,
 };
+use crate::raw::{End, Raw};
 use crate::world::{A1, A2, B1, B2, CLOUD, World};
 
 /// Why a node cannot join: what is in its token file, what it is called, and what both ends say.
@@ -162,6 +163,16 @@ fn a_node_that_is_removed() {
             });
         };
         reaches("200");
+        let upgraded = || {
+            let mut raw = Raw::connect("b1", "10.96.0.1:80");
+            raw.send(b"GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+            let head = crate::backend::read_head(&mut raw.reader).expect("an answer");
+            assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+            raw
+        };
+        let mut talks = upgraded();
+        talks.send(b"\x81\x02hi");
+        talks.expect(b"\x81\x02hi");
         let file = world.path("cloud.yaml");
         let ran =
             run(CLOUD.name, &format!("{EDGEMESH} node remove b1 --config {}", file.display()));
@@ -172,6 +183,7 @@ fn a_node_that_is_removed() {
         // The peers hear of it too, and end what stood.
         reaches("503");
         assert!(a1.log().contains("removed"), "{}", a1.log());
+        assert_eq!(talks.rest(), (String::new(), End::Reset));
         world.write("token", &token(&world, ""));
         b1.wait_linked();
         reaches("200");

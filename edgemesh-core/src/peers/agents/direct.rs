@@ -13,7 +13,7 @@ use crate::io::{now, unique_id};
 use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link};
 use crate::peers::agents::{Choice, DIAL_WITHIN, Facts, Known, Peers};
 use crate::peers::path::Ask;
-use crate::peers::{Dialler, stagger, while_served};
+use crate::peers::{Dialler, removal, stagger, while_welcome};
 
 impl Peers {
     /// A peer dialled us and lets us open exchanges.
@@ -35,8 +35,10 @@ impl Peers {
                 Ok((_, dialled)) => {
                     let parts = &this.0.parts;
                     let limits = Limits::REQUESTS;
-                    let handler = parts.handler.clone();
-                    while_served(link::serve(dialled, handler, limits, &parts.tasks)).await;
+                    let (handler, stay) =
+                        (parts.handler.clone(), parts.standing.enter(&dialled.peer));
+                    let served = link::serve(dialled, handler, limits, &parts.tasks);
+                    while_welcome(served, stay).await;
                 }
                 Err(error) => tracing::debug!(node = %node.0, "cannot be dialled back: {error}"),
             }
@@ -89,7 +91,11 @@ impl Peers {
             let dialled = stagger::first(tries).await.map_err(|error| failed(&error))?;
             Ok::<_, String>((link, dialled))
         });
-        stagger::first(tries).await
+        let (link, dialled) = stagger::first(tries).await?;
+        match parts.standing.is_revoked(&dialled.peer) {
+            true => Err(removal(node).text),
+            false => Ok((link, dialled)),
+        }
     }
 
     /// Who cannot be dialled may be able to dial us.
@@ -127,7 +133,11 @@ impl Peers {
         (self.0.parts.made)(link.clone(), known.node.clone());
         let (this, known) = (self.clone(), known.clone());
         self.spawn(async move {
-            link.closed().await;
+            let stay = this.0.parts.standing.enter(link.peer());
+            tokio::select! {
+                () = link.closed() => {}
+                () = stay.over() => link.cut(),
+            }
             this.broke(&known);
         });
     }
