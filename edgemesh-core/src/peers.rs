@@ -35,7 +35,7 @@ use crate::peers::standing::Stay;
 pub use advertise::Advertise;
 pub use agents::{Choice, Parts as PeersParts, PeerView, Peers};
 pub use answers::Answers;
-pub use control::Controls;
+pub use control::{Controls, PeerSaid};
 pub use door::{Door, Parts as DoorParts};
 pub use joining::{JoinError, Joining, renew};
 pub use pause::Pause;
