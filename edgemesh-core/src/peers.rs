@@ -15,6 +15,7 @@ mod pause;
 mod pulse;
 mod slot;
 mod stagger;
+mod standing;
 mod uplink;
 
 use std::fmt;
@@ -29,15 +30,17 @@ use crate::backends::Way;
 use crate::dial::Dial;
 use crate::identity::{Expect, Tls};
 use crate::link::{self, Dialled, Link, LinkError, ServedLink};
+use crate::peers::standing::Stay;
 
 pub use advertise::Advertise;
 pub use agents::{Choice, Parts as PeersParts, PeerView, Peers};
 pub use answers::Answers;
-pub use control::Controls;
+pub use control::{Controls, PeerSaid};
 pub use door::{Door, Parts as DoorParts};
 pub use joining::{JoinError, Joining, renew};
 pub use pause::Pause;
 pub use pulse::{Heard, PULSE_EVERY, Pulse};
+pub use standing::Standing;
 pub use uplink::{Introduction, Linked, Parts as UplinkParts, Position, Talk, Uplink, UplinkState};
 
 /// A way that is being looked for.
@@ -53,6 +56,9 @@ pub trait Ways: Send + Sync + fmt::Debug {
 
     /// The same; makes one where none stands.
     fn find<'a>(&'a self, node: &'a NodeName) -> Finding<'a>;
+
+    /// A call that was sent to `node` came back: whoever was to pass it on does not reach that.
+    fn leads_nowhere(&self, _node: &NodeName, _why: &str) {}
 
     /// Closes the Links on which nothing is under way, for a mesh that ends.
     fn close_idle(&self) {}
@@ -70,6 +76,14 @@ pub async fn while_served(link: ServedLink) {
     Closes(link).0.closed().await;
 }
 
+/// The same for a Link of another agent, which is cut when that is removed.
+async fn while_welcome(link: ServedLink, stay: Stay) {
+    tokio::select! {
+        () = while_served(link.clone()) => {}
+        () = stay.over() => link.cut(),
+    }
+}
+
 /// Why no Link leads to a node, in words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -84,6 +98,9 @@ impl NoWay {
 
 /// Label of what a node hears that was removed.
 pub const REMOVED: &str = "removed";
+
+/// Label of what a node hears whose certificate expired, and that may renew it all the same.
+pub const EXPIRED: &str = "expired";
 
 /// What a node hears that was removed.
 pub fn removal(node: &NodeName) -> Refused {

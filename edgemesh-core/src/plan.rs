@@ -152,15 +152,19 @@ pub fn plan(
 }
 
 /// Takes the tokens of a raced dial of `caller` that became a connection, which from now on
-/// counts as a call.
+/// counts as a call; `from` vouches for it, where another node raced.
 pub fn confirm(
     snapshot: &Snapshot,
     hop: &mut Hop,
-    caller: Option<IpAddr>,
+    (caller, from): (Option<IpAddr>, Option<&Vouched>),
     now: Instant,
 ) -> Result<(), Refusal> {
-    let calling = Calling { callers: &snapshot.callers, address: caller, from: None };
-    let guard = if hop.backend().is_dialled() { Guard::Here } else { Guard::There };
+    let calling = Calling { callers: &snapshot.callers, address: caller, from };
+    let guard = match from {
+        Some(_) => Guard::Local,
+        None if hop.backend().is_dialled() => Guard::Here,
+        None => Guard::There,
+    };
     let place = limits::confirmed(hop.service(), guard, &calling, now)?;
     hop.became_a_call(place);
     Ok(())

@@ -5,12 +5,14 @@ mod passed;
 
 use std::time::Duration;
 
+use edgemesh_proto::message::Refused;
 use tokio::time::timeout;
 
 use crate::forward::Shared;
 use crate::link::Link;
 use crate::plan::Hop;
 use crate::refusal::Refusal;
+use crate::tunnel::refused;
 
 pub(crate) use opening::{Calling, Unopened, open_stream};
 pub use passed::Passed;
@@ -41,4 +43,16 @@ pub(crate) async fn link(shared: &Shared, hop: &Hop, time: Duration) -> Result<L
             Err(Refusal::NoPath)
         }
     }
+}
+
+/// What another node refuses a call of a Hop for. Where no way leads to its node, whoever keeps the
+/// ways learns of it: the next call shall not find out again.
+pub(crate) fn refused_for(shared: &Shared, hop: &Hop, why: &Refused) -> Refusal {
+    let refusal = refused(why);
+    if let (Refusal::NoPath, Some(node), Some(ways)) =
+        (refusal, &hop.backend().node, shared.ways.get())
+    {
+        ways.leads_nowhere(node, &why.text);
+    }
+    refusal
 }

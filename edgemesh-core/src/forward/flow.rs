@@ -101,7 +101,7 @@ impl Flow {
         self.attempts = self.attempts.max(1);
         self.across = message.map_or(Across::No, Across::To);
         let caller = Some(self.shared.caller(self.client));
-        let confirmed = confirm(&self.shared.live.load(), &mut hop, caller, now());
+        let confirmed = confirm(&self.shared.live.load(), &mut hop, (caller, None), now());
         self.is_for(hop);
         confirmed
     }
@@ -129,15 +129,24 @@ impl Flow {
         self.search(asked, early).await
     }
 
-    /// The same for a connection that another node passes on.
-    pub async fn reach_passed(&mut self, passed: Passed) -> Result<TcpStream, Refusal> {
+    /// The same for a connection that another node passes on, or races.
+    pub async fn reach_passed(&mut self, passed: Passed, race: bool) -> Result<TcpStream, Refusal> {
         let passed = Arc::new(passed);
         self.across = Across::From(passed.clone());
-        match self.search(passed.destination(Purpose::Call), &mut Early::default()).await? {
+        let purpose = if race { Purpose::Race(&[]) } else { Purpose::Call };
+        match self.search(passed.destination(purpose), &mut Early::default()).await? {
             Reached::Socket(backend) => Ok(backend),
             // What came over a Link goes over no other.
             Reached::Link(_) => Err(Refusal::NoLocalBackend),
         }
+    }
+
+    /// What another node raced became a connection: takes what that costs.
+    pub fn confirm_passed(&mut self) -> Result<(), Refusal> {
+        let (Some(hop), Across::From(passed)) = (&mut self.hop, &self.across) else {
+            return Ok(());
+        };
+        confirm(&self.shared.live.load(), hop, passed.calling(), now())
     }
 
     async fn search(
@@ -148,7 +157,7 @@ impl Flow {
         let (mut tried, mut failed) = (Vec::new(), None);
         self.attempts = 1;
         loop {
-            let purpose = if failed.is_none() { Purpose::Call } else { Purpose::Retry(&tried) };
+            let purpose = if failed.is_none() { asked.purpose } else { Purpose::Retry(&tried) };
             let snapshot = self.shared.live.load_full();
             let hop = match plan(&snapshot, &Destination { purpose, ..asked }, now()) {
                 Ok(hop) => hop,

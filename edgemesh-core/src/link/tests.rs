@@ -108,7 +108,7 @@ fn said(body: Body) -> Message {
 }
 
 fn connect() -> Message {
-    said(Body::Connect(Connect { target: target() }))
+    said(Body::Connect(Connect { target: target(), race: false }))
 }
 
 fn get(path: &str) -> Message {

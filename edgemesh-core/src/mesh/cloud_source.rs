@@ -1,7 +1,7 @@
 //! Keeps the records in step with the registry in the cloud, beside what runs on this node; and with the
 //! peers, while the cloud is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use crate::mesh::reading::{Folders, PANICKED, Read, Reading};
 use crate::mesh::source::{Ended, RETRY_STORE};
 use crate::mesh::status::{Cell, StoreHealth};
 use crate::mesh::talking::{News, Talking};
+use crate::peers::PeerSaid;
 use crate::sync::{Observed, Sync, offer};
 
 /// Peers whose own records are remembered.
@@ -41,8 +42,15 @@ pub(super) struct CloudSource {
     /// What was said of the documents when they were last read.
     said: Vec<Remark>,
     /// What peers say of themselves: counts while the cloud is away.
-    peers: BTreeMap<NodeName, BTreeMap<Key, Record>>,
+    peers: BTreeMap<NodeName, Peer>,
     in_step: bool,
+}
+
+/// What a peer says of itself.
+struct Peer {
+    records: BTreeMap<Key, Record>,
+    /// The conversations in which it did; where none is left, this is its last word.
+    talks: BTreeSet<u64>,
 }
 
 impl CloudSource {
@@ -100,7 +108,10 @@ impl CloudSource {
             News::Begun(welcome) => self.begun(&welcome).await,
             News::Said(body) => self.told(*body).await,
             News::Over => self.alone().await,
-            News::Offered(node, offer) => self.peer(node, offer).await,
+            News::Peer(PeerSaid { node, talk, offer: Some(offer) }) => {
+                self.peer(node, talk, offer).await;
+            }
+            News::Peer(PeerSaid { node, talk, offer: None }) => self.peer_left(&node, talk),
         }
     }
 
@@ -154,6 +165,8 @@ impl CloudSource {
                 let observed = self.sync.hush(&node, now()).await;
                 self.notes.observed(observed);
             }
+            // The last word of who is gone counted for as long as nobody knew better.
+            self.peers.retain(|_, peer| !peer.talks.is_empty());
         }
         self.notes.keep_good_copy(&self.sync).await;
     }
@@ -167,14 +180,14 @@ impl CloudSource {
             }
             status.source_trouble.get_or_insert_with(|| NO_TALK.to_owned());
         });
-        for (node, records) in &self.peers {
-            let observed = self.sync.voice(node, records.clone(), now()).await;
+        for (node, peer) in &self.peers {
+            let observed = self.sync.voice(node, peer.records.clone(), now()).await;
             self.notes.observed(observed);
         }
     }
 
     /// What runs on a peer, by its own word.
-    async fn peer(&mut self, node: NodeName, offer: Offer) {
+    async fn peer(&mut self, node: NodeName, talk: u64, offer: Offer) {
         if node == self.node || self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&node) {
             return;
         }
@@ -187,7 +200,19 @@ impl CloudSource {
             let observed = self.sync.voice(&node, records.clone(), now()).await;
             self.notes.observed(observed);
         }
-        self.peers.insert(node, records);
+        let mut talks = self.peers.remove(&node).map_or_else(BTreeSet::new, |peer| peer.talks);
+        talks.insert(talk);
+        self.peers.insert(node, Peer { records, talks });
+    }
+
+    /// A conversation with a peer is over. While the cloud is away, what it said last still counts:
+    /// it leads back to it.
+    fn peer_left(&mut self, node: &NodeName, talk: u64) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        peer.talks.remove(&talk);
+        if peer.talks.is_empty() && self.in_step {
+            self.peers.remove(node);
+        }
     }
 
     /// What the next Hello says.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use edgemesh_proto::message::Selector;
 use edgemesh_proto::record::NodeName;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::dial::Dial;
@@ -20,7 +20,7 @@ use crate::mesh::talking::Ends;
 use crate::mesh::{Keeper, Mesh};
 use crate::peers::{
     Advertise, Answers, Choice, Controls, Door, DoorParts, Introduction, PeerView, Peers,
-    PeersParts, Uplink, UplinkParts, UplinkState,
+    PeersParts, Standing, Uplink, UplinkParts, UplinkState,
 };
 use crate::proxy::Linked;
 
@@ -111,6 +111,7 @@ impl Mesh {
             options,
             ends,
             links: links.clone(),
+            changes: self.status.changes(),
         };
         let shared = self.shared.clone();
         let (accepting, stop) = (self.accepting.clone(), self.stop.clone());
@@ -137,6 +138,8 @@ struct Linking {
     options: LinkOptions,
     ends: Ends,
     links: Links,
+    /// Tells that the records changed.
+    changes: watch::Receiver<u64>,
 }
 
 struct Made {
@@ -190,13 +193,17 @@ impl Linking {
             stop: stop.clone(),
         };
         let begin = controls.clone();
-        let answers = Arc::new(Answers { live: live.clone(), calls, controls });
+        let standing = Standing::new(live.clone());
+        let following = standing.clone().follow(self.changes.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(following));
+        let answers = Arc::new(Answers { standing: standing.clone(), calls, controls });
         let peers = Peers::new(PeersParts {
             choice: self.options.choice,
             dial,
             tls: tls.clone(),
             live,
             uplink: uplink.clone(),
+            standing: standing.clone(),
             handler: answers.clone(),
             made: Arc::new(move |link, node| begin.begin(link, node)),
             tasks: tasks.clone(),
@@ -205,6 +212,7 @@ impl Linking {
         let door = Door::new(DoorParts {
             tls: tls.clone(),
             answers,
+            standing: standing.clone(),
             peers: peers.clone(),
             tasks: tasks.clone(),
             accepting,

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use edgemesh_proto::message::{Body, Offer, Refused, Welcome};
-use edgemesh_proto::record::NodeName;
 use tokio::sync::{mpsc, watch};
 
-use crate::peers::{Position, Talk};
+use crate::peers::{PeerSaid, Position, Talk};
 use crate::sync::replica::Holding;
 
 /// Offers of peers that wait to be heard.
@@ -24,7 +23,7 @@ pub(super) struct Talking {
     own: watch::Sender<Arc<Offer>>,
     /// The hub has not heard what runs here now.
     owed: bool,
-    offered: mpsc::Receiver<(NodeName, Offer)>,
+    offered: mpsc::Receiver<PeerSaid>,
 }
 
 /// What [`Talking`] is connected with.
@@ -37,7 +36,7 @@ pub(super) struct Ends {
     /// What runs here.
     pub(super) own: watch::Receiver<Arc<Offer>>,
     /// Takes what peers say of themselves.
-    pub(super) offered: mpsc::Sender<(NodeName, Offer)>,
+    pub(super) offered: mpsc::Sender<PeerSaid>,
 }
 
 /// What is heard.
@@ -49,8 +48,8 @@ pub(super) enum News {
     Said(Box<Body>),
     /// The conversation is over.
     Over,
-    /// What runs on a peer.
-    Offered(NodeName, Offer),
+    /// What runs on a peer, by its own word.
+    Peer(PeerSaid),
 }
 
 impl Talking {
@@ -91,7 +90,7 @@ impl Talking {
                     News::Over
                 }
             },
-            Some((node, offer)) = self.offered.recv() => News::Offered(node, offer),
+            Some(said) = self.offered.recv() => News::Peer(said),
             // Nobody is connected any more.
             else => std::future::pending().await,
         }

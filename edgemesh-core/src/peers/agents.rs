@@ -3,6 +3,7 @@
 //! A call never waits for a direct Link that failed before: it takes the hub, and the direct way is
 //! tried behind its back. Who cannot be dialled is asked, through the hub, to dial back.
 
+mod direct;
 mod view;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use edgemesh_proto::message::{Body, DialBack};
 use edgemesh_proto::record::NodeName;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -21,13 +21,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::backends::{NodeLive, Way};
 use crate::dial::Dial;
-use crate::identity::{Expect, Tls};
-use crate::io::{now, unique_id};
-use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
+use crate::identity::Tls;
+use crate::io::now;
+use crate::link::{Link, Serve};
 use crate::peers::path::{Ask, Path};
 use crate::peers::slot::Slot;
 use crate::peers::uplink::Uplink;
-use crate::peers::{Dialler, Finding, NoWay, Ways, stagger, while_served};
+use crate::peers::{Finding, NoWay, Standing, Ways};
 use crate::snapshot::Snapshot;
 
 pub use view::PeerView;
@@ -67,6 +67,8 @@ pub struct Parts {
     pub live: Arc<ArcSwap<Snapshot>>,
     /// The hub.
     pub uplink: Uplink,
+    /// The Links that stand.
+    pub standing: Standing,
     /// Serves what peers open on Links that we dialled in reversed roles.
     pub handler: Arc<dyn Serve>,
     /// Hears of each direct Link that we may open exchanges on.
@@ -135,33 +137,6 @@ impl Peers {
         self.0.parts.uplink.begin_anew();
     }
 
-    /// A peer dialled us and lets us open exchanges.
-    pub fn arrived(&self, link: Link) {
-        let Some(node) = link.peer().node().cloned() else { return };
-        let known = self.known(&node);
-        self.stands(&known, link, "it dialled back");
-    }
-
-    /// A peer, or the hub for one, asks to be dialled in reversed roles.
-    pub fn dial_back(&self, asked: &DialBack) {
-        let Some(node) = asked.node.clone() else { return };
-        if self.0.parts.choice == Choice::Hub {
-            return; // who asked takes the hub as well
-        }
-        let (this, links) = (self.clone(), asked.links.clone());
-        self.spawn(async move {
-            match this.dial(&node, &links, ALPN_REVERSE).await {
-                Ok((_, dialled)) => {
-                    let parts = &this.0.parts;
-                    let limits = Limits::REQUESTS;
-                    let handler = parts.handler.clone();
-                    while_served(link::serve(dialled, handler, limits, &parts.tasks)).await;
-                }
-                Err(error) => tracing::debug!(node = %node.0, "cannot be dialled back: {error}"),
-            }
-        });
-    }
-
     fn known(&self, node: &NodeName) -> Arc<Known> {
         if let Some(known) = self.0.known.read().get(node) {
             return known.clone();
@@ -194,7 +169,7 @@ impl Peers {
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let parts = &self.0.parts;
-        parts.tasks.spawn(async_until(parts.stop.clone(), task));
+        parts.tasks.spawn(parts.stop.clone().run_until_cancelled_owned(task));
     }
 
     async fn look(&self, node: &NodeName) -> Result<(Link, Way), NoWay> {
@@ -254,6 +229,14 @@ impl Peers {
         (link, Way::Hub)
     }
 
+    /// The hub does not know the node that a call was for.
+    fn nowhere(&self, node: &NodeName, why: &str) {
+        let Some(known) = self.0.known.read().get(node).cloned() else { return };
+        known.facts.lock().by_hub = false;
+        // What the call hears says enough.
+        let _ = self.lost(&known, why.to_owned());
+    }
+
     /// Nothing leads there, with the same exception.
     fn lost(&self, known: &Known, why: String) -> Result<(Link, Way), NoWay> {
         let _facts = known.facts.lock();
@@ -265,112 +248,6 @@ impl Peers {
         }
         Err(NoWay::new(why))
     }
-
-    /// Tries the direct way, unless somebody is at it or it failed lately.
-    fn begin(&self, known: &Arc<Known>, links: Vec<Box<str>>) {
-        if known.path.lock().ask(now()) != Ask::Try {
-            return;
-        }
-        let (this, known) = (self.clone(), known.clone());
-        self.spawn(async move {
-            let made = this.make(&known.node, &links).await;
-            match made {
-                Ok((link, how)) => this.stands(&known, link, &how),
-                Err(why) => {
-                    known.path.lock().failed(why, unique_id() as u64, now());
-                    this.ask_back(&known.node).await;
-                }
-            }
-            known.tried.notify_waiters();
-        });
-    }
-
-    async fn make(&self, node: &NodeName, links: &[Box<str>]) -> Result<(Link, String), String> {
-        let parts = &self.0.parts;
-        let (link, dialled) = self.dial(node, links, ALPN_H2).await?;
-        let limits = Limits::REQUESTS;
-        let made = link::client(dialled, limits, parts.tasks.clone()).await;
-        made.map(|made| (made, format!("dialled {link}"))).map_err(|error| error.to_string())
-    }
-
-    /// Dials the first of `links` that answers as `node`.
-    async fn dial(
-        &self,
-        node: &NodeName,
-        links: &[Box<str>],
-        alpn: &'static [u8],
-    ) -> Result<(Box<str>, Dialled), String> {
-        if links.is_empty() {
-            return Err(format!("{} names no address at which it can be dialled", node.0));
-        }
-        let parts = &self.0.parts;
-        let dialler = Dialler { dial: &parts.dial, tls: &parts.tls, within: DIAL_WITHIN };
-        let tries = links.iter().cloned().map(|link| async move {
-            let failed = |error: &dyn fmt::Display| format!("{link}: {error}");
-            let found = tokio::net::lookup_host(&*link).await.map_err(|error| failed(&error))?;
-            let tries = found.map(|address| dialler.dial(address, Expect::Node(node), alpn));
-            let dialled = stagger::first(tries).await.map_err(|error| failed(&error))?;
-            Ok::<_, String>((link, dialled))
-        });
-        stagger::first(tries).await
-    }
-
-    /// Who cannot be dialled may be able to dial us.
-    async fn ask_back(&self, node: &NodeName) {
-        let uplink = &self.0.parts.uplink;
-        let links = uplink.links();
-        if links.is_empty() || self.0.parts.choice == Choice::Hub {
-            return;
-        }
-        // The hub passes on what names another node.
-        uplink.say(Body::DialBack(DialBack { node: Some(node.clone()), links })).await;
-    }
-
-    /// From now on the direct way works, until the Link ends.
-    fn stands(&self, known: &Arc<Known>, link: Link, how: &str) {
-        let address = link.peer().address;
-        tracing::info!(node = %known.node.0, %address, "direct Link: {how}");
-        // The one before is as good, and drains by itself once nobody takes it any more.
-        if let Some(before) = known.direct.put(link.clone()) {
-            before.close();
-        }
-        let mut facts = known.facts.lock(); // whoever notes the hub now looks at the Link first
-        *facts = Facts {
-            by_hub: false,
-            ever_tried: true,
-            address: Some(address),
-            since: Some(SystemTime::now()),
-        };
-        known.path.lock().stands(how, now());
-        if let Some(live) = self.live(&known.node) {
-            live.works(Way::Direct, "");
-        }
-        drop(facts);
-        known.tried.notify_waiters();
-        (self.0.parts.made)(link.clone(), known.node.clone());
-        let (this, known) = (self.clone(), known.clone());
-        self.spawn(async move {
-            link.closed().await;
-            this.broke(&known, &link);
-        });
-    }
-
-    /// A direct Link ended. Another may stand in its place already.
-    fn broke(&self, known: &Arc<Known>, _link: &Link) {
-        if known.direct.ready().is_some() {
-            return;
-        }
-        tracing::info!(node = %known.node.0, "the direct Link ended");
-        known.facts.lock().since = Some(SystemTime::now());
-        known.path.lock().failed("the direct Link ended", unique_id() as u64, now());
-        if let Some(live) = self.live(&known.node) {
-            live.forget();
-        }
-    }
-}
-
-async fn async_until(stop: CancellationToken, task: impl Future<Output = ()> + Send) {
-    stop.run_until_cancelled(task).await;
 }
 
 impl Ways for Peers {
@@ -387,6 +264,10 @@ impl Ways for Peers {
 
     fn find<'a>(&'a self, node: &'a NodeName) -> Finding<'a> {
         Box::pin(self.look(node))
+    }
+
+    fn leads_nowhere(&self, node: &NodeName, why: &str) {
+        self.nowhere(node, why);
     }
 
     fn close_idle(&self) {

@@ -4,19 +4,16 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use edgemesh_proto::message::{Body, Refused};
 
-use crate::identity::is_revoked;
-use crate::link::{Answering, Called, Operation, Peer, Rest, Serve};
+use crate::link::{Answering, Called, Operation, Rest, Serve};
 use crate::peers::control::Controls;
-use crate::peers::{message, removal};
-use crate::snapshot::Snapshot;
+use crate::peers::{Standing, message, removal};
 
 /// Answers what other agents open on direct Links.
 pub struct Answers {
-    /// Where Revocations are read.
-    pub live: Arc<ArcSwap<Snapshot>>,
+    /// Knows who was removed.
+    pub standing: Standing,
     /// Answers Requests and Streams.
     pub calls: Arc<dyn Serve>,
     /// Conversations.
@@ -30,18 +27,12 @@ impl fmt::Debug for Answers {
 }
 
 impl Answers {
-    /// Whether the node was removed after it got its certificate.
-    pub fn is_revoked(&self, peer: &Peer) -> bool {
-        let snapshot = self.live.load();
-        peer.proved.as_ref().is_some_and(|proved| is_revoked(proved, &snapshot.revocations))
-    }
-
     async fn answer(&self, called: Called) -> Answering {
         let Some(node) = called.from.node().cloned() else {
             let text = "who has no certificate may ask for nothing";
             return self.refuse(&called, "notAllowed", text);
         };
-        if self.is_revoked(&called.from) {
+        if self.standing.is_revoked(&called.from) {
             let Refused { label, text, .. } = removal(&node);
             return self.refuse(&called, &label, &text);
         }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::io::now;
+use crate::io::{now, unique_id};
 use crate::link::{self, Answering, Called, Link, Messages, Operation};
 use crate::peers::message;
 use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
@@ -19,6 +19,17 @@ use crate::snapshot::Snapshot;
 
 /// Longest wait for the answer to hello.
 const WELCOME_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a peer says of itself in one conversation.
+#[derive(Clone, Debug)]
+pub struct PeerSaid {
+    /// The peer.
+    pub node: NodeName,
+    /// Tells the conversations apart: with each peer there may be several.
+    pub talk: u64,
+    /// What runs there; `None` = this conversation is over.
+    pub offer: Option<Offer>,
+}
 
 /// What every conversation of this agent with peers uses. Clones share it.
 #[derive(Clone, Debug)]
@@ -32,7 +43,7 @@ pub struct Controls {
     /// What runs here, as it changes.
     pub own: watch::Receiver<Arc<Offer>>,
     /// Hears what runs on peers.
-    pub offered: mpsc::Sender<(NodeName, Offer)>,
+    pub offered: mpsc::Sender<PeerSaid>,
     /// Hears of peers that ask to be dialled.
     pub asked: mpsc::Sender<DialBack>,
     /// Where the ways are noted.
@@ -109,7 +120,15 @@ impl Controls {
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
     }
 
-    async fn converse(&self, mut messages: Messages, with: &NodeName) {
+    async fn converse(&self, messages: Messages, with: &NodeName) {
+        let talk = unique_id() as u64;
+        self.carry(messages, with, talk).await;
+        // An error says that the mesh stops.
+        let _ = self.offered.send(PeerSaid { node: with.clone(), talk, offer: None }).await;
+    }
+
+    /// Carries what both say until one of them ends it.
+    async fn carry(&self, mut messages: Messages, with: &NodeName, talk: u64) {
         let mut own = self.own.clone();
         own.mark_changed(); // the first word is what runs here
         let mut beat = tokio::time::interval(PULSE_EVERY);
@@ -128,7 +147,8 @@ impl Controls {
                             Heard::Stale => continue,
                         },
                         Some(Body::Offer(offer)) => {
-                            match self.offered.send((with.clone(), offer)).await {
+                            let (node, offer) = (with.clone(), Some(offer));
+                            match self.offered.send(PeerSaid { node, talk, offer }).await {
                                 Ok(()) => continue,
                                 Err(_) => return, // the mesh stops
                             }

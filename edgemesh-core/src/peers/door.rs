@@ -14,7 +14,7 @@ use crate::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits};
 use crate::listen::{Accepted, Listener};
 use crate::peers::agents::Peers;
 use crate::peers::answers::Answers;
-use crate::peers::while_served;
+use crate::peers::{Standing, while_welcome};
 
 /// Handshakes at once; the others wait in the listener's queue. Many, since who says nothing holds one
 /// for as long as a handshake may take.
@@ -30,6 +30,8 @@ pub struct Parts {
     pub tls: Arc<Tls>,
     /// Answers who came in.
     pub answers: Arc<Answers>,
+    /// The Links that stand.
+    pub standing: Standing,
     /// Takes Links on which we may open exchanges.
     pub peers: Peers,
     /// Owns the tasks.
@@ -88,7 +90,7 @@ impl Door {
         let parts = &self.0;
         if dialled.role == link::Role::Opens {
             return match link::client(dialled, Limits::REQUESTS, parts.tasks.clone()).await {
-                Ok(link) if !parts.answers.is_revoked(link.peer()) => parts.peers.arrived(link),
+                Ok(link) if !parts.standing.is_revoked(link.peer()) => parts.peers.arrived(link),
                 Ok(link) => link.cut(),
                 Err(error) => tracing::debug!(%from, "no Link: {error}"),
             };
@@ -97,13 +99,15 @@ impl Door {
         if let Some(node) = dialled.peer.node().filter(|_| !dialled.peer.is_hub()) {
             parts.peers.seen(node);
         }
-        let handler = parts.answers.clone();
+        let (handler, stay) = (parts.answers.clone(), parts.standing.enter(&dialled.peer));
         if dialled.role == link::Role::Bulk {
-            if let Err(error) = link::serve_bulk(dialled, handler).await {
-                tracing::debug!(%from, "no bulk flow: {error}");
-            }
-            return;
+            return tokio::select! {
+                () = stay.over() => {}
+                served = link::serve_bulk(dialled, handler) => if let Err(error) = served {
+                    tracing::debug!(%from, "no bulk flow: {error}");
+                },
+            };
         }
-        while_served(link::serve(dialled, handler, Limits::REQUESTS, &parts.tasks)).await;
+        while_welcome(link::serve(dialled, handler, Limits::REQUESTS, &parts.tasks), stay).await;
     }
 }

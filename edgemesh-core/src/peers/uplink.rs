@@ -1,6 +1,7 @@
 //! The agent's Links to the hub: Control for as long as there is one, the others when they are
 //! needed.
 
+mod conversing;
 mod state;
 
 use std::fmt;
@@ -17,14 +18,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::dial::Dial;
 use crate::identity::{CLOUD, Expect, Tls};
-use crate::io::{now, unique_id};
-use crate::link::{
-    self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, LinkError, Messages, Operation, Serve,
-};
+use crate::io::unique_id;
+use crate::link::{self, ALPN_H2, Dialled, Limits, Link, LinkError, Messages, Operation, Serve};
 use crate::peers::pause::Pause;
-use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
 use crate::peers::slot::Slot;
-use crate::peers::{Dialler, NoWay, REMOVED, message, stagger, while_served};
+use crate::peers::{Dialler, EXPIRED, NoWay, REMOVED, message, stagger};
 
 pub use state::{Introduction, Linked, Position, Talk, UplinkState};
 
@@ -34,8 +32,6 @@ const DIAL_WITHIN: Duration = Duration::from_secs(5);
 const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 /// First and longest pause before the servers are tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
-/// Messages that wait for the source, or for the hub, at once.
-const QUEUE: usize = 16;
 
 /// See the module. Clones share it.
 #[derive(Clone)]
@@ -51,7 +47,7 @@ struct Inner {
     handler: Arc<dyn Serve>,
     /// Peers that ask, through the hub, to be dialled.
     asked: mpsc::Sender<DialBack>,
-    requests: Slot,
+    requests: Arc<Slot>,
     outgoing: Mutex<Option<mpsc::Sender<Body>>>,
     state: watch::Sender<UplinkState>,
     /// The network changed: no pause any more.
@@ -78,8 +74,9 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn is_removal(&self) -> bool {
-        matches!(self, Self::Refused(refused) if refused.label == REMOVED)
+    /// Whether the hub says no for the reason of that label.
+    fn is_for(&self, label: &str) -> bool {
+        matches!(self, Self::Refused(refused) if refused.label == label)
     }
 }
 
@@ -123,7 +120,7 @@ impl Uplink {
             tls,
             handler,
             asked,
-            requests: Slot::default(),
+            requests: Arc::default(),
             outgoing: Mutex::default(),
             state: watch::Sender::default(),
             network: Notify::new(),
@@ -152,13 +149,30 @@ impl Uplink {
     /// # Errors
     /// While there is no Control there is no hub; or it cannot be dialled a second time.
     pub async fn link(&self) -> Result<Link, NoWay> {
-        let inner = &self.0;
+        let (inner, this) = (&self.0, self.clone());
         let address = self.address().ok_or_else(|| NoWay::new("the hub is away"))?;
-        let opened = inner.requests.get(async || {
-            let dialled = self.dialler().dial(address, Expect::Hub, ALPN_H2).await?;
-            link::client(dialled, Limits::REQUESTS, inner.tasks.clone()).await
-        });
-        opened.await.map_err(|error: LinkError| NoWay::new(format!("the hub: {error}")))
+        let open = async move {
+            let opened = async {
+                let dialled = this.dialler().dial(address, Expect::Hub, ALPN_H2).await?;
+                link::client(dialled, Limits::REQUESTS, this.0.tasks.clone()).await
+            };
+            opened.await.map_err(|error: LinkError| NoWay::new(format!("the hub: {error}")))
+        };
+        inner.requests.get(&inner.tasks, &inner.stop, open).await
+    }
+
+    /// A Link on which this node may ask for its next certificate. Who is refused Control may still
+    /// do that, so it does not need one.
+    ///
+    /// # Errors
+    /// When no server answers.
+    pub async fn link_to_renew(&self) -> Result<Link, NoWay> {
+        if self.address().is_some() {
+            return self.link().await;
+        }
+        let (server, _, dialled) = self.reach().await.map_err(NoWay::new)?;
+        let link = link::client(dialled, Limits::CONTROL, self.0.tasks.clone()).await;
+        link.map_err(|error| NoWay::new(format!("{server}: {error}")))
     }
 
     pub(super) fn begin_anew(&self) {
@@ -223,7 +237,8 @@ impl Uplink {
             }
             state.trouble = Some(text);
             state.refused = matches!(trouble, Trouble::Refused(_));
-            state.is_removed = trouble.is_removal();
+            state.is_removed = trouble.is_for(REMOVED);
+            state.is_expired = trouble.is_for(EXPIRED);
         });
         *self.0.outgoing.lock() = None;
         // What it carries may be broken too, and nobody would notice before the next request.
@@ -233,9 +248,7 @@ impl Uplink {
     /// Dials one server after the other, and says hello.
     async fn connect(&self, position: &watch::Receiver<Position>) -> Result<Control, Trouble> {
         let inner = &self.0;
-        let servers = inner.introduction.servers.clone();
-        let tries = servers.into_iter().map(|server| self.dial(server));
-        let (server, address, dialled) = stagger::first(tries).await.map_err(Trouble::Unreached)?;
+        let (server, address, dialled) = self.reach().await.map_err(Trouble::Unreached)?;
         let link = link::client(dialled, Limits::CONTROL, inner.tasks.clone()).await?;
         let at = *position.borrow();
         let hello = self.message(Body::Hello(Hello {
@@ -269,6 +282,12 @@ impl Uplink {
         Dialler { dial: &self.0.dial, tls: &self.0.tls, within: DIAL_WITHIN }
     }
 
+    /// Whichever server answers as the hub.
+    async fn reach(&self) -> Result<Reached, String> {
+        let servers = self.0.introduction.servers.clone();
+        stagger::first(servers.into_iter().map(|server| self.dial(server))).await
+    }
+
     async fn dial(&self, server: Box<str>) -> Result<Reached, String> {
         let failed = |error: &dyn fmt::Display| format!("{server}: {error}");
         let found = tokio::net::lookup_host(&*server).await.map_err(|error| failed(&error))?;
@@ -282,99 +301,6 @@ impl Uplink {
 
     fn message(&self, body: Body) -> Message {
         message([&self.0.node.0, CLOUD], body)
-    }
-
-    /// Carries what both sides say until the Link ends.
-    async fn converse(&self, control: Control, talks: &mpsc::Sender<Talk>) -> Trouble {
-        let Control { link, server, address, welcome, mut messages } = control;
-        let (to_source, incoming) = mpsc::channel(QUEUE);
-        let (outgoing, mut to_hub) = mpsc::channel(QUEUE);
-        tracing::info!(server, %address, "linked to the cloud");
-        *self.0.outgoing.lock() = Some(outgoing.clone());
-        self.0.state.send_replace(UplinkState {
-            linked: Some(Linked { server, address, since: SystemTime::now(), round_trip: None }),
-            trouble: None,
-            refused: false,
-            is_removed: false,
-            since: SystemTime::now(),
-        });
-        if talks.send(Talk { welcome, incoming, outgoing }).await.is_err() {
-            return Trouble::Ended; // the mesh stops
-        }
-        let mut beat = tokio::time::interval(PULSE_EVERY);
-        let mut pulse = Pulse::default();
-        let trouble = loop {
-            let say = tokio::select! {
-                heard = messages.next() => {
-                    let body = match heard {
-                        Ok(Some(message)) => message.body.map(|body| *body),
-                        Ok(None) => break Trouble::Ended,
-                        Err(error) => break error.into(),
-                    };
-                    match body {
-                        Some(Body::Ping(ping)) => match pulse.heard(ping, now()) {
-                            Heard::Answer(pong) => *pong,
-                            Heard::Took(took) => {
-                                self.measured(took);
-                                continue;
-                            }
-                            Heard::Stale => continue,
-                        },
-                        Some(Body::DialBack(asked)) => {
-                            self.dial_back(address, asked);
-                            continue;
-                        }
-                        Some(Body::Refused(refused)) => break Trouble::Refused(refused),
-                        Some(body) => match to_source.send(body).await {
-                            Ok(()) => continue,
-                            Err(_) => break Trouble::Ended, // the mesh stops
-                        },
-                        None => continue,
-                    }
-                }
-                Some(body) = to_hub.recv() => body,
-                _ = beat.tick() => pulse.ask(now()),
-            };
-            if let Err(error) = messages.send(&self.message(say)).await {
-                break error.into();
-            }
-        };
-        link.close();
-        trouble
-    }
-
-    fn measured(&self, took: Duration) {
-        self.0.state.send_if_modified(|state| {
-            if let Some(linked) = &mut state.linked {
-                linked.round_trip = Some(took);
-            }
-            false // nobody waits for that
-        });
-    }
-
-    /// The hub, or through it a peer, wants to open exchanges.
-    fn dial_back(&self, address: SocketAddr, asked: DialBack) {
-        match asked.node {
-            None => self.reverse(address),
-            // Who is not heard asks again.
-            Some(_) => drop(self.0.asked.try_send(asked)),
-        }
-    }
-
-    /// Dials the hub once more, with the roles reversed.
-    fn reverse(&self, address: SocketAddr) {
-        let this = self.clone();
-        self.0.tasks.spawn(self.0.stop.clone().run_until_cancelled_owned(async move {
-            let inner = &this.0;
-            match this.dialler().dial(address, Expect::Hub, ALPN_REVERSE).await {
-                Ok(dialled) => {
-                    let handler = inner.handler.clone();
-                    let (limits, tasks) = (Limits::REQUESTS, &inner.tasks);
-                    while_served(link::serve(dialled, handler, limits, tasks)).await;
-                }
-                Err(error) => tracing::warn!("the hub cannot be dialled back: {error}"),
-            }
-        }));
     }
 }
 

@@ -271,6 +271,11 @@ impl Hop {
         (pool.ejected() < pool.ejectable(policy)).then_some(held)
     }
 
+    /// Whether it is a raced dial that has not become a connection.
+    pub fn is_race(&self) -> bool {
+        self.chosen.purpose == Counted::Race
+    }
+
     /// Whether this call decides about an ejected Backend.
     pub fn is_probe(&self) -> bool {
         matches!(self.chosen.pass, Pass::Probe(_))

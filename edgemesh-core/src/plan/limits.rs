@@ -133,7 +133,9 @@ pub(super) fn confirmed(
 ) -> Result<Option<CappedPlace>, Refusal> {
     let view = &mut Commit;
     let place = place(service, Capped::Connection, Purpose::Call, view)?;
-    take("client", service.policy.client.as_ref(), calling, now, view).map_err(limited)?;
+    if guard != Guard::Local {
+        take("client", service.policy.client.as_ref(), calling, now, view).map_err(limited)?;
+    }
     if guard != Guard::There {
         server(service, calling, now, view).map_err(limited)?;
     }

@@ -5,19 +5,24 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use edgemesh_proto::message::{Accepted, Body, Message, Refused, Request};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::net::TcpStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::forward::Shared;
 use crate::forward::across::Passed;
+use crate::forward::bytes::Reached;
 use crate::forward::flow::Flow;
-use crate::forward::http::{BodyError, Origin, Towards, passed_on};
+use crate::forward::http::{Body as HttpBody, BodyError, Origin, Towards, passed_on};
 use crate::io::now;
-use crate::link::{Answering, Called, Duplex, Inbound, Operation, Rest, Serve, pipe};
+use crate::link::{Answering, Called, Duplex, Inbound, LinkError, Operation, Rest, Serve, pipe};
 use crate::metrics::Ended;
 use crate::refusal::Refusal;
+use crate::sniff::is_http_greeting;
 use crate::tunnel::{answering, asked, message_id, now_ms, refusing};
 
 /// Serves Requests and Streams of other nodes.
@@ -48,7 +53,7 @@ impl Linked {
                 }
                 (Operation::Stream, Some(Body::Connect(connect))) => {
                     let passed = Passed::new(&opening, connect.target, now());
-                    self.stream(&opening, passed, body).await
+                    self.stream(&opening, (passed, connect.race), body).await
                 }
                 (
                     Operation::Control | Operation::Request | Operation::Stream | Operation::Join,
@@ -58,7 +63,8 @@ impl Linked {
         };
         match cut.run_until_cancelled(answered).await {
             Some(answering) => answering,
-            None => self.refuse(&opening, Refusal::Draining),
+            // A Backend may have it by now: `draining` would say that it may be sent elsewhere.
+            None => self.refuse(&opening, Refusal::BackendReset),
         }
     }
 
@@ -82,16 +88,28 @@ impl Linked {
         let rest = match became {
             Some(rest) => rest,
             None if body.is_end_stream() => Rest::Nothing,
-            None => Rest::of(body.map_err(BodyError::passed_on)),
+            None => {
+                let cut = Box::pin(self.shared.cut.clone().cancelled_owned());
+                Rest::of(UntilCut { body: Some(body), cut })
+            }
         };
         Answering { opening: self.say(opening, Body::Answer(answering(&head))), rest }
     }
 
-    async fn stream(&self, opening: &Message, passed: Passed, body: Inbound) -> Answering {
+    async fn stream(
+        &self,
+        opening: &Message,
+        (passed, race): (Passed, bool),
+        body: Inbound,
+    ) -> Answering {
         let shared = &self.shared;
         let mut flow = Flow::begin(shared, passed.client(), None);
-        let backend = match flow.reach_passed(passed).await {
-            Ok(backend) => backend,
+        let reached = match flow.reach_passed(passed, race).await {
+            Ok(backend) if race => first_words(&mut flow, backend).await,
+            reached => reached.map(|backend| (backend, Bytes::new())),
+        };
+        let (backend, words) = match reached {
+            Ok(reached) => reached,
             Err(refusal) => {
                 flow.end(Ended::Refused(refusal));
                 return self.refuse(opening, refusal);
@@ -102,7 +120,7 @@ impl Linked {
         let (link, open) = (Duplex::new(writer, body), shared.metrics.connection());
         shared.tasks.spawn(shared.cut.clone().run_until_cancelled_owned(async move {
             let _open = open;
-            flow.carry_passed(link, backend).await;
+            flow.carry_passed(link, backend, words).await;
         }));
         Answering { opening: self.say(opening, accepted), rest }
     }
@@ -121,6 +139,54 @@ impl Linked {
 
     fn say(&self, opening: &Message, body: Body) -> Message {
         opening.answered(message_id(), now_ms(), &self.shared.node.0, body)
+    }
+}
+
+/// Waits for the server of a raced dial, which may be given up meanwhile: only what it says may make a
+/// connection of it, and as little as at the other node does that what HTTP begins with.
+async fn first_words(flow: &mut Flow, backend: TcpStream) -> Result<(TcpStream, Bytes), Refusal> {
+    let mut reached = Reached::Socket(backend);
+    let words = reached.first_words().await.map_err(|_| Refusal::BackendReset)?;
+    if !is_http_greeting(&words) {
+        flow.confirm_passed()?;
+    }
+    match reached {
+        Reached::Socket(backend) => Ok((backend, words)),
+        Reached::Link(_) => Err(Refusal::NoLocalBackend),
+    }
+}
+
+/// The body of an answer, which a mesh that ends breaks off.
+struct UntilCut {
+    /// `None` once it was cut.
+    body: Option<HttpBody>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl http_body::Body for UntilCut {
+    type Data = Bytes;
+    type Error = LinkError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, LinkError>>> {
+        // First, since some bodies always have more.
+        if self.cut.as_mut().poll(cx).is_ready() && self.body.take().is_some() {
+            return Poll::Ready(Some(Err(LinkError::refused(Refusal::Draining.row().label))));
+        }
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::passed_on),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
     }
 }
 

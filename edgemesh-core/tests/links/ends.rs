@@ -128,3 +128,21 @@ async fn a_node_that_stops_says_so() {
     };
     let ((), ()) = soon("the stop", async { tokio::join!(stopping, refused) }).await;
 }
+
+/// An answer that does not end is broken off at the end of the drain, and its Backend is let go.
+#[tokio::test]
+async fn an_answer_is_cut_with_its_node() {
+    let backend = Backend::start(false).await;
+    let mut world = World::new(&["edge-1", "edge-2"], &one("cutshort", backend.port())).await;
+    let mut streaming = get(&world, "http://cutshort.default/stream").await;
+    assert_eq!(piece(&mut streaming).await, "begun ");
+    let mut left = backend.seen.left.subscribe();
+    soon("the cut", world.cut_short("edge-2")).await;
+    soon("it left", left.wait_for(|n| *n == 1)).await.unwrap();
+    let broken = soon("its end", streaming.body_mut().collect()).await.unwrap_err();
+    assert!(broken.to_string().contains("broke off"), "{broken}");
+    for line in log::of("cutshort", 2).await {
+        let want = if line.contains_key("from") { "draining" } else { "failed" };
+        assert_eq!(line["outcome"], want, "{line:?}");
+    }
+}

@@ -1,20 +1,24 @@
 //! What another node refuses, as the client reads it; and what a peer may not ask for.
 
 use std::num::NonZeroU16;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
-use edgemesh_core::link::{Operation, Rest};
+use edgemesh_core::link::{Answering, Called, Operation, Reply, Rest, Serve, pipe};
 use edgemesh_core::peers::Ways as _;
 use edgemesh_core::refusal::Refusal;
 use edgemesh_proto::message::{
-    Body, Caller, Connect, HeaderField, Message, Request as Asked, Target, fresh_id,
+    Body, Caller, Connect, HeaderField, Message, Refused, Request as Asked, Target, fresh_id,
 };
 use edgemesh_proto::record::{NodeName, ServiceName};
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tower_service::Service as _;
 
-use crate::backend::{Backend, nobody};
+use crate::backend::{Backend, Raw, nobody};
 use crate::http::one;
 use crate::log;
 use crate::world::{Site, World, soon};
@@ -93,6 +97,34 @@ async fn refusals_of_the_other_node_reach_the_client() {
             );
         }
     }
+}
+
+/// A hub that knows nobody.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Serve for Nowhere {
+    fn serve(self: Arc<Self>, called: Called) -> Pin<Box<dyn Future<Output = Answering> + Send>> {
+        let text = "it is not linked".to_owned();
+        let refused = Refused { label: "noPath".into(), text, retry_after_ms: 0 };
+        let opening = called.opening.answered(fresh_id(), 0, "cloud", refused.into());
+        Box::pin(async move { Answering { opening, rest: Rest::Nothing } })
+    }
+}
+
+/// Whoever keeps the ways hears of it, so that the next call does not go the same one.
+#[tokio::test]
+async fn a_way_that_leads_nowhere_is_told_to_its_keeper() {
+    let backend = Backend::start(false).await;
+    let world = World::new(&["edge-1", "edge-2"], &one("vanished", backend.port())).await;
+    let site = world.at("edge-1");
+    site.wires.join("edge-2", Arc::new(Nowhere));
+    let answer = get(site, "vanished", "").await;
+    assert!(answer.contains("x-edgemesh-refusal: noPath"), "{answer}");
+    let error = site.mesh.connect("vanished.default:80").await.unwrap_err();
+    assert_eq!(error.refusal, Refusal::NoPath);
+    let told = ("edge-2".to_owned(), "it is not linked".to_owned());
+    assert_eq!(*site.wires.nowhere.lock(), [told.clone(), told]);
 }
 
 #[tokio::test]
@@ -217,9 +249,69 @@ async fn what_a_peer_may_not_ask_for() {
         let shown = format!("{said:?}");
         assert_eq!(ask(site, Operation::Request, said).await, want, "{shown:.300}");
     }
-    let connect = |target| Body::Connect(Connect { target });
+    let connect = |target| Body::Connect(Connect { target, race: false });
     assert_eq!(ask(site, Operation::Stream, connect(target(&nobody))).await, "accepted");
     let other = Target { service: ServiceName::new("default", "other"), ..target(&nobody) };
     assert_eq!(ask(site, Operation::Stream, connect(other)).await, "noService");
     assert_eq!(ask(site, Operation::Control, connect(target(&nobody))).await, "unknownOperation");
+}
+
+/// A server that waits for its client.
+async fn waits(mut stream: TcpStream) {
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.ok();
+    stream.write_all(&said).await.ok();
+}
+
+/// One that speaks first, as MySQL does.
+async fn greets(mut stream: TcpStream) {
+    stream.write_all(b"220 ready\r\n").await.ok();
+    waits(stream).await;
+}
+
+/// One of HTTP/2 says this before it is asked.
+async fn settles(mut stream: TcpStream) {
+    stream.write_all(b"\0\0\0\x04\0\0\0\0\0").await.ok();
+    waits(stream).await;
+}
+
+/// A dial that races a silent client takes nothing of what only one call may have, unless it became
+/// a connection.
+#[tokio::test]
+async fn a_race_that_is_lost_takes_no_token_and_no_place() {
+    let race = |race| Body::Connect(Connect { target: target(&Caller::default()), race });
+    for limit in ["server=1/1", "max=1"] {
+        for (server, wins) in [
+            (Raw::start(waits).await, false),
+            (Raw::start(settles).await, false),
+            (Raw::start(greets).await, true),
+        ] {
+            let mut world = World::new(&["edge-1", "edge-2"], &one("shop", server.port)).await;
+            world.put_at("edge-2", &format!("policy default/shop for=shop {limit}"));
+            let site = world.at("edge-1");
+            let (link, _) = site.wires.find(&NodeName("edge-2".into())).await.unwrap();
+            let open = async |body| {
+                let opening = Message::of_link(fresh_id(), 0, ["edge-1", "edge-2"], body);
+                let (writer, rest) = pipe();
+                let asked = link.open(Operation::Stream, &opening, rest);
+                // One that waits for its client gives no answer for as long.
+                let patience = Duration::from_millis(200);
+                timeout(patience, asked).await.ok().map(|reply| (reply.unwrap(), writer))
+            };
+            let mut open_ones = Vec::new();
+            for _ in 0..3 {
+                open_ones.extend(open(race(true)).await);
+            }
+            let accepted =
+                |reply: &Reply| matches!(reply.opening.body.as_deref(), Some(Body::Accepted(_)));
+            let won = open_ones.iter().filter(|(reply, _)| accepted(reply)).count();
+            let label = format!("{limit} {:?}", server.port);
+            match wins {
+                true => assert_eq!((open_ones.len(), won), (3, 1), "{label}"),
+                false => assert_eq!(won, open_ones.len(), "{label}"),
+            }
+            let (call, _writer) = open(race(false)).await.unwrap();
+            assert_eq!(accepted(&call), !wins, "{label}");
+        }
+    }
 }

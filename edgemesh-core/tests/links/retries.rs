@@ -176,6 +176,30 @@ async fn what_may_have_been_done_is_tried_elsewhere_only_if_that_does_no_harm() 
     }
 }
 
+/// A node that stops cuts what does not end, and that may have been done.
+#[tokio::test]
+async fn what_a_node_cuts_that_stops_may_have_been_done() {
+    for (method, moved) in [(Method::GET, true), (Method::POST, false)] {
+        let (second, third) = (on([127, 0, 0, 2]).await, on([127, 0, 0, 3]).await);
+        let name = format!("short-{}", method.as_str().to_lowercase());
+        let lines = two(&name, [second.port(), third.port()], "retries=2 onReset");
+        let mut world = World::new(&NODES, &lines).await;
+        third.seen.gate.send_replace(true);
+        let mut http = world.at("edge-1").mesh.http();
+        let request = Request::builder().method(method).uri(format!("http://{name}.default/wait"));
+        let calling = http.call(request.body(String::new()).unwrap());
+        let mut waiting = second.seen.waiting.subscribe();
+        let cutting = async {
+            soon("it is there", waiting.wait_for(|n| *n == 1)).await.unwrap();
+            world.cut_short("edge-2").await;
+        };
+        let (answer, ()) = tokio::join!(soon("an answer", calling), cutting);
+        let label = answer.err().map(|refused| refused.refusal.row().label);
+        assert_eq!(label, (!moved).then_some("backendReset"), "{name}");
+        assert_eq!((second.requests(), third.requests()), (1, usize::from(moved)), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_503_of_another_node_is_tried_elsewhere_if_the_policy_says_so() {
     let (second, third) = (on([127, 0, 0, 2]).await, on([127, 0, 0, 3]).await);

@@ -19,6 +19,8 @@ pub(crate) struct Wires {
     own: String,
     far: Mutex<BTreeMap<String, Far>>,
     tasks: TaskTracker,
+    /// Nodes that calls were sent to and that the way did not lead to.
+    pub(crate) nowhere: Mutex<Vec<(String, String)>>,
     /// Links that were made.
     pub(crate) made: AtomicUsize,
 }
@@ -40,7 +42,8 @@ impl fmt::Debug for Wires {
 impl Wires {
     pub(crate) fn new(own: &str) -> Arc<Self> {
         let (far, made) = (Mutex::default(), AtomicUsize::new(0));
-        Arc::new(Self { own: own.into(), far, tasks: TaskTracker::new(), made })
+        let nowhere = Mutex::default();
+        Arc::new(Self { own: own.into(), far, tasks: TaskTracker::new(), nowhere, made })
     }
 
     /// From now on `handler` answers for a node.
@@ -110,5 +113,9 @@ impl Ways for Wires {
 
     fn find<'a>(&'a self, node: &'a NodeName) -> Finding<'a> {
         Box::pin(self.dial(node))
+    }
+
+    fn leads_nowhere(&self, node: &NodeName, why: &str) {
+        self.nowhere.lock().push((node.0.to_string(), why.into()));
     }
 }

@@ -66,6 +66,12 @@ impl World {
     pub(crate) fn at(&self, node: &str) -> &Site {
         &self.0[node]
     }
+
+    /// Stops the mesh of a node, and cuts what is under way.
+    pub(crate) async fn cut_short(&mut self, node: &str) {
+        let site = self.0.remove(node).unwrap();
+        site.mesh.drain(Duration::ZERO).await;
+    }
 }
 
 impl Site {

@@ -135,7 +135,7 @@ impl World {
                 let snapshot = self.snapshot().clone();
                 let from = words.option("from").map(grammar::address).transpose()?;
                 let hop = self.open.get_mut(words.next("a name")?).ok_or("nothing of that name")?;
-                let confirmed = confirm(&snapshot, hop, from, self.now);
+                let confirmed = confirm(&snapshot, hop, (from, None), self.now);
                 let got = confirmed.map_or_else(say_refusal, |()| "ok".into());
                 return expect(&got, &wants.join(" "));
             }

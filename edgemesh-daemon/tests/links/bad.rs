@@ -186,7 +186,7 @@ fn call(from: &str, to: &str, service: &str) -> Message {
         backend: Some(([127, 0, 0, 1], 22).into()),
         caller: Caller::default(),
     };
-    message([from, to], Body::Connect(Connect { target }))
+    message([from, to], Body::Connect(Connect { target, race: false }))
 }
 
 fn headless(mut message: Message) -> Message {

@@ -9,8 +9,10 @@ use crate::common::run::{need, run};
 use crate::common::wait::{eventually, throughout};
 use crate::load::Load;
 use crate::nodes::{
-    EDGEMESH, Node, agent, agent_alone, agent_behind, agent_config, cloud, cloud_config, token,
+    EDGEMESH, Node, agent, agent_alone, agent_behind, agent_config, cloud, cloud_again,
+    cloud_behind, cloud_config, token,
 };
+use crate::raw::{End, Raw};
 use crate::world::{A1, A2, B1, B2, CLOUD, World};
 
 /// Why a node cannot join: what is in its token file, what it is called, and what both ends say.
@@ -161,6 +163,16 @@ fn a_node_that_is_removed() {
             });
         };
         reaches("200");
+        let upgraded = || {
+            let mut raw = Raw::connect("b1", "10.96.0.1:80");
+            raw.send(b"GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+            let head = crate::backend::read_head(&mut raw.reader).expect("an answer");
+            assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+            raw
+        };
+        let mut talks = upgraded();
+        talks.send(b"\x81\x02hi");
+        talks.expect(b"\x81\x02hi");
         let file = world.path("cloud.yaml");
         let ran =
             run(CLOUD.name, &format!("{EDGEMESH} node remove b1 --config {}", file.display()));
@@ -171,6 +183,7 @@ fn a_node_that_is_removed() {
         // The peers hear of it too, and end what stood.
         reaches("503");
         assert!(a1.log().contains("removed"), "{}", a1.log());
+        assert_eq!(talks.rest(), (String::new(), End::Reset));
         world.write("token", &token(&world, ""));
         b1.wait_linked();
         reaches("200");
@@ -194,7 +207,7 @@ fn a_dead_first_server() {
     });
 }
 
-/// What makes a program believe that it is 1970.
+/// What makes a program believe that it is earlier by so many seconds.
 const CLOCK: &str = r#"
 #define _GNU_SOURCE
 #include <sys/syscall.h>
@@ -220,17 +233,52 @@ time_t time(time_t *t) {
 }
 "#;
 
+/// For the environment of a program whose clock is to be behind by `seconds`.
+fn clock_behind(world: &World, name: &str, seconds: &str) -> String {
+    let folder = world.folder().display();
+    world.write("clock.c", CLOCK);
+    sh(&format!("cc -shared -fPIC -DBEGAN={seconds}L -o {folder}/{name}.so {folder}/clock.c"));
+    format!("LD_PRELOAD={folder}/{name}.so")
+}
+
+/// Two nodes were cut off for longer than their certificates last, and one of them has no clock any
+/// more: the hub lets them renew, and then everything else.
+#[test]
+fn a_certificate_that_expired() {
+    in_namespace("identity::a_certificate_that_expired", || {
+        need(&["cc"]);
+        let world = World::new();
+        world.service("hello", "10.96.0.1", "web:80:8080", &[A1]);
+        let before = clock_behind(&world, "before", "$((40 * 86400))");
+        let before = ["env", before.as_str()];
+        let cloud = cloud_behind(&world, &before, &cloud_config(&world));
+        world.write("token", &token(&world, ""));
+        for at in [A1, A2] {
+            let node = agent_behind(&world, at, &before, &agent_config(&world, at));
+            node.wait_linked();
+            node.kill();
+        }
+        cloud.kill();
+        world.write("token", ""); // what is given now is given to who had a certificate
+        let cloud = cloud_again(&world);
+        let battery_died = clock_behind(&world, "1970", "$(date +%s)");
+        for (at, wrapper) in [(A1, &[][..]), (A2, &["env", &battery_died])] {
+            let node = agent_behind(&world, at, wrapper, &agent_config(&world, at));
+            node.wait_linked();
+            assert!(node.log().contains("a new certificate"), "{}", node.log());
+        }
+        assert!(cloud.log().contains("expired 240 h ago"), "{}", cloud.log());
+    });
+}
+
 /// A board without a battery: it joins, and is linked again after a reboot.
 #[test]
 fn a_clock_that_says_1970() {
     in_namespace("identity::a_clock_that_says_1970", || {
         need(&["cc"]);
         let world = World::new();
-        let folder = world.folder().display();
-        world.write("clock.c", CLOCK);
-        sh(&format!("cc -shared -fPIC -DBEGAN=$(date +%s)L -o {folder}/clock.so {folder}/clock.c"));
+        let preload = clock_behind(&world, "1970", "$(date +%s)");
         let (_cloud, a1, _a2, load) = unharmed(&world);
-        let preload = format!("LD_PRELOAD={folder}/clock.so");
         let wrapper = ["env", preload.as_str()];
         let started = run("", &format!("{preload} date +%Y"));
         assert_eq!(started.out, "1970\n");

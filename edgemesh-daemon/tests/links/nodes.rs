@@ -85,9 +85,15 @@ pub(crate) fn cloud_again(world: &World) -> Node {
 /// Starts the cloud with this configuration and waits until it answers.
 #[track_caller]
 pub(crate) fn cloud_with(world: &World, config: &str) -> Node {
+    cloud_behind(world, &[], config)
+}
+
+/// The same, behind `wrapper` (such as `env …`).
+#[track_caller]
+pub(crate) fn cloud_behind(world: &World, wrapper: &[&str], config: &str) -> Node {
     let file = world.write("cloud.yaml", config);
     let file = file.display().to_string();
-    let mut node = Node::spawn(world, CLOUD, &[], &["cloud", "--log", LOG, "--config", &file]);
+    let mut node = Node::spawn(world, CLOUD, wrapper, &["cloud", "--log", LOG, "--config", &file]);
     node.wait_ready();
     node
 }

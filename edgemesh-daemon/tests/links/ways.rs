@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::common::namespace::in_namespace;
 use crate::common::run::{Running, need, run};
 use crate::common::wait::eventually;
-use crate::nodes::{EDGEMESH, Node, agent, agent_with, cloud};
+use crate::nodes::{EDGEMESH, Node, agent, agent_again, agent_with, cloud};
 use crate::raw::Raw;
 use crate::servers::{self, PEER};
 use crate::world::{A1, B1, C1, C2, Place, World, listen};
@@ -331,5 +331,29 @@ fn ways_are_told() {
             let line = status.out.lines().find(|line| line.trim_start().starts_with(to));
             assert!(line.is_some_and(|line| line.contains(path)), "{status:?}");
         }
+    });
+}
+
+/// A dead node is no longer one that the hub leads to, until it is back.
+#[test]
+fn the_hub_leads_to_nobody_who_is_gone() {
+    in_namespace("ways::the_hub_leads_to_nobody_who_is_gone", || {
+        let world = World::new();
+        world.service("at-b1", &address(B1), PORTS, &[B1]);
+        Backend::start("b1", "b1", [B1.ip, "::1"], 9376);
+        let _cloud = cloud(&world);
+        let (a1, b1) = (agent_with(&world, A1, "peer: { path: hub }"), agent(&world, B1));
+        let calls = || a1.sh(&format!("curl -sS -m 5 http://{}/", address(B1))).out;
+        goes(&a1, B1, "hub");
+        b1.kill();
+        eventually("a1 knows that b1 is gone", PATIENCE, || {
+            calls();
+            let links = a1.get("/v1/status")["links"].clone();
+            (links["peers"][0]["path"] == "none").then_some(())
+        });
+        let explained = a1.sh(&format!("{EDGEMESH} explain http://at-b1.default/"));
+        assert!(explained.out.contains("not linked to the hub"), "{explained:?}");
+        let _b1 = agent_again(&world, B1);
+        eventually("b1 is reached again", PATIENCE, || (calls() == "b1").then_some(()));
     });
 }

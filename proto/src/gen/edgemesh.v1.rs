@@ -1064,6 +1064,10 @@ pub struct Answer {
 pub struct Connect {
     #[prost(message, optional, tag = "1")]
     pub target: ::core::option::Option<Target>,
+    /// Dialled while the client is silent, in case its server speaks first. Answered once that has
+    /// spoken; takes no token, place or probe unless it becomes a connection.
+    #[prost(bool, tag = "2")]
+    pub race: bool,
 }
 /// A Backend took the connection.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

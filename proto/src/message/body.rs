@@ -76,7 +76,7 @@ impl Body {
     /// What it is about, in `route.resource`: `namespace/service:port` of a call, else empty.
     pub fn resource(&self) -> String {
         match self {
-            Self::Request(Request { target, .. }) | Self::Connect(Connect { target }) => {
+            Self::Request(Request { target, .. }) | Self::Connect(Connect { target, .. }) => {
                 format!("{}:{}", target.service, target.port)
             }
             Self::Hello(_)

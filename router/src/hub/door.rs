@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use edgemesh_core::identity::{CLOUD, Proved};
 use edgemesh_core::link::{Answering, Called, Operation, Rest, Serve};
-use edgemesh_core::peers::{REMOVED, message, removal};
+use edgemesh_core::peers::{EXPIRED, REMOVED, message, removal};
 use edgemesh_proto::message::{Body, Message, Refused};
 
 use crate::hub::{Hub, relay, session};
@@ -48,7 +48,7 @@ fn admitted(hub: &Hub, proved: &Proved) -> Result<(), (&'static str, String)> {
         Some(expired) => {
             let hours = expired.as_secs() / 3600;
             let text = format!("the certificate of {node} expired {hours} h ago: renew it first");
-            Err(("expired", text))
+            Err((EXPIRED, text))
         }
     }
 }

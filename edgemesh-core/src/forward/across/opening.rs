@@ -10,12 +10,12 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::forward::Shared;
-use crate::forward::across::{LINK_TRIES, link};
+use crate::forward::across::{LINK_TRIES, link, refused_for};
 use crate::link::{Duplex, Failure, LinkError, Operation, Reply, Writer, pipe};
 use crate::plan::Hop;
 use crate::refusal::{Culprit, Refusal};
 use crate::snapshot::Who;
-use crate::tunnel::{now_ms, refused};
+use crate::tunnel::now_ms;
 
 /// A call of a Backend of another node.
 #[derive(Clone, Copy)]
@@ -102,13 +102,15 @@ impl Unopened {
 }
 
 /// Opens a connection of bytes to the Backend of a Hop, within `time`. `early` goes along with the
-/// first Message, so that it costs no time of its own.
+/// first Message, so that it costs no time of its own. Where a Hop races, the answer comes once the
+/// server has spoken, however long that takes.
 pub(crate) async fn open_stream(
     calling: Calling<'_>,
     early: &[u8],
     time: Duration,
 ) -> Result<Duplex, Unopened> {
-    let opening = calling.opening(None, |target| Body::Connect(Connect { target }));
+    let race = calling.hop.is_race();
+    let opening = calling.opening(None, |target| Body::Connect(Connect { target, race }));
     let mut tries = 0;
     loop {
         let link = link(calling.shared, calling.hop, time).await.map_err(Unopened::unsent)?;
@@ -117,11 +119,11 @@ pub(crate) async fn open_stream(
             writer.send(Bytes::copy_from_slice(early));
         }
         // The agent there takes its time to connect, and says itself that it took too long.
-        let within = time.saturating_mul(2);
+        let within = if race { Duration::MAX } else { time.saturating_mul(2) };
         let opened = timeout(within, link.open(Operation::Stream, &opening, rest)).await;
         tries += 1;
         match opened {
-            Ok(Ok(reply)) => return accepted(reply, writer),
+            Ok(Ok(reply)) => return accepted(calling, reply, writer),
             Ok(Err(error)) if error.kind() == Failure::NotSent && tries < LINK_TRIES => {}
             Ok(Err(error)) => return Err(unopened(&error, early)),
             Err(_) => {
@@ -132,10 +134,14 @@ pub(crate) async fn open_stream(
     }
 }
 
-fn accepted(Reply { opening, body }: Reply, writer: Writer) -> Result<Duplex, Unopened> {
+fn accepted(
+    Calling { shared, hop, .. }: Calling<'_>,
+    Reply { opening, body }: Reply,
+    writer: Writer,
+) -> Result<Duplex, Unopened> {
     match opening.body.as_deref() {
         Some(Body::Accepted(_)) => Ok(Duplex::new(writer, body)),
-        Some(Body::Refused(why)) => Err(Unopened::by_peer(refused(why))),
+        Some(Body::Refused(why)) => Err(Unopened::by_peer(refused_for(shared, hop, why))),
         _ => {
             tracing::debug!(operation = opening.route.operation, "no answer to a Connect");
             Err(Unopened { sent: true, ..Unopened::unsent(Refusal::BackendProtocol) })

@@ -54,6 +54,11 @@ impl Passed {
         }
     }
 
+    /// Who calls, for [`confirm`](crate::plan::confirm).
+    pub const fn calling(&self) -> (Option<IpAddr>, Option<&Vouched>) {
+        (self.caller(), Some(&self.from))
+    }
+
     /// The Service that is meant.
     pub fn to(&self) -> Target<'_> {
         let Meant { service, port, hostname, .. } = &self.target;
@@ -111,7 +116,7 @@ mod tests {
             backend: None,
             caller,
         };
-        let body = Body::Connect(Connect { target: target.clone() });
+        let body = Body::Connect(Connect { target: target.clone(), race: false });
         let mut opening = Message::of_link(Uuid::nil(), 0, ["edge-2", "edge-1"], body);
         opening.header.deadline_ms = 1500;
         let came = now();

@@ -47,6 +47,12 @@ impl Reached {
     }
 }
 
+/// Nobody takes more at the far end of a Link. As with a socket whose other side ended in order, what
+/// was said there is still to be read, and whether it was a reset comes after it.
+fn deaf(_: io::Error) -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
 impl AsyncRead for Reached {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -68,7 +74,7 @@ impl AsyncWrite for Reached {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Socket(socket) => Pin::new(socket).poll_write(cx, buf),
-            Self::Link(link) => Pin::new(&mut **link).poll_write(cx, buf),
+            Self::Link(link) => Pin::new(&mut **link).poll_write(cx, buf).map_err(deaf),
         }
     }
 
@@ -79,7 +85,7 @@ impl AsyncWrite for Reached {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Socket(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Self::Link(link) => Pin::new(&mut **link).poll_write_vectored(cx, bufs),
+            Self::Link(link) => Pin::new(&mut **link).poll_write_vectored(cx, bufs).map_err(deaf),
         }
     }
 

@@ -73,9 +73,85 @@ async fn one_way(
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use edgemesh_proto::message::{Accepted, Body, Connect, Message, Target, fresh_id};
+    use edgemesh_proto::record::{NodeName, ServiceName};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_util::task::TaskTracker;
 
     use super::*;
-    use tokio::net::{TcpListener, TcpStream};
+    use crate::identity::Proved;
+    use crate::link::{
+        Answering, Called, Dialled, Duplex, Limits, Operation, Peer, Role, Serve, client, pipe,
+        serve,
+    };
+
+    /// Says so much at once and is done; takes nothing.
+    struct Says(usize);
+
+    impl Serve for Says {
+        fn serve(
+            self: Arc<Self>,
+            called: Called,
+        ) -> Pin<Box<dyn Future<Output = Answering> + Send>> {
+            let (writer, rest) = pipe();
+            writer.send(vec![7; self.0].into());
+            writer.finish();
+            let accepted = Body::Accepted(Accepted { backend: None });
+            let opening = called.opening.answered(fresh_id(), 0, "far", accepted);
+            Box::pin(async move { Answering { opening, rest } })
+        }
+    }
+
+    /// A connection of bytes over a Link, to such a Backend.
+    async fn linked(says: Says, tasks: &TaskTracker) -> Reached {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let end = |stream, node: &str, role| {
+            let node = NodeName(node.into());
+            let proved = Proved { node, is_hub: false, issued: 0, until: i64::MAX };
+            let peer = Peer { proved: Some(proved), address: ([127, 0, 0, 1], 1).into() };
+            Dialled { stream, peer: Arc::new(peer), role }
+        };
+        serve(end(far, "near", Role::Serves), Arc::new(says), Limits::REQUESTS, tasks);
+        let link = client(end(near, "far", Role::Opens), Limits::REQUESTS, tasks.clone()).await;
+        let target = Target {
+            service: ServiceName::new("default", "api"),
+            port: std::num::NonZeroU16::MIN,
+            hostname: None,
+            backend: None,
+            caller: edgemesh_proto::message::Caller::default(),
+        };
+        let connect = Body::Connect(Connect { target, race: false });
+        let opening = Message::of_link(fresh_id(), 0, ["near", "far"], connect);
+        let (writer, rest) = pipe();
+        let reply = link.unwrap().open(Operation::Stream, &opening, rest).await.unwrap();
+        Reached::Link(Box::new(Duplex::new(writer, reply.body)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_backend_said_last_is_heard_by_who_still_speaks() {
+        const LAST: usize = 100_000;
+        let (tasks, traffic) = (TaskTracker::new(), Traffic::default());
+        let backend = linked(Says(LAST), &tasks).await;
+        // Little room, so that most of it is still under way.
+        let (mut client, near) = tokio::io::duplex(1000);
+        let talk = async {
+            for _ in 0..3 {
+                client.write_all(b"and so on").await.unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            client.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            heard.len()
+        };
+        let spliced = splice(near, pending(), backend, Vec::new(), &traffic);
+        let (carriage, heard) = tokio::join!(spliced, talk);
+        assert_eq!((heard, carriage.down, carriage.broken), (LAST, LAST as u64, None));
+    }
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 
+use bytes::Bytes;
 use futures_util::future::Either;
 use tokio::net::TcpStream;
 
@@ -34,9 +35,27 @@ impl Flow {
     }
 
     /// Carries everything between another node, which passes the connection on, and the Backend's
-    /// socket, and ends.
-    pub async fn carry_passed(self: Box<Self>, link: Duplex, backend: TcpStream) {
-        self.bridged(backend, link, Before::default(), Side::Backend).await;
+    /// socket, and ends. `words` are what the Backend said already.
+    pub async fn carry_passed(
+        mut self: Box<Self>,
+        mut link: Duplex,
+        backend: TcpStream,
+        words: Bytes,
+    ) {
+        let mut before = Before { of_socket: words, of_link: Bytes::new() };
+        if self.hop.as_ref().is_some_and(Hop::is_race) {
+            // The words decide nothing: what the client says does.
+            self.traffic.came_down(before.of_socket.len());
+            link.writer().send(std::mem::take(&mut before.of_socket));
+            match poll_fn(|cx| link.poll_bytes(cx)).await {
+                Ok(bytes) => before.of_link = bytes.unwrap_or_default(),
+                Err(_) => return self.end(Ended::Cancelled),
+            }
+            if let Err(refusal) = self.confirm_passed() {
+                return self.end(Ended::Refused(refusal));
+            }
+        }
+        self.bridged(backend, link, before, Side::Backend).await;
     }
 
     #[expect(

@@ -147,7 +147,7 @@ impl Ending {
             How::Whole => (Outcome::Good, Ended::Ok),
             How::Broken => (Outcome::Bad, Ended::Failed),
             How::Severed => (Outcome::Neutral, Ended::Failed),
-            How::Dropped => (Outcome::Neutral, Ended::Cancelled),
+            How::Dropped => (Outcome::Neutral, call.origin.shared.dropped()),
             How::TimedOut => {
                 let excused = deadline.is_some_and(|(deadline, _)| deadline.by_client);
                 let outcome = if excused { Outcome::Neutral } else { Outcome::Bad };

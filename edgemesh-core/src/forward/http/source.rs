@@ -75,10 +75,12 @@ impl fmt::Debug for Source {
 }
 
 impl BodyError {
-    /// Whether the way to another node broke, of which its Backend knows nothing.
+    /// Whether the way to another node broke, or its agent stopped: its Backend knows nothing of it.
     pub(super) fn is_of_the_way(&self) -> bool {
-        let broke =
-            |error: &LinkError| error.refusal().is_none() && error.kind() != Failure::Cancelled;
+        let broke = |error: &LinkError| match error.refusal() {
+            Some(label) => label == Refusal::Draining.row().label,
+            None => error.kind() != Failure::Cancelled,
+        };
         matches!(self, Self::Link(error) if broke(error))
     }
 

@@ -1,5 +1,7 @@
 //! Conversations with a cloud, as the keeper of the records hears them.
 
+mod peers;
+
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -93,6 +95,14 @@ impl World {
         let mut cloud = Cloud { say, heard };
         let offer = cloud.offer().await;
         (cloud, offer)
+    }
+
+    /// The peer `n` says that in a conversation, or ends it.
+    async fn peer(&self, talk: u64, offer: Option<Offer>) {
+        let node = NodeName("n".into());
+        self.ends.offered.send(PeerSaid { node, talk, offer }).await.unwrap();
+        self.until(|world| world.ends.offered.capacity() == world.ends.offered.max_capacity())
+            .await;
     }
 
     async fn end(mut self) -> TempDir {
@@ -271,11 +281,11 @@ async fn the_folder_of_a_node_stands_beside_the_registry_and_peers_stand_in_for_
     assert_eq!(backends(&world), [own.clone(), "10.1.0.1:8554".to_owned()]);
     // A peer that tells of itself counts while the cloud is away.
     let peer = |last| Offer { records: vec![Put::from(&slice("n", last))] };
-    world.ends.offered.send((NodeName("n".into()), peer(2))).await.unwrap();
+    world.peer(1, Some(peer(2))).await;
     drop(cloud);
     world.until(|world| backends(world).contains(&"10.1.0.2:8554".to_owned())).await;
     assert_eq!(backends(&world).len(), 2);
-    world.ends.offered.send((NodeName("n".into()), peer(3))).await.unwrap();
+    world.peer(1, Some(peer(3))).await;
     world.until(|world| backends(world).contains(&"10.1.0.3:8554".to_owned())).await;
     let (mut cloud, _) = world.talk(EPOCH, 2).await;
     let next = Delta { from: 1, reset: false, ..everything(2, &[slice("n", 4)]) };

@@ -77,17 +77,29 @@ impl Linking {
         }
     }
 
-    /// Asks for a newer certificate when this one is a day old, and Control stands.
+    /// Asks for a newer certificate when this one is a day old, and Control stands; or when the hub
+    /// lets nothing else in, which counts more than what the clock here says.
     pub(super) async fn renew(&self, tls: &Tls, uplink: &Uplink) {
         if let Err(error) = tls.clock().persist() {
             tracing::debug!("the time is not persisted: {error}");
         }
         let identity = tls.identity();
-        if !identity.is_due(tls.clock().seconds()) || uplink.state().borrow().linked.is_none() {
+        let (is_linked, is_expired) = {
+            let state = uplink.state();
+            let state = state.borrow();
+            (state.linked.is_some(), state.is_expired)
+        };
+        if !(is_expired || is_linked && identity.is_due(tls.clock().seconds())) {
             return;
         }
-        let Ok(link) = uplink.link().await else { return };
-        self.goes_on_as(tls, renew(&link, &identity).await);
+        let Ok(link) = uplink.link_to_renew().await else { return };
+        let is_newer = self.goes_on_as(tls, renew(&link, &identity).await);
+        if is_expired {
+            link.close(); // it was made for this alone
+        }
+        if is_expired && is_newer {
+            uplink.network_changed(); // what the hub refused it will take now
+        }
     }
 
     /// A node that was removed may come back with a new token. `true`: it has.

@@ -57,6 +57,8 @@ pub struct UplinkState {
     pub refused: bool,
     /// It said that this node was removed: only a new token lets it in again.
     pub is_removed: bool,
+    /// It said that this node's certificate expired: it may renew it, and nothing else.
+    pub is_expired: bool,
     /// Since when there is none, or one.
     pub since: SystemTime,
 }
@@ -68,6 +70,7 @@ impl Default for UplinkState {
             trouble: None,
             refused: false,
             is_removed: false,
+            is_expired: false,
             since: SystemTime::now(),
         }
     }

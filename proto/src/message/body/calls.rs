@@ -86,6 +86,9 @@ pub struct Answer {
 pub struct Connect {
     /// For whom.
     pub target: Target,
+    /// Its client is silent, and it is dialled in case its server speaks first: answered once that
+    /// has spoken.
+    pub race: bool,
 }
 
 /// A Backend took the connection.

@@ -32,8 +32,8 @@ impl From<&Body> for Pb {
             }
             Body::Request(request) => Self::Request(request.into()),
             Body::Answer(answer) => Self::Answer(answer.into()),
-            Body::Connect(Connect { target }) => {
-                Self::Connect(pb::Connect { target: Some(target.into()) })
+            Body::Connect(Connect { target, race }) => {
+                Self::Connect(pb::Connect { target: Some(target.into()), race: *race })
             }
             Body::Accepted(Accepted { backend }) => Self::Accepted(pb::Accepted {
                 backend: backend.map(|at| at.to_string()).unwrap_or_default(),
@@ -80,7 +80,7 @@ impl TryFrom<Pb> for Body {
             Pb::Answer(answer) => Self::Answer(answer.try_into()?),
             Pb::Connect(connect) => {
                 let target = connect.target.ok_or_else(|| Invalid::new("target", "is missing"))?;
-                Self::Connect(Connect { target: target.try_into()? })
+                Self::Connect(Connect { target: target.try_into()?, race: connect.race })
             }
             Pb::Accepted(accepted) => {
                 Self::Accepted(Accepted { backend: socket("accepted.backend", &accepted.backend)? })

@@ -9,14 +9,14 @@ use http::{HeaderName, Method, Request, Response};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::forward::across::{Calling, LINK_TRIES, Unopened, link};
+use crate::forward::across::{Calling, LINK_TRIES, Unopened, link, refused_for};
 use crate::forward::http::source::Source;
 use crate::forward::http::upload::Upload;
 use crate::forward::http::upstream::{Again, Answer, Attempt, Failure, Keep, Spare};
 use crate::io::now;
 use crate::link::{Failure as Broke, LinkError, Operation, Reply, Rest, Writer, pipe};
 use crate::refusal::Refusal;
-use crate::tunnel::{answered, asking, refused};
+use crate::tunnel::{answered, asking};
 
 /// The trace that a call belongs to (W3C Trace Context §3.2).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -50,7 +50,7 @@ impl Attempt<'_> {
             let asked = self.head(&uploaded, link.open(Operation::Request, &opening, rest)).await?;
             let again = Again::Spare(Spare::from_parts(head, uploaded));
             let error = match asked {
-                Ok(reply) => return answer(reply, writer, again, harmless),
+                Ok(reply) => return self.answer(reply, writer, again, harmless),
                 Err(error) => error,
             };
             if error.kind() != Broke::NotSent {
@@ -60,6 +60,34 @@ impl Attempt<'_> {
                 return Err(unsent(Refusal::NoPath, Some(again)));
             }
             request = again.request().ok_or_else(|| unsent(Refusal::NoPath, None))?;
+        }
+    }
+
+    #[expect(clippy::result_large_err, reason = "a failure holds its request, for another attempt")]
+    fn answer(
+        &self,
+        Reply { opening, body }: Reply,
+        writer: Option<Writer>,
+        again: Again,
+        harmless: bool,
+    ) -> Result<Answer, Failure> {
+        let head = match opening.body.map(|body| *body) {
+            Some(Body::Answer(answer)) => answered(answer),
+            Some(Body::Refused(why)) => {
+                let Unopened { refusal, sent, backends_fault } =
+                    Unopened::by_peer(refused_for(self.shared, self.hop, &why));
+                let again = Some(again).filter(|_| !sent || harmless);
+                return Err(Failure { refusal, again, sent, backends_fault });
+            }
+            _ => return Err(no_answer(&opening.route.operation)),
+        };
+        match head {
+            Ok(head) => {
+                let response = Response::from_parts(head.into_parts().0, Source::Link(body));
+                let again = Some(again).filter(|_| harmless);
+                Ok(Answer { response, keep: Keep::Link(writer), again })
+            }
+            Err(error) => Err(no_answer(&error.to_string())),
         }
     }
 
@@ -103,32 +131,6 @@ fn becomes_another(head: &mut Parts, is_empty: bool) -> bool {
         head.headers.remove(CONNECTION);
     }
     head.headers.contains_key(UPGRADE)
-}
-
-#[expect(clippy::result_large_err, reason = "a failure holds its request, for another attempt")]
-fn answer(
-    Reply { opening, body }: Reply,
-    writer: Option<Writer>,
-    again: Again,
-    harmless: bool,
-) -> Result<Answer, Failure> {
-    let head = match opening.body.map(|body| *body) {
-        Some(Body::Answer(answer)) => answered(answer),
-        Some(Body::Refused(why)) => {
-            let Unopened { refusal, sent, backends_fault } = Unopened::by_peer(refused(&why));
-            let again = Some(again).filter(|_| !sent || harmless);
-            return Err(Failure { refusal, again, sent, backends_fault });
-        }
-        _ => return Err(no_answer(&opening.route.operation)),
-    };
-    match head {
-        Ok(head) => {
-            let response = Response::from_parts(head.into_parts().0, Source::Link(body));
-            let again = Some(again).filter(|_| harmless);
-            Ok(Answer { response, keep: Keep::Link(writer), again })
-        }
-        Err(error) => Err(no_answer(&error.to_string())),
-    }
 }
 
 fn no_answer(what: &str) -> Failure {

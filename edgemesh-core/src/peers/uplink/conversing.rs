@@ -1,0 +1,109 @@
+//! The conversation with the hub, for as long as Control stands.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use edgemesh_proto::message::{Body, DialBack};
+use tokio::sync::mpsc;
+
+use crate::identity::Expect;
+use crate::io::now;
+use crate::link::{self, ALPN_REVERSE, Limits};
+use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
+use crate::peers::uplink::{Control, Linked, Talk, Trouble, Uplink, UplinkState};
+use crate::peers::while_served;
+
+/// Messages that wait for the source, or for the hub, at once.
+const QUEUE: usize = 16;
+
+impl Uplink {
+    /// Carries what both sides say until the Link ends.
+    pub(super) async fn converse(&self, control: Control, talks: &mpsc::Sender<Talk>) -> Trouble {
+        let Control { link, server, address, welcome, mut messages } = control;
+        let (to_source, incoming) = mpsc::channel(QUEUE);
+        let (outgoing, mut to_hub) = mpsc::channel(QUEUE);
+        tracing::info!(server, %address, "linked to the cloud");
+        *self.0.outgoing.lock() = Some(outgoing.clone());
+        self.0.state.send_replace(UplinkState {
+            linked: Some(Linked { server, address, since: SystemTime::now(), round_trip: None }),
+            ..UplinkState::default()
+        });
+        if talks.send(Talk { welcome, incoming, outgoing }).await.is_err() {
+            return Trouble::Ended; // the mesh stops
+        }
+        let mut beat = tokio::time::interval(PULSE_EVERY);
+        let mut pulse = Pulse::default();
+        let trouble = loop {
+            let say = tokio::select! {
+                heard = messages.next() => {
+                    let body = match heard {
+                        Ok(Some(message)) => message.body.map(|body| *body),
+                        Ok(None) => break Trouble::Ended,
+                        Err(error) => break error.into(),
+                    };
+                    match body {
+                        Some(Body::Ping(ping)) => match pulse.heard(ping, now()) {
+                            Heard::Answer(pong) => *pong,
+                            Heard::Took(took) => {
+                                self.measured(took);
+                                continue;
+                            }
+                            Heard::Stale => continue,
+                        },
+                        Some(Body::DialBack(asked)) => {
+                            self.dial_back(address, asked);
+                            continue;
+                        }
+                        Some(Body::Refused(refused)) => break Trouble::Refused(refused),
+                        Some(body) => match to_source.send(body).await {
+                            Ok(()) => continue,
+                            Err(_) => break Trouble::Ended, // the mesh stops
+                        },
+                        None => continue,
+                    }
+                }
+                Some(body) = to_hub.recv() => body,
+                _ = beat.tick() => pulse.ask(now()),
+            };
+            if let Err(error) = messages.send(&self.message(say)).await {
+                break error.into();
+            }
+        };
+        link.close();
+        trouble
+    }
+
+    fn measured(&self, took: Duration) {
+        self.0.state.send_if_modified(|state| {
+            if let Some(linked) = &mut state.linked {
+                linked.round_trip = Some(took);
+            }
+            false // nobody waits for that
+        });
+    }
+
+    /// The hub, or through it a peer, wants to open exchanges.
+    fn dial_back(&self, address: SocketAddr, asked: DialBack) {
+        match asked.node {
+            None => self.reverse(address),
+            // Who is not heard asks again.
+            Some(_) => drop(self.0.asked.try_send(asked)),
+        }
+    }
+
+    /// Dials the hub once more, with the roles reversed.
+    fn reverse(&self, address: SocketAddr) {
+        let this = self.clone();
+        self.0.tasks.spawn(self.0.stop.clone().run_until_cancelled_owned(async move {
+            let inner = &this.0;
+            match this.dialler().dial(address, Expect::Hub, ALPN_REVERSE).await {
+                Ok(dialled) => {
+                    let handler = inner.handler.clone();
+                    let (limits, tasks) = (Limits::REQUESTS, &inner.tasks);
+                    while_served(link::serve(dialled, handler, limits, tasks)).await;
+                }
+                Err(error) => tracing::warn!("the hub cannot be dialled back: {error}"),
+            }
+        }));
+    }
+}
