@@ -104,10 +104,10 @@ impl Hub {
     }
 
     /// A node was removed: tells it, and ends what it has open here.
-    pub async fn remove(&self, name: &NodeName) {
-        let Some(node) = self.node(name) else { return };
-        let _ = node.tell(removal(name).into()).await; // it may have left
-        node.left();
+    pub fn remove(&self, name: &NodeName) {
+        if let Some(node) = self.node(name) {
+            node.end(removal(name).into());
+        }
     }
 
     /// Accepts until the stop.

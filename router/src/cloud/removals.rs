@@ -50,7 +50,7 @@ impl Looking {
             tracing::info!(node = %node.0, "removed");
             self.registry.revoke(&node, revocation.before).await;
             self.registry.forget(&node).await;
-            self.hub.remove(&node).await;
+            self.hub.remove(&node);
         }
         Ok(())
     }

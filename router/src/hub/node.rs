@@ -8,12 +8,13 @@ use edgemesh_core::link::Link;
 use edgemesh_core::peers::NoWay;
 use edgemesh_proto::message::{Body, DialBack};
 use edgemesh_proto::record::NodeName;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::roster::Seat;
 
-/// Longest wait for a node to dial back.
+/// Longest wait for a node to dial back, also for who waits behind others.
 const DIAL_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// A node whose Control stands.
@@ -32,7 +33,8 @@ pub struct Node {
     say: mpsc::Sender<Body>,
     link: watch::Sender<Option<Link>>,
     asking: Mutex<()>,
-    /// A newer Control took its seat.
+    last_words: parking_lot::Mutex<Option<Body>>,
+    /// A newer Control took its seat, or it was removed.
     over: CancellationToken,
     /// In microseconds; 0 = not measured yet.
     round_trip: AtomicU64,
@@ -57,6 +59,7 @@ impl Node {
             say,
             link,
             asking: Mutex::default(),
+            last_words: parking_lot::Mutex::default(),
             over: CancellationToken::new(),
             round_trip: AtomicU64::new(0),
         }
@@ -67,6 +70,17 @@ impl Node {
         if let Some(before) = self.link.send_replace(Some(link)) {
             before.close();
         }
+    }
+
+    /// Ends its Control; the last that it hears is `why`.
+    pub fn end(&self, why: Body) {
+        self.last_words.lock().get_or_insert(why);
+        self.left();
+    }
+
+    /// What it is to hear before its Control ends.
+    pub fn last_words(&self) -> Option<Body> {
+        self.last_words.lock().take()
     }
 
     /// Its Control ended: what is under way may end, nothing new begins.
@@ -90,21 +104,28 @@ impl Node {
         if let Some(link) = self.ready() {
             return Ok(link);
         }
+        let dialled_back = tokio::time::timeout(DIAL_BACK_WITHIN, self.dialled_back());
+        let silent = || NoWay::new(format!("node {} does not dial back", self.name.0));
+        tokio::select! {
+            link = dialled_back => link.unwrap_or_else(|_| Err(silent())),
+            () = self.over() => Err(self.gone()),
+        }
+    }
+
+    async fn dialled_back(&self) -> Result<Link, NoWay> {
         let _asking = self.asking.lock().await; // once for all who wait
         if let Some(link) = self.ready() {
             return Ok(link);
         }
         let mut links = self.link.subscribe();
-        let gone = || NoWay::new(format!("node {} is not linked to the hub", self.name.0));
-        self.tell(Body::DialBack(DialBack { node: None, links: Vec::new() }))
-            .await
-            .map_err(|()| gone())?;
+        self.tell(Body::DialBack(DialBack { node: None, links: Vec::new() }))?;
         let open = |link: &Option<Link>| link.as_ref().is_some_and(Link::is_open);
-        match tokio::time::timeout(DIAL_BACK_WITHIN, links.wait_for(open)).await {
-            Ok(Ok(link)) => link.clone().ok_or_else(gone),
-            Ok(Err(_)) => Err(gone()),
-            Err(_) => Err(NoWay::new(format!("node {} does not dial back", self.name.0))),
-        }
+        let link = links.wait_for(open).await.map_err(|_| self.gone())?;
+        link.clone().ok_or_else(|| self.gone())
+    }
+
+    fn gone(&self) -> NoWay {
+        NoWay::new(format!("node {} is not linked to the hub", self.name.0))
     }
 
     /// Resolves when its Control is to end.
@@ -124,11 +145,17 @@ impl Node {
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
-    /// Says something on its Control.
+    /// Says something on its Control. Waits for nobody: a node that does not read is its own trouble
+    /// and not that of whoever wants something of it.
     ///
     /// # Errors
-    /// When that has ended.
-    pub async fn tell(&self, body: Body) -> Result<(), ()> {
-        self.say.send(body).await.map_err(drop)
+    /// When its Control has ended, or it does not read what it was told before.
+    pub fn tell(&self, body: Body) -> Result<(), NoWay> {
+        self.say.try_send(body).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                NoWay::new(format!("node {} does not read what the hub tells it", self.name.0))
+            }
+            TrySendError::Closed(_) => self.gone(),
+        })
     }
 }

@@ -21,6 +21,9 @@ use crate::registry::shared::Talk;
 
 /// Messages for one node that wait at once.
 const QUEUE: usize = 16;
+/// Longest wait for a node to take what is said next: a Message of 1 MiB takes as long where 70 kbit
+/// a second get through. Who is silent altogether is noticed much sooner, by its Link.
+const TAKEN_WITHIN: Duration = Duration::from_secs(120);
 /// Longest wait for a node to hear why it is cut off.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A certificate older than this is to be renewed.
@@ -110,42 +113,54 @@ enum Say {
     Last(Body),
 }
 
+/// How a conversation ended.
+struct End {
+    why: String,
+    /// What the node is to hear about it.
+    last: Option<Body>,
+}
+
+impl From<LinkError> for End {
+    fn from(error: LinkError) -> Self {
+        let why = error.to_string();
+        let breaks_rules = error.kind() == Failure::Protocol;
+        Self { last: breaks_rules.then(|| refusal("malformed", &why)), why }
+    }
+}
+
 impl Session {
     async fn run(mut self) {
-        let why = match self.converse().await {
-            Ok(why) => why.to_owned(),
-            Err(error) => {
-                if error.kind() == Failure::Protocol {
-                    let said = timeout(LAST_WORDS, self.breaks_off(&error)).await;
-                    drop(said); // who does not listen either has no right to know
-                }
-                error.to_string()
+        let node = self.node.clone();
+        let ended = tokio::select! {
+            () = node.over() => {
+                End { why: "another Control took its place, or it was removed".into(), last: node.last_words() }
             }
+            ended = self.converse() => ended.unwrap_or_else(End::from),
         };
-        self.node.left();
-        let Self { hub, node, .. } = &self;
-        if hub.0.roster.lock().leaves(&node.name, node.seat) {
-            hub.0.nodes.write().remove(&node.name);
-            tracing::info!(node = %node.name.0, "no longer linked: {why}");
+        node.left();
+        if let Some(last) = ended.last {
+            let said = timeout(LAST_WORDS, self.says_last(last)).await;
+            drop(said); // who does not listen either has no right to know
+        }
+        if self.hub.0.roster.lock().leaves(&node.name, node.seat) {
+            self.hub.0.nodes.write().remove(&node.name);
+            tracing::info!(node = %node.name.0, "no longer linked: {}", ended.why);
         }
     }
 
-    /// Says why, to whom breaks the rules of a conversation.
-    async fn breaks_off(&self, why: &LinkError) -> Result<(), LinkError> {
-        let body = refusal("malformed", &why.to_string());
+    async fn says_last(&self, body: Body) -> Result<(), LinkError> {
         self.messages.send(&self.message(body)).await?;
         self.messages.writer.finish();
         Ok(())
     }
 
-    async fn converse(&mut self) -> Result<&'static str, LinkError> {
+    async fn converse(&mut self) -> Result<End, LinkError> {
         let mut beat = tokio::time::interval(PULSE_EVERY);
         let mut pulse = Pulse::default();
         loop {
             let say = tokio::select! {
-                () = self.node.over() => return Ok("a newer Control of the same node came"),
                 heard = self.messages.next() => match heard? {
-                    None => return Ok("it hung up"),
+                    None => return Ok(End { why: "it hung up".into(), last: None }),
                     Some(message) => match self.heard(message, &mut pulse).await {
                         Some(say) => say,
                         None => continue,
@@ -158,13 +173,17 @@ impl Session {
                 },
                 _ = beat.tick() => Say::Body(pulse.ask(now())),
             };
-            match say {
-                Say::Body(body) => self.messages.send(&self.message(body)).await?,
-                Say::Encoded(bytes) => self.messages.writer.send_encoded(&bytes).await?,
+            let encoded = match say {
+                Say::Body(body) => self.message(body).encode(),
+                Say::Encoded(bytes) => bytes,
                 Say::Last(body) => {
-                    self.messages.send(&self.message(body)).await?;
-                    self.messages.writer.finish();
-                    return Ok("it broke the rules");
+                    return Ok(End { why: "it broke the rules".into(), last: Some(body) });
+                }
+            };
+            match timeout(TAKEN_WITHIN, self.messages.writer.send_encoded(&encoded)).await {
+                Ok(said) => said?,
+                Err(_) => {
+                    return Ok(End { why: "it does not read what it is told".into(), last: None });
                 }
             }
         }
@@ -186,7 +205,7 @@ impl Session {
                 None
             }
             Body::DialBack(asked) => {
-                self.ask_back(asked).await;
+                self.ask_back(asked);
                 None
             }
             body => self.talk.hear(&body).err().map(|violation| {
@@ -205,10 +224,13 @@ impl Session {
     }
 
     /// Passes on to another node that this one wants to be dialled.
-    async fn ask_back(&self, asked: DialBack) {
+    fn ask_back(&self, asked: DialBack) {
         let Some(other) = asked.node.and_then(|name| self.hub.node(&name)) else { return };
         let asked = DialBack { node: Some(self.node.name.clone()), links: asked.links };
-        let _ = other.tell(Body::DialBack(asked)).await; // who has left cannot dial either
+        // Who has left cannot dial either, and who is not heard asks again.
+        if let Err(error) = other.tell(Body::DialBack(asked)) {
+            tracing::debug!("not asked to dial: {error}");
+        }
     }
 
     fn message(&self, body: Body) -> Message {
