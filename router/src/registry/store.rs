@@ -20,12 +20,12 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
-use edgemesh_core::store::{Access, CommitError, FileOwner, Folder, Lock, OpenError, Place};
+use edgemesh_core::store::{Access, CommitError, Fault, FileOwner, Folder, Lock, OpenError, Place};
 use edgemesh_proto::record::{Key, Put};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::registry::store::database::{Database, Fault, MARK};
+use crate::registry::store::database::{Database, MARK, SCHEMA};
 use crate::registry::{Owner, Write};
 
 pub use crate::registry::store::repair::Repair;
@@ -202,7 +202,7 @@ fn open(folder: Folder) -> Result<(Keeper, Kept, Vec<Repair>), OpenError> {
             repairs.push(Repair::Unreachable { file, why: error.to_string().into() });
             (None, Vec::new())
         }
-        Err(newer @ Fault::Newer(_)) => return Err(newer.on_open(&file)),
+        Err(newer @ Fault::Newer(_)) => return Err(SCHEMA.not_opened(&file, newer)),
     };
     lock.mark_used();
     let unknown = database.is_none();
@@ -224,7 +224,7 @@ fn begin_empty(
     let (file, fresh) = (folder.database(), folder.fresh());
     let io = |source| OpenError::Io { file: file.clone(), source };
     // Only when the successor is whole does the old file leave its place.
-    Database::create(&fresh).map_err(|source| OpenError::Sqlite { file: fresh, source })?;
+    SCHEMA.create(&fresh).map_err(|source| OpenError::Sqlite { file: fresh, source })?;
     let moved = folder.move_aside(why).map_err(io)?;
     folder.put_in_place(&file).map_err(io)?;
     repairs.clear(); // findings about what was moved
@@ -232,5 +232,5 @@ fn begin_empty(
         repairs.extend(moved.into_iter().map(Repair::Folder));
         repairs.push(Repair::BeganEmpty { file: file.clone() });
     }
-    Database::open(&file).map_err(|fault| fault.on_open(&file))
+    Database::open(&file).map_err(|fault| SCHEMA.not_opened(&file, fault))
 }
