@@ -50,7 +50,9 @@ impl Database {
         let (kept, found) = self.rows(repairs)?;
         if found != stored {
             repairs.push(Repair::Altered { file: file.to_path_buf() });
-            self.connection.execute("UPDATE state SET digest = ?1", [found.to_bytes()])?;
+            if !self.connection.is_readonly("main")? {
+                self.connection.execute("UPDATE state SET digest = ?1", [found.to_bytes()])?;
+            }
         }
         Ok(kept)
     }
@@ -77,13 +79,10 @@ impl Database {
         Ok((kept, found))
     }
 
-    /// Applies changes whole, or not at all. `anew`: nothing else is to be there.
-    pub(super) fn apply(&mut self, changes: &Pending, anew: bool) -> Result<(), rusqlite::Error> {
+    /// Applies changes whole, or not at all.
+    pub(super) fn apply(&mut self, changes: &Pending) -> Result<(), rusqlite::Error> {
         let transaction = self.connection.transaction()?;
-        let digest = if anew { Digest::default() } else { digest(&transaction)? };
-        if anew {
-            transaction.execute("DELETE FROM owned", [])?;
-        }
+        let digest = digest(&transaction)?;
         let mut rows = Rows { transaction: &transaction, hasher: &mut self.hasher, digest };
         for ((owner, key), body) in changes {
             rows.set(owner, key, body.as_deref())?;
