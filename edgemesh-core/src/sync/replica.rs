@@ -241,7 +241,9 @@ impl Replica {
 
     fn on_delta(&mut self, delta: Delta) -> Result<Reaction, Broken> {
         let Delta { epoch, from, to, reset, more, digest, .. } = delta;
-        if !reset {
+        // Of a step that resets, the later parts too lead to a number that may be lower.
+        let resets = reset || self.staging.as_ref().is_some_and(Staging::resets);
+        if !resets {
             self.forwards(epoch, to)?;
         }
         let mut staging = match self.staging.take() {
