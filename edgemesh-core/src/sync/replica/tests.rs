@@ -212,3 +212,20 @@ fn a_digest_that_is_the_same_is_acknowledged_under_its_number() {
     let others = [key("a"), key("z")].into();
     assert_eq!(replica.gone(&others), [key("b"), key("c")]);
 }
+
+#[test]
+fn what_is_not_saved_is_not_acknowledged_by_a_question_for_the_digest_either() {
+    let mut replica = replica();
+    let visible = |revision, records| {
+        let (epoch, digest) = (E, digest(records));
+        Body::Held(Held { epoch, revision, digest, buckets: Vec::new() })
+    };
+    let ack = |revision| Body::Ack(Ack { epoch: E, revision });
+    assert!(matches!(replica.on(delta(E, "5-6 +a2")), Ok(Reaction::Apply(_))));
+    let not_saved = visible(6, "a2 b1 c1");
+    assert_eq!(replica.done(false), not_saved);
+    // Asked, it has the same records, but still not on its disk.
+    assert_eq!(replica.on(not_saved.clone()), Ok(Reaction::Say(not_saved.clone())));
+    assert_eq!(replica.saved(), ack(6));
+    assert_eq!(replica.on(not_saved), Ok(Reaction::Say(ack(6))));
+}
