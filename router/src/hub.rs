@@ -10,6 +10,7 @@ mod node;
 mod relay;
 mod roster;
 mod session;
+mod strangers;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +20,10 @@ use std::sync::Arc;
 
 use edgemesh_core::backends::Way;
 use edgemesh_core::identity::{Proved, Role, Tls};
-use edgemesh_core::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
+use edgemesh_core::io::now;
+use edgemesh_core::link::{
+    self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve, ServedLink,
+};
 use edgemesh_core::listen::{Accepted, Listener};
 use edgemesh_core::peers::{Finding, NoWay, Ways, removal, while_served};
 use edgemesh_proto::record::NodeName;
@@ -31,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::authority::Authority;
 use crate::hub::roster::Roster;
+use crate::hub::strangers::{Strangers, Visit};
 use crate::registry::shared::Shared as Registry;
 
 pub use node::Node;
@@ -68,6 +73,7 @@ struct Inner {
     /// Serves what is for the cloud itself.
     own: RwLock<Option<Arc<dyn Serve>>>,
     handshakes: Arc<Semaphore>,
+    strangers: Strangers,
 }
 
 impl fmt::Debug for Hub {
@@ -85,6 +91,7 @@ impl Hub {
             nodes: RwLock::default(),
             own: RwLock::default(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            strangers: Strangers::new(),
         }))
     }
 
@@ -131,12 +138,25 @@ impl Hub {
             drop(handshakes);
             match accepted {
                 Ok(dialled) => this.linked(dialled).await,
-                Err(error) => tracing::warn!("{error}"),
+                Err(error) => this.refused(format_args!("{error}")),
             }
         }));
     }
 
+    /// Logs that somebody was refused, unless that was said often enough. Whoever reaches the port
+    /// can be refused as often as he likes.
+    fn refused(&self, what: fmt::Arguments<'_>) {
+        match self.0.strangers.may_say(now()) {
+            Some(0) => tracing::warn!("{what}"),
+            Some(left_out) => tracing::warn!(left_out, "{what}"),
+            None => tracing::debug!("{what}"),
+        }
+    }
+
     async fn linked(&self, dialled: Dialled) {
+        if dialled.peer.proved.is_none() {
+            return self.visited(dialled).await;
+        }
         let tasks = &self.0.parts.tasks;
         let door = Arc::new(door::Door(self.clone()));
         match dialled.role {
@@ -154,6 +174,33 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// Somebody without a certificate, which may be asked for.
+    async fn visited(&self, dialled: Dialled) {
+        let peer = dialled.peer.clone();
+        if dialled.role != link::Role::Serves {
+            return self.refused(format_args!("{peer}: who has no certificate may only join"));
+        }
+        let why = match self.0.strangers.visit(self.visit(dialled)).await {
+            Visit::Over => return,
+            Visit::TooLong => "joining took too long",
+            Visit::NoPlace => "too many want to join at once",
+        };
+        self.refused(format_args!("{peer}: {why}"));
+    }
+
+    /// Dropped before its end, it ends the connection with all that is under way.
+    async fn visit(&self, dialled: Dialled) {
+        struct Cuts(ServedLink);
+        impl Drop for Cuts {
+            fn drop(&mut self) {
+                self.0.cut();
+            }
+        }
+        let door = Arc::new(door::Door(self.clone()));
+        let link = link::serve(dialled, door, Limits::CONTROL, &self.0.parts.tasks);
+        Cuts(link).0.closed().await;
     }
 
     /// A node dialled back.

@@ -32,17 +32,17 @@ const RENEW_AFTER: i64 = 24 * 3600;
 /// Seats an agent that says hello, or says why not.
 pub(super) async fn begin(hub: &Hub, called: Called, proved: &Proved) -> Answering {
     let Some(Body::Hello(hello)) = called.opening.body.as_deref().cloned() else {
-        return refuse(&called, "unknownOperation", "Control begins with hello");
+        return refuse(hub, &called, "unknownOperation", "Control begins with hello");
     };
     if hello.node != proved.node {
         let text = format!("{} says that it is {}", proved.node.0, hello.node.0);
-        return refuse(&called, "otherNode", &text);
+        return refuse(hub, &called, "otherNode", &text);
     }
     let talk = match hub.0.parts.registry.talk(&hello) {
         Ok(talk) => talk,
         Err(violation) => {
             let told = violation.refused();
-            return refuse(&called, &told.label, &told.text);
+            return refuse(hub, &called, &told.label, &told.text);
         }
     };
     let seat = match hub.0.roster.lock().arrives(&hello) {
@@ -59,7 +59,7 @@ pub(super) async fn begin(hub: &Hub, called: Called, proved: &Proved) -> Answeri
                  of them, or give it another name and join again",
                 hello.node.0, hello.generation
             );
-            return refuse(&called, "duplicateNode", &text);
+            return refuse(hub, &called, "duplicateNode", &text);
         }
     };
     let (say, to_node) = mpsc::channel(QUEUE);

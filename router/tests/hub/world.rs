@@ -30,6 +30,7 @@ const EPOCH: [u8; 16] = [7; 16];
 pub(crate) struct World {
     pub(crate) hub: Hub,
     pub(crate) address: SocketAddr,
+    pub(crate) authority: Arc<Authority>,
     pub(crate) tasks: TaskTracker,
     ca: identity::Authority,
     clock: Arc<Clock>,
@@ -59,7 +60,7 @@ impl World {
         let stop = CancellationToken::new();
         let hub = Hub::new(Parts {
             registry,
-            authority,
+            authority: authority.clone(),
             tls: Arc::new(Tls::new(own, clock.clone(), OFFLINE_GRACE)),
             instance: [1; 16],
             own_nodes: Arc::new(|_| false),
@@ -69,7 +70,7 @@ impl World {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.address();
         tasks.spawn(hub.clone().run(listener));
-        Self { hub, address, tasks, ca, clock, stop, _folder: folder }
+        Self { hub, authority, address, tasks, ca, clock, stop, _folder: folder }
     }
 
     /// What a node proves itself with that joined at that time.
@@ -87,6 +88,14 @@ impl World {
     pub(crate) async fn link(&self, tls: &Tls, limits: Limits) -> Link {
         let dialled = self.dialled(tls, ALPN_H2).await;
         link::client(dialled, limits, self.tasks.clone()).await.unwrap()
+    }
+
+    /// A Link of somebody who has no certificate.
+    pub(crate) async fn stranger(&self) -> Link {
+        let tls = identity::joining(self.ca.ca(), &self.clock, OFFLINE_GRACE, ALPN_H2);
+        let name = Expect::Hub.server_name();
+        let dialled = link::dial(&Dial::default(), self.address, PATIENCE, tls, name).await;
+        link::client(dialled.unwrap(), Limits::CONTROL, self.tasks.clone()).await.unwrap()
     }
 
     /// The node is welcome.
