@@ -48,9 +48,9 @@ impl Looking {
                 continue;
             }
             tracing::info!(node = %node.0, "removed");
-            self.registry.revoke(&node, revocation.before).await;
-            self.registry.forget(&node).await;
-            self.hub.remove(&node);
+            // What it has open by an older certificate then ends by itself.
+            let is_back = || self.hub.is_linked_since(&node, revocation.before);
+            self.registry.remove(&node, revocation.before, is_back).await;
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ async fn answer(hub: &Hub, called: Called) -> Answering {
 /// Whether a node whose certificate is what it says may do more than join.
 fn admitted(hub: &Hub, proved: &Proved) -> Result<(), (&'static str, String)> {
     let node = &proved.node.0;
-    if hub.is_revoked(proved) {
+    if hub.is_void(proved) {
         return Err((REMOVED, removal(&proved.node).text));
     }
     match proved.expired_for(hub.0.parts.tls.clock().seconds()) {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use edgemesh_core::link::Link;
 use edgemesh_core::peers::NoWay;
-use edgemesh_proto::message::{Body, DialBack};
+use edgemesh_proto::message::{Body, DialBack, Hello};
 use edgemesh_proto::record::NodeName;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, watch};
@@ -24,6 +24,8 @@ pub struct Node {
     pub name: NodeName,
     /// Which Control this is.
     pub seat: Seat,
+    /// When the certificate was issued by which it is here.
+    pub issued: i64,
     /// Where it called from.
     pub address: SocketAddr,
     /// Since when.
@@ -33,8 +35,7 @@ pub struct Node {
     say: mpsc::Sender<Body>,
     link: watch::Sender<Option<Link>>,
     asking: Mutex<()>,
-    last_words: parking_lot::Mutex<Option<Body>>,
-    /// A newer Control took its seat, or it was removed.
+    /// A newer Control took its seat.
     over: CancellationToken,
     /// In microseconds; 0 = not measured yet.
     round_trip: AtomicU64,
@@ -43,23 +44,23 @@ pub struct Node {
 impl Node {
     /// What is said to it goes to `say`.
     pub fn new(
-        name: NodeName,
+        hello: &Hello,
         seat: Seat,
+        issued: i64,
         address: SocketAddr,
-        version: String,
         say: mpsc::Sender<Body>,
     ) -> Self {
         let (since, link) = (SystemTime::now(), watch::Sender::default());
         Self {
-            name,
+            name: hello.node.clone(),
             seat,
+            issued,
             address,
             since,
-            version,
+            version: hello.version.clone(),
             say,
             link,
             asking: Mutex::default(),
-            last_words: parking_lot::Mutex::default(),
             over: CancellationToken::new(),
             round_trip: AtomicU64::new(0),
         }
@@ -70,17 +71,6 @@ impl Node {
         if let Some(before) = self.link.send_replace(Some(link)) {
             before.close();
         }
-    }
-
-    /// Ends its Control; the last that it hears is `why`.
-    pub fn end(&self, why: Body) {
-        self.last_words.lock().get_or_insert(why);
-        self.left();
-    }
-
-    /// What it is to hear before its Control ends.
-    pub fn last_words(&self) -> Option<Body> {
-        self.last_words.lock().take()
     }
 
     /// Its Control ended: what is under way may end, nothing new begins.

@@ -6,16 +6,16 @@ use std::time::Duration;
 use edgemesh_core::identity::{CLOUD, Proved};
 use edgemesh_core::io::now;
 use edgemesh_core::link::{self, Answering, Called, Failure, LinkError, Messages};
-use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message};
+use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message, removal};
 use edgemesh_proto::message::{Body, DialBack, Message, Offer, Welcome};
 use edgemesh_proto::record::NodeName;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::hub::Hub;
 use crate::hub::door::{refusal, refuse, reply};
 use crate::hub::node::Node;
 use crate::hub::roster::Arrival;
+use crate::hub::{Hub, LAST_WORDS};
 use crate::registry::session::Said;
 use crate::registry::shared::Talk;
 
@@ -24,8 +24,6 @@ const QUEUE: usize = 16;
 /// Longest wait for a node to take what is said next: a Message of 1 MiB takes as long where 70 kbit
 /// a second get through. Who is silent altogether is noticed much sooner, by its Link.
 const TAKEN_WITHIN: Duration = Duration::from_secs(120);
-/// Longest wait for a node to hear why it is cut off.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A certificate older than this is to be renewed.
 const RENEW_AFTER: i64 = 24 * 3600;
 
@@ -45,13 +43,15 @@ pub(super) async fn begin(hub: &Hub, called: Called, proved: &Proved) -> Answeri
             return refuse(hub, &called, &told.label, &told.text);
         }
     };
-    let seat = match hub.0.roster.lock().arrives(&hello) {
-        Arrival::Seated(seat) => seat,
-        Arrival::Replaces { seat, .. } => {
-            if let Some(older) = hub.node(&hello.node) {
-                older.left();
-            }
-            seat
+    let (say, to_node) = mpsc::channel(QUEUE);
+    let address = called.from.address;
+    let seated = |seat| Arc::new(Node::new(&hello, seat, proved.issued, address, say));
+    let arrival = hub.0.seats.write().arrives(&hello, seated);
+    let node = match arrival {
+        Arrival::Seated(node) => node,
+        Arrival::Replaces { new, older } => {
+            older.left();
+            new
         }
         Arrival::Duplicate { generation } => {
             let text = format!(
@@ -62,25 +62,21 @@ pub(super) async fn begin(hub: &Hub, called: Called, proved: &Proved) -> Answeri
             return refuse(hub, &called, "duplicateNode", &text);
         }
     };
-    let (say, to_node) = mpsc::channel(QUEUE);
-    let version = hello.version.clone();
-    let address = called.from.address;
-    let node = Arc::new(Node::new(hello.node.clone(), seat, address, version, say));
-    hub.0.nodes.write().insert(hello.node.clone(), node.clone());
+    let seated = Seated { hub: hub.clone(), node };
     let opening = reply(&called.opening, Body::Welcome(welcome(hub, proved)));
     let (writer, rest) = link::pipe();
     let session = Session {
-        hub: hub.clone(),
-        node,
+        seated,
+        proved: proved.clone(),
         talk,
         messages: Messages::new(writer, called.body),
         to_node,
     };
     let stop = hub.0.parts.stop.clone();
-    let hub = hub.clone();
+    let registry = hub.0.parts.registry.clone();
     hub.0.parts.tasks.clone().spawn(stop.run_until_cancelled_owned(async move {
         tracing::info!(node = %hello.node.0, %address, version = hello.version, "linked");
-        hub.0.parts.registry.joined(&hello.node, hello.links.clone()).await;
+        registry.joined(&hello.node, session.proved.issued, hello.links.clone()).await;
         session.run().await;
     }));
     Answering { opening, rest }
@@ -97,9 +93,22 @@ fn welcome(hub: &Hub, proved: &Proved) -> Welcome {
     }
 }
 
-struct Session {
+/// A seat that is taken, until this is dropped.
+struct Seated {
     hub: Hub,
     node: Arc<Node>,
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.node.left();
+        self.hub.0.seats.write().leaves(&self.node.name, self.node.seat);
+    }
+}
+
+struct Session {
+    seated: Seated,
+    proved: Proved,
     talk: Talk,
     messages: Messages,
     to_node: mpsc::Receiver<Body>,
@@ -130,21 +139,20 @@ impl From<LinkError> for End {
 
 impl Session {
     async fn run(mut self) {
-        let node = self.node.clone();
+        let (hub, node) = (self.seated.hub.clone(), self.seated.node.clone());
+        let proved = self.proved.clone();
         let ended = tokio::select! {
-            () = node.over() => {
-                End { why: "another Control took its place, or it was removed".into(), last: node.last_words() }
+            () = node.over() => End { why: "another Control took its place".into(), last: None },
+            () = hub.until_void(&proved) => {
+                End { why: "it was removed".into(), last: Some(removal(&node.name).into()) }
             }
             ended = self.converse() => ended.unwrap_or_else(End::from),
         };
+        tracing::info!(node = %node.name.0, "no longer linked: {}", ended.why);
         node.left();
         if let Some(last) = ended.last {
             let said = timeout(LAST_WORDS, self.says_last(last)).await;
             drop(said); // who does not listen either has no right to know
-        }
-        if self.hub.0.roster.lock().leaves(&node.name, node.seat) {
-            self.hub.0.nodes.write().remove(&node.name);
-            tracing::info!(node = %node.name.0, "no longer linked: {}", ended.why);
         }
     }
 
@@ -195,7 +203,7 @@ impl Session {
             Body::Ping(ping) => match pulse.heard(ping, now()) {
                 Heard::Answer(pong) => Some(Say::Body(*pong)),
                 Heard::Took(took) => {
-                    self.node.took(took);
+                    self.seated.node.took(took);
                     None
                 }
                 Heard::Stale => None,
@@ -210,23 +218,25 @@ impl Session {
             }
             body => self.talk.hear(&body).err().map(|violation| {
                 let told = violation.refused();
-                tracing::warn!(node = %self.node.name.0, "{violation}");
+                tracing::warn!(node = %self.seated.node.name.0, "{violation}");
                 Say::Last(refusal(&told.label, &told.text))
             }),
         }
     }
 
     async fn offered(&self, offer: Offer) {
-        let bad = self.hub.0.parts.registry.offer(&self.node.name, offer.records).await;
-        for bad in bad {
-            tracing::warn!(node = %self.node.name.0, "an offered record does not count: {bad}");
+        let Seated { hub, node } = &self.seated;
+        let registry = &hub.0.parts.registry;
+        for bad in registry.offer(&node.name, self.proved.issued, offer.records).await {
+            tracing::warn!(node = %node.name.0, "an offered record does not count: {bad}");
         }
     }
 
     /// Passes on to another node that this one wants to be dialled.
     fn ask_back(&self, asked: DialBack) {
-        let Some(other) = asked.node.and_then(|name| self.hub.node(&name)) else { return };
-        let asked = DialBack { node: Some(self.node.name.clone()), links: asked.links };
+        let Seated { hub, node } = &self.seated;
+        let Some(other) = asked.node.and_then(|name| hub.node(&name)) else { return };
+        let asked = DialBack { node: Some(node.name.clone()), links: asked.links };
         // Who has left cannot dial either, and who is not heard asks again.
         if let Err(error) = other.tell(Body::DialBack(asked)) {
             tracing::debug!("not asked to dial: {error}");
@@ -234,7 +244,7 @@ impl Session {
     }
 
     fn message(&self, body: Body) -> Message {
-        message([CLOUD, &self.node.name.0], body)
+        message([CLOUD, &self.seated.node.name.0], body)
     }
 
     /// A delta was encoded once for all who get it.

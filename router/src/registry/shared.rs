@@ -106,26 +106,44 @@ impl Shared {
         self.change(|registry| registry.observe(&encoded)).await;
     }
 
-    /// Makes `records` everything that a node says. Returns what it may not say, which is left out.
-    pub async fn offer(&self, node: &NodeName, records: Vec<Put>) -> Vec<Invalid> {
+    /// Makes `records` everything that a node says which is here by a certificate `issued` then.
+    /// Returns what it may not say, which is left out.
+    pub async fn offer(&self, node: &NodeName, issued: i64, records: Vec<Put>) -> Vec<Invalid> {
         let (records, bad) = offer::accepted(node, records);
-        self.change(|registry| registry.offer(node, &records)).await;
+        self.change_by((node, issued), |registry| registry.offer(node, &records)).await;
         bad
     }
 
     /// A node has an agent, which may be dialled at `links`.
-    pub async fn joined(&self, node: &NodeName, links: Vec<Box<str>>) {
-        self.change(|registry| registry.joined(node, links)).await;
+    pub async fn joined(&self, node: &NodeName, issued: i64, links: Vec<Box<str>>) {
+        self.change_by((node, issued), |registry| registry.joined(node, links)).await;
     }
 
-    /// Certificates of a node issued before that time, in seconds since 1970, are void.
-    pub async fn revoke(&self, node: &NodeName, before: i64) {
-        self.change(|registry| registry.revoke(node, before)).await;
+    /// Certificates of a node issued before that time, in seconds since 1970, are void. From now on
+    /// it says nothing by one of them; and unless it `is_back` by a newer one, it has no agent any
+    /// more, and what it said is gone.
+    pub async fn remove(&self, node: &NodeName, before: i64, is_back: impl FnOnce() -> bool) {
+        self.change(|registry| {
+            let mut writes = registry.revoke(node, before);
+            if !is_back() {
+                writes.extend(registry.forget(node));
+            }
+            writes
+        })
+        .await;
     }
 
-    /// A node has no agent any more, and what it said is gone. A Revocation stays.
-    pub async fn forget(&self, node: &NodeName) {
-        self.change(|registry| registry.forget(node)).await;
+    /// As [`Shared::change`], by a node whose certificate is not void when the change is made.
+    async fn change_by(
+        &self,
+        (node, issued): (&NodeName, i64),
+        change: impl FnOnce(&mut Registry) -> Vec<Write>,
+    ) {
+        self.change(|registry| match self.revoked(node).is_some_and(|before| issued < before) {
+            true => Vec::new(),
+            false => change(registry),
+        })
+        .await;
     }
 
     /// Certificates of that node issued before this are void. Waits for nobody who changes records.
@@ -257,10 +275,10 @@ mod tests {
     async fn who_is_revoked_is_known_while_records_change() {
         let (shared, node) = (Shared::in_memory([1; 16]), NodeName("edge".into()));
         let mut news = shared.revocations();
-        shared.revoke(&node, 5).await;
+        shared.remove(&node, 5, || false).await;
         assert!(news.has_changed().unwrap());
         news.mark_unchanged();
-        shared.joined(&node, Vec::new()).await;
+        shared.joined(&node, 5, Vec::new()).await;
         assert!(!news.has_changed().unwrap(), "nothing of that kind changed");
         let _changing = shared.0.registry.lock();
         assert_eq!(shared.revoked(&node), Some(5));

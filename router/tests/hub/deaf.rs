@@ -1,7 +1,6 @@
 //! Nodes that do not read what the hub tells them.
 
 use edgemesh_core::link::Operation;
-use edgemesh_core::peers::REMOVED;
 use edgemesh_proto::message::{Body, DialBack, Ping};
 
 use crate::world::{Control, World, ask, connect, node, within};
@@ -41,19 +40,6 @@ async fn a_node_that_does_not_read_holds_up_nobody_else() {
 async fn a_node_that_does_not_read_can_be_removed() {
     let world = World::open();
     let (_deaf, _asks) = deafened(&world).await;
-    world.hub.remove(&node("deaf"));
+    world.removed("deaf").await;
     world.until("the seat is free", |world| world.hub.node(&node("deaf")).is_none()).await;
-}
-
-#[tokio::test]
-async fn who_is_removed_hears_why() {
-    let world = World::open();
-    let mut control = world.control("edge").await;
-    world.hub.remove(&node("edge"));
-    let refused = |body| match body {
-        Body::Refused(refused) => Some(refused),
-        _ => None,
-    };
-    let told = control.hear("why", refused).await;
-    assert_eq!(told.label, REMOVED);
 }

@@ -29,6 +29,7 @@ const EPOCH: [u8; 16] = [7; 16];
 /// See the module.
 pub(crate) struct World {
     pub(crate) hub: Hub,
+    pub(crate) registry: Registry,
     pub(crate) address: SocketAddr,
     pub(crate) authority: Arc<Authority>,
     pub(crate) tasks: TaskTracker,
@@ -59,7 +60,7 @@ impl World {
         let (registry, tasks) = (Registry::in_memory(EPOCH), TaskTracker::new());
         let stop = CancellationToken::new();
         let hub = Hub::new(Parts {
-            registry,
+            registry: registry.clone(),
             authority: authority.clone(),
             tls: Arc::new(Tls::new(own, clock.clone(), OFFLINE_GRACE)),
             instance: [1; 16],
@@ -70,7 +71,7 @@ impl World {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.address();
         tasks.spawn(hub.clone().run(listener));
-        Self { hub, authority, address, tasks, ca, clock, stop, _folder: folder }
+        Self { hub, registry, authority, address, tasks, ca, clock, stop, _folder: folder }
     }
 
     /// What a node proves itself with that joined at that time.
@@ -88,6 +89,13 @@ impl World {
     pub(crate) async fn link(&self, tls: &Tls, limits: Limits) -> Link {
         let dialled = self.dialled(tls, ALPN_H2).await;
         link::client(dialled, limits, self.tasks.clone()).await.unwrap()
+    }
+
+    /// As `edgemesh node remove` does, today.
+    pub(crate) async fn removed(&self, name: &str) {
+        let (node, before) = (node(name), TODAY + 1);
+        let is_back = || self.hub.is_linked_since(&node, before);
+        self.registry.remove(&node, before, is_back).await;
     }
 
     /// A Link of somebody who has no certificate.
