@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use edgemesh_core::identity::{CLOUD, Proved};
 use edgemesh_core::io::now;
-use edgemesh_core::link::{self, Answering, Called, Failure, LinkError, Messages};
+use edgemesh_core::link::{
+    self, Answering, Called, Failure, LinkError, MessageReader, MessageWriter, Messages,
+};
 use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message, removal};
 use edgemesh_proto::message::{Body, DialBack, Message, Offer, Welcome};
 use edgemesh_proto::record::NodeName;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -21,6 +24,8 @@ use crate::registry::shared::Talk;
 
 /// Messages for one node that wait at once.
 const QUEUE: usize = 16;
+/// Answers to pings that wait at once.
+const PONGS: usize = 4;
 /// Longest wait for a node to take what is said next: a Message of 1 MiB takes as long where 70 kbit
 /// a second get through. Who is silent altogether is noticed much sooner, by its Link.
 const TAKEN_WITHIN: Duration = Duration::from_secs(120);
@@ -65,19 +70,17 @@ pub(super) async fn begin(hub: &Hub, called: Called, proved: &Proved) -> Answeri
     let seated = Seated { hub: hub.clone(), node };
     let opening = reply(&called.opening, Body::Welcome(welcome(hub, proved)));
     let (writer, rest) = link::pipe();
-    let session = Session {
-        seated,
-        proved: proved.clone(),
-        talk,
-        messages: Messages::new(writer, called.body),
-        to_node,
-    };
+    let (pongs, pongs_to_node) = mpsc::channel(PONGS);
+    let (proved, pulse) = (proved.clone(), Mutex::default());
+    let session = Session { seated, proved, talk, pulse, pongs };
+    let messages = Messages::new(writer, called.body);
+    let to_node = ToNode { asked: to_node, pongs: pongs_to_node };
     let stop = hub.0.parts.stop.clone();
     let registry = hub.0.parts.registry.clone();
     hub.0.parts.tasks.clone().spawn(stop.run_until_cancelled_owned(async move {
         tracing::info!(node = %hello.node.0, %address, version = hello.version, "linked");
         registry.joined(&hello.node, session.proved.issued, hello.links.clone()).await;
-        session.run().await;
+        session.run(messages, to_node).await;
     }));
     Answering { opening, rest }
 }
@@ -110,16 +113,15 @@ struct Session {
     seated: Seated,
     proved: Proved,
     talk: Talk,
-    messages: Messages,
-    to_node: mpsc::Receiver<Body>,
+    pulse: Mutex<Pulse>,
+    /// Takes answers to pings.
+    pongs: mpsc::Sender<Body>,
 }
 
-/// What is to be said next.
-enum Say {
-    Body(Body),
-    Encoded(Vec<u8>),
-    /// Then it is over.
-    Last(Body),
+/// What is to be said, beside the records.
+struct ToNode {
+    asked: mpsc::Receiver<Body>,
+    pongs: mpsc::Receiver<Body>,
 }
 
 /// How a conversation ended.
@@ -137,77 +139,88 @@ impl From<LinkError> for End {
     }
 }
 
+impl End {
+    fn of(why: &str) -> Self {
+        Self { why: why.to_owned(), last: None }
+    }
+}
+
 impl Session {
-    async fn run(mut self) {
-        let (hub, node) = (self.seated.hub.clone(), self.seated.node.clone());
-        let proved = self.proved.clone();
+    /// Listens and speaks at once: each side may have so much to say that it waits for the other to
+    /// read, and if it did not read meanwhile, both would wait for ever.
+    async fn run(self, messages: Messages, to_node: ToNode) {
+        let Messages { writer, reader } = messages;
+        let Seated { hub, node } = &self.seated;
         let ended = tokio::select! {
-            () = node.over() => End { why: "another Control took its place".into(), last: None },
-            () = hub.until_void(&proved) => {
+            () = node.over() => End::of("another Control took its place"),
+            () = hub.until_void(&self.proved) => {
                 End { why: "it was removed".into(), last: Some(removal(&node.name).into()) }
             }
-            ended = self.converse() => ended.unwrap_or_else(End::from),
+            ended = self.listen(reader) => ended.unwrap_or_else(End::from),
+            ended = self.speak(&writer, to_node) => ended.unwrap_or_else(End::from),
         };
         tracing::info!(node = %node.name.0, "no longer linked: {}", ended.why);
         node.left();
         if let Some(last) = ended.last {
-            let said = timeout(LAST_WORDS, self.says_last(last)).await;
+            let said = timeout(LAST_WORDS, self.says_last(&writer, last)).await;
             drop(said); // who does not listen either has no right to know
         }
     }
 
-    async fn says_last(&self, body: Body) -> Result<(), LinkError> {
-        self.messages.send(&self.message(body)).await?;
-        self.messages.writer.finish();
+    async fn says_last(&self, writer: &MessageWriter, body: Body) -> Result<(), LinkError> {
+        writer.send(&self.message(body)).await?;
+        writer.finish();
         Ok(())
     }
 
-    async fn converse(&mut self) -> Result<End, LinkError> {
+    async fn speak(&self, writer: &MessageWriter, mut to_node: ToNode) -> Result<End, LinkError> {
         let mut beat = tokio::time::interval(PULSE_EVERY);
-        let mut pulse = Pulse::default();
         loop {
             let say = tokio::select! {
-                heard = self.messages.next() => match heard? {
-                    None => return Ok(End { why: "it hung up".into(), last: None }),
-                    Some(message) => match self.heard(message, &mut pulse).await {
-                        Some(say) => say,
-                        None => continue,
-                    },
-                },
-                Some(body) = self.to_node.recv() => Say::Body(body),
+                Some(body) = to_node.asked.recv() => self.message(body).encode(),
+                Some(pong) = to_node.pongs.recv() => self.message(pong).encode(),
                 said = self.talk.next() => match said {
-                    Said::Delta(delta) => Say::Encoded(self.with_delta(&delta)),
-                    Said::Held(held) => Say::Body(Body::Held(held)),
+                    Said::Delta(delta) => self.with_delta(&delta),
+                    Said::Held(held) => self.message(Body::Held(held)).encode(),
                 },
-                _ = beat.tick() => Say::Body(pulse.ask(now())),
-            };
-            let encoded = match say {
-                Say::Body(body) => self.message(body).encode(),
-                Say::Encoded(bytes) => bytes,
-                Say::Last(body) => {
-                    return Ok(End { why: "it broke the rules".into(), last: Some(body) });
+                _ = beat.tick() => {
+                    let ping = self.pulse.lock().ask(now());
+                    self.message(ping).encode()
                 }
             };
-            match timeout(TAKEN_WITHIN, self.messages.writer.send_encoded(&encoded)).await {
+            match timeout(TAKEN_WITHIN, writer.send_encoded(&say)).await {
                 Ok(said) => said?,
-                Err(_) => {
-                    return Ok(End { why: "it does not read what it is told".into(), last: None });
+                Err(_) => return Ok(End::of("it does not read what it is told")),
+            }
+        }
+    }
+
+    async fn listen(&self, mut reader: MessageReader) -> Result<End, LinkError> {
+        loop {
+            match reader.next().await? {
+                None => return Ok(End::of("it hung up")),
+                Some(message) => {
+                    if let Some(end) = self.heard(message).await {
+                        return Ok(end);
+                    }
                 }
             }
         }
     }
 
-    /// What an agent says, and what is to be said to that.
-    async fn heard(&mut self, message: Message, pulse: &mut Pulse) -> Option<Say> {
+    /// What an agent says, and whether that is the end.
+    async fn heard(&self, message: Message) -> Option<End> {
         match message.body.map(|body| *body)? {
-            Body::Ping(ping) => match pulse.heard(ping, now()) {
-                Heard::Answer(pong) => Some(Say::Body(*pong)),
-                Heard::Took(took) => {
-                    self.seated.node.took(took);
-                    None
+            Body::Ping(ping) => {
+                let heard = self.pulse.lock().heard(ping, now());
+                match heard {
+                    // Who asks faster than it reads the answers gets fewer.
+                    Heard::Answer(pong) => drop(self.pongs.try_send(*pong)),
+                    Heard::Took(took) => self.seated.node.took(took),
+                    Heard::Stale => {}
                 }
-                Heard::Stale => None,
-            },
+                None
+            }
             Body::Offer(offer) => {
                 self.offered(offer).await;
                 None
@@ -218,8 +231,8 @@ impl Session {
             }
             body => self.talk.hear(&body).err().map(|violation| {
                 let told = violation.refused();
-                tracing::warn!(node = %self.seated.node.name.0, "{violation}");
-                Say::Last(refusal(&told.label, &told.text))
+                let last = Some(refusal(&told.label, &told.text));
+                End { why: format!("it broke the rules: {violation}"), last }
             }),
         }
     }

@@ -4,4 +4,5 @@
 mod deaf;
 mod removal;
 mod strangers;
+mod talk;
 mod world;

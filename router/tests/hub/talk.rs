@@ -1,0 +1,37 @@
+//! What hub and node say to each other on Control, both at once.
+
+use std::collections::BTreeMap;
+
+use edgemesh_proto::message::{Body, Offer, Ping};
+use edgemesh_proto::record::{Body as Of, Key, Kind, Node, Put, Record};
+
+use crate::world::World;
+
+/// Records of the registry, of 4 KiB each: more than any window holds.
+const RECORDS: usize = 2000;
+/// Bytes of an Offer.
+const OFFERED: usize = 3 << 20;
+
+fn large(n: usize) -> Record {
+    let labels = [("large".into(), "x".repeat(4096).into())].into();
+    let body = Of::Node(Node { labels, ..Node::default() });
+    Record { namespace: "".into(), name: format!("n{n}").into(), body }
+}
+
+#[tokio::test]
+async fn both_may_have_much_to_say() {
+    let world = World::open();
+    let records: BTreeMap<_, _> =
+        (0..RECORDS).map(large).map(|record| (record.key(), record)).collect();
+    world.registry.observe(records).await;
+    let mut control = world.control("edge").await;
+    let key = Key { kind: Kind::Service, namespace: "default".into(), name: "large".into() };
+    for _ in 0..4 {
+        // It reads nothing before it has said all.
+        let records = vec![Put { key: key.clone(), body: vec![0; OFFERED].into() }];
+        control.say(Body::Offer(Offer { records })).await;
+    }
+    control.say(Body::Ping(Ping { number: 77, answer: false })).await;
+    let pong = |body| matches!(body, Body::Ping(Ping { number: 77, answer: true })).then_some(());
+    control.hear("the answer", pong).await;
+}
