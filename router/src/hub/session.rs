@@ -9,7 +9,7 @@ use edgemesh_core::link::{
     self, Answering, Called, Failure, LinkError, MessageReader, MessageWriter, Messages,
 };
 use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message, removal};
-use edgemesh_proto::message::{Body, DialBack, Message, Offer, Welcome};
+use edgemesh_proto::message::{Body, DialBack, Message, Offer, Refused, Welcome};
 use edgemesh_proto::record::NodeName;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -228,6 +228,11 @@ impl Session {
             Body::DialBack(asked) => {
                 self.ask_back(asked);
                 None
+            }
+            // It has ended the conversation: its reason is the one to be known.
+            Body::Refused(Refused { label, text, .. }) => {
+                tracing::warn!(node = %self.seated.node.name.0, label, "the node says no: {text}");
+                Some(End { why: format!("it says no: {text} ({label})"), last: None })
             }
             body => self.talk.hear(&body).err().map(|violation| {
                 let told = violation.refused();
