@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod deaf;
+mod relay;
 mod removal;
 mod strangers;
 mod talk;
