@@ -30,7 +30,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use edgemesh_proto::record::{Key, Record, ServiceName};
+use edgemesh_proto::record::{Key, MAX_BODY, Record, ServiceName};
 
 use crate::config::Check;
 use crate::manifests::tree::Broken;
@@ -160,5 +160,24 @@ pub fn parse(file: &Path, text: &str) -> Parsed {
             }),
         }
     }
+    drop_too_large(file, &mut parsed);
     parsed
+}
+
+/// A record that no Message could carry counts nowhere, so that it is not seen on one node only.
+fn drop_too_large(file: &Path, parsed: &mut Parsed) {
+    let Parsed { documents, remarks } = parsed;
+    documents.retain(|document| {
+        let sizes = document.records.iter().map(|record| record.encode_body().len());
+        let Some(size) = sizes.max().filter(|size| *size > MAX_BODY) else { return true };
+        remarks.push(Remark {
+            severity: Severity::Rejected,
+            file: file.to_owned(),
+            line: document.line,
+            object: document.object.clone(),
+            field: String::new(),
+            reason: format!("it takes {size} bytes: at most {MAX_BODY} count; split it"),
+        });
+        false
+    });
 }

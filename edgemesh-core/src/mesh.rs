@@ -356,7 +356,8 @@ impl Mesh {
         self.close(within).await
     }
 
-    async fn close(&self, within: Duration) -> i64 {
+    /// As [`Mesh::drain`], for a mesh that others still look at.
+    pub async fn close(&self, within: Duration) -> i64 {
         self.stop.cancel();
         self.tasks.close();
         let open = match tokio::time::timeout(within, self.flows_end()).await {

@@ -35,6 +35,7 @@ pub use crate::store::errors::{CommitError, OpenError};
 pub use crate::store::folder::{Access, Folder, Lock, Owner as FileOwner, Place};
 use crate::store::owner::{Job, Owner, QUEUE};
 pub use crate::store::repair::Repair;
+pub use crate::store::sqlite::{Fault, Schema, check_pages};
 
 mod change;
 mod database;
@@ -44,6 +45,7 @@ mod opening;
 mod owner;
 mod repair;
 mod schema;
+mod sqlite;
 #[cfg(test)]
 mod tests;
 

@@ -21,6 +21,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 pub use crate::record::balance::{BalancePolicy, HashKey, Locality};
+pub(crate) use crate::record::codec::fitting;
 pub use crate::record::codec::{Delta, MAX_BODY, Put};
 pub use crate::record::invalid::Invalid;
 pub use crate::record::resilience::{

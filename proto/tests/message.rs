@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use edgemesh_proto::beehive;
 use edgemesh_proto::message::{
-    Body, Content, Header, MAX_FIELD, MAX_MESSAGE, MAX_RESOURCE, Message, Route,
+    Body, Content, Header, MAX_FIELD, MAX_MESSAGE, MAX_RESOURCE, Message, Offer, Route,
 };
 use edgemesh_proto::record::{Delta, Key, Kind, Put};
 use uuid::Uuid;
@@ -20,6 +20,23 @@ fn keepalive() -> Message {
         destination: String::new(),
     };
     Message::request(ID, NOW, route, Content::Text("ping".into()))
+}
+
+/// A newer node offers what this version does not know; the rest counts.
+#[test]
+fn an_offered_record_that_cannot_be_read_harms_only_itself() {
+    let put = |name: &str| Put {
+        key: Key { kind: Kind::Service, namespace: "default".into(), name: name.into() },
+        body: Bytes::new(),
+    };
+    let records = vec![put("a"), put("b")];
+    let message = Message::of_link(ID, NOW, ["edge-1", "cloud"], Body::Offer(Offer { records }));
+    let mut bytes = message.encode();
+    // The kind of `a`, the first field of the first key, becomes one that nobody knows.
+    let at = bytes.windows(2).position(|two| two == [0x08, Kind::Service as u8 + 1]).unwrap() + 1;
+    bytes[at] = 99;
+    let body = Message::decode(bytes.into()).unwrap().body.map(|body| *body);
+    assert_eq!(body, Some(Body::Offer(Offer { records: vec![put("b")] })));
 }
 
 /// A Delta that is sent to many is encoded once.

@@ -104,7 +104,8 @@ impl Authority {
     }
 
     /// Answers a Join: with a token, or without one to renew, where `from` is what the Link
-    /// proved of who asks. Both outcomes are logged here.
+    /// proved of who asks. Who is let in is logged here; whoever asks logs who is not, since that may
+    /// be anybody, and as often as he likes.
     ///
     /// # Errors
     /// [`JoinRefused`], to be told to who asks.
@@ -122,7 +123,7 @@ impl Authority {
         match &answer {
             Ok(_) if join.token.is_empty() => tracing::debug!(node, "certificate renewed"),
             Ok(_) => tracing::info!(node, "node joined"),
-            Err(refused) => tracing::warn!(node, label = refused.label(), "{refused}"),
+            Err(refused) => tracing::debug!(node, label = refused.label(), "{refused}"),
         }
         answer
     }

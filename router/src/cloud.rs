@@ -185,11 +185,13 @@ impl Cloud {
         hub.run(listener).await;
         mesh.stop_accepting().await;
         tasks.close();
-        if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
-            tracing::warn!("what was under way is cut");
+        // Both at once: what the mesh calls for clients in the cloud goes by Links of the hub.
+        let (cut, links) =
+            tokio::join!(mesh.close(DRAIN), tokio::time::timeout(DRAIN, tasks.wait()));
+        if cut > 0 || links.is_err() {
+            tracing::warn!(flows = cut, "what was under way is cut");
         }
         registry.close().await;
-        drop(mesh);
     }
 
     /// When the hub's certificate expires.

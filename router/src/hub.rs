@@ -10,20 +10,24 @@ mod node;
 mod relay;
 mod roster;
 mod session;
+mod strangers;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgemesh_core::backends::Way;
 use edgemesh_core::identity::{Proved, Role, Tls};
-use edgemesh_core::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve};
+use edgemesh_core::io::now;
+use edgemesh_core::link::{
+    self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Serve, ServedLink,
+};
 use edgemesh_core::listen::{Accepted, Listener};
-use edgemesh_core::peers::{Finding, NoWay, Ways, removal, while_served};
+use edgemesh_core::peers::{Finding, NoWay, Ways, while_served};
 use edgemesh_proto::record::NodeName;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -31,13 +35,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::authority::Authority;
 use crate::hub::roster::Roster;
-use crate::registry::shared::Shared as Registry;
+use crate::hub::strangers::{Strangers, Visit};
+use crate::registry::shared::{Revoked, Shared as Registry};
 
 pub use node::Node;
 
 /// Handshakes at once; the others wait in the listener's queue. Many, since who says nothing holds one
 /// for as long as a handshake may take.
 const HANDSHAKES: usize = 512;
+
+/// Longest wait for a node to hear why it is cut off.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a hub is made of.
 pub struct Parts {
@@ -63,16 +71,19 @@ pub struct Hub(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    roster: Mutex<Roster>,
-    nodes: RwLock<BTreeMap<NodeName, Arc<Node>>>,
+    /// Who is linked: one lock for who may come and who is there.
+    seats: RwLock<Roster<Arc<Node>>>,
     /// Serves what is for the cloud itself.
     own: RwLock<Option<Arc<dyn Serve>>>,
     handshakes: Arc<Semaphore>,
+    strangers: Strangers,
 }
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub").field("nodes", &self.0.nodes.read().len()).finish_non_exhaustive()
+        f.debug_struct("Hub")
+            .field("nodes", &self.0.seats.read().all().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,10 +92,10 @@ impl Hub {
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
             parts,
-            roster: Mutex::default(),
-            nodes: RwLock::default(),
+            seats: RwLock::default(),
             own: RwLock::default(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            strangers: Strangers::new(),
         }))
     }
 
@@ -95,19 +106,17 @@ impl Hub {
 
     /// The nodes that are linked, by name.
     pub fn nodes(&self) -> Vec<Arc<Node>> {
-        self.0.nodes.read().values().cloned().collect()
+        self.0.seats.read().all().cloned().collect()
     }
 
     /// A node, if it is linked.
     pub fn node(&self, name: &NodeName) -> Option<Arc<Node>> {
-        self.0.nodes.read().get(name).cloned()
+        self.0.seats.read().get(name).cloned()
     }
 
-    /// A node was removed: tells it, and ends what it has open here.
-    pub async fn remove(&self, name: &NodeName) {
-        let Some(node) = self.node(name) else { return };
-        let _ = node.tell(removal(name).into()).await; // it may have left
-        node.left();
+    /// Whether a node is linked by a certificate that is not older than `since`.
+    pub fn is_linked_since(&self, name: &NodeName, since: i64) -> bool {
+        self.node(name).is_some_and(|node| node.issued >= since)
     }
 
     /// Accepts until the stop.
@@ -131,44 +140,108 @@ impl Hub {
             drop(handshakes);
             match accepted {
                 Ok(dialled) => this.linked(dialled).await,
-                Err(error) => tracing::warn!("{error}"),
+                Err(error) => this.refused(format_args!("{error}")),
             }
         }));
     }
 
+    /// Logs that somebody was refused, unless that was said often enough. Whoever reaches the port
+    /// can be refused as often as he likes.
+    fn refused(&self, what: fmt::Arguments<'_>) {
+        match self.0.strangers.may_say(now()) {
+            Some(0) => tracing::warn!("{what}"),
+            Some(left_out) => tracing::warn!(left_out, "{what}"),
+            None => tracing::debug!("{what}"),
+        }
+    }
+
     async fn linked(&self, dialled: Dialled) {
+        let Some(proved) = dialled.peer.proved.clone() else { return self.visited(dialled).await };
         let tasks = &self.0.parts.tasks;
         let door = Arc::new(door::Door(self.clone()));
         match dialled.role {
             link::Role::Opens => match link::client(dialled, Limits::REQUESTS, tasks.clone()).await
             {
-                Ok(link) => self.reversed(link),
+                Ok(link) => self.reversed(link, &proved).await,
                 Err(error) => tracing::warn!("no reversed Link: {error}"),
             },
             link::Role::Serves => {
-                while_served(link::serve(dialled, door, Limits::REQUESTS, tasks)).await
-            }
-            link::Role::Bulk => {
-                if let Err(error) = link::serve_bulk(dialled, door).await {
-                    tracing::debug!("no bulk flow: {error}");
+                let link = link::serve(dialled, door, Limits::REQUESTS, tasks);
+                tokio::select! {
+                    () = while_served(link.clone()) => {}
+                    () = self.until_cut(&proved) => link.cut(),
                 }
             }
+            link::Role::Bulk => tokio::select! {
+                served = link::serve_bulk(dialled, door) => {
+                    if let Err(error) = served {
+                        tracing::debug!("no bulk flow: {error}");
+                    }
+                }
+                () = self.until_cut(&proved) => {}
+            },
         }
+    }
+
+    /// Somebody without a certificate, which may be asked for.
+    async fn visited(&self, dialled: Dialled) {
+        let peer = dialled.peer.clone();
+        if dialled.role != link::Role::Serves {
+            return self.refused(format_args!("{peer}: who has no certificate may only join"));
+        }
+        let why = match self.0.strangers.visit(self.visit(dialled)).await {
+            Visit::Over => return,
+            Visit::TooLong => "joining took too long",
+            Visit::NoPlace => "too many want to join at once",
+        };
+        self.refused(format_args!("{peer}: {why}"));
+    }
+
+    /// Dropped before its end, it ends the connection with all that is under way.
+    async fn visit(&self, dialled: Dialled) {
+        struct Cuts(ServedLink);
+        impl Drop for Cuts {
+            fn drop(&mut self) {
+                self.0.cut();
+            }
+        }
+        let door = Arc::new(door::Door(self.clone()));
+        let link = link::serve(dialled, door, Limits::CONTROL, &self.0.parts.tasks);
+        Cuts(link).0.closed().await;
     }
 
     /// A node dialled back.
-    fn reversed(&self, link: Link) {
-        let peer = link.peer().clone();
-        let Some(proved) = &peer.proved else { return link.close() };
+    async fn reversed(&self, link: Link, proved: &Proved) {
         match self.node(&proved.node) {
-            Some(node) if !self.is_revoked(proved) => node.arrived(link),
-            Some(_) | None => link.close(),
+            Some(node) if !self.is_void(proved) => node.arrived(link.clone()),
+            Some(_) | None => return link.close(),
+        }
+        tokio::select! {
+            () = link.closed() => {}
+            () = self.until_cut(proved) => link.cut(),
         }
     }
 
-    fn is_revoked(&self, proved: &Proved) -> bool {
+    /// Whether the node was removed since that certificate was issued.
+    fn is_void(&self, proved: &Proved) -> bool {
         let before = self.0.parts.registry.revoked(&proved.node);
         before.is_some_and(|before| proved.issued < before)
+    }
+
+    /// Resolves when it is void.
+    async fn until_void(&self, proved: &Proved) {
+        let mut revocations = self.0.parts.registry.revocations();
+        let is_void = |revoked: &Arc<Revoked>| {
+            revoked.get(&proved.node).is_some_and(|before| proved.issued < *before)
+        };
+        // An error means that the registry is gone, and then so is everything else.
+        let _ = revocations.wait_for(is_void).await;
+    }
+
+    /// Resolves when a connection that was made by it is to be cut: the node has heard why.
+    async fn until_cut(&self, proved: &Proved) {
+        self.until_void(proved).await;
+        tokio::time::sleep(LAST_WORDS).await;
     }
 
     /// Whether what runs on that node is called by the cloud's own process.

@@ -139,19 +139,22 @@ impl Registry {
         writes
     }
 
-    /// Certificates of that node issued before this are void.
-    pub fn revoked(&self, node: &NodeName) -> Option<i64> {
-        let key = of_node(Kind::Revocation, node);
-        let body = &self.entries.get(&key)?.1.record.as_ref()?.body;
-        match Record::decode(key.kind, "", &key.name, body).ok()?.body {
-            Body::Revocation(Revocation { before }) => Some(before),
-            Body::Service(_)
-            | Body::Slice(_)
-            | Body::Node(_)
-            | Body::Workload(_)
-            | Body::Policy(_)
-            | Body::Route(_) => None,
-        }
+    /// Of each node that was removed: certificates issued before this are void.
+    pub fn revocations(&self) -> BTreeMap<NodeName, i64> {
+        let of_kind = self.records().filter(|(key, _)| key.kind == Kind::Revocation);
+        let before = |(key, body): (&Key, &Bytes)| {
+            let record = Record::decode(key.kind, &key.namespace, &key.name, body).ok()?;
+            match record.body {
+                Body::Revocation(revoked) => Some((NodeName(key.name.clone()), revoked.before)),
+                Body::Service(_)
+                | Body::Slice(_)
+                | Body::Node(_)
+                | Body::Workload(_)
+                | Body::Policy(_)
+                | Body::Route(_) => None,
+            }
+        };
+        of_kind.filter_map(before).collect()
     }
 
     /// Every record that counts.

@@ -1,31 +1,18 @@
 //! One open `meta.db`: reading all of it, applying one change in one transaction, copying it.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 
 use edgemesh_proto::record::{Key, Kind, Record, ServiceName};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
 use crate::digest::{Digest, Hasher};
-use crate::store::errors::{Cause, CommitError};
 use crate::store::repair::Repair;
 use crate::store::schema;
+use crate::store::sqlite::{Fault, check_pages, uri};
 use crate::store::{Loaded, VirtualAddress};
-
-/// How long to wait for a lock that another program (somebody's `sqlite3`) holds.
-const BUSY: Duration = Duration::from_secs(2);
-
-/// The log is cut back to this size when its content has reached the database.
-const LOG_BYTES: u32 = 8 << 20;
-
-/// Pages in the log that start a transfer into the database: 1000 is SQLite's own default, 4 MiB.
-const TRANSFER_PAGES: u32 = 1000;
 
 /// An open metastore.
 pub(super) struct Database {
@@ -42,84 +29,30 @@ pub(super) struct Contents {
     pub(super) sound: bool,
 }
 
-/// Why a file that is ours cannot be used as it is.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// A later release wrote it.
-    Newer(u32),
-    /// Its content is broken.
-    Damaged(Box<str>),
-    /// It cannot be read or written at the moment; its content may be fine.
-    Unreachable(rusqlite::Error),
-}
-
-/// SQLite's page cache, in KiB.
-const CACHE_KIB: i64 = 256;
-
 impl Database {
     /// Makes a new, empty database in `file`, whole when this returns.
     pub(super) fn create(file: &Path) -> Result<(), rusqlite::Error> {
-        let mut connection = Connection::open(file)?;
-        connection.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
-        schema::migrate(&mut connection)
+        schema::META.create(file)
     }
 
-    /// Opens a database of ours for reading and writing, and brings its tables up to date.
+    /// See [`Schema::open`](crate::store::sqlite::Schema::open).
     pub(super) fn open(file: &Path) -> Result<Self, Fault> {
-        let mut connection = Connection::open_with_flags(
-            file,
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )?;
-        connection.busy_timeout(BUSY)?;
-        // Closing must not write: the file may be about to be moved aside as it is. The owner
-        // transfers the log itself.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        let version = readable_version(&connection)?;
-        if connection.is_readonly("main")? {
-            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
-            return Err(Fault::Unreachable(rusqlite::Error::SqliteFailure(code, None)));
-        }
-        let mode: String =
-            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        if mode != "wal" {
-            return Err(Fault::Damaged(format!("journal mode {mode}").into()));
-        }
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        // Reads happen once, at opening: a large page cache would only hold memory.
-        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
-        connection.pragma_update(None, "wal_autocheckpoint", TRANSFER_PAGES)?;
-        if version < schema::VERSION {
-            schema::migrate(&mut connection)?;
-        }
-        Ok(Self { connection, hasher: Hasher::default() })
+        schema::META.open(file).map(Self::of)
     }
 
-    /// Opens a database of ours where nothing can be written, not even a lock: the caller knows
-    /// that nobody writes. The log, if there is one, is read too; its index is kept in memory.
+    /// See [`Schema::open_read_only`](crate::store::sqlite::Schema::open_read_only).
     pub(super) fn open_read_only(file: &Path) -> Result<Self, Fault> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-            | OpenFlags::SQLITE_OPEN_URI
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut log = file.as_os_str().to_owned();
-        log.push("-wal");
-        // Without a log SQLite would make one; `immutable` promises that none is needed.
-        let logged = fs::metadata(log).is_ok_and(|log| log.len() > 0);
-        let options = if logged { "vfs=unix-none" } else { "immutable=1" };
-        let connection = Connection::open_with_flags(uri(file, options), flags)?;
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        let version = readable_version(&connection)?;
-        if version < schema::VERSION {
-            return Err(Fault::Damaged(format!("schema {version}").into()));
-        }
-        Ok(Self { connection, hasher: Hasher::default() })
+        schema::META.open_read_only(file).map(Self::of)
+    }
+
+    fn of(connection: Connection) -> Self {
+        Self { connection, hasher: Hasher::default() }
     }
 
     /// Reads everything, and with it checks every page: `quick_check` finds broken structure, the
     /// digest finds records that are not those that were stored.
     pub(super) fn load(&mut self) -> Result<Contents, Fault> {
-        self.check_pages()?;
+        check_pages(&self.connection)?;
         let (epoch, revision, digest) = self.state()?;
         let mut skipped = Vec::new();
         let mut loaded = Loaded { epoch, revision, digest: digest.to_bytes(), ..Loaded::default() };
@@ -131,19 +64,9 @@ impl Database {
 
     /// Whether [`Database::load`] would find it sound; keeps nothing of what it reads.
     pub(super) fn is_sound(&mut self) -> Result<bool, Fault> {
-        self.check_pages()?;
+        check_pages(&self.connection)?;
         let (_, _, digest) = self.state()?;
         Ok(self.each_record(|_, _, _| {})? == digest)
-    }
-
-    fn check_pages(&self) -> Result<(), Fault> {
-        let verdict: String =
-            self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if verdict == "ok" {
-            return Ok(());
-        }
-        let place = verdict.trim_start_matches("*** in database main ***").trim();
-        Err(Fault::Damaged(place.replace('\n', "; ").into()))
     }
 
     /// Epoch, revision and digest.
@@ -295,51 +218,4 @@ pub(super) fn has_our_tables(file: &Path) -> Result<bool, rusqlite::Error> {
         }
     }
     Ok(true)
-}
-
-fn readable_version(connection: &Connection) -> Result<u32, Fault> {
-    match schema::version(connection)? {
-        version if version <= schema::VERSION => Ok(version),
-        version if version < schema::IMPLAUSIBLE_VERSION => Err(Fault::Newer(version)),
-        version => Err(Fault::Damaged(format!("schema {version}").into())),
-    }
-}
-
-/// A path as SQLite takes it with options: every byte that could mean something is escaped.
-fn uri(file: &Path, options: &str) -> String {
-    let mut uri = String::from("file:");
-    for byte in file.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                uri.push(char::from(*byte));
-            }
-            _ => {
-                let _ = write!(uri, "%{byte:02x}");
-            }
-        }
-    }
-    uri + "?" + options
-}
-
-impl Fault {
-    /// The same, met while a change was to be stored.
-    pub(super) fn on_commit(self, file: &Path) -> CommitError {
-        match self {
-            Self::Unreachable(error) => CommitError::new(file, error),
-            Self::Damaged(why) => CommitError::io(file, io::Error::other(why.to_string())),
-            Self::Newer(found) => {
-                CommitError::io(file, io::Error::other(format!("schema {found} is newer")))
-            }
-        }
-    }
-}
-
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        match Cause::of(&error) {
-            // What is left over: a missing table, a value of another type.
-            Cause::Damaged | Cause::Other => Self::Damaged(error.to_string().into()),
-            Cause::Full | Cause::ReadOnly | Cause::Io | Cause::Busy => Self::Unreachable(error),
-        }
-    }
 }

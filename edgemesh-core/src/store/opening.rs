@@ -6,10 +6,11 @@
 use std::io;
 use std::path::Path;
 
-use crate::store::database::{Contents, Database, Fault, has_our_tables};
+use crate::store::database::{Contents, Database, has_our_tables};
 use crate::store::errors::OpenError;
 use crate::store::folder::{Access, Folder, Lock, META, Owner};
 use crate::store::repair::Repair;
+use crate::store::sqlite::Fault;
 use crate::store::{Loaded, schema};
 
 /// What the owner thread gets, and what the caller gets.
@@ -228,14 +229,9 @@ fn attempt_reading(file: &Path) -> Result<(Database, Contents), Fault> {
 }
 
 fn give_up(file: &Path, fault: Fault) -> OpenError {
-    let file = file.to_path_buf();
-    match fault {
-        Fault::Newer(found) => newer(&file, found),
-        Fault::Damaged(why) => OpenError::DamagedReadOnly { file, why },
-        Fault::Unreachable(source) => OpenError::Sqlite { file, source },
-    }
+    schema::META.not_opened(file, fault)
 }
 
 fn newer(file: &Path, found: u32) -> OpenError {
-    OpenError::Newer { file: file.to_path_buf(), found, known: schema::VERSION }
+    give_up(file, Fault::Newer(found))
 }

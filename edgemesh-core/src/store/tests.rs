@@ -292,7 +292,7 @@ async fn the_schema_is_the_designed_one() {
     }
     let number =
         |sql: &str| -> i64 { database.connection.query_row(sql, [], |r| r.get(0)).unwrap() };
-    assert_eq!(number("PRAGMA user_version"), i64::from(crate::store::schema::VERSION));
+    assert_eq!(number("PRAGMA user_version"), i64::from(crate::store::schema::META.version()));
     assert_eq!(number("PRAGMA application_id"), i64::from(crate::store::schema::APPLICATION_ID));
     assert_eq!(number("PRAGMA synchronous"), 1);
     assert_eq!(number("PRAGMA foreign_keys"), 1);

@@ -12,6 +12,12 @@ use crate::snapshot::{LOCAL_SLICES, NODE_SLICES};
 /// Most records that one node offers: what it may have signed up, and as many Services.
 pub const MAX_OFFERED: usize = 4096;
 
+/// Most bytes of them: with what frames them, they fit into one Message
+/// ([`MAX_MESSAGE`](crate::link::MAX_MESSAGE)).
+const MAX_OFFERED_BYTES: usize = 3 << 20;
+/// What frames a record, at most.
+const OVERHEAD: usize = 64;
+
 /// Begins the names of a node's Slices where others see them.
 pub fn prefix(node: &NodeName) -> String {
     format!("{NODE_SLICES}{node}.")
@@ -43,7 +49,8 @@ pub fn records(accepted: BTreeMap<Key, Bytes>) -> BTreeMap<Key, Record> {
 }
 
 /// What a node tells others of its `own` records: Services without the addresses that are not its
-/// to give out, and what runs on it, under its name. `zone` is where it says that it is.
+/// to give out, and what runs on it, under its name. `zone` is where it says that it is. More than
+/// one Message holds is left out and logged: cut off for it, the node would offer nothing at all.
 pub fn rising<'r>(
     node: &NodeName,
     zone: Option<&str>,
@@ -51,11 +58,36 @@ pub fn rising<'r>(
 ) -> Vec<Put> {
     let mut rising: Vec<Put> =
         own.into_iter().filter_map(|record| rises(node, record)).map(|r| Put::from(&r)).collect();
+    let left_out = bounded(&mut rising);
+    if let Some(first) = left_out.first() {
+        tracing::warn!(
+            %first,
+            left_out = left_out.len(),
+            "not offered to others: a node offers at most {MAX_OFFERED} records of together \
+             {MAX_OFFERED_BYTES} bytes"
+        );
+    }
     if let Some(zone) = zone {
         let body = Body::Node(Node { zone: Some(zone.into()), ..Node::default() });
         rising.push(Put::from(&Record { namespace: "".into(), name: node.0.clone(), body }));
     }
     rising
+}
+
+/// Takes out what is too much. One that is large leaves room for those after it.
+fn bounded(rising: &mut Vec<Put>) -> Vec<Key> {
+    let (mut records, mut bytes, mut left_out) = (0, 0, Vec::new());
+    rising.retain(|Put { key, body }| {
+        let more = OVERHEAD + key.namespace.len() + key.name.len() + body.len();
+        // One more is the node itself.
+        let fits = records + 1 < MAX_OFFERED && bytes + more <= MAX_OFFERED_BYTES;
+        match fits {
+            true => (records, bytes) = (records + 1, bytes + more),
+            false => left_out.push(key.clone()),
+        }
+        fits
+    });
+    left_out
 }
 
 fn rises(node: &NodeName, record: &Record) -> Option<Record> {
@@ -141,4 +173,38 @@ fn check_slice(node: &NodeName, slice: &Slice) -> Result<(), Invalid> {
 
 fn wrong(field: &str, reason: &str) -> Result<(), Invalid> {
     Err(Invalid::new(field, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_for_one_message_is_left_out() {
+        let node = NodeName("n".into());
+        let workload = |n: usize, bytes: usize| Record {
+            namespace: "x".into(),
+            name: format!("w{n}").into(),
+            body: Body::Workload(Workload {
+                labels: [("l".into(), "x".repeat(bytes).into())].into(),
+                ..Workload::default()
+            }),
+        };
+        for (count, bytes, want) in [
+            (10, 10, 10),
+            (10, 1 << 20, 2),
+            (MAX_OFFERED, 10, MAX_OFFERED - 1),
+            (MAX_OFFERED + 9, 10, MAX_OFFERED - 1),
+        ] {
+            let own: Vec<_> = (0..count).map(|n| workload(n, bytes)).collect();
+            let rising = rising(&node, Some("zone"), &own);
+            assert_eq!(rising.len(), want + 1, "{count} of {bytes} bytes, and the node");
+            assert_eq!(accepted(&node, rising).1, [], "all of them count");
+        }
+        // A small one goes where a large one did not fit.
+        let own =
+            [workload(0, 2 << 19), workload(1, 3 << 19), workload(2, 3 << 19), workload(3, 9)];
+        let names: Vec<_> = rising(&node, None, &own).into_iter().map(|p| p.key.name).collect();
+        assert_eq!(names, ["w0".into(), "w1".into(), "w3".into()] as [Box<str>; 3]);
+    }
 }

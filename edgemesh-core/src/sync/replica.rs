@@ -34,6 +34,8 @@ pub struct Replica {
     staging: Option<Staging>,
     /// What was applied last is to be answered.
     owed: Owed,
+    /// What is held is visible, but not durable.
+    unsaved: bool,
     /// Mending did not help: only the registry asks again.
     unlike: bool,
 }
@@ -135,6 +137,7 @@ impl Replica {
             hasher: Hasher::default(),
             staging: None,
             owed: Owed::Nothing,
+            unsaved: false,
             unlike: false,
         };
         for (key, digest) in all {
@@ -202,16 +205,30 @@ impl Replica {
 
     /// The step that was given is visible, and `stored` or not. Gives the answer.
     pub fn done(&mut self, stored: bool) -> Body {
-        match (std::mem::replace(&mut self.owed, Owed::Nothing), stored) {
-            (Owed::Mending, _) => self.mend(),
-            (Owed::Nothing | Owed::Acknowledgement, true) => self.acknowledge(),
-            // Visible, not durable: the registry goes on, but counts on nothing.
-            (Owed::Nothing | Owed::Acknowledgement, false) => self.said(Vec::new()),
+        self.unsaved = !stored;
+        match std::mem::replace(&mut self.owed, Owed::Nothing) {
+            Owed::Mending => self.mend(),
+            Owed::Nothing | Owed::Acknowledgement => self.has_it(),
         }
     }
 
-    /// What is held is stored now: the acknowledgement that [`Replica::done`] could not give.
-    pub const fn acknowledge(&self) -> Body {
+    /// All that is held is durable now. Gives the acknowledgement that [`Replica::done`] could not
+    /// give.
+    pub const fn saved(&mut self) -> Body {
+        self.unsaved = false;
+        self.acknowledge()
+    }
+
+    /// What the registry said is here.
+    fn has_it(&self) -> Body {
+        match self.unsaved {
+            false => self.acknowledge(),
+            // Visible, not durable: the registry goes on, but counts on nothing.
+            true => self.said(Vec::new()),
+        }
+    }
+
+    const fn acknowledge(&self) -> Body {
         Body::Ack(Ack { epoch: self.epoch, revision: self.revision })
     }
 
@@ -234,14 +251,16 @@ impl Replica {
         }
         self.unlike = false;
         if (held.epoch, held.revision) == (self.epoch, self.revision) {
-            return Ok(Reaction::Say(self.acknowledge()));
+            return Ok(Reaction::Say(self.has_it()));
         }
         Ok(self.apply(held.epoch, held.revision, Some(held.digest), None))
     }
 
     fn on_delta(&mut self, delta: Delta) -> Result<Reaction, Broken> {
         let Delta { epoch, from, to, reset, more, digest, .. } = delta;
-        if !reset {
+        // Of a step that resets, the later parts too lead to a number that may be lower.
+        let resets = reset || self.staging.as_ref().is_some_and(Staging::resets);
+        if !resets {
             self.forwards(epoch, to)?;
         }
         let mut staging = match self.staging.take() {

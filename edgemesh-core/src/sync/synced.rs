@@ -162,7 +162,7 @@ impl Sync {
         let change = synced.unsaved.clone()?;
         self.store.commit(change).await.ok()?;
         synced.unsaved = None;
-        Some(synced.replica.acknowledge())
+        Some(synced.replica.saved())
     }
 
     /// Something is shown and not stored.
@@ -206,10 +206,12 @@ impl Sync {
             None => change,
         });
         let stored = self.store.commit(change.clone()).await;
-        if let Some(synced) = &mut self.synced
-            && stored.is_err()
-        {
-            synced.unsaved = Some(change);
+        if let Some(synced) = &mut self.synced {
+            match &stored {
+                // With it, all that was not stored before.
+                Ok(()) => drop(synced.replica.saved()),
+                Err(_) => synced.unsaved = Some(change),
+            }
         }
         self.show(Next { put, delete, moved }, now);
         stored

@@ -183,7 +183,8 @@ pub struct Held {
     pub buckets: Vec<[u8; 32]>,
 }
 
-/// All records that a node makes itself; those of an earlier Offer that are not in it are gone.
+/// All records that a node makes itself; those of an earlier Offer that are not in it are gone. What
+/// has a key that this version cannot read is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offer {
     /// In no order.

@@ -232,7 +232,7 @@ impl Delta {
 }
 
 /// The entries that fit; the others as errors in `bad`.
-fn fitting<P, T>(field: &str, entries: Vec<P>, bad: &mut Vec<Invalid>) -> Vec<T>
+pub(crate) fn fitting<P, T>(field: &str, entries: Vec<P>, bad: &mut Vec<Invalid>) -> Vec<T>
 where
     T: TryFrom<P, Error = Invalid>,
 {

@@ -1,13 +1,14 @@
 //! What other commands leave for the running cloud: nodes that were removed; and its own certificate.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_core::identity::{Clock, Tls};
-use edgemesh_proto::record::NodeName;
+use edgemesh_proto::record::{NodeName, Revocation};
 use tokio_util::sync::CancellationToken;
 
-use crate::authority::{Authority, AuthorityError};
+use crate::authority::{Authority, AuthorityError, Version};
 use crate::hub::Hub;
 use crate::registry::shared::Shared as Registry;
 
@@ -20,39 +21,58 @@ pub(super) struct Looking {
     pub(super) names: Vec<String>,
 }
 
+/// What the disk says.
+struct Seen {
+    version: Version,
+    /// Where that is another version than before.
+    revocations: Option<BTreeMap<Box<str>, Revocation>>,
+}
+
 impl Looking {
     pub(super) async fn run(self, every: Duration, stop: CancellationToken) {
+        let this = Arc::new(self);
         stop.run_until_cancelled(async {
             let mut tick = tokio::time::interval(every);
-            let mut seen = None;
+            let mut known = None;
             loop {
                 tick.tick().await;
-                match self.authority.version() {
-                    Ok(version) if seen.as_ref() == Some(&version) => {}
-                    Ok(version) => match self.revoke().await {
-                        Ok(()) => seen = Some(version),
-                        Err(error) => tracing::error!("removed nodes are not known: {error}"),
-                    },
-                    Err(error) => tracing::error!("removed nodes are not known: {error}"),
+                // The disk may be slow, or locked by a command: that must not hold up Links.
+                let disk = this.clone();
+                let looked = tokio::task::spawn_blocking(move || {
+                    disk.renew();
+                    disk.look(known)
+                });
+                match looked.await {
+                    Ok(Ok(Seen { version, revocations })) => {
+                        this.remove(revocations.unwrap_or_default()).await;
+                        known = Some(version);
+                    }
+                    Ok(Err(error)) => tracing::error!("removed nodes are not known: {error}"),
+                    Err(error) => tracing::error!("removed nodes are not looked at: {error}"),
                 }
-                self.renew();
             }
         })
         .await;
     }
 
-    async fn revoke(&self) -> Result<(), AuthorityError> {
-        for (name, revocation) in self.authority.revocations()? {
+    fn look(&self, known: Option<Version>) -> Result<Seen, AuthorityError> {
+        let version = self.authority.version()?;
+        let news = known != Some(version);
+        let revocations = news.then(|| self.authority.revocations()).transpose()?;
+        Ok(Seen { version, revocations })
+    }
+
+    async fn remove(&self, revocations: BTreeMap<Box<str>, Revocation>) {
+        for (name, Revocation { before }) in revocations {
             let node = NodeName(name);
-            if self.registry.revoked(&node) == Some(revocation.before) {
+            if self.registry.revoked(&node) == Some(before) {
                 continue;
             }
             tracing::info!(node = %node.0, "removed");
-            self.registry.revoke(&node, revocation.before).await;
-            self.registry.forget(&node).await;
-            self.hub.remove(&node).await;
+            // What it has open by an older certificate then ends by itself.
+            let is_back = || self.hub.is_linked_since(&node, before);
+            self.registry.remove(&node, before, is_back).await;
         }
-        Ok(())
     }
 
     /// The hub's own certificate, long before it expires.

@@ -25,22 +25,22 @@ async fn answer(hub: &Hub, called: Called) -> Answering {
         return join(hub, &called).await;
     }
     let Some(proved) = called.from.proved.clone() else {
-        return refuse(&called, "notAllowed", "who has no certificate may only join");
+        return refuse(hub, &called, "notAllowed", "who has no certificate may only join");
     };
     if let Err((label, text)) = admitted(hub, &proved) {
-        return refuse(&called, label, &text);
+        return refuse(hub, &called, label, &text);
     }
     match called.operation {
         Operation::Control => session::begin(hub, called, &proved).await,
         Operation::Request | Operation::Stream => relay::pass_on(hub, called, &proved.node).await,
-        Operation::Join => refuse(&called, "unknownOperation", "asked above"),
+        Operation::Join => refuse(hub, &called, "unknownOperation", "asked above"),
     }
 }
 
 /// Whether a node whose certificate is what it says may do more than join.
 fn admitted(hub: &Hub, proved: &Proved) -> Result<(), (&'static str, String)> {
     let node = &proved.node.0;
-    if hub.is_revoked(proved) {
+    if hub.is_void(proved) {
         return Err((REMOVED, removal(&proved.node).text));
     }
     match proved.expired_for(hub.0.parts.tls.clock().seconds()) {
@@ -56,10 +56,13 @@ fn admitted(hub: &Hub, proved: &Proved) -> Result<(), (&'static str, String)> {
 /// Gives out a certificate. The disk is asked, so this does not run where requests do.
 async fn join(hub: &Hub, called: &Called) -> Answering {
     let Some(Body::Join(join)) = called.opening.body.as_deref().cloned() else {
-        return refuse(called, "malformed", "a Join without its body");
+        return refuse(hub, called, "malformed", "a Join without its body");
     };
     let (authority, clock) = (hub.0.parts.authority.clone(), hub.0.parts.tls.clock().clone());
     let proved = called.from.proved.clone();
+    let Some(_turn) = hub.0.strangers.turn(proved.is_some()).await else {
+        return refuse(hub, called, "internal", "the cloud stops");
+    };
     let done = tokio::task::spawn_blocking(move || {
         authority.join(&join, proved.as_ref(), clock.seconds())
     });
@@ -67,14 +70,14 @@ async fn join(hub: &Hub, called: &Called) -> Answering {
         Ok(Ok(joined)) => {
             Answering { opening: reply(&called.opening, Body::Joined(joined)), rest: Rest::Nothing }
         }
-        Ok(Err(refused)) => refuse(called, refused.label(), &refused.to_string()),
-        Err(_) => refuse(called, "internal", "the authority failed: see the cloud's log"),
+        Ok(Err(refused)) => refuse(hub, called, refused.label(), &refused.to_string()),
+        Err(_) => refuse(hub, called, "internal", "the authority failed: see the cloud's log"),
     }
 }
 
 /// The answer that says no.
-pub(super) fn refuse(called: &Called, label: &str, text: &str) -> Answering {
-    tracing::warn!(peer = %called.from, label, "refused: {text}");
+pub(super) fn refuse(hub: &Hub, called: &Called, label: &str, text: &str) -> Answering {
+    hub.refused(format_args!("{} was refused: {text} ({label})", called.from));
     Answering { opening: reply(&called.opening, refusal(label, text)), rest: Rest::Nothing }
 }
 

@@ -6,14 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use edgemesh_core::link::Link;
 use edgemesh_core::peers::NoWay;
-use edgemesh_proto::message::{Body, DialBack};
+use edgemesh_proto::message::{Body, DialBack, Hello};
 use edgemesh_proto::record::NodeName;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::roster::Seat;
 
-/// Longest wait for a node to dial back.
+/// Longest wait for a node to dial back, also for who waits behind others.
 const DIAL_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// A node whose Control stands.
@@ -23,6 +24,8 @@ pub struct Node {
     pub name: NodeName,
     /// Which Control this is.
     pub seat: Seat,
+    /// When the certificate was issued by which it is here.
+    pub issued: i64,
     /// Where it called from.
     pub address: SocketAddr,
     /// Since when.
@@ -41,19 +44,20 @@ pub struct Node {
 impl Node {
     /// What is said to it goes to `say`.
     pub fn new(
-        name: NodeName,
+        hello: &Hello,
         seat: Seat,
+        issued: i64,
         address: SocketAddr,
-        version: String,
         say: mpsc::Sender<Body>,
     ) -> Self {
         let (since, link) = (SystemTime::now(), watch::Sender::default());
         Self {
-            name,
+            name: hello.node.clone(),
             seat,
+            issued,
             address,
             since,
-            version,
+            version: hello.version.clone(),
             say,
             link,
             asking: Mutex::default(),
@@ -90,21 +94,28 @@ impl Node {
         if let Some(link) = self.ready() {
             return Ok(link);
         }
+        let dialled_back = tokio::time::timeout(DIAL_BACK_WITHIN, self.dialled_back());
+        let silent = || NoWay::new(format!("node {} does not dial back", self.name.0));
+        tokio::select! {
+            link = dialled_back => link.unwrap_or_else(|_| Err(silent())),
+            () = self.over() => Err(self.gone()),
+        }
+    }
+
+    async fn dialled_back(&self) -> Result<Link, NoWay> {
         let _asking = self.asking.lock().await; // once for all who wait
         if let Some(link) = self.ready() {
             return Ok(link);
         }
         let mut links = self.link.subscribe();
-        let gone = || NoWay::new(format!("node {} is not linked to the hub", self.name.0));
-        self.tell(Body::DialBack(DialBack { node: None, links: Vec::new() }))
-            .await
-            .map_err(|()| gone())?;
+        self.tell(Body::DialBack(DialBack { node: None, links: Vec::new() }))?;
         let open = |link: &Option<Link>| link.as_ref().is_some_and(Link::is_open);
-        match tokio::time::timeout(DIAL_BACK_WITHIN, links.wait_for(open)).await {
-            Ok(Ok(link)) => link.clone().ok_or_else(gone),
-            Ok(Err(_)) => Err(gone()),
-            Err(_) => Err(NoWay::new(format!("node {} does not dial back", self.name.0))),
-        }
+        let link = links.wait_for(open).await.map_err(|_| self.gone())?;
+        link.clone().ok_or_else(|| self.gone())
+    }
+
+    fn gone(&self) -> NoWay {
+        NoWay::new(format!("node {} is not linked to the hub", self.name.0))
     }
 
     /// Resolves when its Control is to end.
@@ -124,11 +135,17 @@ impl Node {
         (micros > 0).then(|| Duration::from_micros(micros))
     }
 
-    /// Says something on its Control.
+    /// Says something on its Control. Waits for nobody: a node that does not read is its own trouble
+    /// and not that of whoever wants something of it.
     ///
     /// # Errors
-    /// When that has ended.
-    pub async fn tell(&self, body: Body) -> Result<(), ()> {
-        self.say.send(body).await.map_err(drop)
+    /// When its Control has ended, or it does not read what it was told before.
+    pub fn tell(&self, body: Body) -> Result<(), NoWay> {
+        self.say.try_send(body).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                NoWay::new(format!("node {} does not read what the hub tells it", self.name.0))
+            }
+            TrySendError::Closed(_) => self.gone(),
+        })
     }
 }

@@ -5,50 +5,58 @@ use std::time::Duration;
 
 use edgemesh_core::identity::{CLOUD, Proved};
 use edgemesh_core::io::now;
-use edgemesh_core::link::{self, Answering, Called, Failure, LinkError, Messages};
-use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message};
-use edgemesh_proto::message::{Body, DialBack, Message, Offer, Welcome};
+use edgemesh_core::link::{
+    self, Answering, Called, Failure, LinkError, MessageReader, MessageWriter, Messages,
+};
+use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message, removal};
+use edgemesh_proto::message::{Body, DialBack, Message, Offer, Refused, Welcome};
 use edgemesh_proto::record::NodeName;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::hub::Hub;
 use crate::hub::door::{refusal, refuse, reply};
 use crate::hub::node::Node;
 use crate::hub::roster::Arrival;
+use crate::hub::{Hub, LAST_WORDS};
 use crate::registry::session::Said;
 use crate::registry::shared::Talk;
 
 /// Messages for one node that wait at once.
 const QUEUE: usize = 16;
-/// Longest wait for a node to hear why it is cut off.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Answers to pings that wait at once.
+const PONGS: usize = 4;
+/// Longest wait for a node to take what is said next: a Message of 1 MiB takes as long where 70 kbit
+/// a second get through. Who is silent altogether is noticed much sooner, by its Link.
+const TAKEN_WITHIN: Duration = Duration::from_secs(120);
 /// A certificate older than this is to be renewed.
 const RENEW_AFTER: i64 = 24 * 3600;
 
 /// Seats an agent that says hello, or says why not.
 pub(super) async fn begin(hub: &Hub, called: Called, proved: &Proved) -> Answering {
     let Some(Body::Hello(hello)) = called.opening.body.as_deref().cloned() else {
-        return refuse(&called, "unknownOperation", "Control begins with hello");
+        return refuse(hub, &called, "unknownOperation", "Control begins with hello");
     };
     if hello.node != proved.node {
         let text = format!("{} says that it is {}", proved.node.0, hello.node.0);
-        return refuse(&called, "otherNode", &text);
+        return refuse(hub, &called, "otherNode", &text);
     }
     let talk = match hub.0.parts.registry.talk(&hello) {
         Ok(talk) => talk,
         Err(violation) => {
             let told = violation.refused();
-            return refuse(&called, &told.label, &told.text);
+            return refuse(hub, &called, &told.label, &told.text);
         }
     };
-    let seat = match hub.0.roster.lock().arrives(&hello) {
-        Arrival::Seated(seat) => seat,
-        Arrival::Replaces { seat, .. } => {
-            if let Some(older) = hub.node(&hello.node) {
-                older.left();
-            }
-            seat
+    let (say, to_node) = mpsc::channel(QUEUE);
+    let address = called.from.address;
+    let seated = |seat| Arc::new(Node::new(&hello, seat, proved.issued, address, say));
+    let arrival = hub.0.seats.write().arrives(&hello, seated);
+    let node = match arrival {
+        Arrival::Seated(node) => node,
+        Arrival::Replaces { new, older } => {
+            older.left();
+            new
         }
         Arrival::Duplicate { generation } => {
             let text = format!(
@@ -56,29 +64,23 @@ pub(super) async fn begin(hub: &Hub, called: Called, proved: &Proved) -> Answeri
                  of them, or give it another name and join again",
                 hello.node.0, hello.generation
             );
-            return refuse(&called, "duplicateNode", &text);
+            return refuse(hub, &called, "duplicateNode", &text);
         }
     };
-    let (say, to_node) = mpsc::channel(QUEUE);
-    let version = hello.version.clone();
-    let address = called.from.address;
-    let node = Arc::new(Node::new(hello.node.clone(), seat, address, version, say));
-    hub.0.nodes.write().insert(hello.node.clone(), node.clone());
+    let seated = Seated { hub: hub.clone(), node };
     let opening = reply(&called.opening, Body::Welcome(welcome(hub, proved)));
     let (writer, rest) = link::pipe();
-    let session = Session {
-        hub: hub.clone(),
-        node,
-        talk,
-        messages: Messages::new(writer, called.body),
-        to_node,
-    };
+    let (pongs, pongs_to_node) = mpsc::channel(PONGS);
+    let (proved, pulse) = (proved.clone(), Mutex::default());
+    let session = Session { seated, proved, talk, pulse, pongs };
+    let messages = Messages::new(writer, called.body);
+    let to_node = ToNode { asked: to_node, pongs: pongs_to_node };
     let stop = hub.0.parts.stop.clone();
-    let hub = hub.clone();
+    let registry = hub.0.parts.registry.clone();
     hub.0.parts.tasks.clone().spawn(stop.run_until_cancelled_owned(async move {
         tracing::info!(node = %hello.node.0, %address, version = hello.version, "linked");
-        hub.0.parts.registry.joined(&hello.node, hello.links.clone()).await;
-        session.run().await;
+        registry.joined(&hello.node, session.proved.issued, hello.links.clone()).await;
+        session.run(messages, to_node).await;
     }));
     Answering { opening, rest }
 }
@@ -94,125 +96,173 @@ fn welcome(hub: &Hub, proved: &Proved) -> Welcome {
     }
 }
 
-struct Session {
+/// A seat that is taken, until this is dropped.
+struct Seated {
     hub: Hub,
     node: Arc<Node>,
-    talk: Talk,
-    messages: Messages,
-    to_node: mpsc::Receiver<Body>,
 }
 
-/// What is to be said next.
-enum Say {
-    Body(Body),
-    Encoded(Vec<u8>),
-    /// Then it is over.
-    Last(Body),
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.node.left();
+        self.hub.0.seats.write().leaves(&self.node.name, self.node.seat);
+    }
+}
+
+struct Session {
+    seated: Seated,
+    proved: Proved,
+    talk: Talk,
+    pulse: Mutex<Pulse>,
+    /// Takes answers to pings.
+    pongs: mpsc::Sender<Body>,
+}
+
+/// What is to be said, beside the records.
+struct ToNode {
+    asked: mpsc::Receiver<Body>,
+    pongs: mpsc::Receiver<Body>,
+}
+
+/// How a conversation ended.
+struct End {
+    why: String,
+    /// What the node is to hear about it.
+    last: Option<Body>,
+}
+
+impl From<LinkError> for End {
+    fn from(error: LinkError) -> Self {
+        let why = error.to_string();
+        let breaks_rules = error.kind() == Failure::Protocol;
+        Self { last: breaks_rules.then(|| refusal("malformed", &why)), why }
+    }
+}
+
+impl End {
+    fn of(why: &str) -> Self {
+        Self { why: why.to_owned(), last: None }
+    }
 }
 
 impl Session {
-    async fn run(mut self) {
-        let why = match self.converse().await {
-            Ok(why) => why.to_owned(),
-            Err(error) => {
-                if error.kind() == Failure::Protocol {
-                    let said = timeout(LAST_WORDS, self.breaks_off(&error)).await;
-                    drop(said); // who does not listen either has no right to know
-                }
-                error.to_string()
+    /// Listens and speaks at once: each side may have so much to say that it waits for the other to
+    /// read, and if it did not read meanwhile, both would wait for ever.
+    async fn run(self, messages: Messages, to_node: ToNode) {
+        let Messages { writer, reader } = messages;
+        let Seated { hub, node } = &self.seated;
+        let ended = tokio::select! {
+            () = node.over() => End::of("another Control took its place"),
+            () = hub.until_void(&self.proved) => {
+                End { why: "it was removed".into(), last: Some(removal(&node.name).into()) }
             }
+            ended = self.listen(reader) => ended.unwrap_or_else(End::from),
+            ended = self.speak(&writer, to_node) => ended.unwrap_or_else(End::from),
         };
-        self.node.left();
-        let Self { hub, node, .. } = &self;
-        if hub.0.roster.lock().leaves(&node.name, node.seat) {
-            hub.0.nodes.write().remove(&node.name);
-            tracing::info!(node = %node.name.0, "no longer linked: {why}");
+        tracing::info!(node = %node.name.0, "no longer linked: {}", ended.why);
+        node.left();
+        if let Some(last) = ended.last {
+            let said = timeout(LAST_WORDS, self.says_last(&writer, last)).await;
+            drop(said); // who does not listen either has no right to know
         }
     }
 
-    /// Says why, to whom breaks the rules of a conversation.
-    async fn breaks_off(&self, why: &LinkError) -> Result<(), LinkError> {
-        let body = refusal("malformed", &why.to_string());
-        self.messages.send(&self.message(body)).await?;
-        self.messages.writer.finish();
+    async fn says_last(&self, writer: &MessageWriter, body: Body) -> Result<(), LinkError> {
+        writer.send(&self.message(body)).await?;
+        writer.finish();
         Ok(())
     }
 
-    async fn converse(&mut self) -> Result<&'static str, LinkError> {
+    async fn speak(&self, writer: &MessageWriter, mut to_node: ToNode) -> Result<End, LinkError> {
         let mut beat = tokio::time::interval(PULSE_EVERY);
-        let mut pulse = Pulse::default();
         loop {
             let say = tokio::select! {
-                () = self.node.over() => return Ok("a newer Control of the same node came"),
-                heard = self.messages.next() => match heard? {
-                    None => return Ok("it hung up"),
-                    Some(message) => match self.heard(message, &mut pulse).await {
-                        Some(say) => say,
-                        None => continue,
-                    },
-                },
-                Some(body) = self.to_node.recv() => Say::Body(body),
+                Some(body) = to_node.asked.recv() => self.message(body).encode(),
+                Some(pong) = to_node.pongs.recv() => self.message(pong).encode(),
                 said = self.talk.next() => match said {
-                    Said::Delta(delta) => Say::Encoded(self.with_delta(&delta)),
-                    Said::Held(held) => Say::Body(Body::Held(held)),
+                    Said::Delta(delta) => self.with_delta(&delta),
+                    Said::Held(held) => self.message(Body::Held(held)).encode(),
                 },
-                _ = beat.tick() => Say::Body(pulse.ask(now())),
+                _ = beat.tick() => {
+                    let ping = self.pulse.lock().ask(now());
+                    self.message(ping).encode()
+                }
             };
-            match say {
-                Say::Body(body) => self.messages.send(&self.message(body)).await?,
-                Say::Encoded(bytes) => self.messages.writer.send_encoded(&bytes).await?,
-                Say::Last(body) => {
-                    self.messages.send(&self.message(body)).await?;
-                    self.messages.writer.finish();
-                    return Ok("it broke the rules");
+            match timeout(TAKEN_WITHIN, writer.send_encoded(&say)).await {
+                Ok(said) => said?,
+                Err(_) => return Ok(End::of("it does not read what it is told")),
+            }
+        }
+    }
+
+    async fn listen(&self, mut reader: MessageReader) -> Result<End, LinkError> {
+        loop {
+            match reader.next().await? {
+                None => return Ok(End::of("it hung up")),
+                Some(message) => {
+                    if let Some(end) = self.heard(message).await {
+                        return Ok(end);
+                    }
                 }
             }
         }
     }
 
-    /// What an agent says, and what is to be said to that.
-    async fn heard(&mut self, message: Message, pulse: &mut Pulse) -> Option<Say> {
+    /// What an agent says, and whether that is the end.
+    async fn heard(&self, message: Message) -> Option<End> {
         match message.body.map(|body| *body)? {
-            Body::Ping(ping) => match pulse.heard(ping, now()) {
-                Heard::Answer(pong) => Some(Say::Body(*pong)),
-                Heard::Took(took) => {
-                    self.node.took(took);
-                    None
+            Body::Ping(ping) => {
+                let heard = self.pulse.lock().heard(ping, now());
+                match heard {
+                    // Who asks faster than it reads the answers gets fewer.
+                    Heard::Answer(pong) => drop(self.pongs.try_send(*pong)),
+                    Heard::Took(took) => self.seated.node.took(took),
+                    Heard::Stale => {}
                 }
-                Heard::Stale => None,
-            },
+                None
+            }
             Body::Offer(offer) => {
                 self.offered(offer).await;
                 None
             }
             Body::DialBack(asked) => {
-                self.ask_back(asked).await;
+                self.ask_back(asked);
                 None
+            }
+            // It has ended the conversation: its reason is the one to be known.
+            Body::Refused(Refused { label, text, .. }) => {
+                tracing::warn!(node = %self.seated.node.name.0, label, "the node says no: {text}");
+                Some(End { why: format!("it says no: {text} ({label})"), last: None })
             }
             body => self.talk.hear(&body).err().map(|violation| {
                 let told = violation.refused();
-                tracing::warn!(node = %self.node.name.0, "{violation}");
-                Say::Last(refusal(&told.label, &told.text))
+                let last = Some(refusal(&told.label, &told.text));
+                End { why: format!("it broke the rules: {violation}"), last }
             }),
         }
     }
 
     async fn offered(&self, offer: Offer) {
-        let bad = self.hub.0.parts.registry.offer(&self.node.name, offer.records).await;
-        for bad in bad {
-            tracing::warn!(node = %self.node.name.0, "an offered record does not count: {bad}");
+        let Seated { hub, node } = &self.seated;
+        let registry = &hub.0.parts.registry;
+        for bad in registry.offer(&node.name, self.proved.issued, offer.records).await {
+            tracing::warn!(node = %node.name.0, "an offered record does not count: {bad}");
         }
     }
 
     /// Passes on to another node that this one wants to be dialled.
-    async fn ask_back(&self, asked: DialBack) {
-        let Some(other) = asked.node.and_then(|name| self.hub.node(&name)) else { return };
-        let asked = DialBack { node: Some(self.node.name.clone()), links: asked.links };
-        let _ = other.tell(Body::DialBack(asked)).await; // who has left cannot dial either
+    fn ask_back(&self, asked: DialBack) {
+        let Seated { hub, node } = &self.seated;
+        let Some(other) = asked.node.and_then(|name| hub.node(&name)) else { return };
+        let asked = DialBack { node: Some(node.name.clone()), links: asked.links };
+        // Who has left cannot dial either, and who is not heard asks again.
+        if let Err(error) = other.tell(Body::DialBack(asked)) {
+            tracing::debug!("not asked to dial: {error}");
+        }
     }
 
     fn message(&self, body: Body) -> Message {
-        message([CLOUD, &self.node.name.0], body)
+        message([CLOUD, &self.seated.node.name.0], body)
     }
 
     /// A delta was encoded once for all who get it.

@@ -117,19 +117,21 @@ impl Session {
 
     fn opening(&mut self, registry: &mut Registry, hello: &Hello) -> State {
         let ours = hello.epoch == registry.epoch();
+        if ours && hello.revision > registry.revision() {
+            // It counts further than this registry has: nothing that it says can be trusted, and
+            // nothing but a reset leads it back.
+            return self.everything(registry);
+        }
         if hello.digest == registry.views[&self.selector].sums().whole() {
             let current = ours && hello.revision == registry.revision();
             return if current { State::Idle } else { self.adopting(registry) };
         }
-        let nothing = hello.digest == [0; 32];
-        match (ours, hello.revision <= registry.revision()) {
-            (_, _) if nothing => self.everything(registry),
-            (true, true) if hello.revision >= registry.floor() => {
-                State::Sending(Walk::changes(self.number, self.cursor))
-            }
-            (true, true) | (false, _) => State::Asking,
-            // It counts further than this registry has: nothing that it says can be trusted.
-            (true, false) => self.everything(registry),
+        if hello.digest == [0; 32] {
+            return self.everything(registry);
+        }
+        match ours && hello.revision >= registry.floor() {
+            true => State::Sending(Walk::changes(self.number, self.cursor)),
+            false => State::Asking,
         }
     }
 

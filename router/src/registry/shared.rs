@@ -8,7 +8,7 @@ use edgemesh_core::io::now;
 use edgemesh_core::store::{CommitError, OpenError};
 use edgemesh_core::sync::offer;
 use edgemesh_proto::message::{Body, Hello};
-use edgemesh_proto::record::{Invalid, Key, NodeName, Put, Record};
+use edgemesh_proto::record::{Invalid, Key, Kind, NodeName, Put, Record};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
@@ -29,7 +29,12 @@ struct Inner {
     trouble: Mutex<Option<String>>,
     /// The last revision.
     changed: watch::Sender<u64>,
+    /// What [`Registry::revocations`] says, for those who ask with each call.
+    revoked: watch::Sender<Arc<Revoked>>,
 }
+
+/// Since when certificates of a node count, in seconds since 1970: older ones are void.
+pub type Revoked = BTreeMap<NodeName, i64>;
 
 /// One agent's conversation, which ends when this is dropped.
 #[derive(Debug)]
@@ -58,8 +63,9 @@ impl Shared {
 
     fn of(registry: Registry, store: Option<Store>) -> Self {
         let changed = watch::Sender::new(registry.revision());
+        let revoked = watch::Sender::new(Arc::new(registry.revocations()));
         let (registry, trouble) = (Mutex::new(registry), Mutex::default());
-        Self(Arc::new(Inner { registry, store, trouble, changed }))
+        Self(Arc::new(Inner { registry, store, trouble, changed, revoked }))
     }
 
     /// Why the disk does not take changes; they count all the same.
@@ -100,31 +106,54 @@ impl Shared {
         self.change(|registry| registry.observe(&encoded)).await;
     }
 
-    /// Makes `records` everything that a node says. Returns what it may not say, which is left out.
-    pub async fn offer(&self, node: &NodeName, records: Vec<Put>) -> Vec<Invalid> {
+    /// Makes `records` everything that a node says which is here by a certificate `issued` then.
+    /// Returns what it may not say, which is left out.
+    pub async fn offer(&self, node: &NodeName, issued: i64, records: Vec<Put>) -> Vec<Invalid> {
         let (records, bad) = offer::accepted(node, records);
-        self.change(|registry| registry.offer(node, &records)).await;
+        self.change_by((node, issued), |registry| registry.offer(node, &records)).await;
         bad
     }
 
     /// A node has an agent, which may be dialled at `links`.
-    pub async fn joined(&self, node: &NodeName, links: Vec<Box<str>>) {
-        self.change(|registry| registry.joined(node, links)).await;
+    pub async fn joined(&self, node: &NodeName, issued: i64, links: Vec<Box<str>>) {
+        self.change_by((node, issued), |registry| registry.joined(node, links)).await;
     }
 
-    /// Certificates of a node issued before that time, in seconds since 1970, are void.
-    pub async fn revoke(&self, node: &NodeName, before: i64) {
-        self.change(|registry| registry.revoke(node, before)).await;
+    /// Certificates of a node issued before that time, in seconds since 1970, are void. From now on
+    /// it says nothing by one of them; and unless it `is_back` by a newer one, it has no agent any
+    /// more, and what it said is gone.
+    pub async fn remove(&self, node: &NodeName, before: i64, is_back: impl FnOnce() -> bool) {
+        self.change(|registry| {
+            let mut writes = registry.revoke(node, before);
+            if !is_back() {
+                writes.extend(registry.forget(node));
+            }
+            writes
+        })
+        .await;
     }
 
-    /// A node has no agent any more, and what it said is gone. A Revocation stays.
-    pub async fn forget(&self, node: &NodeName) {
-        self.change(|registry| registry.forget(node)).await;
+    /// As [`Shared::change`], by a node whose certificate is not void when the change is made.
+    async fn change_by(
+        &self,
+        (node, issued): (&NodeName, i64),
+        change: impl FnOnce(&mut Registry) -> Vec<Write>,
+    ) {
+        self.change(|registry| match self.revoked(node).is_some_and(|before| issued < before) {
+            true => Vec::new(),
+            false => change(registry),
+        })
+        .await;
     }
 
-    /// Certificates of that node issued before this are void.
+    /// Certificates of that node issued before this are void. Waits for nobody who changes records.
     pub fn revoked(&self, node: &NodeName) -> Option<i64> {
-        self.0.registry.lock().revoked(node)
+        self.0.revoked.borrow().get(node).copied()
+    }
+
+    /// Wakes whenever certificates became void.
+    pub fn revocations(&self) -> watch::Receiver<Arc<Revoked>> {
+        self.0.revoked.subscribe()
     }
 
     /// Every record that counts. Bodies are shared, keys are copies.
@@ -161,6 +190,9 @@ impl Shared {
         let (kept, revision) = {
             let mut registry = self.0.registry.lock();
             let writes = change(&mut registry);
+            if writes.iter().any(|write| write.key.kind == Kind::Revocation) {
+                self.0.revoked.send_replace(Arc::new(registry.revocations()));
+            }
             let kept = room.filter(|_| !writes.is_empty()).map(|room| room.keep(writes));
             (kept, registry.revision())
         };
@@ -232,5 +264,24 @@ impl Talk {
 impl Drop for Talk {
     fn drop(&mut self) {
         self.session.lock().end(&mut self.shared.0.registry.lock());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_revoked_is_known_while_records_change() {
+        let (shared, node) = (Shared::in_memory([1; 16]), NodeName("edge".into()));
+        let mut news = shared.revocations();
+        shared.remove(&node, 5, || false).await;
+        assert!(news.has_changed().unwrap());
+        news.mark_unchanged();
+        shared.joined(&node, 5, Vec::new()).await;
+        assert!(!news.has_changed().unwrap(), "nothing of that kind changed");
+        let _changing = shared.0.registry.lock();
+        assert_eq!(shared.revoked(&node), Some(5));
+        assert_eq!(shared.revoked(&NodeName("other".into())), None);
     }
 }

@@ -6,7 +6,8 @@
 //! epoch, so that a file that was put back from an old copy is only another set of records.
 //!
 //! Damage does not end the process: the damaged file is moved aside, the store begins empty, and
-//! each step is a [`Repair`]. Manifests are read again anyway, and nodes tell again what they run.
+//! each step is a [`Repair`]. A file that cannot be written is read, and one that cannot even be read
+//! is moved aside before anything is kept: what nobody has seen is never overwritten. Manifests are read again anyway, and nodes tell again what they run.
 
 mod database;
 mod repair;
@@ -20,12 +21,12 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
-use edgemesh_core::store::{Access, CommitError, FileOwner, Folder, Lock, OpenError, Place};
+use edgemesh_core::store::{Access, CommitError, Fault, FileOwner, Folder, Lock, OpenError, Place};
 use edgemesh_proto::record::{Key, Put};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::registry::store::database::{Database, Fault, MARK};
+use crate::registry::store::database::{Database, MARK, SCHEMA};
 use crate::registry::{Owner, Write};
 
 pub use crate::registry::store::repair::Repair;
@@ -110,8 +111,8 @@ struct Keeper {
     database: Option<Database>,
     /// What the disk refused before; tried again with the next change.
     pending: Pending,
-    /// What the file holds is not known: everything is written anew.
-    unknown: bool,
+    /// Why what the file holds is not known: it is moved aside, and everything is written anew.
+    unknown: Option<Box<str>>,
     /// Given up last.
     lock: Lock,
 }
@@ -159,18 +160,32 @@ impl Keeper {
         let file = self.folder.database();
         let database = match &mut self.database {
             Some(database) => database,
-            none => {
-                let fresh = Database::open(&file).map_err(|fault| fault.on_commit(&file))?;
-                none.insert(fresh)
-            }
+            none => none.insert(reopened(&self.folder, self.unknown.as_deref())?),
         };
-        database
-            .apply(&self.pending, self.unknown)
-            .map_err(|error| CommitError::new(&file, error))?;
+        self.unknown = None;
+        database.apply(&self.pending).map_err(|error| CommitError::new(&file, error))?;
         self.pending.clear();
-        self.unknown = false;
         Ok(())
     }
+}
+
+/// The file that could not be written before; a new one in its place where that is `unknown`, and why.
+fn reopened(folder: &Folder, unknown: Option<&str>) -> Result<Database, CommitError> {
+    let file = folder.database();
+    let Some(why) = unknown else {
+        return Database::open(&file).map_err(|fault| fault.on_commit(&file));
+    };
+    let io = |source: Box<dyn std::error::Error + Send + Sync>| CommitError::Io {
+        file: file.clone(),
+        source,
+    };
+    folder.clear_fresh().map_err(|error| io(error.into()))?;
+    let mut repairs = Vec::new();
+    let database = begin_empty(folder, why, &mut repairs).map_err(|error| io(error.into()))?;
+    for repair in &repairs {
+        tracing::warn!("registry: {repair}");
+    }
+    Ok(database)
 }
 
 /// The file itself, else a new one. One that cannot be got at does not keep the cloud from serving.
@@ -195,19 +210,35 @@ fn open(folder: Folder) -> Result<(Keeper, Kept, Vec<Repair>), OpenError> {
             return Err(OpenError::Foreign { file, what: "a file of another kind".into() });
         }
     };
+    let mut unknown = None;
     let (database, kept) = match found {
         Ok((database, kept)) => (Some(database), kept),
         Err(Fault::Damaged(why)) => (Some(begin_empty(&folder, &why, &mut repairs)?), Vec::new()),
         Err(Fault::Unreachable(error)) => {
-            repairs.push(Repair::Unreachable { file, why: error.to_string().into() });
-            (None, Vec::new())
+            let why: Box<str> = error.to_string().into();
+            match attempt_reading(&file, &mut repairs) {
+                Ok(kept) => {
+                    repairs.push(Repair::ReadOnly { file, why });
+                    (None, kept)
+                }
+                Err(newer @ Fault::Newer(_)) => return Err(SCHEMA.not_opened(&file, newer)),
+                Err(Fault::Damaged(_) | Fault::Unreachable(_)) => {
+                    unknown = Some(format!("it could not be opened: {why}").into());
+                    repairs.push(Repair::Unreachable { file, why });
+                    (None, Vec::new())
+                }
+            }
         }
-        Err(newer @ Fault::Newer(_)) => return Err(newer.on_open(&file)),
+        Err(newer @ Fault::Newer(_)) => return Err(SCHEMA.not_opened(&file, newer)),
     };
     lock.mark_used();
-    let unknown = database.is_none();
     let keeper = Keeper { folder, database, pending: Pending::new(), unknown, lock };
     Ok((keeper, kept, repairs))
+}
+
+/// What can be read of a file that cannot be written: the lock says that nobody of ours writes it.
+fn attempt_reading(file: &Path, repairs: &mut Vec<Repair>) -> Result<Kept, Fault> {
+    Database::open_read_only(file)?.load(file, repairs)
 }
 
 fn attempt(file: &Path, repairs: &mut Vec<Repair>) -> Result<(Database, Kept), Fault> {
@@ -224,7 +255,7 @@ fn begin_empty(
     let (file, fresh) = (folder.database(), folder.fresh());
     let io = |source| OpenError::Io { file: file.clone(), source };
     // Only when the successor is whole does the old file leave its place.
-    Database::create(&fresh).map_err(|source| OpenError::Sqlite { file: fresh, source })?;
+    SCHEMA.create(&fresh).map_err(|source| OpenError::Sqlite { file: fresh, source })?;
     let moved = folder.move_aside(why).map_err(io)?;
     folder.put_in_place(&file).map_err(io)?;
     repairs.clear(); // findings about what was moved
@@ -232,5 +263,5 @@ fn begin_empty(
         repairs.extend(moved.into_iter().map(Repair::Folder));
         repairs.push(Repair::BeganEmpty { file: file.clone() });
     }
-    Database::open(&file).map_err(|fault| fault.on_open(&file))
+    Database::open(&file).map_err(|fault| SCHEMA.not_opened(&file, fault))
 }

@@ -107,7 +107,7 @@ impl Agent {
             return None;
         }
         self.store();
-        let acknowledgement = self.replica.acknowledge();
+        let acknowledgement = self.replica.saved();
         self.check(&acknowledgement);
         Some(acknowledgement)
     }

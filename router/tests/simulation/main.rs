@@ -17,13 +17,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::world::World;
 
 const SEEDS: u64 = 10_000;
+/// Messages of the registry that arrive in a schedule, on average: a world whose links are mostly
+/// down shows nothing.
+const TALK: u64 = 10;
 
 #[test]
 fn everybody_converges() {
     if let Some(seed) = given_seed() {
-        return World::new(seed, true).run();
+        let _ = World::new(seed, true).run();
+        return;
     }
-    let next = AtomicU64::new(0);
+    let (next, talk) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = std::sync::Mutex::new(Vec::new());
     let work = || {
         loop {
@@ -31,8 +35,9 @@ fn everybody_converges() {
             if seed >= SEEDS || !failed.lock().unwrap().is_empty() {
                 return;
             }
-            if catch_unwind(AssertUnwindSafe(|| World::new(seed, false).run())).is_err() {
-                failed.lock().unwrap().push(seed);
+            match catch_unwind(AssertUnwindSafe(|| World::new(seed, false).run())) {
+                Ok(heard) => drop(talk.fetch_add(heard as u64, Ordering::Relaxed)),
+                Err(_) => failed.lock().unwrap().push(seed),
             }
         }
     };
@@ -48,6 +53,8 @@ fn everybody_converges() {
     };
     let replays: Vec<String> = failed.iter().map(replay).collect();
     assert!(failed.is_empty(), "seed {failed:?} failed; replay it with\n{}", replays.join("\n"));
+    let talk = talk.into_inner() / SEEDS;
+    assert!(talk >= TALK, "schedules hardly talk: {talk} Messages arrive in one");
 }
 
 #[expect(clippy::disallowed_methods, reason = "how a person replays a seed")]

@@ -1,6 +1,7 @@
 //! Agents and the registry, word by word.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod ahead;
 mod laws;
 mod measure;
 mod shared;

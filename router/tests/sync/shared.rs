@@ -51,10 +51,10 @@ async fn it_opens_with_what_it_kept_under_another_epoch() {
     assert_eq!(repairs, []);
     let node = NodeName("n1".into());
     shared.observe(set(&[service("a", 1)])).await;
-    shared.joined(&node, vec!["10.0.0.1:1".into()]).await;
-    shared.revoke(&NodeName("n2".into()), 5).await;
+    shared.joined(&node, 1, vec!["10.0.0.1:1".into()]).await;
+    shared.remove(&NodeName("n2".into()), 5, || false).await;
     let offered = [Put::from(&service("b", 1)), Put::from(&slice("x", &["n9"]))];
-    let bad = shared.offer(&node, offered.into()).await;
+    let bad = shared.offer(&node, 1, offered.into()).await;
     assert_eq!(bad.len(), 1, "{bad:?}");
     let mut agent = Agent::new(Selector::default());
     let talk = shared.talk(&agent.hello()).unwrap();
@@ -76,7 +76,16 @@ async fn it_opens_with_what_it_kept_under_another_epoch() {
     let talk = shared.talk(&agent.hello()).unwrap();
     let Body::Delta(delta) = body(soon(talk.next()).await) else { panic!("no step") };
     assert_eq!((delta.put.len(), delta.epoch), (0, shared.epoch()));
-    shared.forget(&node).await;
-    assert_eq!(shared.records().len(), 2);
+    // Removed, it has nothing any more but its Revocation, and says nothing more either.
+    shared.remove(&node, 2, || false).await;
+    assert_eq!(shared.records().len(), 3);
+    shared.joined(&node, 1, Vec::new()).await;
+    shared.offer(&node, 1, vec![Put::from(&service("b", 1))]).await;
+    assert_eq!(shared.records().len(), 3);
+    // By a newer certificate it does, also when it was back before it was removed here.
+    shared.offer(&node, 2, vec![Put::from(&service("b", 1))]).await;
+    assert_eq!(shared.records().len(), 4);
+    shared.remove(&node, 2, || true).await;
+    assert_eq!(shared.records().len(), 4);
     shared.close().await;
 }

@@ -205,7 +205,7 @@ fn what_is_shown_but_not_stored_is_not_acknowledged_and_goes_on() {
         session.on(&mut registry, &visible, now()).unwrap();
         assert_eq!(session.acknowledged(), 1);
     }
-    session.on(&mut registry, &agent.replica.acknowledge(), now()).unwrap();
+    session.on(&mut registry, &agent.replica.saved(), now()).unwrap();
     assert_eq!(session.acknowledged(), 4);
     assert!(agent.talk(&mut session, &mut registry).is_empty());
 }

@@ -123,7 +123,7 @@ fn a_node_is_what_the_manifests_and_itself_say() {
         of_node(&registry, "n1"),
         Some(Node { zone: Some("z-manifest".into()), ..<_>::default() })
     );
-    assert_eq!(registry.revoked(&n1), Some(77), "stays");
+    assert_eq!(registry.revocations().get(&n1), Some(&77), "stays");
     let key = record("", "n1", Of::Revocation(Revocation { before: 77 })).key();
     assert!(registry.records().any(|(known, _)| *known == key), "and is told to all");
 }

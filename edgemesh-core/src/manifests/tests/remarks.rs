@@ -1,5 +1,6 @@
 //! Every reason for which a document does not count, with its line and field.
 
+use edgemesh_proto::record::MAX_BODY;
 use proptest::prelude::*;
 
 use crate::manifests::tests::{remarks, yaml};
@@ -370,4 +371,19 @@ proptest! {
         let good = parsed.documents.iter().filter(|document| document.object == "Service default/good");
         prop_assert_eq!(good.count(), 2);
     }
+}
+
+/// No Message could carry it, so that it would count here and nowhere else.
+#[test]
+fn what_is_larger_than_a_record_may_be_is_named() {
+    let node = |bytes: usize| {
+        format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{ name: n, labels: {{ l: {} }} }}\n",
+            "x".repeat(bytes)
+        )
+    };
+    assert_eq!(remarks(&node(1000)), [""; 0]);
+    let said = remarks(&format!("---\n---\n{}", node(MAX_BODY)));
+    let [said] = &said[..] else { panic!("{said:?}") };
+    assert!(said.starts_with("rejected 3 Node n") && said.contains("at most 2097152"), "{said}");
 }

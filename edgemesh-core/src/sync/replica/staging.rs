@@ -88,6 +88,11 @@ impl Staging {
         }
     }
 
+    /// Nothing counts that was held before.
+    pub(super) const fn resets(&self) -> bool {
+        self.reset
+    }
+
     /// It brings everything, or whole buckets.
     pub(super) fn is_whole(&self) -> bool {
         self.reset || !self.voided.is_empty()

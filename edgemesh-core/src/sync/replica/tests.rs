@@ -73,6 +73,7 @@ fn parts_are_taken_in_order_and_applied_together() {
         (&["5-6 -a +a1"], "", "a1 b1 c1"),
         (&["r 0-6 +a1 more", "0-6 +d1"], "+d1 -b -c", "a1 d1"),
         (&["r 0-6"], "-a -b -c", ""),
+        (&["r 0-3 +a1 more", "0-3 +d1 more", "0-3 +e1"], "+d1 +e1 -b -c", "a1 d1 e1"),
         (&["5-6 +d1 more", "r 0-7 +a2 more", "0-7 +b1"], "+a2 -c", "a2 b1"),
         (&["5-6 ~a more", "5-6 +d1"], "+d1 -a", "b1 c1 d1"),
         (&["5-6 ~a +a2"], "+a2", "a2 b1 c1"),
@@ -132,6 +133,7 @@ fn what_makes_no_sense_is_named() {
             Broken::Interrupted("its parts do not belong together"),
         ),
         (&[delta(E, "5-6 more"), held(5)], Broken::Interrupted("a question for the digest")),
+        (&[delta(E, "5-6 more"), delta(E, "5-4")], Broken::Backwards { held: 5, told: 4 }),
         (&[delta(E, "5-6"), delta(E, "6-7")], Broken::Early),
         (&[Body::Ping(Ping { number: 1, answer: false })], Broken::Unexpected("ping")),
     ];
@@ -209,4 +211,21 @@ fn a_digest_that_is_the_same_is_acknowledged_under_its_number() {
     assert!(replica.holds(&key("a")) && !replica.holds(&key("z")));
     let others = [key("a"), key("z")].into();
     assert_eq!(replica.gone(&others), [key("b"), key("c")]);
+}
+
+#[test]
+fn what_is_not_saved_is_not_acknowledged_by_a_question_for_the_digest_either() {
+    let mut replica = replica();
+    let visible = |revision, records| {
+        let (epoch, digest) = (E, digest(records));
+        Body::Held(Held { epoch, revision, digest, buckets: Vec::new() })
+    };
+    let ack = |revision| Body::Ack(Ack { epoch: E, revision });
+    assert!(matches!(replica.on(delta(E, "5-6 +a2")), Ok(Reaction::Apply(_))));
+    let not_saved = visible(6, "a2 b1 c1");
+    assert_eq!(replica.done(false), not_saved);
+    // Asked, it has the same records, but still not on its disk.
+    assert_eq!(replica.on(not_saved.clone()), Ok(Reaction::Say(not_saved.clone())));
+    assert_eq!(replica.saved(), ack(6));
+    assert_eq!(replica.on(not_saved), Ok(Reaction::Say(ack(6))));
 }

@@ -12,7 +12,7 @@ use crate::message::body::{
 };
 use crate::pb;
 use crate::pb::message::Body as Pb;
-use crate::record::{Delta, Invalid, NodeName, Put};
+use crate::record::{Delta, Invalid, NodeName, fitting};
 
 /// Most `host:port` of one node.
 const MAX_LINKS: usize = 16;
@@ -73,8 +73,9 @@ impl TryFrom<Pb> for Body {
             }
             Pb::Digest(digest) => Self::Held(digest.try_into()?),
             Pb::Offer(offer) => {
-                let puts = offer.records.into_iter().map(Put::try_from);
-                Self::Offer(Offer { records: puts.collect::<Result<_, _>>()? })
+                // A record that only a newer version reads harms nothing but itself.
+                let records = fitting("records", offer.records, &mut Vec::new());
+                Self::Offer(Offer { records })
             }
             Pb::Request(request) => Self::Request(request.try_into()?),
             Pb::Answer(answer) => Self::Answer(answer.try_into()?),

@@ -1,32 +1,23 @@
 //! One open `registry.db`: reading all of it, and changing it in one transaction.
 
-use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use edgemesh_core::digest::{Digest, Hasher};
-use edgemesh_core::store::{CommitError, OpenError};
+use edgemesh_core::store::{Fault, Schema, check_pages};
 use edgemesh_proto::record::{Key, Kind, NodeName, Put};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction};
-use rusqlite_migration::{M, Migrations};
+use rusqlite::{Connection, OptionalExtension, Transaction};
+use rusqlite_migration::M;
 
 use crate::registry::Owner;
 use crate::registry::store::{Kept, Pending, Repair};
 
 /// `application_id`: the letters `EMrg`.
 pub(super) const MARK: i32 = 0x454d_7267;
-/// The schema that this program writes (`user_version`).
-pub(super) const VERSION: u32 = STEPS.len() as u32;
-/// A higher `user_version` than any release will ever have: such a number is damage.
-const IMPLAUSIBLE_VERSION: u32 = 10_000;
-/// One step for each version; a released step never changes.
-const STEPS: &[M<'_>] = &[M::up(include_str!("registry_1.sql"))];
-/// How long to wait for a lock that another program (somebody's `sqlite3`) holds.
-const BUSY: Duration = Duration::from_secs(2);
-/// The log is cut back to this size when its content has reached the database.
-const LOG_BYTES: u32 = 8 << 20;
+/// What was answered is there after a power cut: changes are rare.
+pub(super) static SCHEMA: Schema =
+    Schema { mark: MARK, steps: &[M::up(include_str!("registry_1.sql"))], synchronous: "FULL" };
 
 /// Begins the names of owners that are nodes.
 const NODE: &str = "node/";
@@ -37,64 +28,31 @@ pub(super) struct Database {
     hasher: Hasher,
 }
 
-/// Why a file that is ours cannot be used as it is.
-#[derive(Debug)]
-pub(super) enum Fault {
-    /// A later release wrote it.
-    Newer(u32),
-    /// Its content is broken.
-    Damaged(Box<str>),
-    /// It cannot be read or written at the moment.
-    Unreachable(rusqlite::Error),
-}
-
 impl Database {
-    /// Makes a new, empty database in `file`, whole when this returns.
-    pub(super) fn create(file: &Path) -> Result<(), rusqlite::Error> {
-        let mut connection = Connection::open(file)?;
-        connection.pragma_update(None, "application_id", MARK)?;
-        migrate(&mut connection)
-    }
-
     /// Opens a database of ours, and brings its tables up to date.
     pub(super) fn open(file: &Path) -> Result<Self, Fault> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(file, flags)?;
-        connection.busy_timeout(BUSY)?;
-        // Closing must not write: the file may be about to be moved aside as it is.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        let version: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match version {
-            version if version <= VERSION => {}
-            version if version < IMPLAUSIBLE_VERSION => return Err(Fault::Newer(version)),
-            version => return Err(Fault::Damaged(format!("schema {version}").into())),
-        }
-        let mode: String =
-            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        if mode != "wal" {
-            return Err(Fault::Damaged(format!("journal mode {mode}").into()));
-        }
-        // What was answered is there after a power cut: changes are rare.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
-        if version < VERSION {
-            migrate(&mut connection)?;
-        }
-        Ok(Self { connection, hasher: Hasher::default() })
+        SCHEMA.open(file).map(Self::of)
+    }
+
+    /// Opens it only to read what it holds.
+    pub(super) fn open_read_only(file: &Path) -> Result<Self, Fault> {
+        SCHEMA.open_read_only(file).map(Self::of)
+    }
+
+    fn of(connection: Connection) -> Self {
+        Self { connection, hasher: Hasher::default() }
     }
 
     /// Reads everything, and with it checks every page and every record.
     pub(super) fn load(&mut self, file: &Path, repairs: &mut Vec<Repair>) -> Result<Kept, Fault> {
-        let verdict: String =
-            self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if verdict != "ok" {
-            return Err(Fault::Damaged(verdict.replace('\n', "; ").into()));
-        }
+        check_pages(&self.connection)?;
         let stored = digest(&self.connection)?;
         let (kept, found) = self.rows(repairs)?;
         if found != stored {
             repairs.push(Repair::Altered { file: file.to_path_buf() });
-            self.connection.execute("UPDATE state SET digest = ?1", [found.to_bytes()])?;
+            if !self.connection.is_readonly("main")? {
+                self.connection.execute("UPDATE state SET digest = ?1", [found.to_bytes()])?;
+            }
         }
         Ok(kept)
     }
@@ -121,13 +79,10 @@ impl Database {
         Ok((kept, found))
     }
 
-    /// Applies changes whole, or not at all. `anew`: nothing else is to be there.
-    pub(super) fn apply(&mut self, changes: &Pending, anew: bool) -> Result<(), rusqlite::Error> {
+    /// Applies changes whole, or not at all.
+    pub(super) fn apply(&mut self, changes: &Pending) -> Result<(), rusqlite::Error> {
         let transaction = self.connection.transaction()?;
-        let digest = if anew { Digest::default() } else { digest(&transaction)? };
-        if anew {
-            transaction.execute("DELETE FROM owned", [])?;
-        }
+        let digest = digest(&transaction)?;
         let mut rows = Rows { transaction: &transaction, hasher: &mut self.hasher, digest };
         for ((owner, key), body) in changes {
             rows.set(owner, key, body.as_deref())?;
@@ -185,17 +140,6 @@ fn digest(connection: &Connection) -> Result<Digest, rusqlite::Error> {
     connection.query_row(sql, [], |row| row.get(0).map(|bytes| Digest::from_bytes(&bytes)))
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), rusqlite::Error> {
-    Migrations::from_slice(STEPS).to_latest(connection).map_err(|error| match error {
-        rusqlite_migration::Error::RusqliteError { err, .. } => err,
-        // The type is non-exhaustive and these are about the steps above, not about the file.
-        other => rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA),
-            Some(format!("schema step: {other}")),
-        ),
-    })
-}
-
 fn name_of(owner: &Owner) -> String {
     match owner {
         Owner::Manifests => "manifests".to_owned(),
@@ -209,50 +153,5 @@ fn owner(name: &str) -> Option<Owner> {
         "manifests" => Some(Owner::Manifests),
         "cloud" => Some(Owner::Cloud),
         other => other.strip_prefix(NODE).map(|node| Owner::Node(NodeName(node.into()))),
-    }
-}
-
-impl Fault {
-    /// The same, met while a change was to be kept.
-    pub(super) fn on_commit(self, file: &Path) -> CommitError {
-        let io = |why: String| CommitError::Io {
-            file: file.to_path_buf(),
-            source: io::Error::other(why).into(),
-        };
-        match self {
-            Self::Unreachable(error) => CommitError::new(file, error),
-            Self::Damaged(why) => io(why.into()),
-            Self::Newer(found) => io(format!("schema {found} is newer")),
-        }
-    }
-
-    /// The same, met while it was opened.
-    pub(super) fn on_open(self, file: &Path) -> OpenError {
-        let file = file.to_path_buf();
-        match self {
-            Self::Newer(found) => OpenError::Newer { file, found, known: VERSION },
-            Self::Damaged(why) => OpenError::DamagedReadOnly { file, why },
-            Self::Unreachable(source) => OpenError::Sqlite { file, source },
-        }
-    }
-}
-
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        // `ErrorCode` is SQLite's and non-exhaustive; what is not about the disk is about the file.
-        match error.sqlite_error_code() {
-            Some(
-                ErrorCode::DiskFull
-                | ErrorCode::ReadOnly
-                | ErrorCode::PermissionDenied
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::CannotOpen
-                | ErrorCode::OutOfMemory
-                | ErrorCode::NoLargeFileSupport
-                | ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked,
-            ) => Self::Unreachable(error),
-            _ => Self::Damaged(error.to_string().into()),
-        }
     }
 }

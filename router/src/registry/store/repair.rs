@@ -27,6 +27,13 @@ pub enum Repair {
         /// What does not fit.
         why: Box<str>,
     },
+    /// The file cannot be written at the moment, but was read.
+    ReadOnly {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        why: Box<str>,
+    },
     /// The file cannot be read or written at the moment.
     Unreachable {
         /// The file.
@@ -54,10 +61,17 @@ impl fmt::Display for Repair {
             Self::Skipped { row, why } => {
                 write!(f, "{row} in the registry is left out: {why}")
             }
+            Self::ReadOnly { file, why } => write!(
+                f,
+                "{} cannot be written ({why}): the cloud serves what it kept, and keeps changes as \
+                 soon as it can; check the disk and its free space",
+                file.display()
+            ),
             Self::Unreachable { file, why } => write!(
                 f,
-                "{} cannot be opened ({why}): the cloud serves without what it kept, and keeps \
-                 changes as soon as it can; check the disk and its free space",
+                "{} cannot be opened ({why}): the cloud serves without what it kept; as soon as it \
+                 can, it moves the file aside and keeps changes in a new one; check the disk and \
+                 its free space",
                 file.display()
             ),
         }

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod unreachable;
+
 /// Kills; the moment moves from the opening on.
 const KILLS: u64 = 50;
 /// Records that each numbered change touches.
