@@ -199,7 +199,7 @@ pub(crate) fn connect(from: &str, to: &str) -> Message {
         backend: None,
         caller: Caller::default(),
     };
-    message([from, to], Body::Connect(Connect { target }))
+    message([from, to], Body::Connect(Connect { target, race: false }))
 }
 
 /// Opens an exchange without more, and gives what the answer begins with.
