@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use edgemesh_proto::beehive;
+use edgemesh_proto::frame::{self, FrameError};
 use edgemesh_proto::message::{
     Body, Content, Header, MAX_FIELD, MAX_MESSAGE, MAX_RESOURCE, Message, Offer, Route,
 };
@@ -20,6 +21,17 @@ fn keepalive() -> Message {
         destination: String::new(),
     };
     Message::request(ID, NOW, route, Content::Text("ping".into()))
+}
+
+#[test]
+fn a_framed_message_is_the_message_in_a_frame() {
+    let message = keepalive();
+    let mut want = Vec::new();
+    frame::push(&mut want, &message.encode()).unwrap();
+    let length = message.encode().len();
+    assert_eq!(message.encode_framed(length, 7).unwrap(), want);
+    let too_long = message.encode_framed(length - 1, 7).unwrap_err();
+    assert_eq!(too_long, FrameError::TooLong { length: length as u64, max: length - 1 });
 }
 
 /// A newer node offers what this version does not know; the rest counts.

@@ -5,28 +5,32 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use edgemesh_proto::beehive;
-use edgemesh_proto::frame;
+use edgemesh_proto::frame::{self, FrameError};
 use edgemesh_proto::message::{Body, Message, Refused, fresh_id};
 
 use crate::link::error::{Failure, LinkError};
 use crate::link::received::Received;
 
+/// Room behind a Message for a small body, which leaves with it.
+const ROOM: usize = 256;
+
 /// The Message as it leaves, with its length.
 pub(super) fn encode(message: &Message, most: usize) -> Result<Vec<u8>, LinkError> {
-    framed(&message.encode(), most)
+    message.encode_framed(most, ROOM).map_err(too_long)
 }
 
 /// The same, of a Message that is encoded already.
 pub(super) fn framed(bytes: &[u8], most: usize) -> Result<Vec<u8>, LinkError> {
     if bytes.len() > most {
-        let what = format!("a Message of {} bytes: at most {most}", bytes.len());
-        return Err(LinkError::new(Failure::Protocol, what));
+        return Err(too_long(FrameError::TooLong { length: bytes.len() as u64, max: most }));
     }
     let mut out = Vec::with_capacity(bytes.len() + 5);
-    match frame::push(&mut out, bytes) {
-        Ok(()) => Ok(out),
-        Err(error) => Err(LinkError::new(Failure::Protocol, "a Message too long").because(error)),
-    }
+    frame::push(&mut out, bytes).map_err(too_long)?;
+    Ok(out)
+}
+
+fn too_long(error: FrameError) -> LinkError {
+    LinkError::new(Failure::Protocol, format!("a Message too long: {error}"))
 }
 
 /// Why there is no first Message.
@@ -87,10 +91,8 @@ pub(super) fn split(bytes: &Bytes, most: usize) -> Result<Option<(Bytes, Bytes)>
     match frame::split_within(bytes, most) {
         Ok(Some((message, rest))) => Ok(Some((bytes.slice_ref(message), bytes.slice_ref(rest)))),
         Ok(None) => Ok(None),
-        Err(error @ frame::FrameError::TooLong { .. }) => {
-            Err(NoMessage::TooLong(error.to_string()))
-        }
-        Err(error @ frame::FrameError::BadLength) => Err(NoMessage::Malformed(error.to_string())),
+        Err(error @ FrameError::TooLong { .. }) => Err(NoMessage::TooLong(error.to_string())),
+        Err(error @ FrameError::BadLength) => Err(NoMessage::Malformed(error.to_string())),
     }
 }
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use prost::encoding::WireType;
 
+use crate::frame::FrameError;
 use crate::message::{Content, Header, MAX_MESSAGE, Message, Route};
 use crate::pb;
 use crate::record::Invalid;
@@ -17,6 +18,23 @@ impl Message {
     /// The protobuf. Whether the content was text, bytes or JSON is not in it.
     pub fn encode(&self) -> Vec<u8> {
         pb::Message::from(self).encode_to_vec()
+    }
+
+    /// The protobuf with its length before it, as it stands in a stream (see [`crate::frame`]), and
+    /// room for as many bytes behind it.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] past `most` bytes.
+    pub fn encode_framed(&self, most: usize, room: usize) -> Result<Vec<u8>, FrameError> {
+        let message = pb::Message::from(self);
+        let length = message.encoded_len();
+        if length > most {
+            return Err(FrameError::TooLong { length: length as u64, max: most });
+        }
+        let mut bytes = Vec::with_capacity(MAX_TAG + length + room);
+        prost::encoding::encode_varint(length as u64, &mut bytes);
+        message.encode_raw(&mut bytes);
+        Ok(bytes)
     }
 
     /// The protobuf of this Message with a Delta for its body that is encoded already, as it is sent
