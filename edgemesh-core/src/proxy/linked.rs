@@ -3,7 +3,7 @@
 //! Each is decided again, by this node's own records and limits, and goes to a Backend of this node
 //! or is refused; whoever passed it on may then try another node.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -45,8 +45,8 @@ impl Linked {
             return self.refuse(&opening, Refusal::Draining);
         }
         let said = opening.body.take().map(|said| *said);
-        let cut = self.shared.cut.clone();
-        let answered = async {
+        // In its place: a future that is handed over is there twice, and this one is large.
+        let mut answered = pin!(async {
             match (operation, said) {
                 (Operation::Request, Some(Body::Request(request))) => {
                     self.request(&opening, request, body).await
@@ -60,11 +60,12 @@ impl Linked {
                     _,
                 ) => self.unknown(&opening),
             }
-        };
-        match cut.run_until_cancelled(answered).await {
-            Some(answering) => answering,
+        });
+        tokio::select! {
+            biased;
+            answering = answered.as_mut() => answering,
             // A Backend may have it by now: `draining` would say that it may be sent elsewhere.
-            None => self.refuse(&opening, Refusal::BackendReset),
+            () = self.shared.cut.cancelled() => self.refuse(&opening, Refusal::BackendReset),
         }
     }
 

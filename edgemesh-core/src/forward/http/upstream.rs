@@ -65,8 +65,7 @@ impl Attempt<'_> {
     /// Sends `request` to the Hop's Backend and waits for the head of its answer.
     pub(super) async fn send(&self, request: Request<Upload>) -> Result<Answer, Failure> {
         match (self.message, request.version()) {
-            // Not a part of every other request's state.
-            (Some(message), _) => Box::pin(self.send_over_link(request, message)).await,
+            (Some(message), _) => self.send_over_link(request, message).await,
             (None, Version::HTTP_2) => self.send_http2(request).await,
             (None, _) => self.send_http1(request).await,
         }
