@@ -315,7 +315,7 @@ fn ways_are_told() {
         goes(&a1, B1, "direct");
         goes(&b1, A1, "hub");
         for (node, to, path, words) in
-            [(&a1, "b1", "direct", "dialled"), (&b1, "a1", "hub", "peer.path is hub")]
+            [(&a1, "b1", "direct", "by a direct Link"), (&b1, "a1", "hub", "peer.path is hub")]
         {
             eventually(&format!("{} tells its way to {to}", node.place.name), PATIENCE, || {
                 let links = node.get("/v1/status")["links"].clone();
