@@ -7,7 +7,7 @@ PACKAGES := iptables nftables iproute2 procps util-linux curl bind9-dnsutils red
   mariadb-server mariadb-client openssh-server openssh-client nginx-light openssl \
   python3-grpcio python3-websockets python3-pip nghttp2-client wrk netcat-openbsd socat gcc libc6-dev
 
-.PHONY: help deps demo test lint bench bench-peers bench-links golden fuzz
+.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet golden fuzz
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,12 @@ bench-links: ## What a Link costs: two nodes, a hub, one plain TLS connection (R
 	$(CARGO) build --release -p edgemesh-daemon
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
 	python3 benches/links/run.py $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-fleet: ## What agents cost the cloud: 2,000 idle, a full sync of 100,000 Backends, one change at 100 agents
+	@$(MAKE) --no-print-directory deps
+	$(CARGO) build --release -p edgemesh-daemon
+	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
+	python3 benches/links/fleet.py
 
 golden: ## Rewrite every snapshot and generated file; then read the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules
