@@ -100,8 +100,8 @@ impl Cloud {
         let authority = Authority::open(&options.data_dir, clock.seconds(), options.grace)?;
         let identity = authority.hub(&options.names, clock.seconds())?;
         let tls = Arc::new(Tls::new(identity, clock.clone(), options.grace));
-        let (registry, repairs) = Registry::open(&options.data_dir)?;
-        for repair in &repairs {
+        let registry = Registry::open(&options.data_dir)?;
+        for repair in registry.repairs() {
             tracing::warn!("registry: {repair}");
         }
         let (mesh, feeder) = Mesh::of_cloud(Options {

@@ -27,6 +27,8 @@ struct Inner {
     store: Option<Store>,
     /// Why the disk does not take changes.
     trouble: Mutex<Option<String>>,
+    /// What was repaired at the start.
+    repairs: Vec<Repair>,
     /// The last revision.
     changed: watch::Sender<u64>,
     /// What [`Registry::revocations`] says, for those who ask with each call.
@@ -47,30 +49,36 @@ pub struct Talk {
 impl Shared {
     /// A registry that is kept nowhere.
     pub fn in_memory(epoch: [u8; 16]) -> Self {
-        Self::of(Registry::new(epoch, []), None)
+        Self::of(Registry::new(epoch, []), None, Vec::new())
     }
 
     /// Goes on with what is kept in `folder`, under a new epoch. Blocks for as long as that takes.
-    /// Gives what was repaired, for people.
+    /// [`Shared::repairs`] tells what was repaired.
     ///
     /// # Errors
     /// When another process has it, or the disk does not allow it.
-    pub fn open(folder: &Path) -> Result<(Self, Vec<Repair>), OpenError> {
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
         let (store, kept, repairs) = Store::open(folder)?;
         let epoch = *uuid::Uuid::new_v4().as_bytes();
-        Ok((Self::of(Registry::new(epoch, kept), Some(store)), repairs))
+        Ok(Self::of(Registry::new(epoch, kept), Some(store), repairs))
     }
 
-    fn of(registry: Registry, store: Option<Store>) -> Self {
+    fn of(registry: Registry, store: Option<Store>, repairs: Vec<Repair>) -> Self {
         let changed = watch::Sender::new(registry.revision());
         let revoked = watch::Sender::new(Arc::new(registry.revocations()));
-        let (registry, trouble) = (Mutex::new(registry), Mutex::default());
-        Self(Arc::new(Inner { registry, store, trouble, changed, revoked }))
+        let trouble = repairs.iter().find(|repair| repair.is_unwritable()).map(Repair::to_string);
+        let (registry, trouble) = (Mutex::new(registry), Mutex::new(trouble));
+        Self(Arc::new(Inner { registry, store, trouble, repairs, changed, revoked }))
     }
 
     /// Why the disk does not take changes; they count all the same.
     pub fn trouble(&self) -> Option<String> {
         self.0.trouble.lock().clone()
+    }
+
+    /// What was repaired at the start, for people.
+    pub fn repairs(&self) -> &[Repair] {
+        &self.0.repairs
     }
 
     /// Keeps what is still to be kept, and closes the store.
