@@ -180,6 +180,7 @@ impl Cloud {
             tls: self.tls,
             clock: self.clock,
             names: options.names,
+            grace: options.grace,
         };
         tasks.spawn(looking.run(LOOK_EVERY, stop.clone()));
         hub.run(listener).await;

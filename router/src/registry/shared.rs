@@ -141,6 +141,11 @@ impl Shared {
         .await;
     }
 
+    /// Nothing is left that the Revocation of a node makes void.
+    pub async fn forget_revocation(&self, node: &NodeName) {
+        self.change(|registry| registry.forget_revocation(node)).await;
+    }
+
     /// As [`Shared::change`], by a node whose certificate is not void when the change is made.
     async fn change_by(
         &self,
@@ -288,8 +293,11 @@ mod tests {
         news.mark_unchanged();
         shared.joined(&node, 5, Vec::new()).await;
         assert!(!news.has_changed().unwrap(), "nothing of that kind changed");
-        let _changing = shared.0.registry.lock();
+        let changing = shared.0.registry.lock();
         assert_eq!(shared.revoked(&node), Some(5));
         assert_eq!(shared.revoked(&NodeName("other".into())), None);
+        drop(changing);
+        shared.forget_revocation(&node).await;
+        assert_eq!(shared.revoked(&node), None);
     }
 }
