@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_core::config::AccessLog;
-use edgemesh_core::identity::{CLOUD, Clock, Identity, Tls};
+use edgemesh_core::identity::{CLOUD, Clock, Tls};
 use edgemesh_core::io::unique_id;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::{Feeder, Folders, Mesh, OpenError, Options};
@@ -193,15 +193,5 @@ impl Cloud {
             tracing::warn!(flows = cut, "what was under way is cut");
         }
         registry.close().await;
-    }
-
-    /// When the hub's certificate expires.
-    pub fn certificate(&self) -> Arc<Identity> {
-        self.tls.identity()
-    }
-
-    /// The address for messages.
-    pub fn names(&self) -> &[String] {
-        &self.options.names
     }
 }

@@ -167,11 +167,6 @@ impl Registry {
         self.entries.after(None).map(|(key, _, record)| (&**key, &record.body))
     }
 
-    /// How many records an owner stands for.
-    pub fn count(&self, owner: &Owner) -> usize {
-        self.owned.count(owner)
-    }
-
     /// Everybody who stands for anything.
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
         self.owned.owners()

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::registry::session::{Said, Session, Violation};
 use crate::registry::store::{Outcome, Repair, Store};
-use crate::registry::{Owner, Registry, Write};
+use crate::registry::{Registry, Write};
 
 /// The registry. Clones share it.
 #[derive(Clone, Debug)]
@@ -174,12 +174,6 @@ impl Shared {
         let registry = self.0.registry.lock();
         let put = |(key, body): (&Key, &bytes::Bytes)| Put { key: key.clone(), body: body.clone() };
         registry.records().map(put).collect()
-    }
-
-    /// Everybody who stands for anything, with how many records.
-    pub fn owners(&self) -> Vec<(Owner, usize)> {
-        let registry = self.0.registry.lock();
-        registry.owners().map(|owner| (owner.clone(), registry.count(owner))).collect()
     }
 
     /// Begins a conversation with an agent.
