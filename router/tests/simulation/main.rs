@@ -8,6 +8,7 @@
 
 mod agent;
 mod chance;
+mod link;
 mod records;
 mod world;
 
