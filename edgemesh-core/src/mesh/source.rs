@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use edgemesh_proto::message::Offer;
 use edgemesh_proto::record::NodeName;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::io::now;
@@ -22,7 +23,7 @@ use crate::registrations::is_local;
 use crate::sync::{Sync, offer};
 
 /// A change that the disk refused is tried again after this long.
-pub(super) const RETRY_STORE: Duration = Duration::from_secs(10);
+const RETRY_STORE: Duration = Duration::from_secs(10);
 
 /// Whoever keeps the records.
 pub(super) enum Source {
@@ -82,6 +83,13 @@ impl Source {
     }
 }
 
+/// When to try: its time goes on while other things happen, be there never so many of them.
+pub(super) fn retries() -> Interval {
+    let mut retries = tokio::time::interval(RETRY_STORE);
+    retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    retries
+}
+
 impl FolderSource {
     fn new(
         node: NodeName,
@@ -103,13 +111,14 @@ impl FolderSource {
 
     /// Reads again whenever something changed.
     async fn follow(mut self, stop: CancellationToken) -> Ended {
+        let mut retry = retries();
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
                     return Ended { sync: self.sync, talking: self.talking };
                 }
                 () = self.reading.changed() => {}
-                () = tokio::time::sleep(RETRY_STORE), if self.notes.behind => {}
+                _ = retry.tick(), if self.notes.behind => {}
                 () = self.local.changed() => {
                     self.observe(None).await;
                     continue;
