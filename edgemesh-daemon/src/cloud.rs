@@ -5,7 +5,7 @@ mod views;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use edgemesh_core::listen::Listener;
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::authority::{self, Authority};
@@ -124,8 +124,13 @@ pub fn token_create(
 /// # Errors
 /// When there is no such node, or the data folder takes no change.
 pub fn node_remove(config: &CloudConfig, node: &NodeName) -> anyhow::Result<String> {
-    open(config)?.remove(node, today())?;
     let name = &node.0;
+    if !open(config)?.remove(node, today())?.was_known {
+        bail!(
+            "node {name} is unknown here: nobody of that name has joined (`edgemesh get nodes` lists \
+             who has); certificates of that name that this authority may have signed are void now"
+        );
+    }
     Ok(format!("{name} is removed: its certificates are void; a new token lets it join again\n"))
 }
 

@@ -53,6 +53,15 @@ pub struct Authority {
     grace: Duration,
 }
 
+/// A node was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// What its Revocation record has to say.
+    pub revocation: Revocation,
+    /// Somebody had that name here.
+    pub was_known: bool,
+}
+
 impl Authority {
     /// Opens what lies in `data_dir`; where nothing does, a new CA begins at `now` (seconds since
     /// 1970). Names stay taken for `grace` after their certificate, the `offlineGrace`.
@@ -199,14 +208,16 @@ impl Authority {
         Ok(Joined { chain })
     }
 
-    /// Removes a node: what its Revocation record has to say.
+    /// Removes a node. Of one that is not known here the certificates are void as well: it may have
+    /// joined before this folder lost its book.
     ///
     /// # Errors
     /// A name that no node can have, or the disk.
-    pub fn remove(&self, node: &NodeName, now: i64) -> Result<Revocation, AuthorityError> {
+    pub fn remove(&self, node: &NodeName, now: i64) -> Result<Removal, AuthorityError> {
         named(node)?;
         let mut book = self.book.lock();
         let entry = book.begin()?;
+        let was_known = entry.knows(node)?;
         let known = entry.node(node)?;
         if let Some(token) = known.token {
             entry.delete_token(token)?;
@@ -216,7 +227,7 @@ impl Authority {
         let known = Known { key: None, token: None, removed, barred, ..known };
         entry.set_node(node, &known, now, self.grace)?;
         entry.commit()?;
-        Ok(Revocation { before: removed })
+        Ok(Removal { revocation: Revocation { before: removed }, was_known })
     }
 
     /// Every Revocation there is, by the node's name.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_core::config::AccessLog;
-use edgemesh_core::identity::{CLOUD, Clock, Identity, Tls};
+use edgemesh_core::identity::{CLOUD, Clock, Tls};
 use edgemesh_core::io::unique_id;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::{Feeder, Folders, Mesh, OpenError, Options};
@@ -100,8 +100,8 @@ impl Cloud {
         let authority = Authority::open(&options.data_dir, clock.seconds(), options.grace)?;
         let identity = authority.hub(&options.names, clock.seconds())?;
         let tls = Arc::new(Tls::new(identity, clock.clone(), options.grace));
-        let (registry, repairs) = Registry::open(&options.data_dir)?;
-        for repair in &repairs {
+        let registry = Registry::open(&options.data_dir)?;
+        for repair in registry.repairs() {
             tracing::warn!("registry: {repair}");
         }
         let (mesh, feeder) = Mesh::of_cloud(Options {
@@ -180,6 +180,7 @@ impl Cloud {
             tls: self.tls,
             clock: self.clock,
             names: options.names,
+            grace: options.grace,
         };
         tasks.spawn(looking.run(LOOK_EVERY, stop.clone()));
         hub.run(listener).await;
@@ -192,15 +193,5 @@ impl Cloud {
             tracing::warn!(flows = cut, "what was under way is cut");
         }
         registry.close().await;
-    }
-
-    /// When the hub's certificate expires.
-    pub fn certificate(&self) -> Arc<Identity> {
-        self.tls.identity()
-    }
-
-    /// The address for messages.
-    pub fn names(&self) -> &[String] {
-        &self.options.names
     }
 }

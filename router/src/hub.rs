@@ -140,15 +140,15 @@ impl Hub {
             drop(handshakes);
             match accepted {
                 Ok(dialled) => this.linked(dialled).await,
-                Err(error) => this.refused(format_args!("{error}")),
+                Err(error) => this.refused(false, format_args!("{error}")),
             }
         }));
     }
 
     /// Logs that somebody was refused, unless that was said often enough. Whoever reaches the port
     /// can be refused as often as he likes.
-    fn refused(&self, what: fmt::Arguments<'_>) {
-        match self.0.strangers.may_say(now()) {
+    fn refused(&self, is_node: bool, what: fmt::Arguments<'_>) {
+        match self.0.strangers.may_say(is_node, now()) {
             Some(0) => tracing::warn!("{what}"),
             Some(left_out) => tracing::warn!(left_out, "{what}"),
             None => tracing::debug!("{what}"),
@@ -187,14 +187,15 @@ impl Hub {
     async fn visited(&self, dialled: Dialled) {
         let peer = dialled.peer.clone();
         if dialled.role != link::Role::Serves {
-            return self.refused(format_args!("{peer}: who has no certificate may only join"));
+            return self
+                .refused(false, format_args!("{peer}: who has no certificate may only join"));
         }
         let why = match self.0.strangers.visit(self.visit(dialled)).await {
             Visit::Over => return,
             Visit::TooLong => "joining took too long",
             Visit::NoPlace => "too many want to join at once",
         };
-        self.refused(format_args!("{peer}: {why}"));
+        self.refused(false, format_args!("{peer}: {why}"));
     }
 
     /// Dropped before its end, it ends the connection with all that is under way.

@@ -132,6 +132,11 @@ impl Registry {
         self.say(&record.key(), Some(record.encode_body().into()))
     }
 
+    /// Nothing is left that its Revocation makes void.
+    pub fn forget_revocation(&mut self, node: &NodeName) -> Vec<Write> {
+        self.say(&of_node(Kind::Revocation, node), None)
+    }
+
     /// A node has no agent any more, and what it said is gone. A Revocation stays.
     pub fn forget(&mut self, node: &NodeName) -> Vec<Write> {
         let mut writes = self.offer(node, &BTreeMap::new());
@@ -160,11 +165,6 @@ impl Registry {
     /// Every record that counts.
     pub fn records(&self) -> impl Iterator<Item = (&Key, &Bytes)> {
         self.entries.after(None).map(|(key, _, record)| (&**key, &record.body))
-    }
-
-    /// How many records an owner stands for.
-    pub fn count(&self, owner: &Owner) -> usize {
-        self.owned.count(owner)
     }
 
     /// Everybody who stands for anything.

@@ -15,7 +15,7 @@ use crate::mesh::Options;
 use crate::mesh::local::{Local, Settled};
 use crate::mesh::notes::Notes;
 use crate::mesh::reading::{Folders, PANICKED, Read, Reading};
-use crate::mesh::source::{Ended, RETRY_STORE};
+use crate::mesh::source::{Ended, retries};
 use crate::mesh::status::{Cell, StoreHealth};
 use crate::mesh::talking::{News, Talking};
 use crate::peers::PeerSaid;
@@ -86,6 +86,7 @@ impl CloudSource {
 
     /// Follows all of them until `stop`.
     pub(super) async fn follow(mut self, stop: CancellationToken) -> Ended {
+        let mut retry = retries();
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
@@ -95,7 +96,7 @@ impl CloudSource {
                     self.reading.watch();
                     self.read().await;
                 }
-                () = tokio::time::sleep(RETRY_STORE), if self.notes.behind => self.save().await,
+                _ = retry.tick(), if self.notes.behind => self.save().await,
                 () = self.local.changed() => self.settle().await,
                 Some(asked) = self.sync.asked() => self.sync.tell(asked),
                 news = self.talking.next() => self.heard(news).await,

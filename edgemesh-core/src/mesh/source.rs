@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgemesh_proto::message::Offer;
-use edgemesh_proto::record::NodeName;
+use edgemesh_proto::message::{Body, Offer};
+use edgemesh_proto::record::{Delta, NodeName};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::io::now;
@@ -18,11 +19,12 @@ use crate::mesh::notes::Notes;
 use crate::mesh::reading::{Folders, PANICKED, Read, Reading};
 use crate::mesh::status::Cell;
 use crate::mesh::talking::{self, News, Talking};
+use crate::peers::Position;
 use crate::registrations::is_local;
 use crate::sync::{Sync, offer};
 
 /// A change that the disk refused is tried again after this long.
-pub(super) const RETRY_STORE: Duration = Duration::from_secs(10);
+const RETRY_STORE: Duration = Duration::from_secs(10);
 
 /// Whoever keeps the records.
 pub(super) enum Source {
@@ -82,6 +84,13 @@ impl Source {
     }
 }
 
+/// When to try: its time goes on while other things happen, be there never so many of them.
+pub(super) fn retries() -> Interval {
+    let mut retries = tokio::time::interval(RETRY_STORE);
+    retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    retries
+}
+
 impl FolderSource {
     fn new(
         node: NodeName,
@@ -103,13 +112,14 @@ impl FolderSource {
 
     /// Reads again whenever something changed.
     async fn follow(mut self, stop: CancellationToken) -> Ended {
+        let mut retry = retries();
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
                     return Ended { sync: self.sync, talking: self.talking };
                 }
                 () = self.reading.changed() => {}
-                () = tokio::time::sleep(RETRY_STORE), if self.notes.behind => {}
+                _ = retry.tick(), if self.notes.behind => {}
                 () = self.local.changed() => {
                     self.observe(None).await;
                     continue;
@@ -130,8 +140,16 @@ impl FolderSource {
 
     /// The hub hears what runs here; its records are not wanted.
     fn heard(&mut self, news: &News) {
-        if let (News::Begun(_), Some(talking)) = (news, &mut self.talking) {
-            talking.introduce();
+        let Some(talking) = &mut self.talking else { return };
+        match news {
+            News::Begun(_) => talking.introduce(),
+            // Next time, the hub need not tell all of that anew.
+            News::Said(body) => {
+                if let Body::Delta(Delta { epoch, to, digest: Some(digest), .. }) = **body {
+                    talking.holds(Position { epoch, revision: to, digest });
+                }
+            }
+            News::Over | News::Offered(..) => {}
         }
     }
 
@@ -188,6 +206,8 @@ impl FolderSource {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use tokio_util::task::TaskTracker;
 
     use super::*;
@@ -196,23 +216,42 @@ mod tests {
     use crate::registrations::Registrations;
     use crate::store::Store;
 
-    #[tokio::test]
-    async fn a_panic_while_reading_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, loaded, _) = Store::open(&folder.path().join("data")).unwrap();
+    fn source(folder: &Path, talking: Option<Talking>) -> (FolderSource, Arc<Cell>) {
+        let (store, loaded, _) = Store::open(&folder.join("data")).unwrap();
         let node = NodeName("node-1".into());
         let sync = Sync::resume(store, loaded, node.clone(), None, &[], Arc::default(), now());
         let status = Arc::new(Cell::new(Vec::new(), false));
-        let folders = Folders { source: Some(folder.path().to_owned()), ..Folders::default() };
+        let folders = Folders { source: Some(folder.to_owned()), ..Folders::default() };
         let checker =
             Checker::new(Dial::default(), Pace::default(), TaskTracker::new(), Default::default());
-        let local = Local::new(node.clone(), Registrations::open(folder.path(), now()), checker);
-        let ended = Ended { sync, talking: None };
-        let mut source = FolderSource::new(node, folders, ended, local, status.clone());
+        let local = Local::new(node.clone(), Registrations::open(folder, now()), checker);
+        let ended = Ended { sync, talking };
+        (FolderSource::new(node, folders, ended, local, status.clone()), status)
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_reading_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut source, status) = source(folder.path(), None);
         source.read_by(|_| panic!("a parser did")).await;
         assert_eq!(status.get().source_trouble.as_deref(), Some(PANICKED));
         source.read().await; // and the next time it may work
         assert_eq!(status.get().source_trouble, None);
+        source.sync.into_store().close().await;
+    }
+
+    #[tokio::test]
+    async fn what_is_not_wanted_need_not_be_told_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (talking, ends) = Talking::new(Position::default());
+        let (mut source, _) = source(folder.path(), Some(talking));
+        let part = Delta { epoch: [1; 16], to: 7, reset: true, more: true, ..Delta::default() };
+        source.heard(&News::Said(Box::new(Body::Delta(part.clone()))));
+        assert_eq!(*ends.position.borrow(), Position::default(), "half of it");
+        let last = Delta { reset: false, more: false, digest: Some([2; 32]), ..part };
+        source.heard(&News::Said(Box::new(Body::Delta(last))));
+        let told = Position { epoch: [1; 16], revision: 7, digest: [2; 32] };
+        assert_eq!(*ends.position.borrow(), told);
         source.sync.into_store().close().await;
     }
 }

@@ -152,12 +152,6 @@ impl Replica {
         Holding { epoch: self.epoch, revision: self.revision, digest: self.sums.whole() }
     }
 
-    /// Whether a record of that identity is held.
-    pub fn holds(&mut self, key: &Key) -> bool {
-        let bucket = self.hasher.bucket(key);
-        self.held[usize::from(bucket)].contains_key(key)
-    }
-
     /// Which of those that are held are not among `others`.
     pub fn gone(&self, others: &BTreeSet<Key>) -> Vec<Key> {
         let held = self.held.iter().flat_map(BTreeMap::keys);

@@ -165,11 +165,6 @@ impl Sync {
         Some(synced.replica.saved())
     }
 
-    /// Something is shown and not stored.
-    pub fn is_unsaved(&self) -> bool {
-        self.synced.as_ref().is_some_and(|synced| synced.unsaved.is_some())
-    }
-
     /// The Service of that name, if the registry has one.
     pub fn synced_service(&self, name: &ServiceName) -> Option<&Service> {
         let ServiceName { namespace, name: own } = name.clone();

@@ -46,8 +46,11 @@ pub(super) fn status(state: &State) -> api::Status {
         revision: state.registry.revision(),
         epoch: state.registry.epoch().iter().map(|byte| format!("{byte:02x}")).collect(),
         data_age_seconds: status.data_age(now()).map(|age| age.as_secs()),
-        store: api::StoreState::Ok,
-        repairs: Vec::new(),
+        store: match state.registry.trouble() {
+            None => api::StoreState::Ok,
+            Some(_) => api::StoreState::StoreReadOnly,
+        },
+        repairs: state.registry.repairs().iter().map(ToString::to_string).collect(),
         links: links(state),
         capture: api::Capture::off(),
         listeners: state.listeners.clone(),

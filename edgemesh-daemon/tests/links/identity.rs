@@ -177,6 +177,9 @@ fn a_node_that_is_removed() {
         let ran =
             run(CLOUD.name, &format!("{EDGEMESH} node remove b1 --config {}", file.display()));
         assert_eq!(ran.code, Some(0), "{ran:?}");
+        let other =
+            run(CLOUD.name, &format!("{EDGEMESH} node remove b11 --config {}", file.display()));
+        assert!(other.code == Some(1) && other.err.contains("node b11 is unknown"), "{other:?}");
         let said = says(&b1, "removed");
         assert_eq!(said["state"], "refused", "{said:#}");
         assert!(cloud.log().contains("removed"), "{}", cloud.log());

@@ -30,6 +30,7 @@ mod autonomy;
 mod bad;
 mod bulk;
 mod cases;
+mod disk;
 mod faults;
 mod identity;
 mod ingress;

@@ -226,6 +226,12 @@ impl Entry<'_> {
         self.count("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'token'")
     }
 
+    /// Whether anything is known of a name.
+    pub(super) fn knows(&self, node: &NodeName) -> Result<bool, AuthorityError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM node WHERE name = ?1)";
+        self.asked(self.transaction.query_row(sql, [&*node.0], |row| row.get(0)))
+    }
+
     /// What is known of a name; of a new one, nothing.
     pub(super) fn node(&self, node: &NodeName) -> Result<Known, AuthorityError> {
         let found = self.transaction.query_row(

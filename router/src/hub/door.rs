@@ -77,7 +77,8 @@ async fn join(hub: &Hub, called: &Called) -> Answering {
 
 /// The answer that says no.
 pub(super) fn refuse(hub: &Hub, called: &Called, label: &str, text: &str) -> Answering {
-    hub.refused(format_args!("{} was refused: {text} ({label})", called.from));
+    let is_node = called.from.proved.is_some();
+    hub.refused(is_node, format_args!("{} was refused: {text} ({label})", called.from));
     Answering { opening: reply(&called.opening, refusal(label, text)), rest: Rest::Nothing }
 }
 

@@ -71,6 +71,9 @@ impl Node {
         if let Some(before) = self.link.send_replace(Some(link)) {
             before.close();
         }
+        if self.over.is_cancelled() {
+            self.left(); // it left while it arrived
+        }
     }
 
     /// Its Control ended: what is under way may end, nothing new begins.

@@ -29,8 +29,6 @@ const PONGS: usize = 4;
 /// Longest wait for a node to take what is said next: a Message of 1 MiB takes as long where 70 kbit
 /// a second get through. Who is silent altogether is noticed much sooner, by its Link.
 const TAKEN_WITHIN: Duration = Duration::from_secs(120);
-/// A certificate older than this is to be renewed.
-const RENEW_AFTER: i64 = 24 * 3600;
 
 /// Seats an agent that says hello, or says why not.
 pub(super) async fn begin(hub: &Hub, called: Called, proved: &Proved) -> Answering {
@@ -92,7 +90,7 @@ fn welcome(hub: &Hub, proved: &Proved) -> Welcome {
         instance: parts.instance,
         epoch: parts.registry.epoch(),
         revision: parts.registry.revision(),
-        renew: parts.tls.clock().seconds() - proved.issued > RENEW_AFTER,
+        renew: proved.is_due(parts.tls.clock().seconds()),
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) struct Strangers {
     places: Semaphore,
     joins: Semaphore,
     renewals: Semaphore,
-    refused: Mutex<Lines>,
+    /// Of strangers, and of nodes: what the ones do hides nothing of the others.
+    refused: [Mutex<Lines>; 2],
 }
 
 /// Why a visit ended.
@@ -44,7 +45,7 @@ impl Strangers {
             places: Semaphore::const_new(PLACES),
             joins: Semaphore::const_new(JOINS),
             renewals: Semaphore::const_new(JOINS),
-            refused: Mutex::new(Lines { since: None, said: 0, left_out: 0 }),
+            refused: [const { Mutex::new(Lines { since: None, said: 0, left_out: 0 }) }; 2],
         }
     }
 
@@ -64,8 +65,8 @@ impl Strangers {
     }
 
     /// Whether to log that somebody was refused, and how many times it was not said before.
-    pub(super) fn may_say(&self, now: Instant) -> Option<u64> {
-        self.refused.lock().next(now)
+    pub(super) fn may_say(&self, is_node: bool, now: Instant) -> Option<u64> {
+        self.refused[usize::from(is_node)].lock().next(now)
     }
 }
 
@@ -131,9 +132,10 @@ mod tests {
     #[test]
     fn what_is_refused_fills_no_log() {
         let (strangers, t0) = (Strangers::new(), now());
-        let says = |after: Duration| strangers.may_say(t0 + after);
+        let says = |after: Duration| strangers.may_say(false, t0 + after);
         let first: Vec<_> = (0..1000).filter_map(|_| says(Duration::ZERO)).collect();
         assert_eq!(first, [0; LINES.0 as usize]);
+        assert_eq!(strangers.may_say(true, t0), Some(0), "of nodes it is said");
         assert_eq!(says(LINES.1), Some(1000 - u64::from(LINES.0)));
         assert_eq!(says(LINES.1), Some(0));
     }

@@ -10,10 +10,10 @@ use edgemesh_core::forward::Shared;
 use edgemesh_core::forward::http::{Gate, Turned, as_http1, named};
 use edgemesh_core::plan::{Target, resolve};
 use edgemesh_core::refusal::Refusal;
-use http::header::HOST;
+use http::header::{CONNECTION, HOST};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use crate::ingress::KnownNodes;
 use crate::ingress::form::{Form, Named};
@@ -173,14 +173,37 @@ impl Towards {
             request.headers.insert(FORWARDED_HOST, named);
         }
         request.headers.insert(FORWARDED_PREFIX, self.prefix);
-        if request.version == Version::HTTP_2 {
+        keep_between_neighbours(&mut request.headers);
+        let is_http2 = request.version == Version::HTTP_2;
+        if is_http2 {
             request.headers.remove(HOST);
         } else {
             request.headers.insert(HOST, self.host);
         }
-        uri.authority = had_authority.then_some(self.authority);
+        // Of HTTP/2 it is all that names the Service, also where the client said it by Host.
+        uri.authority = (had_authority || is_http2).then_some(self.authority);
+        if is_http2 {
+            uri.scheme.get_or_insert(Scheme::HTTP);
+        }
         uri.path_and_query = Some(self.target);
         request.uri = Uri::from_parts(uri).expect("a scheme and an authority come together");
+    }
+}
+
+/// What we have said is for the Service: a client cannot have it taken out as a word to us.
+fn keep_between_neighbours(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let ours = |name: &&str| {
+        [FORWARDED_HOST, FORWARDED_PREFIX].iter().any(|our| name.eq_ignore_ascii_case(our.as_str()))
+    };
+    let lines = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+    let names: Vec<_> =
+        lines.flat_map(|line| line.split(',')).map(str::trim).filter(|name| !ours(name)).collect();
+    match HeaderValue::from_str(&names.join(", ")) {
+        Ok(names) => drop(headers.insert(CONNECTION, names)),
+        Err(_) => drop(headers.remove(CONNECTION)),
     }
 }
 

@@ -49,11 +49,6 @@ impl Owned {
         self.claims(key).iter().find(|(known, _)| known == owner).map(|(_, body)| body)
     }
 
-    /// How many records an owner stands for.
-    pub(super) fn count(&self, owner: &Owner) -> usize {
-        self.keys.get(owner).map_or(0, BTreeSet::len)
-    }
-
     /// Owners that stand for anything.
     pub(super) fn owners(&self) -> impl Iterator<Item = &Owner> {
         self.keys.keys()

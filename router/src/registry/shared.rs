@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::registry::session::{Said, Session, Violation};
 use crate::registry::store::{Outcome, Repair, Store};
-use crate::registry::{Owner, Registry, Write};
+use crate::registry::{Registry, Write};
 
 /// The registry. Clones share it.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ struct Inner {
     store: Option<Store>,
     /// Why the disk does not take changes.
     trouble: Mutex<Option<String>>,
+    /// What was repaired at the start.
+    repairs: Vec<Repair>,
     /// The last revision.
     changed: watch::Sender<u64>,
     /// What [`Registry::revocations`] says, for those who ask with each call.
@@ -47,30 +49,36 @@ pub struct Talk {
 impl Shared {
     /// A registry that is kept nowhere.
     pub fn in_memory(epoch: [u8; 16]) -> Self {
-        Self::of(Registry::new(epoch, []), None)
+        Self::of(Registry::new(epoch, []), None, Vec::new())
     }
 
     /// Goes on with what is kept in `folder`, under a new epoch. Blocks for as long as that takes.
-    /// Gives what was repaired, for people.
+    /// [`Shared::repairs`] tells what was repaired.
     ///
     /// # Errors
     /// When another process has it, or the disk does not allow it.
-    pub fn open(folder: &Path) -> Result<(Self, Vec<Repair>), OpenError> {
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
         let (store, kept, repairs) = Store::open(folder)?;
         let epoch = *uuid::Uuid::new_v4().as_bytes();
-        Ok((Self::of(Registry::new(epoch, kept), Some(store)), repairs))
+        Ok(Self::of(Registry::new(epoch, kept), Some(store), repairs))
     }
 
-    fn of(registry: Registry, store: Option<Store>) -> Self {
+    fn of(registry: Registry, store: Option<Store>, repairs: Vec<Repair>) -> Self {
         let changed = watch::Sender::new(registry.revision());
         let revoked = watch::Sender::new(Arc::new(registry.revocations()));
-        let (registry, trouble) = (Mutex::new(registry), Mutex::default());
-        Self(Arc::new(Inner { registry, store, trouble, changed, revoked }))
+        let trouble = repairs.iter().find(|repair| repair.is_unwritable()).map(Repair::to_string);
+        let (registry, trouble) = (Mutex::new(registry), Mutex::new(trouble));
+        Self(Arc::new(Inner { registry, store, trouble, repairs, changed, revoked }))
     }
 
     /// Why the disk does not take changes; they count all the same.
     pub fn trouble(&self) -> Option<String> {
         self.0.trouble.lock().clone()
+    }
+
+    /// What was repaired at the start, for people.
+    pub fn repairs(&self) -> &[Repair] {
+        &self.0.repairs
     }
 
     /// Keeps what is still to be kept, and closes the store.
@@ -133,6 +141,11 @@ impl Shared {
         .await;
     }
 
+    /// Nothing is left that the Revocation of a node makes void.
+    pub async fn forget_revocation(&self, node: &NodeName) {
+        self.change(|registry| registry.forget_revocation(node)).await;
+    }
+
     /// As [`Shared::change`], by a node whose certificate is not void when the change is made.
     async fn change_by(
         &self,
@@ -161,12 +174,6 @@ impl Shared {
         let registry = self.0.registry.lock();
         let put = |(key, body): (&Key, &bytes::Bytes)| Put { key: key.clone(), body: body.clone() };
         registry.records().map(put).collect()
-    }
-
-    /// Everybody who stands for anything, with how many records.
-    pub fn owners(&self) -> Vec<(Owner, usize)> {
-        let registry = self.0.registry.lock();
-        registry.owners().map(|owner| (owner.clone(), registry.count(owner))).collect()
     }
 
     /// Begins a conversation with an agent.
@@ -280,8 +287,11 @@ mod tests {
         news.mark_unchanged();
         shared.joined(&node, 5, Vec::new()).await;
         assert!(!news.has_changed().unwrap(), "nothing of that kind changed");
-        let _changing = shared.0.registry.lock();
+        let changing = shared.0.registry.lock();
         assert_eq!(shared.revoked(&node), Some(5));
         assert_eq!(shared.revoked(&NodeName("other".into())), None);
+        drop(changing);
+        shared.forget_revocation(&node).await;
+        assert_eq!(shared.revoked(&node), None);
     }
 }

@@ -96,6 +96,36 @@ async fn what_was_taken_off_is_told() {
     assert!(ancient.contains("b GET /x host=echo.shop scheme=- of=- "), "{ancient}");
 }
 
+/// `Connection` names what is between neighbours; what the ingress says is not, whoever calls it so.
+#[tokio::test]
+async fn nobody_has_taken_out_what_was_told() {
+    let world = World::open().await;
+    let asked = "GET /_svc/shop/echo/x HTTP/1.1\r\nhost: cloud.example\r\n\
+                 connection: X-Forwarded-Prefix, close\r\nconnection: x-forwarded-host\r\n\r\n";
+    let answer = say(world.at, asked).await;
+    assert!(answer.contains(" of=cloud.example off=/_svc/shop/echo "), "{answer}");
+}
+
+/// A client of HTTP/2 may name a host by Host alone (RFC 9113 §8.3.1).
+#[tokio::test]
+async fn a_host_alone_names_the_ingress_by_http2() {
+    let world = World::open().await;
+    let stream = TcpStream::connect(world.at).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async { drop(connection.await) });
+    // As HTTP/1.1, h2 lets it pass without an authority.
+    let asked = Request::get("/_svc/shop/echo/x").version(Version::HTTP_11);
+    let asked = asked.header("host", "cloud.example").body(()).unwrap();
+    let (answer, _) = sender.send_request(asked, true).unwrap();
+    let mut answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+    let status = answer.status();
+    let body = answer.body_mut().data().await.unwrap().unwrap();
+    let body = String::from_utf8_lossy(&body);
+    assert!(status == 200 && body.contains("b GET /x host=echo.shop "), "{status} {body}");
+    assert!(body.contains(" of=cloud.example off=/_svc/shop/echo "), "{body}");
+}
+
 #[tokio::test]
 async fn paths_pass_as_they_are() {
     let world = World::open().await;

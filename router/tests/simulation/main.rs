@@ -1,4 +1,4 @@
-//! The registry and its agents under 10,000 random schedules: whatever was lost, doubled, slow, restarted
+//! The registry and its agents under thousands of random schedules: whatever was lost, doubled, slow, restarted
 //! or restored, in the end everybody holds what the registry has for it.
 //!
 //! The state machines are those that run in production; the world around them, with its links,
@@ -8,6 +8,7 @@
 
 mod agent;
 mod chance;
+mod link;
 mod records;
 mod world;
 
@@ -16,7 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::world::World;
 
-const SEEDS: u64 = 10_000;
+/// Schedules: without optimisation a part of them, so that `make test` stays quick; all of them with
+/// `cargo test --release -p edgemesh-router --test simulation`.
+const SEEDS: u64 = if cfg!(debug_assertions) { 4_000 } else { 10_000 };
 /// Messages of the registry that arrive in a schedule, on average: a world whose links are mostly
 /// down shows nothing.
 const TALK: u64 = 10;

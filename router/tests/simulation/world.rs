@@ -1,17 +1,18 @@
 //! The little world: a registry with its disk, agents, and the links between them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use edgemesh_core::sync::offer;
-use edgemesh_proto::message::{Body, Selector};
-use edgemesh_proto::record::{Delta, Key, NodeName, Put};
-use edgemesh_router::registry::session::{DIGEST_EVERY, Said, Session};
+use edgemesh_proto::message::Selector;
+use edgemesh_proto::record::{Key, NodeName, Put};
+use edgemesh_router::registry::session::{DIGEST_EVERY, Session};
 use edgemesh_router::registry::{Bounds, Owner, Registry, Write};
 
 use crate::agent::{Agent, Disk};
 use crate::chance::Chance;
+use crate::link::Link;
 use crate::records::{NODES, manifests, offers};
 
 /// Events of one schedule.
@@ -48,14 +49,6 @@ pub(crate) struct World {
 }
 
 type Kept = BTreeMap<(Owner, Key), Bytes>;
-
-struct Link {
-    session: Session,
-    down: VecDeque<Body>,
-    up: VecDeque<Body>,
-    /// A step or a question is out, whole, and nothing was heard since.
-    awaits: bool,
-}
 
 impl World {
     pub(crate) fn new(seed: u64, told: bool) -> Self {
@@ -194,8 +187,7 @@ impl World {
         let writes = self.registry.joined(&agent.name.clone(), links);
         self.keep(writes);
         let session = Session::begin(&mut self.registry, &hello, self.now).unwrap();
-        self.links[who] =
-            Some(Link { session, down: VecDeque::new(), up: VecDeque::new(), awaits: false });
+        self.links[who] = Some(Link::new(session));
     }
 
     /// The registry says something, if the link has room.
@@ -364,34 +356,6 @@ impl World {
             let digest = self.registry.digest_of(&agent.selector);
             assert_eq!(agent.holding().digest, digest, "{name}");
         }
-    }
-}
-
-impl Link {
-    fn pump(&mut self, registry: &mut Registry, now: Instant) -> bool {
-        let Some(said) = self.session.next(registry, now) else { return false };
-        assert!(!self.awaits, "one step is out at a time, but it also says {said:?}");
-        self.awaits = match &said {
-            Said::Held(_) => true,
-            Said::Delta(bytes) => !Delta::decode(bytes.clone()).unwrap().0.more,
-        };
-        self.down.push_back(match said {
-            Said::Held(held) => Body::Held(held),
-            Said::Delta(bytes) => {
-                let (delta, bad) = Delta::decode(bytes).unwrap();
-                assert!(bad.is_empty(), "{bad:?}");
-                Body::Delta(delta)
-            }
-        });
-        true
-    }
-
-    fn deliver_up(&mut self, registry: &mut Registry, now: Instant) -> bool {
-        let Some(body) = self.up.pop_front() else { return false };
-        self.awaits = false;
-        let heard = self.session.on(registry, &body, now);
-        heard.unwrap_or_else(|violation| panic!("{violation}"));
-        true
     }
 }
 

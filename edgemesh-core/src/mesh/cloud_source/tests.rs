@@ -15,6 +15,9 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+
+mod retry;
+
 use crate::config::AccessLog;
 use crate::dial::Dial;
 use crate::health::{Checker, Pace};

@@ -193,7 +193,8 @@ fn a_removed_node_is_out() {
     assert!(!is_revoked(&before, &cloud.revocations().unwrap()));
 
     // By another process, in the very second of the certificate.
-    let revocation = command.remove(&node("edge-1"), TODAY).unwrap();
+    let Removal { revocation, was_known } = command.remove(&node("edge-1"), TODAY).unwrap();
+    assert!(was_known);
     assert_eq!(revocation.before, TODAY + 1);
     assert_ne!(cloud.version().unwrap(), seen, "a running cloud notices");
     assert!(is_revoked(&before, &cloud.revocations().unwrap()));
@@ -222,7 +223,9 @@ fn a_node_may_come_back_within_the_second_of_its_removal() {
     let folder = tempfile::tempdir().unwrap();
     let cloud = open(folder.path());
     let edge = machine();
-    cloud.remove(&node("edge-1"), TODAY).unwrap();
+    let removal = cloud.remove(&node("edge-1"), TODAY).unwrap();
+    assert!(!removal.was_known, "nobody had the name yet");
+    assert!(cloud.remove(&node("edge-1"), TODAY).unwrap().was_known, "it was removed before");
     let token = cloud.create_token(TOKEN_TTL, Some(&node("edge-1")), TODAY).unwrap();
     let joined = cloud.join(&ask(&edge, "edge-1", Some(&token)), None, TODAY).unwrap();
     let identity = complete(&edge, "edge-1", &joined, cloud.ca());

@@ -43,6 +43,19 @@ pub enum Repair {
     },
 }
 
+impl Repair {
+    /// Nothing is kept until the file can be written.
+    pub(crate) const fn is_unwritable(&self) -> bool {
+        match self {
+            Self::ReadOnly { .. } | Self::Unreachable { .. } => true,
+            Self::Folder(_)
+            | Self::BeganEmpty { .. }
+            | Self::Altered { .. }
+            | Self::Skipped { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Repair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
