@@ -56,8 +56,10 @@ impl Peers {
             match made {
                 Ok((link, how)) => this.stands(&known, link, &how),
                 Err(why) => {
-                    known.path.lock().failed(why, unique_id() as u64, now());
-                    this.ask_back(&known.node).await;
+                    let failed = known.path.lock().try_failed(&why, unique_id() as u64, now());
+                    if failed {
+                        this.ask_back(&known.node).await;
+                    }
                 }
             }
             known.tried.notify_waiters();
