@@ -102,7 +102,7 @@ impl Path {
         self.says(why, now);
     }
 
-    /// The network changed, or the node told of other addresses: what failed may work now.
+    /// The network changed, or the node dialled us: what failed may work now.
     pub(super) fn fresh(&mut self) {
         if matches!(self.direct, Direct::Failed { .. }) {
             self.direct = Direct::Untried;
