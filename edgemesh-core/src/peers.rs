@@ -13,6 +13,7 @@ mod joining;
 mod path;
 mod pause;
 mod pulse;
+mod saying;
 mod slot;
 mod stagger;
 mod standing;

@@ -128,16 +128,14 @@ fn invariant_3_only_sync_publishes() {
 }
 
 #[test]
-fn every_layer_that_is_named_exists_or_is_planned() {
-    // Of the design, not written yet.
-    const PLANNED: &[&str] = &["link", "peers", "tunnel"];
+fn every_layer_that_is_named_exists() {
     let there: BTreeSet<_> = sources()
         .iter()
         .filter(|s| s.path.starts_with("edgemesh-core/src"))
         .map(|s| module(&s.path))
         .collect();
     for name in LAYERS.concat() {
-        assert!(there.contains(name) || PLANNED.contains(&name), "no module `{name}`");
+        assert!(there.contains(name), "no module `{name}`");
     }
 }
 

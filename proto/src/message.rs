@@ -9,7 +9,7 @@ use uuid::Uuid;
 pub(crate) use crate::message::body::exact;
 pub use crate::message::body::{
     Accepted, Ack, Answer, BUCKETS, Body, Caller, Connect, DialBack, HeaderField, Held, Hello,
-    Join, Joined, MAX_FIELDS, Offer, Ping, Refused, Request, Selector, Target, Welcome,
+    Join, Joined, MAX_BACKED, MAX_FIELDS, Offer, Ping, Refused, Request, Selector, Target, Welcome,
 };
 pub use crate::message::content::{Content, Json};
 use crate::record::Invalid;

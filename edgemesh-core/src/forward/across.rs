@@ -9,7 +9,7 @@ use edgemesh_proto::message::Refused;
 use tokio::time::timeout;
 
 use crate::forward::Shared;
-use crate::link::Link;
+use crate::link::{Limits, Link};
 use crate::plan::Hop;
 use crate::refusal::Refusal;
 use crate::tunnel::refused;
@@ -34,6 +34,10 @@ pub(crate) async fn link(shared: &Shared, hop: &Hop, time: Duration) -> Result<L
         },
     };
     match found {
+        Ok((link, _)) if link.exchanges() >= Limits::REQUESTS.exchanges as usize => {
+            tracing::debug!(%node, "its Link is full");
+            Err(Refusal::Overloaded)
+        }
         Ok((link, way)) => {
             hop.went(way);
             Ok(link)

@@ -79,6 +79,7 @@ impl CloudSource {
     /// Begins to watch, then reads what this node adds once, so that no change falls between.
     pub(super) async fn begin(mut self) -> Self {
         self.reading.watch();
+        self.hold(); // another process may have had the store in between
         self.notes.update(|status| status.source_trouble = Some(NO_TALK.to_owned()));
         self.read().await;
         self

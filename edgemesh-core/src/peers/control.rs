@@ -15,6 +15,7 @@ use crate::io::{now, unique_id};
 use crate::link::{self, Answering, Called, Link, Messages, Operation};
 use crate::peers::message;
 use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
+use crate::peers::saying::Saying;
 use crate::snapshot::Snapshot;
 
 /// Longest wait for the answer to hello.
@@ -128,14 +129,20 @@ impl Controls {
     }
 
     /// Carries what both say until one of them ends it.
-    async fn carry(&self, mut messages: Messages, with: &NodeName, talk: u64) {
+    async fn carry(&self, messages: Messages, with: &NodeName, talk: u64) {
+        let Messages { writer, mut reader } = messages;
+        let mut saying = Saying::new(writer);
         let mut own = self.own.clone();
         own.mark_changed(); // the first word is what runs here
         let mut beat = tokio::time::interval(PULSE_EVERY);
         let mut pulse = Pulse::default();
         loop {
             let say = tokio::select! {
-                heard = messages.next() => {
+                said = saying.done() => match said {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                heard = reader.next() => {
                     let Ok(Some(message)) = heard else { return };
                     match message.body.map(|body| *body) {
                         Some(Body::Ping(ping)) => match pulse.heard(ping, now()) {
@@ -162,12 +169,10 @@ impl Controls {
                         Some(_) | None => continue,
                     }
                 }
-                Ok(()) = own.changed() => Body::Offer((**own.borrow_and_update()).clone()),
-                _ = beat.tick() => pulse.ask(now()),
+                Ok(()) = own.changed(), if saying.is_free() => Body::Offer((**own.borrow_and_update()).clone()),
+                _ = beat.tick(), if saying.is_free() => pulse.ask(now()),
             };
-            if messages.send(&self.message(with, say)).await.is_err() {
-                return;
-            }
+            saying.say(&self.message(with, say));
         }
     }
 

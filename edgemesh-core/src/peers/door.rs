@@ -99,7 +99,11 @@ impl Door {
         if let Some(node) = dialled.peer.node().filter(|_| !dialled.peer.is_hub()) {
             parts.peers.seen(node);
         }
-        let (handler, stay) = (parts.answers.clone(), parts.standing.enter(&dialled.peer));
+        let handler = parts.answers.clone();
+        let stay = match parts.standing.enter(&dialled.peer, dialled.role) {
+            Ok(stay) => stay,
+            Err(error) => return tracing::warn!(%from, "a Link was refused: {error}"),
+        };
         if dialled.role == link::Role::Bulk {
             return tokio::select! {
                 () = stay.over() => {}

@@ -82,6 +82,15 @@ impl Path {
         self.says(why, now);
     }
 
+    /// A try failed. `true`: nobody else was luckier, such as the other node, which may have dialled us.
+    pub(super) fn try_failed(&mut self, why: &str, chance: u64, now: Instant) -> bool {
+        let is_news = !matches!(self.direct, Direct::Stands { .. });
+        if is_news {
+            self.failed(why, chance, now);
+        }
+        is_news
+    }
+
     /// The direct way failed, or the Link over it ended.
     pub(super) fn failed(&mut self, why: impl Into<String>, chance: u64, now: Instant) {
         if let Direct::Stands { since } = self.direct
@@ -93,7 +102,7 @@ impl Path {
         self.says(why, now);
     }
 
-    /// The network changed, or the node told of other addresses: what failed may work now.
+    /// The network changed, or the node dialled us: what failed may work now.
     pub(super) fn fresh(&mut self) {
         if matches!(self.direct, Direct::Failed { .. }) {
             self.direct = Direct::Untried;
@@ -134,6 +143,19 @@ mod tests {
         assert_eq!(path.ask(at(2999)), Ask::Try, "the network changed");
         path.stands("dialled", at(3000));
         assert_eq!(path.ask(at(3000)), Ask::Wait);
+    }
+
+    #[test]
+    fn a_try_that_fails_ends_no_link() {
+        let (mut path, t0) = (Path::default(), now());
+        assert_eq!(path.ask(t0), Ask::Try);
+        path.stands("it dialled back", t0);
+        assert!(!path.try_failed("refused", 0, t0));
+        assert_eq!((path.ask(t0), path.why().0), (Ask::Wait, "it dialled back"));
+        path.failed("the direct Link ended", 0, t0);
+        assert_eq!(path.ask(t0 + RETRY.1), Ask::Try);
+        assert!(path.try_failed("refused", 0, t0 + RETRY.1));
+        assert_eq!((path.ask(t0 + RETRY.1), path.why().0), (Ask::Later, "refused"));
     }
 
     #[test]

@@ -25,7 +25,14 @@ impl Pause {
         whole - Duration::from_millis(chance % (half + 1))
     }
 
-    /// It worked: the next pause is the first again.
+    /// It worked for so long. What breaks as soon as it works is no better than what does not.
+    pub fn worked(&mut self, lasted: Duration) {
+        if lasted >= self.longest {
+            self.reset();
+        }
+    }
+
+    /// It works, or is worth a try: the next pause is the first again.
     pub const fn reset(&mut self) {
         self.next = self.first;
     }
@@ -47,6 +54,10 @@ mod tests {
         }
         assert_eq!(pause.next(0), longest);
         pause.reset();
+        assert_eq!(pause.next(0), first);
+        pause.worked(longest / 2);
+        assert_eq!(pause.next(0), first * 2);
+        pause.worked(longest);
         assert_eq!(pause.next(0), first);
     }
 }

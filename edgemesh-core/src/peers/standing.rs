@@ -1,4 +1,5 @@
-//! The Links with other agents that stand, whoever dialled, so that those of a node that is removed end.
+//! The Links with other agents that stand, whoever dialled: those of a node that is removed end, and no
+//! node has more of them than it has a use for.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,8 +12,17 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::is_revoked;
-use crate::link::Peer;
+use crate::link::{Peer, Role};
 use crate::snapshot::Snapshot;
+
+/// Most Links of one kind with one node. One is in use; one that another took the place of drains for
+/// as long as flows on it go on.
+const MOST: usize = 8;
+
+/// There are [`MOST`] already.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("tooManyLinks: {MOST} of this kind stand with {0} already")]
+pub(super) struct TooMany(String);
 
 /// See the module. Clones share it.
 #[derive(Clone)]
@@ -31,6 +41,7 @@ struct Table {
 #[derive(Debug)]
 struct Entry {
     peer: Arc<Peer>,
+    role: Role,
     over: CancellationToken,
 }
 
@@ -60,18 +71,25 @@ impl Standing {
     }
 
     /// A Link stands, for as long as the answer is held.
-    pub(super) fn enter(&self, peer: &Arc<Peer>) -> Stay {
+    ///
+    /// # Errors
+    /// [`TooMany`]: it is not to stand.
+    pub(super) fn enter(&self, peer: &Arc<Peer>, role: Role) -> Result<Stay, TooMany> {
         let over = CancellationToken::new();
         let mut table = self.table.lock();
+        let same = |entry: &&Entry| entry.role == role && entry.peer.node() == peer.node();
+        if table.all.values().filter(same).count() >= MOST {
+            return Err(TooMany(peer.to_string()));
+        }
         let number = table.next;
         table.next += 1;
-        table.all.insert(number, Entry { peer: peer.clone(), over: over.clone() });
+        table.all.insert(number, Entry { peer: peer.clone(), role, over: over.clone() });
         drop(table);
         // Only now: who is removed from here on is found in the table.
         if self.is_revoked(peer) {
             over.cancel();
         }
-        Stay { table: self.table.clone(), number, over }
+        Ok(Stay { table: self.table.clone(), number, over })
     }
 
     /// Ends the Links of nodes as they are removed, until nobody tells of changes any more.
@@ -90,7 +108,7 @@ impl Standing {
     }
 
     fn end_of(&self, revocations: &BTreeMap<Box<str>, Revocation>) {
-        for Entry { peer, over } in self.table.lock().all.values() {
+        for Entry { peer, over, .. } in self.table.lock().all.values() {
             if of_removed(peer, revocations) && !over.is_cancelled() {
                 tracing::warn!(%peer, "the node was removed: its Link ends");
                 over.cancel();
@@ -141,8 +159,9 @@ mod tests {
         let following = TaskTracker::new().spawn(standing.clone().follow(changes));
         let is_over =
             async |stay: &Stay| timeout(Duration::from_secs(1), stay.over()).await.is_ok();
-        let stays = [peer("a", 5), peer("a", 10), peer("b", 5)].map(|peer| standing.enter(&peer));
-        let left = standing.enter(&peer("a", 5));
+        let enter = |node, issued| standing.enter(&peer(node, issued), Role::Serves).unwrap();
+        let stays = [("a", 5), ("a", 10), ("b", 5)].map(|(node, issued)| enter(node, issued));
+        let left = enter("a", 5);
         drop(left);
         let revocations = BTreeMap::from([("a".into(), Revocation { before: 10 })]).into();
         let mut snapshot = Snapshot::default();
@@ -153,10 +172,24 @@ mod tests {
         assert!(!is_over(&stays[1]).await, "it has joined again");
         assert!(!is_over(&stays[2]).await);
         // One whose handshake was under way meanwhile.
-        assert!(is_over(&standing.enter(&peer("a", 9))).await);
+        assert!(is_over(&enter("a", 9)).await);
         drop(stays);
         assert!(standing.table.lock().all.is_empty());
         drop(changed);
         following.await.unwrap();
+    }
+
+    #[test]
+    fn no_node_has_more_than_it_can_use() {
+        let standing = Standing::new(Arc::default());
+        let enter = |node, role| standing.enter(&peer(node, 0), role);
+        let mut all: Vec<_> = (0..MOST).map(|_| enter("a", Role::Serves).unwrap()).collect();
+        let refused = enter("a", Role::Serves).unwrap_err().to_string();
+        assert!(refused.starts_with("tooManyLinks: 8 ") && refused.contains(" a"), "{refused}");
+        all.push(enter("a", Role::Opens).unwrap());
+        all.push(enter("b", Role::Serves).unwrap());
+        all.remove(0);
+        all.push(enter("a", Role::Serves).unwrap());
+        assert!(enter("a", Role::Serves).is_err());
     }
 }

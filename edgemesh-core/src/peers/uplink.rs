@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::dial::Dial;
 use crate::identity::{CLOUD, Expect, Tls};
-use crate::io::unique_id;
+use crate::io::{now, unique_id};
 use crate::link::{self, ALPN_H2, Dialled, Limits, Link, LinkError, Messages, Operation, Serve};
 use crate::peers::pause::Pause;
 use crate::peers::slot::Slot;
@@ -209,8 +209,10 @@ impl Uplink {
             loop {
                 let trouble = match self.connect(&position).await {
                     Ok(control) => {
-                        pause.reset();
-                        self.converse(control, &talks).await
+                        let began = now();
+                        let trouble = self.converse(control, &talks).await;
+                        pause.worked(now().saturating_duration_since(began));
+                        trouble
                     }
                     Err(trouble) => trouble,
                 };

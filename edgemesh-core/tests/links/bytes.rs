@@ -40,6 +40,12 @@ async fn resetter(mut stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
+/// Reads to the end, then speaks until nobody listens.
+async fn endless(mut stream: TcpStream) {
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
+}
+
 /// Closes at once.
 async fn mute(_: TcpStream) {}
 
@@ -252,4 +258,19 @@ async fn the_same_address_means_another_server_on_each_node() {
     let told = log::of("same", 3).await;
     let via = |via: &str| told.iter().filter(|line| line["via"] == via).count();
     assert_eq!([via("local"), via("direct")], [2, 1], "{told:?}");
+}
+
+/// A client that had said everything and leaves in the middle of the answer is gone, at both ends.
+#[tokio::test]
+async fn a_client_that_leaves_after_its_half_close_has_not_ended_in_order() {
+    let server = Raw::start(endless).await;
+    let world = World::new(&["edge-1", "edge-2"], &one("endless", server.port)).await;
+    let mut client = tunnel(&world, "endless").await;
+    client.write_all(b"all").await.unwrap();
+    client.shutdown().await.unwrap();
+    soon("an answer", client.read_u8()).await.unwrap();
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    let told = log::of("endless", 2).await;
+    assert!(told.iter().all(|line| line["outcome"] == "cancelled"), "{told:?}");
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgemesh_core::link::{Answering, Called, Operation, Reply, Rest, Serve, pipe};
+use edgemesh_core::link::{Answering, Called, Limits, Operation, Reply, Rest, Serve, pipe};
 use edgemesh_core::peers::Ways as _;
 use edgemesh_core::refusal::Refusal;
 use edgemesh_proto::message::{
@@ -142,6 +142,33 @@ async fn without_a_way_that_is_said() {
     assert_eq!(error.refusal, Refusal::NoPath);
     site.wires.up("edge-2", true);
     assert!(get(site, "lonely", "").await.starts_with("HTTP/1.1 200"));
+}
+
+/// There is a way, but no room on it.
+#[tokio::test]
+async fn a_link_that_is_full_is_no_missing_way() {
+    let backend = Backend::start(false).await;
+    let world = World::new(&["edge-1", "edge-2"], &one("crowded", backend.port())).await;
+    let site = world.at("edge-1");
+    let (link, _) = site.wires.find(&NodeName("edge-2".into())).await.unwrap();
+    let mut held = Vec::new();
+    while link.exchanges() < Limits::REQUESTS.exchanges as usize {
+        let said = Body::Connect(Connect { target: target(&Caller::default()), race: false });
+        let opening = Message::of_link(fresh_id(), 0, ["edge-1", "edge-2"], said);
+        let (writer, rest) = pipe();
+        let reply = soon("an answer", link.open(Operation::Stream, &opening, rest)).await.unwrap();
+        held.push((writer, reply.body));
+    }
+    let answer = get(site, "crowded", "").await;
+    assert!(answer.contains("x-edgemesh-refusal: overloaded"), "{answer}");
+    drop(held);
+    let free = async {
+        while link.exchanges() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("room", free).await;
+    assert!(get(site, "crowded", "").await.starts_with("HTTP/1.1 200"));
 }
 
 /// The node of the caller is known by its Link, and what it says of its callers counts.

@@ -7,7 +7,8 @@ mod joining;
 use std::collections::BTreeMap;
 
 pub use crate::message::body::calls::{
-    Accepted, Answer, Caller, Connect, HeaderField, MAX_FIELDS, Refused, Request, Target,
+    Accepted, Answer, Caller, Connect, HeaderField, MAX_BACKED, MAX_FIELDS, Refused, Request,
+    Target,
 };
 pub(crate) use crate::message::body::codec::exact;
 pub use crate::message::body::joining::{DialBack, Join, Joined};

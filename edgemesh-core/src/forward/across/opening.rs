@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use bytes::Bytes;
-use edgemesh_proto::message::{Body, Caller, Connect, Message, Target};
+use edgemesh_proto::message::{Body, Caller, Connect, MAX_BACKED, Message, Target};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -72,7 +72,7 @@ fn vouched(address: Option<IpAddr>, who: Option<&Who>) -> Caller {
         address,
         namespace: who.namespace.as_deref().map(Into::into),
         workload: who.workload.as_deref().map(Into::into),
-        services: who.services.iter().map(service).collect(),
+        services: who.services.iter().take(MAX_BACKED).map(service).collect(),
     }
 }
 

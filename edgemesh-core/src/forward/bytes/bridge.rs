@@ -42,10 +42,22 @@ pub async fn bridge(
         Side::Client => (&traffic.up, &traffic.down),
         Side::Backend => (&traffic.down, &traffic.up),
     };
-    let mut out =
-        Out { writer, piece: before.of_socket, size: SMALL, carried: sent, state: State::Open };
-    let mut into =
-        Into { inbound, piece: before.of_link, next: piece, carried: came, is_done: false };
+    let mut out = Out {
+        writer,
+        piece: before.of_socket,
+        size: SMALL,
+        carried: sent,
+        state: State::Open,
+        is_deaf: false,
+    };
+    let mut into = Into {
+        inbound,
+        piece: before.of_link,
+        next: piece,
+        carried: came,
+        is_done: false,
+        is_deaf: false,
+    };
     let broken = poll_fn(|cx| {
         let out_done = match out.poll(cx, &socket) {
             Poll::Ready(Err(end)) => return Poll::Ready(Some(end)),
@@ -54,7 +66,13 @@ pub async fn bridge(
         };
         match into.poll(cx, &socket) {
             Poll::Ready(Err(end)) => Poll::Ready(Some(end)),
-            Poll::Ready(Ok(())) if out_done => Poll::Ready(None),
+            // A Backend may be done before it heard everything. A client that does not take all of
+            // the answer is gone, also where it had said all that it had to say.
+            Poll::Ready(Ok(())) if out_done => Poll::Ready(match socket_is {
+                Side::Client if into.is_deaf => Some(End::Socket),
+                Side::Backend if out.is_deaf => Some(End::Link),
+                Side::Client | Side::Backend => None,
+            }),
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
         }
     })
@@ -92,6 +110,8 @@ struct Out<'t> {
     size: usize,
     carried: &'t AtomicU64,
     state: State,
+    /// The other node took not all of it.
+    is_deaf: bool,
 }
 
 impl Out<'_> {
@@ -102,7 +122,7 @@ impl Out<'_> {
             }
             if ready!(self.writer.poll_room(cx)).is_err() {
                 // Nobody takes more. Whether that is a reset, what comes from there says.
-                self.state = State::Done;
+                (self.state, self.is_deaf) = (State::Done, true);
                 continue;
             }
             if !self.piece.is_empty() {
@@ -145,6 +165,8 @@ struct Into<'t> {
     next: Bytes,
     carried: &'t AtomicU64,
     is_done: bool,
+    /// The socket took not all of it.
+    is_deaf: bool,
 }
 
 impl Into<'_> {
@@ -184,7 +206,7 @@ impl Into<'_> {
                 }
                 // It ended in order and takes no more; what it said is still to be passed on.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    (self.piece, self.is_done) = (Bytes::new(), true);
+                    (self.piece, self.is_done, self.is_deaf) = (Bytes::new(), true, true);
                 }
                 Err(_) => return Poll::Ready(Err(End::Socket)),
             }

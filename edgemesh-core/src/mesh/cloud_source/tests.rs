@@ -22,7 +22,7 @@ use crate::config::AccessLog;
 use crate::dial::Dial;
 use crate::health::{Checker, Pace};
 use crate::mesh::talking::Ends;
-use crate::peers::Talk;
+use crate::peers::{Position, Talk};
 use crate::registrations::{Name, Registration, Registrations};
 use crate::snapshot::{NODE_SLICES, Snapshot};
 use crate::store::Store;
@@ -77,7 +77,7 @@ impl World {
             Checker::new(Dial::default(), Pace::default(), TaskTracker::new(), stop.clone());
         let registrations = Registrations::open(folder.path(), now());
         let local = Local::new(me(), registrations.clone(), checker);
-        let (talking, ends) = Talking::new(sync.holding().unwrap().into());
+        let (talking, ends) = Talking::new(Position::default()); // of before, as after a hand-over
         let source = CloudSource::new(&options, sync, talking, local, status.clone()).begin().await;
         let following = Some(TaskTracker::new().spawn(source.follow(stop.clone())));
         Self { folder, live, status, registrations, ends, stop, following }

@@ -10,7 +10,7 @@ use edgemesh_proto::record::NodeName;
 use crate::backends::Way;
 use crate::identity::Expect;
 use crate::io::{now, unique_id};
-use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link};
+use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Role};
 use crate::peers::agents::{Choice, DIAL_WITHIN, Facts, Known, Peers};
 use crate::peers::path::Ask;
 use crate::peers::{Dialler, removal, stagger, while_welcome};
@@ -34,9 +34,11 @@ impl Peers {
             match this.dial(&node, &links, ALPN_REVERSE).await {
                 Ok((_, dialled)) => {
                     let parts = &this.0.parts;
-                    let limits = Limits::REQUESTS;
-                    let (handler, stay) =
-                        (parts.handler.clone(), parts.standing.enter(&dialled.peer));
+                    let stay = match parts.standing.enter(&dialled.peer, dialled.role) {
+                        Ok(stay) => stay,
+                        Err(error) => return tracing::warn!("not dialled back: {error}"),
+                    };
+                    let (limits, handler) = (Limits::REQUESTS, parts.handler.clone());
                     let served = link::serve(dialled, handler, limits, &parts.tasks);
                     while_welcome(served, stay).await;
                 }
@@ -56,8 +58,10 @@ impl Peers {
             match made {
                 Ok((link, how)) => this.stands(&known, link, &how),
                 Err(why) => {
-                    known.path.lock().failed(why, unique_id() as u64, now());
-                    this.ask_back(&known.node).await;
+                    let failed = known.path.lock().try_failed(&why, unique_id() as u64, now());
+                    if failed {
+                        this.ask_back(&known.node).await;
+                    }
                 }
             }
             known.tried.notify_waiters();
@@ -133,10 +137,15 @@ impl Peers {
         (self.0.parts.made)(link.clone(), known.node.clone());
         let (this, known) = (self.clone(), known.clone());
         self.spawn(async move {
-            let stay = this.0.parts.standing.enter(link.peer());
-            tokio::select! {
-                () = link.closed() => {}
-                () = stay.over() => link.cut(),
+            match this.0.parts.standing.enter(link.peer(), Role::Opens) {
+                Ok(stay) => tokio::select! {
+                    () = link.closed() => {}
+                    () = stay.over() => link.cut(),
+                },
+                Err(error) => {
+                    tracing::warn!("a Link is not used: {error}");
+                    link.cut();
+                }
             }
             this.broke(&known);
         });

@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use crate::identity::Expect;
 use crate::io::now;
-use crate::link::{self, ALPN_REVERSE, Limits};
+use crate::link::{self, ALPN_REVERSE, Limits, Messages};
 use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
+use crate::peers::saying::Saying;
 use crate::peers::uplink::{Control, Linked, Talk, Trouble, Uplink, UplinkState};
 use crate::peers::while_served;
 
@@ -19,7 +20,7 @@ const QUEUE: usize = 16;
 impl Uplink {
     /// Carries what both sides say until the Link ends.
     pub(super) async fn converse(&self, control: Control, talks: &mpsc::Sender<Talk>) -> Trouble {
-        let Control { link, server, address, welcome, mut messages } = control;
+        let Control { link, server, address, welcome, messages } = control;
         let (to_source, incoming) = mpsc::channel(QUEUE);
         let (outgoing, mut to_hub) = mpsc::channel(QUEUE);
         tracing::info!(server, %address, "linked to the cloud");
@@ -33,10 +34,25 @@ impl Uplink {
         }
         let mut beat = tokio::time::interval(PULSE_EVERY);
         let mut pulse = Pulse::default();
+        let Messages { writer, mut reader } = messages;
+        let mut saying = Saying::new(writer);
+        // Heard, and not yet taken: whoever keeps the records may have to say something first.
+        let mut heard = None;
         let trouble = loop {
             let say = tokio::select! {
-                heard = messages.next() => {
-                    let body = match heard {
+                said = saying.done() => match said {
+                    Ok(()) => continue,
+                    Err(error) => break error.into(),
+                },
+                room = to_source.reserve(), if heard.is_some() => {
+                    let (Ok(room), Some(body)) = (room, heard.take()) else {
+                        break Trouble::Ended; // the mesh stops
+                    };
+                    room.send(body);
+                    continue;
+                }
+                next = reader.next(), if heard.is_none() => {
+                    let body = match next {
                         Ok(Some(message)) => message.body.map(|body| *body),
                         Ok(None) => break Trouble::Ended,
                         Err(error) => break error.into(),
@@ -55,19 +71,16 @@ impl Uplink {
                             continue;
                         }
                         Some(Body::Refused(refused)) => break Trouble::Refused(refused),
-                        Some(body) => match to_source.send(body).await {
-                            Ok(()) => continue,
-                            Err(_) => break Trouble::Ended, // the mesh stops
-                        },
-                        None => continue,
+                        body => {
+                            heard = body;
+                            continue;
+                        }
                     }
                 }
-                Some(body) = to_hub.recv() => body,
-                _ = beat.tick() => pulse.ask(now()),
+                Some(body) = to_hub.recv(), if saying.is_free() => body,
+                _ = beat.tick(), if saying.is_free() => pulse.ask(now()),
             };
-            if let Err(error) = messages.send(&self.message(say)).await {
-                break error.into();
-            }
+            saying.say(&self.message(say));
         };
         link.close();
         trouble

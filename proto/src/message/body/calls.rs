@@ -9,7 +9,10 @@ use crate::message::Body;
 use crate::message::MAX_RESOURCE;
 use crate::message::body::codec::{address, header_fields, port, socket};
 use crate::pb;
-use crate::record::{Invalid, ServiceName};
+use crate::record::{Invalid, MAX_NAME, ServiceName};
+
+/// Services of which a caller is told that it backs them.
+pub const MAX_BACKED: usize = 256;
 
 /// Header fields of one head.
 pub const MAX_FIELDS: usize = 256;
@@ -36,9 +39,9 @@ pub struct Caller {
     pub address: Option<IpAddr>,
     /// Namespace of the Workload behind it.
     pub namespace: Option<Box<str>>,
-    /// The Workload.
+    /// The Workload, as `namespace/name` or a name in its namespace.
     pub workload: Option<Box<str>>,
-    /// Services that it backs, in its namespace.
+    /// Services that it backs, as `namespace/name` or a name in its namespace; at most [`MAX_BACKED`].
     pub services: Vec<Box<str>>,
 }
 
@@ -165,13 +168,28 @@ impl TryFrom<pb::Caller> for Caller {
     type Error = Invalid;
 
     fn try_from(caller: pb::Caller) -> Result<Self, Invalid> {
-        let text = |text: String| (!text.is_empty()).then(|| text.into_boxed_str());
+        let services = caller.services.len();
+        if services > MAX_BACKED {
+            let reason = format!("{services} names: at most {MAX_BACKED}");
+            return Err(Invalid::new("caller.services", reason));
+        }
+        let name = |name: String| bounded("caller.services", name, 2 * MAX_NAME + 1);
+        let services = caller.services.into_iter().map(name);
+        let some = |text: Box<str>| (!text.is_empty()).then_some(text);
         Ok(Self {
             address: address("caller.address", &caller.address)?,
-            namespace: text(caller.namespace),
-            workload: text(caller.workload),
-            services: caller.services.into_iter().map(Into::into).collect(),
+            namespace: some(bounded("caller.namespace", caller.namespace, MAX_NAME)?),
+            workload: some(bounded("caller.workload", caller.workload, 2 * MAX_NAME + 1)?),
+            services: services.collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// Names of callers are remembered where calls are counted, so they may not be of any length.
+fn bounded(field: &str, name: String, most: usize) -> Result<Box<str>, Invalid> {
+    match name.len() {
+        n if n > most => Err(Invalid::new(field, format!("{n} bytes: at most {most}"))),
+        _ => Ok(name.into()),
     }
 }
 
@@ -233,5 +251,33 @@ impl TryFrom<pb::Answer> for Answer {
         let status = u16::try_from(answer.status).ok().filter(|s| (100..=999).contains(s));
         let wrong = || Invalid::new("answer.status", format!("{} is no status", answer.status));
         Ok(Self { status: status.ok_or_else(wrong)?, headers: header_fields(answer.headers)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_callers_are_bounded() {
+        let good = || pb::Caller {
+            address: Bytes::new(),
+            namespace: "n".repeat(MAX_NAME),
+            workload: format!("{}/{}", "n".repeat(MAX_NAME), "w".repeat(MAX_NAME)),
+            services: vec!["s".repeat(2 * MAX_NAME + 1); MAX_BACKED],
+        };
+        assert!(Caller::try_from(good()).is_ok());
+        let long = |name: &str| format!("{name}x");
+        for (bad, field) in [
+            (pb::Caller { namespace: long(&good().namespace), ..good() }, "caller.namespace"),
+            (pb::Caller { workload: long(&good().workload), ..good() }, "caller.workload"),
+            (pb::Caller { services: vec![long(&good().services[0])], ..good() }, "caller.services"),
+            (
+                pb::Caller { services: vec![String::new(); MAX_BACKED + 1], ..good() },
+                "caller.services",
+            ),
+        ] {
+            assert_eq!(&*Caller::try_from(bad).unwrap_err().field, field);
+        }
     }
 }
