@@ -149,7 +149,7 @@ impl FolderSource {
                     talking.holds(Position { epoch, revision: to, digest });
                 }
             }
-            News::Over | News::Offered(..) => {}
+            News::Over | News::Peer(_) => {}
         }
     }
 

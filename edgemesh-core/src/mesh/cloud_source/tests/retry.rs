@@ -21,7 +21,8 @@ async fn what_was_refused_is_stored_while_other_things_happen() {
     tokio::time::pause();
     for last in 0..EVENTS {
         let offer = Offer { records: vec![Put::from(&slice("n", last))] };
-        world.ends.offered.send((NodeName("n".into()), offer)).await.unwrap();
+        let said = PeerSaid { node: NodeName("n".into()), talk: 1, offer: Some(offer) };
+        world.ends.offered.send(said).await.unwrap();
         tokio::select! {
             said = cloud.heard.recv() => {
                 assert_eq!(said, Some(ack(2)));
