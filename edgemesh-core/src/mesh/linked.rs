@@ -193,7 +193,7 @@ impl Linking {
             stop: stop.clone(),
         };
         let begin = controls.clone();
-        let standing = Standing::new(live.clone());
+        let standing = Standing::new(live.clone(), tls.clock().clone());
         let following = standing.clone().follow(self.changes.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(following));
         let answers = Arc::new(Answers { standing: standing.clone(), calls, controls });

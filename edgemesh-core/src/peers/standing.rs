@@ -4,20 +4,24 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use edgemesh_proto::record::Revocation;
+use edgemesh_proto::record::{NodeName, Revocation};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::identity::is_revoked;
+use crate::identity::{Clock, is_revoked};
 use crate::link::{Peer, Role};
 use crate::snapshot::Snapshot;
 
 /// Most Links of one kind with one node. One is in use; one that another took the place of drains for
 /// as long as flows on it go on.
 const MOST: usize = 8;
+
+/// Nodes of which it is remembered that their certificate expired.
+const MOST_EXPIRED: usize = 1024;
 
 /// There are [`MOST`] already.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +33,8 @@ pub(super) struct TooMany(String);
 pub struct Standing {
     /// Where Revocations are read.
     live: Arc<ArcSwap<Snapshot>>,
+    /// Judges certificates.
+    clock: Arc<Clock>,
     table: Arc<Mutex<Table>>,
 }
 
@@ -36,6 +42,8 @@ pub struct Standing {
 struct Table {
     next: u64,
     all: BTreeMap<u64, Entry>,
+    /// Nodes whose certificate had expired, and since when.
+    expired: BTreeMap<NodeName, i64>,
 }
 
 #[derive(Debug)]
@@ -60,9 +68,9 @@ impl fmt::Debug for Standing {
 }
 
 impl Standing {
-    /// None yet; Revocations are read in `live`.
-    pub fn new(live: Arc<ArcSwap<Snapshot>>) -> Self {
-        Self { live, table: Arc::default() }
+    /// None yet; Revocations are read in `live`, and `clock` says which certificates have expired.
+    pub fn new(live: Arc<ArcSwap<Snapshot>>, clock: Arc<Clock>) -> Self {
+        Self { live, clock, table: Arc::default() }
     }
 
     /// Whether the node was removed after it got its certificate.
@@ -80,6 +88,10 @@ impl Standing {
         let same = |entry: &&Entry| entry.role == role && entry.peer.node() == peer.node();
         if table.all.values().filter(same).count() >= MOST {
             return Err(TooMany(peer.to_string()));
+        }
+        if let Some(expired) = news_of_expiry(&mut table.expired, peer, self.clock.seconds()) {
+            let hours = expired.as_secs() / 3600;
+            tracing::warn!(%peer, "its certificate expired {hours} h ago, and is let pass for a while");
         }
         let number = table.next;
         table.next += 1;
@@ -130,15 +142,23 @@ impl Drop for Stay {
     }
 }
 
+/// How long the certificate has been expired, where that was not told yet: a peer that is cut off
+/// from the cloud comes back many times with the same one.
+fn news_of_expiry(told: &mut BTreeMap<NodeName, i64>, peer: &Peer, now: i64) -> Option<Duration> {
+    let proved = peer.proved.as_ref()?;
+    let expired = proved.expired_for(now)?;
+    if told.len() >= MOST_EXPIRED && !told.contains_key(&proved.node) {
+        told.clear(); // some are told again
+    }
+    (told.insert(proved.node.clone(), proved.until) != Some(proved.until)).then_some(expired)
+}
+
 fn of_removed(peer: &Peer, revocations: &BTreeMap<Box<str>, Revocation>) -> bool {
     peer.proved.as_ref().is_some_and(|proved| is_revoked(proved, revocations))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use edgemesh_proto::record::NodeName;
     use tokio::time::timeout;
     use tokio_util::task::TaskTracker;
 
@@ -151,10 +171,33 @@ mod tests {
         Arc::new(Peer { proved: Some(proved), address: ([127, 0, 0, 1], 1).into() })
     }
 
+    fn clock() -> Arc<Clock> {
+        Arc::new(Clock::with(None, || 0))
+    }
+
+    #[test]
+    fn that_a_certificate_expired_is_told_once() {
+        let mut told = BTreeMap::new();
+        let until = |node, until| {
+            let proved = Proved { until, ..peer(node, 0).proved.clone().unwrap() };
+            Peer { proved: Some(proved), ..Peer::clone(&peer(node, 0)) }
+        };
+        for (node, end, now, want) in [
+            ("a", 100, 100, None),
+            ("a", 100, 101, Some(1)),
+            ("a", 100, 4000, None),
+            ("b", 100, 4000, Some(3900)),
+            ("a", 200, 4000, Some(3800)),
+        ] {
+            let news = news_of_expiry(&mut told, &until(node, end), now);
+            assert_eq!(news.map(|since| since.as_secs()), want, "{node} {end} {now}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_links_of_a_removed_node_end_and_no_others() {
         let live = Arc::<ArcSwap<Snapshot>>::default();
-        let standing = Standing::new(live.clone());
+        let standing = Standing::new(live.clone(), clock());
         let (changed, changes) = watch::channel(0);
         let following = TaskTracker::new().spawn(standing.clone().follow(changes));
         let is_over =
@@ -181,7 +224,7 @@ mod tests {
 
     #[test]
     fn no_node_has_more_than_it_can_use() {
-        let standing = Standing::new(Arc::default());
+        let standing = Standing::new(Arc::default(), clock());
         let enter = |node, role| standing.enter(&peer(node, 0), role);
         let mut all: Vec<_> = (0..MOST).map(|_| enter("a", Role::Serves).unwrap()).collect();
         let refused = enter("a", Role::Serves).unwrap_err().to_string();
