@@ -140,12 +140,11 @@ def full(options, folder, processes):
     seen = next(line for line in lines(fleet) if "revision" in line)
     print(f"full sync of {total} Backends to {options.agents} agents: {seen['last'] / 1e6 - began:.1f} s from their start, joins included; "
           f"memory of the cloud {world.resident_mib(cloud.pid):.1f} MiB", flush=True)
-    path, took = f"{folder}/manifests/0.yaml", []
-    rest = [service(n, options.backends) for n in range(1, min(PER_FILE, options.services))]
+    path, took = f"{folder}/manifests/changes.yaml", []
     for turn in range(1, options.changes + 1):
         known = max(line["revision"] for line in lines(fleet) if "revision" in line)
         written = time.time()
-        write(path, [service(0, options.backends, turn), *rest])
+        write(path, [service(options.services, options.backends, turn)])
         wait("the change", fleet, lambda: any(line.get("revision", 0) > known for line in lines(fleet)), 60)
         seen = next(line for line in lines(fleet) if line.get("revision", 0) > known)
         took.append((seen["p99"] / 1e6 - written) * 1000)

@@ -134,15 +134,17 @@ impl Hub {
     async fn begin(&self, stream: TcpStream, from: SocketAddr) {
         let handshakes = self.0.handshakes.clone().acquire_owned().await;
         let (this, stop) = (self.clone(), self.0.parts.stop.clone());
-        self.0.parts.tasks.spawn(stop.run_until_cancelled_owned(async move {
+        // Boxed, as below: the state of a task stays as large as the largest thing that it ever does,
+        // and there is one for each node.
+        self.0.parts.tasks.spawn(stop.run_until_cancelled_owned(Box::pin(async move {
             let tls = this.0.parts.tls.server(Role::Hub, &[ALPN_H2, ALPN_REVERSE, ALPN_BULK]);
-            let accepted = link::accept(stream, from, tls).await;
+            let accepted = Box::pin(link::accept(stream, from, tls)).await;
             drop(handshakes);
             match accepted {
                 Ok(dialled) => this.linked(dialled).await,
                 Err(error) => this.refused(false, format_args!("{error}")),
             }
-        }));
+        })));
     }
 
     /// Logs that somebody was refused, unless that was said often enough. Whoever reaches the port
@@ -160,11 +162,12 @@ impl Hub {
         let tasks = &self.0.parts.tasks;
         let door = Arc::new(door::Door(self.clone()));
         match dialled.role {
-            link::Role::Opens => match link::client(dialled, Limits::REQUESTS, tasks.clone()).await
-            {
-                Ok(link) => self.reversed(link, &proved).await,
-                Err(error) => tracing::warn!("no reversed Link: {error}"),
-            },
+            link::Role::Opens => {
+                match Box::pin(link::client(dialled, Limits::REQUESTS, tasks.clone())).await {
+                    Ok(link) => self.reversed(link, &proved).await,
+                    Err(error) => tracing::warn!("no reversed Link: {error}"),
+                }
+            }
             link::Role::Serves => {
                 let link = link::serve(dialled, door, Limits::REQUESTS, tasks);
                 tokio::select! {
@@ -173,7 +176,7 @@ impl Hub {
                 }
             }
             link::Role::Bulk => tokio::select! {
-                served = link::serve_bulk(dialled, door) => {
+                served = Box::pin(link::serve_bulk(dialled, door)) => {
                     if let Err(error) = served {
                         tracing::debug!("no bulk flow: {error}");
                     }

@@ -105,7 +105,7 @@ where
 /// Until the connection ends.
 async fn answer_all<S>(
     link: &ServedLink,
-    wire: Wire<S>,
+    wire: Box<Wire<S>>,
     handler: Arc<dyn Serve>,
     limits: Limits,
     tasks: TaskTracker,

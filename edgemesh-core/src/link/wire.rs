@@ -95,7 +95,7 @@ pub(super) struct Wire<S> {
 
 impl<S> Wire<S> {
     /// `window` is for all that it receives.
-    pub(super) fn new(inner: S, window: Window, tasks: TaskTracker) -> (Self, Arc<Line>) {
+    pub(super) fn new(inner: S, window: Window, tasks: TaskTracker) -> (Box<Self>, Arc<Line>) {
         let line = Arc::new(Line::new(tasks));
         let heard = Instant::now();
         let dead_at = Box::pin(sleep_until(heard + DEAD_AFTER));
@@ -109,7 +109,7 @@ impl<S> Wire<S> {
             turn: Turn::default(),
             lost: None,
         };
-        (wire, line)
+        (Box::new(wire), line) // it is moved from task to task, and large
     }
 
     /// Something came.

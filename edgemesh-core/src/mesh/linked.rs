@@ -115,7 +115,7 @@ impl Mesh {
         };
         let shared = self.shared.clone();
         let (accepting, stop) = (self.accepting.clone(), self.stop.clone());
-        self.tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(Box::pin(async move {
             let tls = linking.identity(shared.dial, &shared.tasks).await;
             let calls: Arc<dyn Serve> = Arc::new(Linked::new(shared.clone()));
             let made = linking.make(tls, calls, &shared, accepting, stop);
@@ -127,7 +127,7 @@ impl Mesh {
                 made.peers.clone(),
             ));
             made.run(listener, linking, shared.dial).await;
-        }));
+        })));
         links
     }
 }

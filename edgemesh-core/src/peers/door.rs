@@ -69,16 +69,18 @@ impl Door {
             let Ok(place) = handshakes.clone().acquire_owned().await else { return };
             let this = self.clone();
             let stop = self.0.stop.clone();
-            self.0.tasks.spawn(stop.run_until_cancelled_owned(async move {
+            // Boxed, as below: the state of a task stays as large as the largest thing that it ever
+            // does.
+            self.0.tasks.spawn(stop.run_until_cancelled_owned(Box::pin(async move {
                 this.shake_hands(stream, from, place).await;
-            }));
+            })));
         }
     }
 
     async fn shake_hands(&self, stream: TcpStream, from: SocketAddr, place: impl Send) {
         let parts = &self.0;
         let tls = parts.tls.server(Role::Peer, &[ALPN_H2, ALPN_REVERSE, ALPN_BULK]);
-        let accepted = link::accept(stream, from, tls).await;
+        let accepted = Box::pin(link::accept(stream, from, tls)).await;
         drop(place);
         match accepted {
             Ok(dialled) => self.linked(dialled, from).await,
@@ -89,7 +91,9 @@ impl Door {
     async fn linked(&self, dialled: Dialled, from: SocketAddr) {
         let parts = &self.0;
         if dialled.role == link::Role::Opens {
-            return match link::client(dialled, Limits::REQUESTS, parts.tasks.clone()).await {
+            return match Box::pin(link::client(dialled, Limits::REQUESTS, parts.tasks.clone()))
+                .await
+            {
                 Ok(link) if !parts.standing.is_revoked(link.peer()) => parts.peers.arrived(link),
                 Ok(link) => link.cut(),
                 Err(error) => tracing::debug!(%from, "no Link: {error}"),
@@ -107,7 +111,7 @@ impl Door {
         if dialled.role == link::Role::Bulk {
             return tokio::select! {
                 () = stay.over() => {}
-                served = link::serve_bulk(dialled, handler) => if let Err(error) = served {
+                served = Box::pin(link::serve_bulk(dialled, handler)) => if let Err(error) = served {
                     tracing::debug!(%from, "no bulk flow: {error}");
                 },
             };
