@@ -233,8 +233,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.inner.has_gathered() {
-            ready!(self.turn.poll(cx));
+        // HTTP/2 flushes before every larger frame, too, and goes on when that is done. What is
+        // gathered by then leaves at the end of the turn: that wakes the connection, which flushes
+        // whenever it is polled.
+        if self.inner.has_gathered() && self.turn.poll(cx).is_pending() {
+            return Poll::Ready(Ok(()));
         }
         ready!(self.write(cx, |inner, cx| inner.poll_flush(cx)))?;
         self.turn.is_over();
