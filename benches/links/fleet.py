@@ -78,10 +78,8 @@ def start_cloud(folder, processes, services, backends):
         write(f"{folder}/manifests/{first}.yaml", [service(n, backends) for n in numbers])
     with open(f"{folder}/cloud.yaml", "w") as file:
         file.write(f"dataDir: {folder}/cloud\nsource: {{ manifests: {folder}/manifests }}\nhub: {{ listen: \"{HUB}\", names: [\"127.0.0.1\"] }}\n")
-    began = time.monotonic()
     cloud = processes.start("cloud", [EDGEMESH, "cloud", "--log", "warn", "--config", f"{folder}/cloud.yaml"], preexec_fn=world.files)
     wait("the cloud", cloud, lambda: get("15010", "/readyz") is not None)
-    print(f"the cloud read {services} Services in {time.monotonic() - began:.1f} s, memory {world.resident_mib(cloud.pid):.1f} MiB", flush=True)
     token = subprocess.run([EDGEMESH, "token", "create", "--config", f"{folder}/cloud.yaml"], check=True, capture_output=True, text=True).stdout
     with open(f"{folder}/token", "w") as file:
         file.write(token.strip())
@@ -140,17 +138,25 @@ def full(options, folder, processes):
     seen = next(line for line in lines(fleet) if "revision" in line)
     print(f"full sync of {total} Backends to {options.agents} agents: {seen['last'] / 1e6 - began:.1f} s from their start, joins included; "
           f"memory of the cloud {world.resident_mib(cloud.pid):.1f} MiB", flush=True)
-    path, took = f"{folder}/manifests/changes.yaml", []
+    took = []
     for turn in range(1, options.changes + 1):
         known = max(line["revision"] for line in lines(fleet) if "revision" in line)
-        written = time.time()
-        write(path, [service(options.services, options.backends, turn)])
+        began = time.time()
+        sign_up(turn)
         wait("the change", fleet, lambda: any(line.get("revision", 0) > known for line in lines(fleet)), 60)
         seen = next(line for line in lines(fleet) if line.get("revision", 0) > known)
-        took.append((seen["p99"] / 1e6 - written) * 1000)
+        took.append((seen["p99"] / 1e6 - began) * 1000)
         time.sleep(0.3)
     took.sort()
-    print(f"one change at {options.agents} agents, from the file to the 99th of 100: median {statistics.median(took):.0f} ms, worst of {len(took)} {took[-1]:.0f} ms", flush=True)
+    print(f"one change at {options.agents} agents, from its node's agent by way of the cloud to the 99th of 100: "
+          f"median {statistics.median(took):.0f} ms, worst of {len(took)} {took[-1]:.0f} ms", flush=True)
+
+
+def sign_up(turn):
+    """A Backend of the agent's own machine; each time it is another."""
+    body = json.dumps({"port": 8000 + turn}).encode()
+    request = urllib.request.Request("http://127.0.0.1:15000/v1/registrations/default/own/a", body, method="PUT")
+    urllib.request.urlopen(request, timeout=5).read()
 
 
 def first_sync(options, folder, processes):
@@ -169,8 +175,6 @@ accessLog: errors
     wait("the agent", agent, lambda: get("15000", "/readyz") is not None and known())
     took = time.monotonic() - began
     print(f"memory of that agent: {world.resident_mib(agent.pid):.1f} MiB", flush=True)
-    agent.terminate()
-    agent.wait(30)
     return took
 
 
