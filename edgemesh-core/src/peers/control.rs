@@ -8,18 +8,24 @@ use arc_swap::ArcSwap;
 use edgemesh_proto::message::{Body, DialBack, Hello, Message, Offer, Selector, Welcome};
 use edgemesh_proto::record::NodeName;
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::io::{now, unique_id};
 use crate::link::{self, Answering, Called, Link, Messages, Operation};
 use crate::peers::message;
+use crate::peers::pause::Pause;
 use crate::peers::pulse::{Heard, PULSE_EVERY, Pulse};
 use crate::peers::saying::Saying;
 use crate::snapshot::Snapshot;
 
 /// Longest wait for the answer to hello.
 const WELCOME_WITHIN: Duration = Duration::from_secs(5);
+/// A conversation that ended while its Link stands is opened again after so long at first, and at
+/// most.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a peer says of itself in one conversation.
 #[derive(Clone, Debug)]
@@ -56,13 +62,25 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// Opens the conversation on a Link of ours, and keeps it for as long as that lives.
+    /// Opens the conversation on a Link of ours, and keeps it for as long as that lives: one that
+    /// ends before is opened again.
     pub fn begin(&self, link: Link, with: NodeName) {
         let this = self.clone();
         self.spawn(async move {
-            match this.open(&link, &with).await {
-                Ok(messages) => this.converse(messages, &with).await,
-                Err(error) => tracing::debug!(node = %with.0, "no Control with a peer: {error}"),
+            let mut pause = Pause::new(AGAIN_AFTER, AGAIN_WITHIN);
+            while link.is_open() {
+                let began = now();
+                match this.open(&link, &with).await {
+                    Ok(messages) => this.converse(messages, &with).await,
+                    Err(error) => {
+                        tracing::debug!(node = %with.0, "no Control with a peer: {error}")
+                    }
+                }
+                pause.worked(now() - began);
+                tokio::select! {
+                    () = link.closed() => return,
+                    () = sleep(pause.next(unique_id() as u64)) => {}
+                }
             }
         });
     }
@@ -180,5 +198,80 @@ impl Controls {
         if let Some(live) = self.live.load().lives.get(&with.0) {
             live.took(took);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::identity::Proved;
+    use crate::link::{Dialled, Limits, Peer, Rest, Role, Serve, client, serve};
+
+    fn controls(node: &str) -> (Controls, mpsc::Receiver<PeerSaid>) {
+        let (offered, said) = mpsc::channel(16);
+        let controls = Controls {
+            node: NodeName(node.into()),
+            instance: [0; 16],
+            generation: 1,
+            own: watch::Sender::<Arc<Offer>>::default().subscribe(),
+            offered,
+            asked: mpsc::channel(1).0,
+            live: Arc::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        (controls, said)
+    }
+
+    /// Answers the first Control with a refusal, the second with a Welcome and an end, others as it
+    /// should.
+    struct Moody(Controls, AtomicUsize);
+
+    impl Serve for Moody {
+        fn serve(
+            self: Arc<Self>,
+            called: Called,
+        ) -> Pin<Box<dyn Future<Output = Answering> + Send>> {
+            let with = NodeName("near".into());
+            let turn = self.1.fetch_add(1, Ordering::Relaxed);
+            let mut answering = self.0.answer(called, with.clone());
+            match turn {
+                0 => answering.opening.body = None,
+                1 => answering.rest = Rest::Nothing,
+                _ => {}
+            }
+            Box::pin(async move { answering })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conversation_that_ends_is_opened_again_while_its_link_stands() {
+        let ((near, mut said), (far, _far_said)) = (controls("near"), controls("far"));
+        let (one, other) = tokio::io::duplex(1 << 16);
+        let end = |stream, node: &str, role| {
+            let node = NodeName(node.into());
+            let proved = Proved { node, is_hub: false, issued: 0, until: i64::MAX };
+            let peer = Peer { proved: Some(proved), address: ([127, 0, 0, 1], 1).into() };
+            Dialled { stream, peer: Arc::new(peer), role }
+        };
+        let moody = Arc::new(Moody(far, AtomicUsize::new(0)));
+        serve(end(other, "near", Role::Serves), moody.clone(), Limits::REQUESTS, &near.tasks);
+        let link = client(end(one, "far", Role::Opens), Limits::REQUESTS, near.tasks.clone());
+        let link = link.await.unwrap();
+        near.begin(link.clone(), NodeName("far".into()));
+        let mut heard = Vec::new();
+        while heard.last() != Some(&true) {
+            heard.push(said.recv().await.unwrap().offer.is_some());
+        }
+        assert_eq!(moody.1.load(Ordering::Relaxed), 3, "{heard:?}");
+        sleep(AGAIN_WITHIN * 10).await;
+        assert_eq!(moody.1.load(Ordering::Relaxed), 3, "it holds");
+        link.cut();
+        near.tasks.close();
+        near.stop.cancel();
+        near.tasks.wait().await;
     }
 }
