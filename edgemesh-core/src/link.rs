@@ -56,7 +56,7 @@ pub use crate::link::pipe::{Outlet, PIPE, Writer, pipe};
 pub use crate::link::server::{ServedLink, serve};
 pub use crate::link::tls::{accept, dial};
 
-/// Any error, as hyper takes it.
+/// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The dialler opens exchanges.
@@ -108,11 +108,11 @@ impl Limits {
     pub const REQUESTS: Self =
         Self { exchanges: 4096, window: 256 * 1024, window_of_all: 16 * 1024 * 1024 };
 
-    /// What of tiny pieces lies unread and is more than their bytes ends a Link. Somebody who writes
-    /// single bytes to somebody who does not read is no reason for that: see [`h2`]'s
-    /// `data_frame_budget`.
+    /// h2's `data_frame_budget`: what a Link may spend on frames of few bytes that lie unread, up to
+    /// 255 for each. Somebody who writes single bytes to somebody who does not read is no reason to
+    /// end it. What comes late for a stream that is gone is never paid back, in the life of a Link.
     const fn framing(self) -> usize {
-        4 * self.window_of_all as usize
+        8 * self.window_of_all as usize
     }
 }
 

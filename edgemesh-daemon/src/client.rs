@@ -45,8 +45,8 @@ pub enum ClientError {
     Url(String),
     /// Nobody listens there.
     #[error(
-        "no agent answers at {0}: start one with `sudo edgemesh agent`, \
-         or name another with --admin"
+        "no agent answers at {0}: start one with `sudo edgemesh agent`, or name another with --admin \
+         (a cloud's is http://127.0.0.1:15010)"
     )]
     NoAgent(String),
     /// The answer did not come in time.

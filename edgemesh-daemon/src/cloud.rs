@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Auth, CloudConfig, Source};
 use crate::log::Log;
+use crate::say;
 
 /// Connections of callers in the cloud at once.
 const INGRESS_ROOM: usize = 10_000;
@@ -102,21 +103,33 @@ fn open(config: &CloudConfig) -> anyhow::Result<Authority> {
     Ok(Authority::open(&config.data_dir, today(), config.hub.offline_grace)?)
 }
 
+/// The authority where there is one: who removes or exports makes none.
+fn existing(config: &CloudConfig) -> anyhow::Result<Authority> {
+    Ok(Authority::existing(&config.data_dir, today(), config.hub.offline_grace)?)
+}
+
 fn today() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Makes a token by which a node, or only this one, can join for so long.
+/// Makes a token by which a node, or only this one, can join for so long. Where there is no authority
+/// yet it makes one, and says so: on a wrong machine nobody wants that.
 ///
 /// # Errors
-/// When the data folder has no authority or takes no token.
+/// When the data folder takes no token.
 pub fn token_create(
     config: &CloudConfig,
     ttl: Duration,
     node: Option<&NodeName>,
 ) -> anyhow::Result<String> {
-    Ok(open(config)?.create_token(ttl, node, today())?.reveal())
+    let is_new = !Authority::is_in(&config.data_dir);
+    let authority = open(config)?;
+    if is_new {
+        let (ca, folder) = (authority.ca(), config.data_dir.display());
+        say::progress(format_args!("there was no authority in {folder}: {ca} is a new one"));
+    }
+    Ok(authority.create_token(ttl, node, today())?.reveal())
 }
 
 /// Revokes a node and forgets its records. Says what was done, in a line for people.
@@ -125,13 +138,17 @@ pub fn token_create(
 /// When there is no such node, or the data folder takes no change.
 pub fn node_remove(config: &CloudConfig, node: &NodeName) -> anyhow::Result<String> {
     let name = &node.0;
-    if !open(config)?.remove(node, today())?.was_known {
+    if !existing(config)?.remove(node, today())?.was_known {
         bail!(
-            "node {name} is unknown here: nobody of that name has joined (`edgemesh get nodes` lists \
-             who has); certificates of that name that this authority may have signed are void now"
+            "node {name} is unknown here: nobody of that name has joined (`edgemesh get nodes \
+             --admin http://127.0.0.1:15010` lists who has); certificates of that name that this authority may have signed are void now"
         );
     }
-    Ok(format!("{name} is removed: its certificates are void; a new token lets it join again\n"))
+    Ok(format!(
+        "{name} is removed: its certificates and the token that it joined by are void; a new token lets \
+         it join again\nEndpointSlices that name it stay: what runs there is dialled without TLS until \
+         they are deleted\n"
+    ))
 }
 
 /// The authority with its secret key, as text.
@@ -139,7 +156,7 @@ pub fn node_remove(config: &CloudConfig, node: &NodeName) -> anyhow::Result<Stri
 /// # Errors
 /// When the data folder has none, or it cannot be read.
 pub fn ca_export(config: &CloudConfig) -> anyhow::Result<String> {
-    Ok(open(config)?.export())
+    Ok(existing(config)?.export())
 }
 
 /// Puts an exported authority into the data folder. Says what was done, in a line for people.

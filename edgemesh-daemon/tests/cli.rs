@@ -371,7 +371,7 @@ fn without_an_agent_the_next_step_is_named() {
     assert_eq!(output.status.code(), Some(1));
     let want = format!(
         "edgemesh: no agent answers at {url}: start one with `sudo edgemesh agent`, \
-         or name another with --admin\n"
+         or name another with --admin (a cloud's is http://127.0.0.1:15010)\n"
     );
     assert_eq!(stderr(&output), want);
 }

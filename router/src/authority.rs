@@ -76,6 +76,22 @@ impl Authority {
         Ok(Self { ca, book: Mutex::new(book), grace })
     }
 
+    /// As [`Authority::open`], where there is one already: nothing is made.
+    ///
+    /// # Errors
+    /// [`AuthorityError::NoneThere`], else as there.
+    pub fn existing(data_dir: &Path, now: i64, grace: Duration) -> Result<Self, AuthorityError> {
+        match Self::is_in(data_dir) {
+            true => Self::open(data_dir, now, grace),
+            false => Err(AuthorityError::NoneThere { folder: data_dir.into() }),
+        }
+    }
+
+    /// Whether there is one in that folder, or its remains.
+    pub fn is_in(data_dir: &Path) -> bool {
+        Folder::is_used(data_dir)
+    }
+
     /// What tokens pin.
     pub const fn ca(&self) -> CaHash {
         self.ca.ca()

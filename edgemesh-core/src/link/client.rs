@@ -13,6 +13,7 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::{Method, Request, StatusCode, Uri};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::link::error::{Failure, LinkError};
@@ -41,6 +42,7 @@ struct Shared {
     open: Arc<Open>,
     most: usize,
     tasks: TaskTracker,
+    closing: CancellationToken,
 }
 
 /// Makes a Link of a connection whose other side serves. Its tasks end when it does.
@@ -77,6 +79,7 @@ where
         open: Arc::new(Open::new(line)),
         most: limits.exchanges as usize,
         tasks,
+        closing: CancellationToken::new(),
     })))
 }
 
@@ -132,6 +135,16 @@ impl Link {
     /// Opens no more exchanges; those under way go on, and then the connection ends.
     pub fn close(&self) {
         drop(self.0.sender.lock().take());
+        self.0.closing.cancel();
+    }
+
+    /// Resolves when no more exchanges are opened on our side: what lives as long as the Link is used,
+    /// and not as long as it drains, ends then.
+    pub async fn closing(&self) {
+        tokio::select! {
+            () = self.0.closing.cancelled() => {}
+            () = self.closed() => {}
+        }
     }
 
     /// Ends the connection now, and breaks what is under way.
@@ -198,7 +211,7 @@ impl Link {
         let sent = sender.ok_or_else(closed)?.send_request(request(operation), false);
         let untouched = |error| LinkError::of_http2(error, true).or_of_line(self.line());
         let (response, stream) = sent.map_err(untouched)?;
-        exchange.begin(stream);
+        exchange.speak(stream);
         if let Some(pump) = say(exchange, first, rest.take().unwrap_or_default()) {
             self.0.tasks.spawn(pump);
         }

@@ -12,8 +12,8 @@ use crate::link::{Inbound, Writer};
 
 /// What is written follows our first Message, what is read came after theirs. A shutdown is a
 /// half-close. Dropped without one, or by whoever opened it before the other side is done, the
-/// exchange is reset, and what was written last may be lost. A reset of the other side is an error, `ConnectionReset`, of
-/// reads and writes.
+/// exchange is reset, and what was written last may be lost. A reset of the other side is an error,
+/// `ConnectionReset`, of reads and writes.
 #[derive(Debug)]
 pub struct Duplex {
     writer: Writer,

@@ -88,7 +88,8 @@ enum State {
 /// Why nothing more can be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mute {
-    /// It was finished, or the other side needs no more: what it says is whole all the same.
+    /// It was finished, or the other side says that it needs no more; whether what it says is whole is
+    /// seen where that is read.
     Done,
     /// The exchange broke.
     Broken,
@@ -105,8 +106,8 @@ impl Exchange {
         self.open.line.unread()
     }
 
-    /// From now on something can be said.
-    pub(super) fn begin(&self, stream: SendStream<Bytes>) {
+    /// From now on something can be said, there.
+    pub(super) fn speak(&self, stream: SendStream<Bytes>) {
         let mut says = self.says.lock();
         match says.state {
             State::Before => (says.stream, says.state) = (Some(stream), State::Open),
@@ -141,10 +142,13 @@ impl Exchange {
     /// Says this, whether there is room or not: call it after [`Exchange::poll_room`]. Where it goes
     /// nowhere, that says so the next time.
     pub(super) fn send(&self, bytes: Bytes, is_end: bool) {
+        if bytes.is_empty() && !is_end {
+            return; // h2 lets a connection have a hundred of these in its life
+        }
         let mut says = self.says.lock();
-        says.with_open(|stream| stream.send_data(bytes, is_end));
+        let sent = says.try_to(|stream| stream.send_data(bytes, is_end));
         if is_end {
-            self.is_done(&mut says);
+            self.finished(&mut says, sent);
         }
     }
 
@@ -156,15 +160,27 @@ impl Exchange {
     /// That was all, with these.
     pub(super) fn finish_with(&self, trailers: HeaderMap) {
         let mut says = self.says.lock();
-        says.with_open(|stream| stream.send_trailers(trailers));
-        self.is_done(&mut says);
+        let sent = says.try_to(|stream| stream.send_trailers(trailers));
+        self.finished(&mut says, sent);
     }
 
-    fn is_done(&self, says: &mut Says) {
-        if says.state == State::Open {
-            says.state = State::Done;
-            if !self.is_ours {
-                says.stream = None; // an answer that was finished goes out whole
+    fn finished(&self, says: &mut Says, sent: Result<(), h2::Error>) {
+        if says.state != State::Open {
+            return;
+        }
+        match sent {
+            Ok(()) => {
+                says.state = State::Done;
+                if !self.is_ours {
+                    says.stream = None; // an answer that was finished goes out whole
+                }
+            }
+            // What has no end must not look as if it were still coming.
+            Err(_) => {
+                says.state = State::GivenUp;
+                if let Some(mut stream) = says.stream.take() {
+                    stream.send_reset(Reason::INTERNAL_ERROR);
+                }
             }
         }
     }
@@ -216,14 +232,18 @@ impl Says {
         }
     }
 
-    fn with_open(&mut self, say: impl FnOnce(&mut SendStream<Bytes>) -> Result<(), h2::Error>) {
-        if self.state == State::Open
-            && let Some(stream) = &mut self.stream
-            && let Err(error) = say(stream)
-        {
-            let error = &error as &dyn std::error::Error;
-            tracing::trace!(error, "said to nobody");
-        }
+    fn try_to(
+        &mut self,
+        say: impl FnOnce(&mut SendStream<Bytes>) -> Result<(), h2::Error>,
+    ) -> Result<(), h2::Error> {
+        let said = match (self.state, &mut self.stream) {
+            (State::Open, Some(stream)) => say(stream),
+            _ => Ok(()),
+        };
+        said.inspect_err(|error| {
+            let error = error as &dyn std::error::Error;
+            tracing::debug!(error, "said to nobody");
+        })
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Mute>> {

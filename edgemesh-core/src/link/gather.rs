@@ -20,16 +20,23 @@ const SLICES: usize = 4;
 pub(super) struct Gather<S> {
     inner: S,
     gathered: BytesMut,
+    /// Something was written below.
+    wrote: bool,
 }
 
 impl<S> Gather<S> {
     pub(super) fn new(inner: S) -> Self {
-        Self { inner, gathered: BytesMut::new() }
+        Self { inner, gathered: BytesMut::new(), wrote: false }
     }
 
     /// Whether something waits for a flush.
     pub(super) fn has_gathered(&self) -> bool {
         !self.gathered.is_empty()
+    }
+
+    /// Whether anything was written below since this was asked last.
+    pub(super) fn has_written(&mut self) -> bool {
+        std::mem::take(&mut self.wrote)
     }
 }
 
@@ -41,6 +48,7 @@ impl<S: AsyncWrite + Unpin> Gather<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.gathered.advance(written);
+            self.wrote = true;
         }
         self.gathered = BytesMut::new(); // an idle Link holds nothing
         Poll::Ready(Ok(()))
@@ -75,13 +83,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            this.wrote = true;
             let before = written.min(this.gathered.len());
             this.gathered.advance(before);
             if written > before {
                 return Poll::Ready(Ok(written - before));
             }
         }
-        Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+        let written = ready!(Pin::new(&mut this.inner).poll_write_vectored(cx, bufs))?;
+        this.wrote = true;
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
 use h2::Reason;
-use http::{HeaderMap, HeaderValue};
+use http::header::{CONNECTION, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -125,6 +126,16 @@ pub(super) struct Pump {
     source: Source,
 }
 
+/// Fields that say something of one connection of HTTP/1, and that HTTP/2 takes nowhere.
+const OF_ONE_CONNECTION: [HeaderName; 6] = [
+    CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
 /// What is not longer than this goes out in one piece with the Message before it.
 const JOINED: usize = 4 * 1024;
 
@@ -166,7 +177,11 @@ impl Pump {
                 is_end
             }
             Ok(Err(frame)) => {
-                self.exchange.finish_with(frame.into_trailers().unwrap_or_default());
+                let mut trailers = frame.into_trailers().unwrap_or_default();
+                for name in &OF_ONE_CONNECTION {
+                    trailers.remove(name);
+                }
+                self.exchange.finish_with(trailers);
                 true
             }
             Err(cut) => {

@@ -54,7 +54,7 @@ impl Received {
         Ok(bytes)
     }
 
-    /// Whether all of it was taken, and the other side ended it in order.
+    /// Whether nothing more comes: all of it was taken, or it broke and that was told.
     pub(super) fn is_end_stream(&self) -> bool {
         self.is_done || self.stream.is_end_stream()
     }

@@ -25,7 +25,7 @@ use crate::link::window::Window;
 use crate::link::wire::{Line, Wire};
 use crate::link::{
     Answering, Called, Dialled, Inbound, Limits, MAX_FRAME, MAX_HEADERS, MAX_MISTAKES, MAX_OPENING,
-    MAX_RESETS_AHEAD, OPENING_TIMEOUT, Operation, Peer, Rest, Serve,
+    MAX_RESETS_AHEAD, OPENING_TIMEOUT, Operation, Peer, REMEMBERED_RESETS, Rest, Serve,
 };
 
 /// A connection on which the other side opens exchanges.
@@ -152,7 +152,8 @@ fn builder(limits: Limits) -> Builder {
         .max_header_list_size(MAX_HEADERS)
         .max_concurrent_streams(limits.exchanges)
         .max_pending_accept_reset_streams(MAX_RESETS_AHEAD)
-        .max_local_error_reset_streams(Some(MAX_MISTAKES));
+        .max_local_error_reset_streams(Some(MAX_MISTAKES))
+        .max_concurrent_reset_streams(REMEMBERED_RESETS);
     builder
 }
 
@@ -207,7 +208,7 @@ impl Call {
         let Ok(stream) = respond.send_response(Response::new(()), false) else {
             return; // it was given up
         };
-        self.exchange.begin(stream);
+        self.exchange.speak(stream);
         if let Some(pump) = say(&self.exchange, first, answering.rest) {
             pump.await;
         }

@@ -167,6 +167,17 @@ async fn what_follows_each_message_goes_through_as_it_came() {
             Some(trailers()),
         ),
         ("trailers", || frames(vec![Ok(Frame::trailers(trailers()))]), b"", Some(trailers())),
+        (
+            "fields of one connection among trailers",
+            || {
+                let mut trailers = trailers();
+                trailers.insert("connection", HeaderValue::from_static("x"));
+                trailers.insert("te", HeaderValue::from_static("gzip"));
+                frames(vec![Ok(Frame::data("x".into())), Ok(Frame::trailers(trailers))])
+            },
+            b"x",
+            Some(trailers()),
+        ),
         ("trailers of nothing", || frames(vec![Ok(Frame::trailers(HeaderMap::new()))]), b"", None),
     ];
     for (name, rest, bytes, trailers) in cases {
@@ -199,6 +210,19 @@ async fn the_other_side_gets_the_message_that_was_sent() {
         assert_eq!(reply.opening, answered);
         assert!(http_body::Body::is_end_stream(&reply.body));
     }
+}
+
+/// HTTP/2 lets a connection have a hundred of them in its life.
+#[tokio::test]
+async fn empty_pieces_of_a_body_end_no_link() {
+    let (link, _served) = world(echo()).await;
+    for _ in 0..30 {
+        let pieces =
+            (0..10).map(|i| Ok(Frame::data(if i == 5 { "x".into() } else { Bytes::new() })));
+        let reply = link.open(Operation::Request, &get("/"), frames(pieces.collect())).await;
+        assert_eq!(reply.unwrap().body.collect().await.unwrap().to_bytes(), "x");
+    }
+    assert!(link.is_open());
 }
 
 /// Who dials does not decide who opens.

@@ -42,7 +42,7 @@ impl Wake for Ends {
 }
 
 impl Turn {
-    /// Ready when the turn is over, and from then on until [`Turn::is_over`].
+    /// Ready when the turn is over, and from then on until [`Turn::begin_anew`].
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.state {
             State::Over => return Poll::Ready(()),
@@ -65,7 +65,7 @@ impl Turn {
     }
 
     /// The next write waits again.
-    pub(super) fn is_over(&mut self) {
+    pub(super) fn begin_anew(&mut self) {
         self.state = State::Idle;
     }
 }
@@ -91,7 +91,7 @@ mod tests {
             poll_fn(|cx| turn.poll(cx)).await;
             let again = poll_fn(|cx| Poll::Ready(turn.poll(cx).is_ready())).await;
             assert!(again, "a write in two parts");
-            turn.is_over();
+            turn.begin_anew();
         }
     }
 }

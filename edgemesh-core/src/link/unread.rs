@@ -158,8 +158,13 @@ impl Stream {
     }
 
     fn reset(&self) {
+        let mut received = self.received.lock();
+        if self.since.load(Ordering::Relaxed) == READ {
+            return; // somebody came for it just now, and waits
+        }
         // What was not read goes with it, and its room is given back.
-        drop(self.received.lock().take());
+        drop(received.take());
+        drop(received);
         self.since.store(READ, Ordering::Relaxed);
         self.exchange.give_up();
     }

@@ -165,7 +165,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         if self.lost.is_none() {
             match write(Pin::new(&mut self.inner), cx) {
                 Poll::Ready(Ok(written)) => {
-                    self.progress(false);
+                    // What was gathered only says nothing of the other side.
+                    if self.inner.has_written() || !self.inner.has_gathered() {
+                        self.progress(false);
+                    }
                     return Poll::Ready(Ok(written));
                 }
                 Poll::Ready(Err(error)) => self.lost = Some(error),
@@ -240,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             return Poll::Ready(Ok(()));
         }
         ready!(self.write(cx, |inner, cx| inner.poll_flush(cx)))?;
-        self.turn.is_over();
+        self.turn.begin_anew();
         Poll::Ready(Ok(()))
     }
 

@@ -25,7 +25,7 @@ use crate::sync::{Observed, Sync, offer};
 const MAX_PEERS: usize = 256;
 
 /// Nothing is told to the cloud, nothing comes from there.
-const NO_TALK: &str = "no conversation with the cloud: the last records stay in force";
+const NO_TALK: &str = "no conversation with the cloud";
 /// What the cloud says and what is held here stay different things.
 const UNLIKE: &str = "the records here are not those of the cloud, and mending does not help: this \
                       version may be too old to hold them all";

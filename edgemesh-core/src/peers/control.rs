@@ -1,6 +1,7 @@
 //! What two agents say to each other on a direct Link: who they are, how long the way is, and what
 //! runs on them, so that a site knows its own Backends while the hub is away.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,14 +72,15 @@ impl Controls {
             while link.is_open() {
                 let began = now();
                 match this.open(&link, &with).await {
-                    Ok(messages) => this.converse(messages, &with).await,
+                    // An open exchange would keep a Link that is to drain.
+                    Ok(messages) => this.converse(messages, &with, link.closing()).await,
                     Err(error) => {
                         tracing::debug!(node = %with.0, "no Control with a peer: {error}")
                     }
                 }
                 pause.worked(now() - began);
                 tokio::select! {
-                    () = link.closed() => return,
+                    () = link.closing() => return,
                     () = sleep(pause.next(unique_id() as u64)) => {}
                 }
             }
@@ -127,7 +129,7 @@ impl Controls {
         let (writer, rest) = link::pipe();
         let opening = self.message(&with, welcome);
         let (this, messages) = (self.clone(), Messages::new(writer, called.body));
-        self.spawn(async move { this.converse(messages, &with).await });
+        self.spawn(async move { this.converse(messages, &with, pending()).await });
         Answering { opening, rest }
     }
 
@@ -139,9 +141,12 @@ impl Controls {
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(task));
     }
 
-    async fn converse(&self, messages: Messages, with: &NodeName) {
+    async fn converse(&self, messages: Messages, with: &NodeName, end: impl Future<Output = ()>) {
         let talk = unique_id() as u64;
-        self.carry(messages, with, talk).await;
+        tokio::select! {
+            () = self.carry(messages, with, talk) => {}
+            () = end => {}
+        }
         // An error says that the mesh stops.
         let _ = self.offered.send(PeerSaid { node: with.clone(), talk, offer: None }).await;
     }
@@ -269,7 +274,11 @@ mod tests {
         assert_eq!(moody.1.load(Ordering::Relaxed), 3, "{heard:?}");
         sleep(AGAIN_WITHIN * 10).await;
         assert_eq!(moody.1.load(Ordering::Relaxed), 3, "it holds");
-        link.cut();
+        assert!(link.is_open());
+        // A Link that another takes the place of drains.
+        link.close();
+        link.closed().await;
+        assert_eq!(said.recv().await.unwrap().offer.map(|_| ()), None);
         near.tasks.close();
         near.stop.cancel();
         near.tasks.wait().await;

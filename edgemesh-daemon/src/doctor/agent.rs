@@ -132,6 +132,10 @@ pub(super) fn records(facts: &Facts) -> Vec<Finding> {
             let place = place.trim_start_matches(":0 ").trim_end().to_owned();
             let found = format!("{place}: {}", remark.reason);
             match remark.severity {
+                // Of the source as a whole.
+                _ if remark.file.is_empty() => {
+                    Some(bad(found, "see the lines `source` and `cloud`"))
+                }
                 Severity::Rejected => Some(bad(found, "correct the document; it is read at once")),
                 Severity::Warning => Some(warn(found, "see whether that is what was meant")),
                 Severity::Ignored => None,
@@ -150,7 +154,7 @@ pub(super) fn source(facts: &Facts) -> Vec<Finding> {
         if status.data_age_seconds.is_none() {
             findings.push(bad(
                 "the source was never read since the start; the last records are served",
-                "see that the folder of `source` exists and can be read",
+                "see the line `cloud`, or that the folder of `source` exists and can be read",
             ));
         }
         if status.store == StoreState::StoreReadOnly {

@@ -16,8 +16,8 @@ pub enum JoinRefused {
     NoSuchToken(#[from] TokenError),
     /// A token of our form that we do not know.
     #[error(
-        "the join token is unknown here: it expired long ago, or was withdrawn with a node \
-             that had joined by it; make a new one with `edgemesh token create`"
+        "the join token is unknown here: it is mistyped, expired long ago, or was withdrawn with a \
+             node that had joined by it; make a new one with `edgemesh token create`"
     )]
     UnknownToken,
     /// Too late.
@@ -130,6 +130,16 @@ impl From<&JoinRefused> for Refused {
 /// What is wrong with the folder of a CA.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
+    /// There has never been a CA.
+    #[error(
+        "there is no authority in {}: is this the cloud's machine? `edgemesh cloud` makes one at its \
+             first start; --config names the configuration that says where",
+        folder.display()
+    )]
+    NoneThere {
+        /// The data folder.
+        folder: PathBuf,
+    },
     /// It cannot be made, entered or locked.
     #[error("cannot use the data folder {}: run this as the user that the cloud runs as, or point \
              dataDir at a folder that this user may write", folder.display())]

@@ -29,6 +29,13 @@ impl Folder {
         Ok(Self { path: path.into(), _lock: lock })
     }
 
+    /// Whether there is, or was, a CA in that folder.
+    pub(super) fn is_used(path: &Path) -> bool {
+        ["ca.key", "ca.crt", "ca.crt.coming", "authority.db"]
+            .iter()
+            .any(|one| path.join(one).exists())
+    }
+
     /// Where tokens and names are noted.
     pub(super) fn book(&self) -> PathBuf {
         self.path.join("authority.db")

@@ -150,7 +150,10 @@ impl Session {
         let Messages { writer, reader } = messages;
         let Seated { hub, node } = &self.seated;
         let ended = tokio::select! {
-            () = node.over() => End::of("another Control took its place"),
+            () = node.over() => End::of(match hub.0.parts.stop.is_cancelled() {
+                true => "the cloud stops",
+                false => "the node's newer connection took its place",
+            }),
             () = hub.until_void(&self.proved) => {
                 End { why: "it was removed".into(), last: Some(removal(&node.name).into()) }
             }

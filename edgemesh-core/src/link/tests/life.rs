@@ -54,9 +54,14 @@ async fn a_peer_that_vanished_is_dead_after_nine_seconds() {
         swallow.cancel();
         let since = tokio::time::Instant::now();
         if is_busy {
-            // More than the pipe in between takes: writes wait.
+            // More than the pipe in between takes: writes wait. What is said after that is no life.
             near.write_all(&[0; 100_000]).await.unwrap();
             far.write_all(&[0; 100_000]).await.unwrap();
+            for _ in 0..5 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                near.write_all(&[0; 10]).await.unwrap();
+                far.write_all(&[0; 10]).await.unwrap();
+            }
         }
         for stream in [&mut near, &mut far] {
             let end = stream.read_u8().await.unwrap_err();

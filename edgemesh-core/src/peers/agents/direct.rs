@@ -116,6 +116,13 @@ impl Peers {
     /// From now on the direct way works, until the Link ends.
     fn stands(&self, known: &Arc<Known>, link: Link, how: &str) {
         let address = link.peer().address;
+        let stay = match self.0.parts.standing.enter(link.peer(), Role::Opens) {
+            Ok(stay) => stay,
+            Err(error) => {
+                tracing::warn!("a Link is not used: {error}");
+                return link.cut(); // the one before goes on
+            }
+        };
         tracing::info!(node = %known.node.0, %address, "direct Link: {how}");
         // The one before is as good, and drains by itself once nobody takes it any more.
         if let Some(before) = known.direct.put(link.clone()) {
@@ -137,15 +144,9 @@ impl Peers {
         (self.0.parts.made)(link.clone(), known.node.clone());
         let (this, known) = (self.clone(), known.clone());
         self.spawn(async move {
-            match this.0.parts.standing.enter(link.peer(), Role::Opens) {
-                Ok(stay) => tokio::select! {
-                    () = link.closed() => {}
-                    () = stay.over() => link.cut(),
-                },
-                Err(error) => {
-                    tracing::warn!("a Link is not used: {error}");
-                    link.cut();
-                }
+            tokio::select! {
+                () = link.closed() => {}
+                () = stay.over() => link.cut(),
             }
             this.broke(&known);
         });

@@ -121,3 +121,17 @@ fn a_book_that_cannot_be_read_is_told() {
     let text = Authority::open(&file, TODAY, OFFLINE_GRACE).unwrap_err().to_string();
     assert!(text.contains("cannot use the data folder"), "{text}");
 }
+
+/// A command on the wrong machine makes nothing there.
+#[test]
+fn where_there_is_no_authority_none_is_made_by_who_wants_one() {
+    let folder = machine();
+    let wanted = folder.path().join("cloud");
+    let existing = || Authority::existing(&wanted, TODAY, OFFLINE_GRACE);
+    let error = existing().err().unwrap();
+    assert!(matches!(error, AuthorityError::NoneThere { .. }), "{error}");
+    assert!(error.to_string().contains("is this the cloud's machine?"), "{error}");
+    assert!(!wanted.exists());
+    let ca = open(&wanted).ca();
+    assert_eq!(existing().unwrap().ca(), ca);
+}
