@@ -173,6 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 }
                 Poll::Ready(Err(error)) => self.lost = Some(error),
                 Poll::Pending => {
+                    self.inner.has_written(); // TLS took it, and is stuck itself
                     self.progress(true);
                     let poll = or_dead(self.poll_alive(cx));
                     return self.line.note(poll);
@@ -275,5 +276,75 @@ impl<S> Drop for Wire<S> {
     fn drop(&mut self) {
         self.line.unread.room(false);
         self.line.gone.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Takes what is written, brings nothing on its way and hears nothing: TLS over a socket that is
+    /// full.
+    struct Stuck;
+
+    impl AsyncRead for Stuck {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_to_be_sent_is_no_sign_of_life() {
+        let (mut wire, line) = Wire::new(Stuck, Window::new(1 << 20, true), TaskTracker::new());
+        let began = Instant::now();
+        let ended = loop {
+            wire.write_all(&[0; 10]).await.unwrap();
+            let ends = poll_fn(|cx| {
+                let flushed = Pin::new(&mut wire).poll_flush(cx);
+                let mut scratch = [0; 8];
+                let read = Pin::new(&mut wire).poll_read(cx, &mut ReadBuf::new(&mut scratch));
+                match (flushed, read) {
+                    (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => {
+                        Poll::Ready(error)
+                    }
+                    _ => Poll::Pending,
+                }
+            });
+            if let Ok(ended) = timeout(Duration::from_secs(1), ends).await {
+                break ended;
+            }
+            assert!(began.elapsed() < 2 * DEAD_AFTER, "it lives on what it says itself");
+        };
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() <= DEAD_AFTER * 101 / 100, "{:?}", began.elapsed());
+        assert!(line.why().is_some());
     }
 }
