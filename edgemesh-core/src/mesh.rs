@@ -65,7 +65,7 @@ pub use builder::Builder;
 pub use client::{Answering, Http};
 pub use connection::Connection;
 pub use doors::Refused;
-pub use linked::{LinkOptions, LinkStatus, Links};
+pub use linked::{JoinTrouble, LinkOptions, LinkStatus, Links};
 pub use local::Checked;
 pub use of_cloud::Feeder;
 pub use ordered::{CallError, MAX_ANSWER};

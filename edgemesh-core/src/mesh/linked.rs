@@ -4,7 +4,7 @@ mod joined;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use edgemesh_proto::message::Selector;
 use edgemesh_proto::record::NodeName;
@@ -56,11 +56,22 @@ pub struct LinkStatus {
     /// What its certificate says: name, and until when it is good, in seconds since 1970.
     pub certificate: Option<(NodeName, i64)>,
     /// Why it has none, or keeps an old one.
-    pub join_trouble: Option<String>,
+    pub join_trouble: Option<JoinTrouble>,
     /// The hub.
     pub uplink: UplinkState,
     /// Nodes that were called.
     pub peers: Vec<PeerView>,
+}
+
+/// Why this node has no certificate, or keeps an old one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinTrouble {
+    /// In words.
+    pub text: String,
+    /// The cloud says no, or the token cannot be used: trying again changes nothing.
+    pub is_final: bool,
+    /// Since when it is this.
+    pub since: SystemTime,
 }
 
 /// What is known of the Links of a mesh. Clones share it.
@@ -70,7 +81,7 @@ pub struct Links(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     made: OnceLock<(Arc<Tls>, Uplink, Peers)>,
-    trouble: parking_lot::Mutex<Option<String>>,
+    trouble: parking_lot::Mutex<Option<JoinTrouble>>,
 }
 
 impl Links {

@@ -109,20 +109,27 @@ pub(super) fn view(
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let unix = i64::try_from(unix).unwrap_or(i64::MAX);
     let linked = uplink.linked.as_ref();
+    let is_refused = uplink.refused || join_trouble.as_ref().is_some_and(|join| join.is_final);
+    // Before the first certificate there is no uplink that could be away.
+    let since = match (&certificate, &join_trouble) {
+        (None, Some(join)) => join.since,
+        _ => uplink.since,
+    };
     let trouble = match (uplink.trouble, join_trouble) {
-        (Some(uplink), Some(join)) => Some(format!("{uplink}; {join}")),
-        (uplink, join) => uplink.map(|uplink| uplink.to_string()).or(join),
+        (Some(uplink), Some(join)) => Some(format!("{uplink}; {}", join.text)),
+        (Some(uplink), None) => Some(uplink.to_string()),
+        (None, join) => join.map(|join| join.text),
     };
     let state = match (linked, &trouble) {
         (Some(_), _) => api::CloudState::Linked,
         (None, None) => api::CloudState::Connecting,
-        (None, Some(_)) if uplink.refused => api::CloudState::Refused,
+        (None, Some(_)) if is_refused => api::CloudState::Refused,
         (None, Some(_)) => api::CloudState::Away,
     };
     let server = linked.map(|linked| linked.server.to_string());
     let cloud = api::CloudLink {
         state,
-        since_seconds: seconds(linked.map_or(uplink.since, |linked| linked.since)),
+        since_seconds: seconds(linked.map_or(since, |linked| linked.since)),
         server: server.or_else(|| servers.first().cloned()).unwrap_or_default(),
         rtt_ms: linked.and_then(|linked| linked.round_trip).map(millis),
         epoch: match snapshot.epoch == [0; 16] {

@@ -2,14 +2,14 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio_util::task::TaskTracker;
 
 use crate::dial::Dial;
 use crate::identity::{Clock, Identity, IdentityError, Step, Tls, step};
 use crate::io::unique_id;
-use crate::mesh::linked::{Linking, Links};
+use crate::mesh::linked::{JoinTrouble, Linking, Links};
 use crate::peers::{JoinError, Joining, Pause, Uplink, renew};
 
 /// First and longest pause before a node asks to join again.
@@ -127,12 +127,20 @@ impl Linking {
 
 impl Links {
     fn trouble(&self, trouble: Option<&JoinError>) {
-        let text = trouble.map(describe);
         let mut before = self.0.trouble.lock();
-        if let Some(text) = text.as_ref().filter(|text| before.as_ref() != Some(text)) {
+        let Some(error) = trouble else {
+            *before = None;
+            return;
+        };
+        let text = describe(error);
+        if before.as_ref().is_none_or(|before| before.text != text) {
             tracing::warn!("{text}");
+            let is_final = matches!(
+                error,
+                JoinError::Refused(_) | JoinError::Token { .. } | JoinError::NoToken
+            );
+            *before = Some(JoinTrouble { text, is_final, since: SystemTime::now() });
         }
-        *before = text;
     }
 }
 
