@@ -7,11 +7,9 @@ it. Everything shares this machine's cores, so the times hold both ends' work. A
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 
@@ -31,20 +29,11 @@ def main():
     parser.add_argument("--backends", type=int, default=10, help="of each Service")
     parser.add_argument("--agents", type=int, default=100, help="agents of the full sync and of the changes")
     parser.add_argument("--changes", type=int, default=20)
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if not options.inside:
-        command = ["unshare", "-rnm", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, *sys.argv, "--inside"]
-        os.execvp(command[0], command)
+    options = world.arguments(parser)
     world.sh("ip link set lo up; sysctl -qw net.core.somaxconn=8192")
     for part in (idle, full):
-        folder = tempfile.mkdtemp(prefix="fleet")
-        processes = world.Processes(folder)
-        try:
+        with world.processes("fleet") as (folder, processes):
             part(options, folder, processes)
-        finally:
-            processes.end()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def service(number, backends, turn=0):

@@ -7,11 +7,9 @@ hub. Each round visits each way in turn. CPU is user and system time of all proc
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "peers"))
@@ -34,18 +32,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--write", help="file for the figures, JSON")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if not options.inside:
-        command = ["unshare", "-rnm", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, *sys.argv, "--inside"]
-        os.execvp(command[0], command)
-    folder = tempfile.mkdtemp(prefix="links")
-    processes = world.Processes(folder)
-    try:
+    options = world.arguments(parser)
+    with world.processes("links") as (folder, processes):
         run(options, folder, processes)
-    finally:
-        processes.end()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def inside(machine, *command):

@@ -6,11 +6,9 @@ them in turn, so that what disturbs the machine disturbs all alike. CPU is user 
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 import contenders
@@ -29,18 +27,9 @@ def main():
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", default="", help="loads to run, by name, joined by commas")
     parser.add_argument("--write", default=f"{contenders.ROOT}/benches", help="folder for RESULTS.md, results.json, results.svg")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if not options.inside:
-        command = ["unshare", "-rnm", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, *sys.argv, "--inside"]
-        os.execvp(command[0], command)
-    folder = tempfile.mkdtemp(prefix="peers")
-    processes = world.Processes(folder)
-    try:
+    options = world.arguments(parser)
+    with world.processes("peers") as (folder, processes):
         run(options, folder, processes)
-    finally:
-        processes.end()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run(options, folder, processes):

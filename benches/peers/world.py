@@ -1,8 +1,13 @@
 """The world of one comparison: a node with backends and contenders, a pod whose traffic is redirected."""
 
+import argparse
+import contextlib
 import json
 import os
+import shutil
 import subprocess
+import sys
+import tempfile
 import time
 
 NODE, POD = "10.1.0.1", "10.1.0.2"
@@ -12,6 +17,28 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def sh(script):
     return subprocess.run(["sh", "-ec", script], check=True, capture_output=True, text=True).stdout
+
+
+def arguments(parser):
+    """What was asked for; the program runs again in namespaces of its own first, unless it does already."""
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not options.inside:
+        command = ["unshare", "-rnm", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, *sys.argv, "--inside"]
+        os.execvp(command[0], command)
+    return options
+
+
+@contextlib.contextmanager
+def processes(name):
+    """A folder for a run and its programs, both gone afterwards."""
+    folder = tempfile.mkdtemp(prefix=name)
+    programs = Processes(folder)
+    try:
+        yield folder, programs
+    finally:
+        programs.end()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def in_pod(*command):
