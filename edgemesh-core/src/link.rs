@@ -22,6 +22,8 @@ mod opening;
 mod outgoing;
 mod pipe;
 mod received;
+#[cfg(test)]
+pub(crate) mod sample;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 mod manifests;
 mod own;
-mod removals;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -173,7 +173,7 @@ impl Cloud {
                 manifests::Following { folder, zone, registry: registry.clone(), report: source };
             tasks.spawn(following.run(stop.clone()));
         }
-        let looking = removals::Looking {
+        let looking = upkeep::Looking {
             authority: self.authority,
             registry: registry.clone(),
             hub: hub.clone(),

@@ -8,7 +8,6 @@ mod real;
 mod streams;
 mod unread;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 
 use bytes::Bytes;
@@ -21,6 +20,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use super::sample::{end, peer};
 use super::*;
 
 type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
@@ -73,16 +73,9 @@ fn by_hand() -> (Arc<dyn Serve>, Calls) {
     (handler, called)
 }
 
-fn peer(node: &str) -> Arc<Peer> {
-    let proved = Proved { node: NodeName(node.into()), is_hub: false, issued: 0, until: i64::MAX };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    Arc::new(Peer { proved: Some(proved), address })
-}
-
 fn ends() -> (Dialled<DuplexStream>, Dialled<DuplexStream>) {
     let (near, far) = tokio::io::duplex(1 << 18);
-    let dialled = |stream, node, role| Dialled { stream, peer: peer(node), role };
-    (dialled(near, "edge-2", Role::Opens), dialled(far, "edge-1", Role::Serves))
+    (end(near, "edge-2", Role::Opens), end(far, "edge-1", Role::Serves))
 }
 
 /// edge-1 opens, edge-2 answers.

@@ -212,8 +212,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::identity::Proved;
-    use crate::link::{Dialled, Limits, Peer, Rest, Role, Serve, client, serve};
+    use crate::link::sample::end;
+    use crate::link::{Limits, Rest, Role, Serve, client, serve};
 
     fn controls(node: &str) -> (Controls, mpsc::Receiver<PeerSaid>) {
         let (offered, said) = mpsc::channel(16);
@@ -256,12 +256,6 @@ mod tests {
     async fn a_conversation_that_ends_is_opened_again_while_its_link_stands() {
         let ((near, mut said), (far, _far_said)) = (controls("near"), controls("far"));
         let (one, other) = tokio::io::duplex(1 << 16);
-        let end = |stream, node: &str, role| {
-            let node = NodeName(node.into());
-            let proved = Proved { node, is_hub: false, issued: 0, until: i64::MAX };
-            let peer = Peer { proved: Some(proved), address: ([127, 0, 0, 1], 1).into() };
-            Dialled { stream, peer: Arc::new(peer), role }
-        };
         let moody = Arc::new(Moody(far, AtomicUsize::new(0)));
         serve(end(other, "near", Role::Serves), moody.clone(), Limits::REQUESTS, &near.tasks);
         let link = client(end(one, "far", Role::Opens), Limits::REQUESTS, near.tasks.clone());

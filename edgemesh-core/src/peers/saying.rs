@@ -54,16 +54,15 @@ mod tests {
     use std::time::Duration;
 
     use edgemesh_proto::message::{Body, Ping, Refused};
-    use edgemesh_proto::record::NodeName;
     use parking_lot::Mutex;
     use tokio::time::timeout;
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::identity::Proved;
+    use crate::link::sample::end;
     use crate::link::{
-        Answering, Called, Dialled, Limits, MessageReader, Messages, Operation, Peer, Role, Serve,
-        client, pipe, serve,
+        Answering, Called, Limits, MessageReader, Messages, Operation, Role, Serve, client, pipe,
+        serve,
     };
     use crate::peers::message;
 
@@ -114,12 +113,6 @@ mod tests {
     async fn two_that_both_have_much_to_say_hear_each_other() {
         let tasks = TaskTracker::new();
         let (near, far) = tokio::io::duplex(1 << 16);
-        let end = |stream, node: &str, role| {
-            let node = NodeName(node.into());
-            let proved = Proved { node, is_hub: false, issued: 0, until: i64::MAX };
-            let peer = Peer { proved: Some(proved), address: ([127, 0, 0, 1], 1).into() };
-            Dialled { stream, peer: Arc::new(peer), role }
-        };
         let handler = Arc::new(Far(Mutex::default()));
         serve(end(far, "near", Role::Serves), handler.clone(), Limits::CONTROL, &tasks);
         let link = client(end(near, "far", Role::Opens), Limits::CONTROL, tasks.clone()).await;

@@ -19,8 +19,8 @@ use crate::backends::Way;
 use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::Dial;
 use crate::forward::http::Pools;
-use crate::identity::Proved;
-use crate::link::{self, Dialled, Limits, Link, Peer, Role};
+use crate::link::sample::end;
+use crate::link::{self, Limits, Link, Role};
 use crate::peers::{Finding, NoWay, Ways};
 use crate::snapshot::{Builder, Change};
 
@@ -129,12 +129,6 @@ async fn captured_client() -> (TcpStream, TcpListener, [Arc<Shared>; 2]) {
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let [here, there] = ["edge-1", "edge-2"].map(|name| node(name, backend.local_addr().unwrap()));
     let (near, far) = pair().await;
-    let end = |stream: TcpStream, name: &str, role| {
-        let proved =
-            Proved { node: NodeName(name.into()), is_hub: false, issued: 0, until: i64::MAX };
-        let address = stream.peer_addr().unwrap();
-        Dialled { stream, peer: Arc::new(Peer { proved: Some(proved), address }), role }
-    };
     let handler = Arc::new(Linked::new(there.clone()));
     link::serve(end(far, "edge-1", Role::Serves), handler, Limits::REQUESTS, &there.tasks);
     let near = end(near, "edge-2", Role::Opens);

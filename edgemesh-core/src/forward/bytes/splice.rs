@@ -78,15 +78,14 @@ mod tests {
     use std::time::Duration;
 
     use edgemesh_proto::message::{Accepted, Body, Connect, Message, Target, fresh_id};
-    use edgemesh_proto::record::{NodeName, ServiceName};
+    use edgemesh_proto::record::ServiceName;
     use tokio::net::{TcpListener, TcpStream};
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::identity::Proved;
+    use crate::link::sample::end;
     use crate::link::{
-        Answering, Called, Dialled, Duplex, Limits, Operation, Peer, Role, Serve, client, pipe,
-        serve,
+        Answering, Called, Duplex, Limits, Operation, Role, Serve, client, pipe, serve,
     };
 
     /// Says so much at once and is done; takes nothing.
@@ -109,12 +108,6 @@ mod tests {
     /// A connection of bytes over a Link, to such a Backend.
     async fn linked(says: Says, tasks: &TaskTracker) -> Reached {
         let (near, far) = tokio::io::duplex(1 << 20);
-        let end = |stream, node: &str, role| {
-            let node = NodeName(node.into());
-            let proved = Proved { node, is_hub: false, issued: 0, until: i64::MAX };
-            let peer = Peer { proved: Some(proved), address: ([127, 0, 0, 1], 1).into() };
-            Dialled { stream, peer: Arc::new(peer), role }
-        };
         serve(end(far, "near", Role::Serves), Arc::new(says), Limits::REQUESTS, tasks);
         let link = client(end(near, "far", Role::Opens), Limits::REQUESTS, tasks.clone()).await;
         let target = Target {
