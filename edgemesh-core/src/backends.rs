@@ -2,6 +2,7 @@
 
 mod latency;
 mod node;
+mod rule;
 mod sessions;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::hash;
 
 pub use crate::backends::latency::Latency;
 pub use crate::backends::node::{Known, NodeLive, Way};
+pub use crate::backends::rule::{MAX_DETAIL, MAX_ERRORS, RuleError, RuleLive, Trouble};
 pub use crate::backends::sessions::{MAX_SESSIONS, Sessions};
 
 /// Live state of one Backend on one Service port.

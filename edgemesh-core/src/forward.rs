@@ -6,6 +6,7 @@ pub mod bytes;
 pub mod flow;
 pub mod http;
 mod idle;
+pub mod inbox;
 mod proxy_protocol;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::{Dial, DialError};
+use crate::forward::inbox::Inbox;
 use crate::metrics::{Carried, ConnectionOpen, Ended, Metrics};
 use crate::peers::Ways;
 use crate::plan::Via;
@@ -59,6 +61,8 @@ pub struct Shared {
     pub cut: CancellationToken,
     /// The mesh's own listeners, once it has some: a Backend at one of them would be a loop.
     pub own: OnceLock<Box<[SocketAddr]>>,
+    /// Who takes messages of Rules whose target is outside of the mesh; until it is set, nobody.
+    pub inbox: OnceLock<Arc<dyn Inbox>>,
     /// Upstream connections that wait for their next request.
     pub pools: http::Pools,
 }

@@ -212,6 +212,7 @@ impl Mesh {
             cut: cut.clone(),
             own: OnceLock::new(),
             ways: OnceLock::new(),
+            inbox: OnceLock::new(),
             pools: Pools::default(),
         });
         Ok(Self {

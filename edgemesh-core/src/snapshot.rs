@@ -11,6 +11,7 @@ mod group;
 mod index;
 mod pool;
 mod routes;
+pub mod rules;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -35,6 +36,7 @@ pub use pool::Pool;
 pub use routes::{
     Candidate, Edits, Entry as RouteEntry, Fields, Match, PortRoutes, Rule, Share, Split, pattern,
 };
+pub use rules::Rules;
 
 /// Name of every Slice that was made on this node, from what runs here, begins so.
 pub const LOCAL_SLICES: &str = "edgemesh-local.";
@@ -60,6 +62,8 @@ pub struct Snapshot {
     pub revocations: Arc<BTreeMap<Box<str>, Revocation>>,
     /// Every Route, by name.
     pub routes: Arc<[Arc<RouteEntry>]>,
+    /// Rules and Endpoints.
+    pub rules: Arc<Rules>,
     /// Who is behind an address.
     pub callers: Arc<Callers>,
     index: Arc<Index>,

@@ -12,6 +12,7 @@ mod nodes;
 mod policy;
 mod resilience;
 mod route;
+mod rules;
 mod service;
 mod values;
 
@@ -32,6 +33,7 @@ pub use crate::record::route::{
     FieldEdits, PathEdit, Route, RouteBackend, RouteEdits, RouteField, RouteMatch, RouteParent,
     RoutePath, RouteRedirect, RouteRule, RouteTarget, RouteText,
 };
+pub use crate::record::rules::{Endpoint, EndpointName, Rule, RuleName};
 pub use crate::record::values::{MAX_NAME, MAX_WEIGHT, WEIGHT_LABEL};
 
 /// What a record is about.
@@ -92,7 +94,7 @@ pub struct Record {
     pub body: Body,
 }
 
-/// The body of a record; other kinds get theirs with the parts of the mesh that serve them.
+/// The body of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// See [`Service`].
@@ -107,6 +109,10 @@ pub enum Body {
     Policy(Policy),
     /// See [`Route`].
     Route(Route),
+    /// See [`Endpoint`].
+    Endpoint(Endpoint),
+    /// See [`Rule`].
+    Rule(Rule),
     /// See [`Revocation`].
     Revocation(Revocation),
 }

@@ -156,7 +156,9 @@ impl Registry {
                 | Body::Node(_)
                 | Body::Workload(_)
                 | Body::Policy(_)
-                | Body::Route(_) => None,
+                | Body::Route(_)
+                | Body::Endpoint(_)
+                | Body::Rule(_) => None,
             }
         };
         of_kind.filter_map(before).collect()

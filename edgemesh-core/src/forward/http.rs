@@ -43,6 +43,7 @@ pub use pool::{Pools, SWEEP_EVERY};
 pub use serve::{Version, serve};
 pub use source::BodyError;
 pub use turn::Turn;
+pub use upload::Outgoing;
 pub use upstream::is_idempotent;
 pub use wire::as_http1;
 

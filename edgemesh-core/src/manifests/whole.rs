@@ -180,6 +180,8 @@ impl Whole {
                     | Body::Workload(_)
                     | Body::Policy(_)
                     | Body::Route(_)
+                    | Body::Endpoint(_)
+                    | Body::Rule(_)
                     | Body::Revocation(_) => continue,
                 };
                 let service = ServiceName::new(&record.namespace, name);

@@ -104,6 +104,7 @@ fn node(name: &str, backend: SocketAddr) -> Arc<Shared> {
     Arc::new(Shared {
         node,
         ways: OnceLock::new(),
+        inbox: OnceLock::new(),
         live: Arc::new(ArcSwap::from(snapshot)),
         dial: Dial::default(),
         metrics: Arc::default(),

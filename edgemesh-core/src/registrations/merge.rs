@@ -90,6 +90,8 @@ pub(crate) fn is_local(record: &Record) -> bool {
         | Body::Workload(_)
         | Body::Policy(_)
         | Body::Route(_)
+        | Body::Endpoint(_)
+        | Body::Rule(_)
         | Body::Revocation(_) => false,
     }
 }

@@ -5,6 +5,7 @@ mod make;
 mod nodes;
 mod records;
 mod routing;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -12,12 +13,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use edgemesh_proto::record::{
-    Body, DESTINATION_RULE, Key, Kind, Node, NodeName, Policy, Record, Revocation,
-    Service as ServiceRecord, ServiceName, Slice, Workload,
+    Body, DESTINATION_RULE, EndpointName, Key, Kind, Node, NodeName, Policy, Record, Revocation,
+    RuleName, Service as ServiceRecord, ServiceName, Slice, Workload,
 };
 
 use crate::backends::NodeLive;
 use crate::snapshot::builder::routing::Routing;
+use crate::snapshot::builder::rules::Book;
 use crate::snapshot::index::Index;
 use crate::snapshot::{Host, Service, Snapshot};
 
@@ -60,6 +62,7 @@ pub struct Builder {
     policies: BTreeMap<ServiceName, BTreeMap<Box<str>, Policy>>,
     policy_owner: HashMap<ServiceName, ServiceName>,
     routing: Routing,
+    book: Book,
     addresses: HashMap<ServiceName, Vec<IpAddr>>,
     hosts: HashMap<ServiceName, Vec<Host>>,
     /// Addresses of this machine's own interfaces.
@@ -107,6 +110,7 @@ struct Dirty {
     moved: BTreeSet<Box<str>>,
     revocations: bool,
     routes: bool,
+    rules: bool,
     all: bool,
 }
 
@@ -128,6 +132,7 @@ impl Builder {
             policies: BTreeMap::new(),
             policy_owner: HashMap::new(),
             routing: Routing::default(),
+            book: Book::default(),
             addresses: HashMap::new(),
             hosts: HashMap::new(),
             own: Vec::new(),
@@ -190,6 +195,10 @@ impl Builder {
             true => self.routing.all(),
             false => self.current.routes.clone(),
         };
+        let rules = match dirty.rules {
+            true => self.book.read(now),
+            false => self.current.rules.clone(),
+        };
         let (epoch, revision) = (change.epoch, change.revision);
         if dirty.policies || dirty.routes {
             self.asked = self.asks_who_calls();
@@ -204,12 +213,19 @@ impl Builder {
             lives,
             revocations,
             routes,
+            rules,
             callers,
             index,
             services,
         };
         self.current = Arc::new(next);
         self.current.clone()
+    }
+
+    /// What messages of a Rule left behind in an earlier life of this node; said before its record
+    /// is put.
+    pub fn counted(&mut self, rule: RuleName, counts: (u64, u64)) {
+        self.book.counted(rule, counts);
     }
 
     fn listed_policies(&self) -> Vec<ListedPolicy> {
@@ -262,6 +278,14 @@ impl Builder {
                 }
             }
             Body::Node(node) => self.put_node(record.name, node, dirty, now),
+            Body::Endpoint(endpoint) => {
+                dirty.rules = true;
+                self.book.put_endpoint(EndpointName::new(&own.namespace, &own.name), endpoint);
+            }
+            Body::Rule(rule) => {
+                dirty.rules = true;
+                self.book.put_rule(RuleName::new(&own.namespace, &own.name), rule);
+            }
             Body::Revocation(revocation) => {
                 dirty.revocations = true;
                 self.revocations.insert(record.name, revocation);
@@ -290,8 +314,14 @@ impl Builder {
                 dirty.revocations = true;
                 self.revocations.remove(&key.name);
             }
-            // Nothing in here is made from these yet.
-            Kind::Endpoint | Kind::Rule => {}
+            Kind::Endpoint => {
+                dirty.rules = true;
+                self.book.forget_endpoint(key);
+            }
+            Kind::Rule => {
+                dirty.rules = true;
+                self.book.forget_rule(key);
+            }
         }
     }
 

@@ -52,6 +52,8 @@ impl<'a> After<'a> {
                 | Body::Workload(_)
                 | Body::Policy(_)
                 | Body::Route(_)
+                | Body::Endpoint(_)
+                | Body::Rule(_)
                 | Body::Revocation(_) => {}
             }
         }

@@ -104,7 +104,12 @@ fn rises(node: &NodeName, record: &Record) -> Option<Record> {
         Body::Workload(workload) => {
             workload.node.get_or_insert_with(|| node.clone());
         }
-        Body::Node(_) | Body::Policy(_) | Body::Route(_) | Body::Revocation(_) => return None,
+        Body::Node(_)
+        | Body::Policy(_)
+        | Body::Route(_)
+        | Body::Endpoint(_)
+        | Body::Rule(_)
+        | Body::Revocation(_) => return None,
     }
     check(node, &Put::from(&record)).is_ok().then_some(record)
 }
@@ -147,7 +152,11 @@ pub fn check(node: &NodeName, put: &Put) -> Result<(), Invalid> {
             Ok(())
         }
         Body::Node(_) => wrong("node", "only zone and labels are its own to say"),
-        Body::Policy(_) | Body::Route(_) | Body::Revocation(_) => Ok(()), // excluded above
+        Body::Policy(_)
+        | Body::Route(_)
+        | Body::Endpoint(_)
+        | Body::Rule(_)
+        | Body::Revocation(_) => Ok(()), // excluded above
     }
 }
 

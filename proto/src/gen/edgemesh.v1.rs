@@ -547,6 +547,72 @@ pub struct RouteBackend {
     #[prost(string, optional, tag = "6")]
     pub fault: ::core::option::Option<::prost::alloc::string::String>,
 }
+/// A messaging endpoint of the Router. Sizes are those of the rule table.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Endpoint {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// rest, eventbus, servicebus, service; what serves a type is the Router's to know.
+    #[prost(string, tag = "2")]
+    pub r#type: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "3")]
+    pub project_id: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(bool, tag = "4")]
+    pub is_shared: bool,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub properties: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Milliseconds since 1970; 0 = unknown.
+    #[prost(int64, tag = "6")]
+    pub created_at: i64,
+    #[prost(int64, tag = "7")]
+    pub updated_at: i64,
+}
+/// Which Endpoint record is meant; it may not exist yet.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndpointRef {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+/// What arrives at source goes to target.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Rule {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub project_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub domain_id: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub source: ::core::option::Option<EndpointRef>,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub source_resource: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    #[prost(message, optional, tag = "6")]
+    pub target: ::core::option::Option<EndpointRef>,
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub target_resource: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// `in_use` of the rule table is its opposite.
+    #[prost(bool, tag = "8")]
+    pub is_paused: bool,
+    /// Gone, but kept until nothing is queued for it.
+    #[prost(bool, tag = "9")]
+    pub is_deleted: bool,
+    /// Milliseconds since 1970; 0 = unknown.
+    #[prost(int64, tag = "10")]
+    pub created_at: i64,
+    #[prost(int64, tag = "11")]
+    pub updated_at: i64,
+}
 /// What a record is about, and so which message its body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -564,9 +630,9 @@ pub enum Kind {
     Policy = 5,
     /// The body is an HttpRoute.
     Route = 6,
-    /// The number is taken; the body comes with the part of the mesh that serves it.
+    /// The body is an Endpoint.
     Endpoint = 7,
-    /// As KIND_ENDPOINT.
+    /// The body is a Rule.
     Rule = 8,
     /// The body is a Revocation.
     Revocation = 9,

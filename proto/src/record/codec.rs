@@ -7,7 +7,7 @@ use crate::message::exact;
 use crate::pb;
 use crate::record::values::{bounded, required, variant};
 use crate::record::{
-    Body, Invalid, Key, Kind, Node, Policy, Record, Route, Service, Slice, Workload,
+    Body, Endpoint, Invalid, Key, Kind, Node, Policy, Record, Route, Rule, Service, Slice, Workload,
 };
 
 /// Largest body, in bytes: what the Kubernetes API server takes (1.5 MiB), and room.
@@ -24,6 +24,8 @@ impl Record {
             Body::Workload(workload) => pb::Workload::from(workload).encode_to_vec(),
             Body::Policy(policy) => pb::Policy::from(policy).encode_to_vec(),
             Body::Route(route) => pb::HttpRoute::from(route).encode_to_vec(),
+            Body::Endpoint(endpoint) => pb::Endpoint::from(endpoint).encode_to_vec(),
+            Body::Rule(rule) => pb::Rule::from(rule).encode_to_vec(),
             Body::Revocation(revocation) => pb::Revocation::from(revocation).encode_to_vec(),
         }
     }
@@ -32,7 +34,7 @@ impl Record {
     ///
     /// # Errors
     /// Names the field that does not fit. `body` when the bytes are no protobuf of this kind or
-    /// longer than [`MAX_BODY`]; `kind` when this version serves no such records.
+    /// longer than [`MAX_BODY`].
     pub fn decode(kind: Kind, namespace: &str, name: &str, body: &[u8]) -> Result<Self, Invalid> {
         if body.len() > MAX_BODY {
             return Err(Invalid::new("body", format!("{} bytes: at most {MAX_BODY}", body.len())));
@@ -46,11 +48,9 @@ impl Record {
             Kind::Workload => Body::Workload(Workload::try_from(message::<pb::Workload>(body)?)?),
             Kind::Policy => Body::Policy(Policy::try_from(message::<pb::Policy>(body)?)?),
             Kind::Route => Body::Route(Route::try_from(message::<pb::HttpRoute>(body)?)?),
+            Kind::Endpoint => Body::Endpoint(Endpoint::try_from(message::<pb::Endpoint>(body)?)?),
+            Kind::Rule => Body::Rule(Rule::try_from(message::<pb::Rule>(body)?)?),
             Kind::Revocation => Body::Revocation(message::<pb::Revocation>(body)?.into()),
-            Kind::Endpoint | Kind::Rule => {
-                let reason = format!("this version does not read records of kind {}", kind.name());
-                return Err(Invalid::new("kind", reason));
-            }
         };
         Ok(Self { namespace, name, body })
     }

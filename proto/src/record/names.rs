@@ -54,6 +54,8 @@ impl Record {
             Body::Workload(_) => Kind::Workload,
             Body::Policy(_) => Kind::Policy,
             Body::Route(_) => Kind::Route,
+            Body::Endpoint(_) => Kind::Endpoint,
+            Body::Rule(_) => Kind::Rule,
             Body::Revocation(_) => Kind::Revocation,
         }
     }

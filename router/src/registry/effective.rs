@@ -112,9 +112,12 @@ fn home(key: &Key, body: &[u8]) -> Home {
         Body::Node(node) => Home::Itself(Box::new(node)),
         Body::Slice(slice) => on(slice.backends.into_iter().map(|backend| backend.node)),
         Body::Workload(workload) => on([workload.node]),
-        Body::Service(_) | Body::Policy(_) | Body::Route(_) | Body::Revocation(_) => {
-            Home::Everywhere
-        }
+        Body::Service(_)
+        | Body::Policy(_)
+        | Body::Route(_)
+        | Body::Endpoint(_)
+        | Body::Rule(_)
+        | Body::Revocation(_) => Home::Everywhere,
     }
 }
 

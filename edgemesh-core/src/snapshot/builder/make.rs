@@ -263,7 +263,11 @@ fn weight(workload: &Workload) -> Option<u16> {
     workload.labels.get(WEIGHT_LABEL)?.parse().ok().filter(|weight| *weight <= MAX_WEIGHT)
 }
 
-fn active(policy: Option<(&str, &Policy)>, before: Option<&Active>, now: Instant) -> Active {
+pub(super) fn active(
+    policy: Option<(&str, &Policy)>,
+    before: Option<&Active>,
+    now: Instant,
+) -> Active {
     let default = Policy::default();
     let (name, policy) = match policy {
         Some((name, policy)) => (Some(title(name).into()), policy),

@@ -28,8 +28,8 @@ impl Builder {
             }
             Kind::Route => Body::Route(self.routing.get(&own)?.clone()),
             Kind::Revocation => Body::Revocation(*self.revocations.get(&key.name)?),
-            // Nothing in here is made from these yet.
-            Kind::Endpoint | Kind::Rule => return None,
+            Kind::Endpoint => Body::Endpoint(self.book.endpoint(key)?.clone()),
+            Kind::Rule => Body::Rule(self.book.rule_record(key)?.clone()),
         };
         Some(record(&key.namespace, &key.name, body))
     }
@@ -96,8 +96,15 @@ impl Builder {
                 let all = self.revocations.iter();
                 all.map(|(name, r)| record("", name, Body::Revocation(*r))).collect()
             }
-            // Nothing in here is made from these yet.
-            Kind::Endpoint | Kind::Rule => Vec::new(),
+            Kind::Endpoint => {
+                let all = self.book.endpoints();
+                all.map(|(n, e)| record(&n.namespace, &n.name, Body::Endpoint(e.clone()))).collect()
+            }
+            Kind::Rule => {
+                let all = self.book.rules();
+                all.map(|(n, r)| record(&n.namespace, &n.name, Body::Rule(r.as_ref().clone())))
+                    .collect()
+            }
         }
     }
 }

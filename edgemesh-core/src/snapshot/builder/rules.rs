@@ -1,0 +1,195 @@
+//! Rules and Endpoints behind a Snapshot: read anew, all together, when one of them changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use edgemesh_proto::record::{
+    Endpoint, EndpointName, Key, RateLimit, Rule as RuleRecord, RuleName, ServiceName, Transport,
+};
+
+use crate::backends::RuleLive;
+use crate::limit::Limiter;
+use crate::snapshot::builder::make::active;
+use crate::snapshot::rules::{
+    Compiled, Rule, Rules, STAND_IN, Standing, Target, compile, limit_of,
+};
+use crate::snapshot::{Active, Pool, Port, Service, Source};
+use crate::sniff::Declared;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    endpoints: BTreeMap<EndpointName, Endpoint>,
+    limiters: BTreeMap<EndpointName, Arc<Limiter>>,
+    rules: BTreeMap<RuleName, Arc<RuleRecord>>,
+    lives: BTreeMap<RuleName, Arc<RuleLive>>,
+    current: Arc<Rules>,
+}
+
+impl Book {
+    pub(super) fn put_endpoint(&mut self, name: EndpointName, endpoint: Endpoint) {
+        self.endpoints.insert(name, endpoint);
+    }
+
+    pub(super) fn put_rule(&mut self, name: RuleName, rule: RuleRecord) {
+        self.rules.insert(name, Arc::new(rule));
+    }
+
+    pub(super) fn forget_endpoint(&mut self, key: &Key) {
+        self.endpoints.remove(&EndpointName::new(&key.namespace, &key.name));
+    }
+
+    /// What it counted is gone with it.
+    pub(super) fn forget_rule(&mut self, key: &Key) {
+        let name = RuleName::new(&key.namespace, &key.name);
+        self.rules.remove(&name);
+        self.lives.remove(&name);
+    }
+
+    /// What messages of a Rule left behind in an earlier life of this node.
+    pub(super) fn counted(&mut self, rule: RuleName, (success, fail): (u64, u64)) {
+        self.lives.insert(rule, Arc::new(RuleLive::counted(success, fail)));
+    }
+
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = (&EndpointName, &Endpoint)> {
+        self.endpoints.iter()
+    }
+
+    pub(super) fn rules(&self) -> impl Iterator<Item = (&RuleName, &Arc<RuleRecord>)> {
+        self.rules.iter()
+    }
+
+    pub(super) fn endpoint(&self, key: &Key) -> Option<&Endpoint> {
+        self.endpoints.get(&EndpointName::new(&key.namespace, &key.name))
+    }
+
+    pub(super) fn rule_record(&self, key: &Key) -> Option<&RuleRecord> {
+        self.rules.get(&RuleName::new(&key.namespace, &key.name)).map(Arc::as_ref)
+    }
+
+    /// All of them as they are now.
+    pub(super) fn read(&mut self, now: Instant) -> Arc<Rules> {
+        let mut limiters = BTreeMap::new();
+        for (name, endpoint) in &self.endpoints {
+            if let Some(limit) = limit_of(endpoint) {
+                let before = self.limiters.get(name);
+                limiters.insert(name.clone(), limiter(limit, before, now));
+            }
+        }
+        self.limiters = limiters;
+        let mut rules: BTreeMap<RuleName, Rule> = BTreeMap::new();
+        for (name, record) in &self.rules {
+            let live = self.lives.entry(name.clone()).or_default().clone();
+            let before = self.current.get(name);
+            rules.insert(name.clone(), self.rule(name, record, live, before, now));
+        }
+        overrule(&mut rules);
+        let rules = rules.into_iter().map(|(name, rule)| (name, Arc::new(rule))).collect();
+        self.current = Arc::new(Rules::new(rules, self.endpoints.clone()));
+        self.current.clone()
+    }
+
+    fn rule(
+        &self,
+        name: &RuleName,
+        record: &Arc<RuleRecord>,
+        live: Arc<RuleLive>,
+        before: Option<&Arc<Rule>>,
+        now: Instant,
+    ) -> Rule {
+        let compiled = compile(name, record, |wanted| self.endpoints.get(wanted));
+        let Compiled { standing, source, target, limit, max_body, timeout, notes } = compiled;
+        let own = before.and_then(|before| before.limits[0].as_ref());
+        let of = |endpoint| self.limiters.get(endpoint).cloned();
+        let limits = [
+            limit.map(|limit| limiter(limit, own, now)),
+            of(&record.source),
+            of(&record.target).filter(|_| record.source != record.target),
+        ];
+        let stands_for = before.and_then(|before| before.stand_in.as_deref());
+        let stand_in = target.as_ref().and_then(|target| match target {
+            Target::Service { .. } => None,
+            Target::ServiceBus { port, .. } => Some(stand_in(name, *port, stands_for, now)),
+            Target::Rest(_) | Target::EventBus(_) => Some(stand_in(name, 1, stands_for, now)),
+        });
+        let stand_in = stand_in.map(|service| {
+            let request_timeout = Some(timeout);
+            let policy = Active { request_timeout, ..active(None, None, now) };
+            Arc::new(Service { policy, ..service })
+        });
+        Rule {
+            name: name.clone(),
+            record: record.clone(),
+            standing,
+            source,
+            target,
+            limits,
+            max_body,
+            timeout,
+            notes,
+            live,
+            stand_in,
+        }
+    }
+}
+
+/// A limiter whose numbers did not change keeps its fill.
+fn limiter(limit: RateLimit, before: Option<&Arc<Limiter>>, now: Instant) -> Arc<Limiter> {
+    let same = before.filter(|before| before.limit() == limit).cloned();
+    same.unwrap_or_else(|| Arc::new(Limiter::new(limit, now)))
+}
+
+/// Of several that take the same messages, the oldest does.
+fn overrule(rules: &mut BTreeMap<RuleName, Rule>) {
+    let takes = |rule: &Rule| {
+        matches!(rule.standing, Standing::Active | Standing::Paused | Standing::Waiting(_))
+    };
+    let mut by_age: Vec<&Rule> = rules.values().filter(|rule| takes(rule)).collect();
+    by_age.sort_by_key(|rule| rule.age());
+    let mut winners: Vec<&Rule> = Vec::new();
+    let mut overruled = Vec::new();
+    for rule in by_age {
+        match winners.iter().find(|winner| winner.contends(rule)) {
+            Some(winner) => overruled.push((rule.name.clone(), winner.name.clone())),
+            None => winners.push(rule),
+        }
+    }
+    for (name, by) in overruled {
+        if let Some(rule) = rules.get_mut(&name) {
+            rule.standing = Standing::Overruled(by);
+        }
+    }
+}
+
+/// The Service that stands for a target that is none: everything that decides about calls and carries
+/// them knows Services. Its Backend is made when a message says on which node.
+fn stand_in(rule: &RuleName, port: u16, before: Option<&Service>, now: Instant) -> Service {
+    let nobody = || Arc::new(Pool::new(Vec::new(), None, now));
+    let none = nobody();
+    let name = format!("{STAND_IN}{}", rule.name);
+    Service {
+        name: ServiceName::new(&rule.namespace, &name),
+        addresses: Vec::new(),
+        is_virtual: false,
+        external_ips: Box::default(),
+        external_name: None,
+        proxy_protocol: false,
+        hosts: Box::default(),
+        ports: vec![Port {
+            name: "".into(),
+            port,
+            transport: Transport::Tcp,
+            node_port: None,
+            declared: Declared::Unknown,
+            pools: [none.clone(), none],
+            hosts: Box::default(),
+            routes: None,
+            live: Arc::default(),
+        }],
+        source: Source::Nothing,
+        policy: active(None, None, now),
+        affinity: None,
+        live: before.map(|before| before.live.clone()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,365 @@
+//! Rules, ready to be decided on: which messages each takes, where they go, and why some take none.
+//!
+//! An Endpoint type is one file here, which reads its properties and resource maps, and one line in
+//! [`kinds::KINDS`]; what a target does when a message arrives is the Router's (`edgemesh-router`).
+
+mod eventbus;
+mod kinds;
+mod path;
+mod rest;
+mod service;
+mod servicebus;
+mod settings;
+mod topic;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgemesh_proto::record::{
+    Endpoint, EndpointName, NodeName, Rule as RuleRecord, RuleName, ServiceName,
+};
+
+use crate::backends::RuleLive;
+use crate::limit::Limiter;
+use crate::snapshot::Service;
+
+pub(in crate::snapshot) use kinds::limit_of;
+pub use kinds::{Compiled, check, compile};
+pub use path::{Matched, Pattern, literal};
+pub use topic::{Filter, check_topic};
+
+/// Begins the name of the Service that stands for a Rule's target, where that is none; no Kubernetes
+/// object can be called so. The Rule's name follows.
+pub const STAND_IN: &str = "rule:";
+
+/// Every Rule and Endpoint of one revision.
+#[derive(Debug, Default)]
+pub struct Rules {
+    by_name: BTreeMap<RuleName, Arc<Rule>>,
+    endpoints: BTreeMap<EndpointName, Endpoint>,
+    /// Those whose source is `rest`, by namespace, in the order in which they are tried.
+    rest: HashMap<Box<str>, Vec<Arc<Rule>>>,
+    /// Those whose source is a Service.
+    of_service: HashMap<ServiceName, Vec<Arc<Rule>>>,
+}
+
+/// One Rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// Namespace and name.
+    pub name: RuleName,
+    /// As it is recorded.
+    pub record: Arc<RuleRecord>,
+    /// Whether it takes messages.
+    pub standing: Standing,
+    /// Which messages it takes, where that can be told.
+    pub source: Option<Source>,
+    /// Where they go, where that can be told.
+    pub target: Option<Target>,
+    /// Of the Rule itself, of its source and of its target: all must admit a message.
+    pub limits: [Option<Arc<Limiter>>; 3],
+    /// Largest body, in bytes.
+    pub max_body: u64,
+    /// Longest wait for the answer.
+    pub timeout: Duration,
+    /// What an operator should know.
+    pub notes: Vec<Box<str>>,
+    /// What messages leave behind.
+    pub live: Arc<RuleLive>,
+    /// Stands for a target that is no Service.
+    pub stand_in: Option<Arc<Service>>,
+}
+
+/// Whether a Rule takes messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It does.
+    Active,
+    /// `in_use` is false: what it takes is refused.
+    Paused,
+    /// It waits for an Endpoint, which this names.
+    Waiting(Box<str>),
+    /// It can never be served as it is, for this reason.
+    Faulty(Box<str>),
+    /// This older Rule takes the same messages.
+    Overruled(RuleName),
+    /// It is gone, and kept for what is queued.
+    Deleted,
+}
+
+/// Which messages a Rule takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Requests at the ingress whose path begins so, below node and namespace.
+    Rest {
+        /// What the path begins with.
+        path: Pattern,
+    },
+    /// Messages on a topic of a node's broker.
+    EventBus {
+        /// Which topics, the namespace before them.
+        topic: Filter,
+        /// Of this node; `None` = of each.
+        node: Option<NodeName>,
+    },
+    /// Requests to a node's ServiceBus that name this URL.
+    ServiceBus {
+        /// What they name, to the letter.
+        url: Box<str>,
+        /// On this node; `None` = on each.
+        node: Option<NodeName>,
+    },
+    /// Calls of a Service.
+    Service {
+        /// The Service.
+        service: ServiceName,
+        /// Of this port only.
+        port: Option<u16>,
+        /// Whose path begins so; without one, connections of bytes too.
+        path: Option<Pattern>,
+    },
+}
+
+/// Where messages of a Rule go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A URL that the cloud calls; a node without a cloud calls it itself.
+    Rest(RestTarget),
+    /// A topic of a node's broker.
+    EventBus(TopicTarget),
+    /// An application on a node, at a port of its loopback address.
+    ServiceBus {
+        /// The port.
+        port: u16,
+        /// What its path becomes.
+        path: Box<str>,
+        /// On this node; `None` = the one that the message names, or where it began.
+        node: Option<NodeName>,
+    },
+    /// A Service, wherever it runs.
+    Service {
+        /// The Service.
+        service: ServiceName,
+        /// Its port; `None` = its only one.
+        port: Option<u16>,
+        /// What the path becomes; `None` = what it was.
+        path: Option<Box<str>>,
+    },
+}
+
+/// A URL, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestTarget {
+    /// `https`.
+    pub tls: bool,
+    /// Host and, where one is named, port.
+    pub authority: http::uri::Authority,
+    /// What the path becomes.
+    pub path: Box<str>,
+    /// What stands in the URL after `?`.
+    pub query: Option<Box<str>>,
+}
+
+/// A topic on which messages are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicTarget {
+    /// The topic; it may hold `{name}`.
+    pub topic: Box<str>,
+    /// On the broker of this node; `None` = of the one that the message names, or where it began.
+    pub node: Option<NodeName>,
+    /// Whether the broker confirms each message (QoS 1).
+    pub confirmed: bool,
+    /// Whether the broker keeps the last message for whoever subscribes later.
+    pub retain: bool,
+}
+
+impl Rules {
+    /// Sorts them; `rules` hold those that are overruled too.
+    pub(super) fn new(
+        rules: BTreeMap<RuleName, Arc<Rule>>,
+        endpoints: BTreeMap<EndpointName, Endpoint>,
+    ) -> Self {
+        let (mut rest, mut of_service) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
+        let heard = |rule: &&Arc<Rule>| match rule.standing {
+            Standing::Active | Standing::Paused | Standing::Waiting(_) | Standing::Faulty(_) => {
+                true
+            }
+            Standing::Overruled(_) | Standing::Deleted => false,
+        };
+        for rule in rules.values().filter(heard) {
+            match &rule.source {
+                Some(Source::Rest { .. }) => {
+                    rest.entry(rule.name.namespace.clone()).or_default().push(rule.clone());
+                }
+                Some(Source::Service { service, .. }) => {
+                    of_service.entry(service.clone()).or_default().push(rule.clone());
+                }
+                Some(Source::EventBus { .. } | Source::ServiceBus { .. }) | None => {}
+            }
+        }
+        rest.values_mut().chain(of_service.values_mut()).for_each(|of| of.sort_by(order));
+        Self { by_name: rules, endpoints, rest, of_service }
+    }
+
+    /// The Rule of that name.
+    pub fn get(&self, name: &RuleName) -> Option<&Arc<Rule>> {
+        self.by_name.get(name)
+    }
+
+    /// Every Rule, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.by_name.values()
+    }
+
+    /// Every Endpoint, by name.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&EndpointName, &Endpoint)> {
+        self.endpoints.iter()
+    }
+
+    /// The Endpoint of that name.
+    pub fn endpoint(&self, name: &EndpointName) -> Option<&Endpoint> {
+        self.endpoints.get(name)
+    }
+
+    /// The Rule that takes a request at the ingress whose path, below node and namespace, is `path`.
+    pub fn rest(&self, namespace: &str, path: &str) -> Option<&Arc<Rule>> {
+        let fits = |rule: &&Arc<Rule>| rule.path().is_some_and(|p| p.matches(path).is_some());
+        self.rest.get(namespace)?.iter().find(fits)
+    }
+
+    /// The Rule that takes a call of a Service port; `path` is that of its request, if it is one.
+    pub fn of_service(
+        &self,
+        service: &ServiceName,
+        port: u16,
+        path: Option<&str>,
+    ) -> Option<&Arc<Rule>> {
+        if self.of_service.is_empty() {
+            return None;
+        }
+        self.of_service.get(service)?.iter().find(|rule| match &rule.source {
+            Some(Source::Service { port: only, path: prefix, .. }) => {
+                let fits = match (prefix, path) {
+                    (None, _) => true,
+                    (Some(_), None) => false,
+                    (Some(prefix), Some(path)) => prefix.matches(path).is_some(),
+                };
+                fits && only.is_none_or(|only| only == port)
+            }
+            _ => false,
+        })
+    }
+}
+
+impl Rule {
+    /// The pattern of its path, where it has one.
+    pub const fn path(&self) -> Option<&Pattern> {
+        match &self.source {
+            Some(Source::Rest { path }) => Some(path),
+            Some(Source::Service { path, .. }) => path.as_ref(),
+            Some(Source::EventBus { .. } | Source::ServiceBus { .. }) | None => None,
+        }
+    }
+
+    /// The node on which its target is, where the Rule says so.
+    pub const fn target_node(&self) -> Option<&NodeName> {
+        match &self.target {
+            Some(Target::EventBus(TopicTarget { node, .. }) | Target::ServiceBus { node, .. }) => {
+                node.as_ref()
+            }
+            Some(Target::Rest(_) | Target::Service { .. }) | None => None,
+        }
+    }
+
+    /// Whether it is there for messages that begin on `node`'s broker or ServiceBus.
+    pub fn begins_on(&self, node: &NodeName) -> bool {
+        match &self.source {
+            Some(Source::EventBus { node: of, .. } | Source::ServiceBus { node: of, .. }) => {
+                of.as_ref().is_none_or(|of| of == node)
+            }
+            Some(Source::Rest { .. } | Source::Service { .. }) | None => false,
+        }
+    }
+
+    /// What a request's path and query become, or the topic: all that its target wants to know.
+    pub fn onto_target(&self, path: &str, query: Option<&str>) -> String {
+        let whole = Pattern::default();
+        let matched = self.path().unwrap_or(&whole).matches(path);
+        let onto = |target: &str, query| match &matched {
+            Some(matched) => matched.onto(target, query),
+            None => target.to_owned(),
+        };
+        match &self.target {
+            Some(Target::Rest(RestTarget { path: base, query: own, .. })) => {
+                let both = match (own.as_deref(), query) {
+                    (Some(own), Some(query)) => Some(format!("{own}&{query}")),
+                    (own, query) => own.or(query).map(str::to_owned),
+                };
+                onto(base, both.as_deref())
+            }
+            Some(Target::EventBus(TopicTarget { topic, .. })) => onto(topic, query),
+            Some(Target::ServiceBus { path: base, .. }) => onto(base, query),
+            Some(Target::Service { path: Some(base), .. }) => onto(base, query),
+            Some(Target::Service { path: None, .. }) | None => match &self.source {
+                // A call of a Service stays what it is.
+                Some(Source::Service { .. }) | None => {
+                    Pattern::default().matches(path).map_or_else(String::new, |m| m.onto("", query))
+                }
+                Some(_) => onto("", query),
+            },
+        }
+    }
+
+    /// Whether what another node made of a message is what this Rule could make of one.
+    pub fn could_make(&self, made: &str) -> bool {
+        let begins = |base: &str| made.starts_with(literal(base));
+        match &self.target {
+            Some(Target::Rest(target)) => begins(&target.path),
+            Some(Target::EventBus(target)) => begins(&target.topic),
+            Some(Target::ServiceBus { path, .. }) => begins(path),
+            Some(Target::Service { .. }) | None => false,
+        }
+    }
+}
+
+/// The longer path first, then the older, then the name. An unknown age is the youngest.
+fn order(one: &Arc<Rule>, other: &Arc<Rule>) -> std::cmp::Ordering {
+    let paths = match (one.path(), other.path()) {
+        (Some(one), Some(other)) => one.order(other),
+        (one, other) => other.is_some().cmp(&one.is_some()),
+    };
+    paths.then_with(|| one.age().cmp(&other.age()))
+}
+
+impl Rule {
+    /// By which of two Rules the older is told.
+    pub(super) fn age(&self) -> (bool, i64, &RuleName) {
+        (self.record.created_at == 0, self.record.created_at, &self.name)
+    }
+
+    /// Whether both take the same messages, so that one of them can take none. Of one topic each
+    /// gets every message.
+    pub(super) fn contends(&self, other: &Self) -> bool {
+        match (&self.source, &other.source) {
+            (Some(Source::Rest { path }), Some(Source::Rest { path: same })) => {
+                self.name.namespace == other.name.namespace && path.is_same(same)
+            }
+            (
+                Some(Source::ServiceBus { url, node }),
+                Some(Source::ServiceBus { url: same, node: there }),
+            ) => url == same && node == there,
+            (
+                Some(Source::Service { service, port, path }),
+                Some(Source::Service { service: same, port: there, path: alike }),
+            ) => {
+                let paths = match (path, alike) {
+                    (Some(path), Some(alike)) => path.is_same(alike),
+                    (path, alike) => path.is_none() && alike.is_none(),
+                };
+                service == same && port == there && paths
+            }
+            _ => false,
+        }
+    }
+}

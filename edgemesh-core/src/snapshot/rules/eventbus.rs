@@ -1,0 +1,50 @@
+//! Endpoint type `eventbus`: topics of the MQTT broker of a node.
+//!
+//! As in KubeEdge, a source's topic is below the namespace of its Endpoint, a target's is not.
+
+use edgemesh_proto::record::NodeName;
+
+use crate::snapshot::rules::kinds::{Given, Kind, Side};
+use crate::snapshot::rules::path::unknown_name;
+use crate::snapshot::rules::{Filter, Source, Target, TopicTarget, check_topic, settings};
+
+/// See the module.
+pub(super) const EVENTBUS: Kind = Kind {
+    name: "eventbus",
+    properties: &["node_name"],
+    source_keys: &["topic", "node_name"],
+    target_keys: &["topic", "node_name", "qos", "retain"],
+    check: |_| Ok(()),
+    source,
+    target,
+};
+
+fn source(side: &Side<'_>, _: &Given<'_>) -> Result<Source, String> {
+    let topic = topic(side)?;
+    let below = format!("{}/{}", side.name.namespace, topic.trim_start_matches('/'));
+    let topic = Filter::parse(&below).map_err(|why| format!("topic: {why}"))?;
+    Ok(Source::EventBus { topic, node: node(side) })
+}
+
+fn target(side: &Side<'_>, given: &Given<'_>) -> Result<Target, String> {
+    let topic = topic(side)?;
+    if let Some(name) = unknown_name(topic, given.path) {
+        return Err(format!("topic: {{{name}}} is not in the path of the source"));
+    }
+    check_topic(topic).map_err(|why| format!("topic: {why}"))?;
+    let confirmed = match side.resource("qos") {
+        None | Some("1") => true,
+        Some("0") => false,
+        Some(text) => return Err(format!("qos: `{text}` is neither 0 nor 1")),
+    };
+    let retain = settings::yes(&|key| side.resource(key), "retain", false)?;
+    Ok(Target::EventBus(TopicTarget { topic: topic.into(), node: node(side), confirmed, retain }))
+}
+
+fn topic<'a>(side: &Side<'a>) -> Result<&'a str, String> {
+    side.resource("topic").filter(|topic| !topic.is_empty()).ok_or("topic: is missing".to_owned())
+}
+
+fn node(side: &Side<'_>) -> Option<NodeName> {
+    settings::node(&|key| side.either(key))
+}
