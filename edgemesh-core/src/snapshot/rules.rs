@@ -3,6 +3,7 @@
 //! An Endpoint type is one file here, which reads its properties and resource maps, and one line in
 //! [`kinds::KINDS`]; what a target does when a message arrives is the Router's (`edgemesh-router`).
 
+mod contest;
 mod eventbus;
 mod kinds;
 mod path;
@@ -24,6 +25,7 @@ use crate::backends::RuleLive;
 use crate::limit::Limiter;
 use crate::snapshot::Service;
 
+pub use contest::{Claim, overruled};
 pub(in crate::snapshot) use kinds::limit_of;
 pub use kinds::{Compiled, check, compile};
 pub use path::{Matched, Pattern, literal};
@@ -334,32 +336,7 @@ fn order(one: &Arc<Rule>, other: &Arc<Rule>) -> std::cmp::Ordering {
 
 impl Rule {
     /// By which of two Rules the older is told.
-    pub(super) fn age(&self) -> (bool, i64, &RuleName) {
+    fn age(&self) -> (bool, i64, &RuleName) {
         (self.record.created_at == 0, self.record.created_at, &self.name)
-    }
-
-    /// Whether both take the same messages, so that one of them can take none. Of one topic each
-    /// gets every message.
-    pub(super) fn contends(&self, other: &Self) -> bool {
-        match (&self.source, &other.source) {
-            (Some(Source::Rest { path }), Some(Source::Rest { path: same })) => {
-                self.name.namespace == other.name.namespace && path.is_same(same)
-            }
-            (
-                Some(Source::ServiceBus { url, node }),
-                Some(Source::ServiceBus { url: same, node: there }),
-            ) => url == same && node == there,
-            (
-                Some(Source::Service { service, port, path }),
-                Some(Source::Service { service: same, port: there, path: alike }),
-            ) => {
-                let paths = match (path, alike) {
-                    (Some(path), Some(alike)) => path.is_same(alike),
-                    (path, alike) => path.is_none() && alike.is_none(),
-                };
-                service == same && port == there && paths
-            }
-            _ => false,
-        }
     }
 }
