@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use edgemesh_proto::record::{NodeName, ServiceName};
+use edgemesh_proto::record::{NodeName, RuleName, ServiceName};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +90,8 @@ pub struct Access<'a> {
     pub destination: Option<SocketAddr>,
     /// `namespace/name`, if a Service was found.
     pub service: Option<&'a ServiceName>,
+    /// The Rule by which it went.
+    pub rule: Option<&'a RuleName>,
     /// Who served it, and how it was reached.
     pub backend: Option<(SocketAddr, Via)>,
     /// Method, host and path (HTTP), or the server name (TLS).
@@ -209,7 +211,11 @@ fn log(access: &Access<'_>) {
         client = %access.client,
         destination = access.destination.map(tracing::field::display),
         service = access.service.map(tracing::field::display),
-        backend = access.backend.map(|(address, _)| tracing::field::display(address)),
+        rule = access.rule.map(tracing::field::display),
+        backend = access
+            .backend
+            .filter(|(address, _)| address.port() > 0)
+            .map(|(address, _)| tracing::field::display(address)),
         via = access.backend.map(|(_, via)| via.name()),
         method,
         host,

@@ -11,17 +11,19 @@ mod limits;
 mod look;
 mod pick;
 mod route;
+mod rule;
 mod view;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use edgemesh_proto::record::{Locality, NodeName, ServiceName, Transport};
+use edgemesh_proto::record::{Locality, NodeName, RuleName, ServiceName, Transport};
 use http::{HeaderMap, Method, Request, Uri};
 
 use crate::backends::CappedPlace;
 use crate::refusal::Refusal;
+use crate::snapshot::rules::Rule;
 use crate::snapshot::{Found, Pool, Service, Snapshot, Spot, Who, split_name};
 
 pub use hop::{Hop, Outcome, Via};
@@ -30,6 +32,8 @@ use look::Look;
 pub use look::{Explanation, Step};
 use pick::pick;
 pub use route::{Redirection, Routed, redirection};
+use rule::Named;
+pub use rule::rule_of;
 use view::{Commit, View};
 
 /// Where a client wants to go.
@@ -95,6 +99,13 @@ pub enum Target<'a> {
         port: u16,
         /// The name of the one Backend that is meant.
         hostname: Option<&'a str>,
+    },
+    /// The target of a Rule.
+    Rule {
+        /// Its name.
+        rule: &'a RuleName,
+        /// The node that the message names, for targets that are on one.
+        node: Option<&'a str>,
     },
 }
 
@@ -179,7 +190,13 @@ pub fn explain(snapshot: &Snapshot, destination: &Destination<'_>, now: Instant)
 
 /// A Service port that a call is for; captured calls to an unknown place are `NoService`.
 pub fn resolve<'s>(snapshot: &'s Snapshot, to: Target<'_>) -> Result<Found<'s>, Refusal> {
+    match rule::named(snapshot, to) {
+        Named::Rule(rule) => return rule::led_to(snapshot, rule),
+        Named::Unknown => return Err(Refusal::NoRule),
+        Named::Nothing => {}
+    }
     match to {
+        Target::Rule { .. } => Err(Refusal::NoRule), // looked for above
         Target::Address(address) => {
             let (ip, port) = (address.ip().to_canonical(), address.port());
             snapshot.by_address(ip, port).ok_or_else(|| match snapshot.owner(ip) {
@@ -266,6 +283,7 @@ struct Chosen {
     pass: crate::breaker::Pass,
     purpose: Counted,
     route: Option<Routed>,
+    rule: Option<Arc<Rule>>,
     /// The first attempt of its call, which pays into the budget for retries.
     first: bool,
     /// Held while the call is under way, where a Policy caps them.
@@ -285,10 +303,19 @@ fn decide<V: View>(
     now: Instant,
     view: &mut V,
 ) -> Result<Chosen, Refusal> {
+    match rule::named(snapshot, destination.to) {
+        Named::Rule(rule) => return rule::decide(snapshot, (rule, None), destination, now, view),
+        Named::Unknown => return Err(Refusal::NoRule),
+        Named::Nothing => {}
+    }
     let called = resolve(snapshot, destination.to)?;
     view.resolved(destination, called.service, called.port);
     let calling = Calling::of(snapshot, destination);
     limits::allowed(called.service, &calling, view)?;
+    if let Some(rule) = rule::called(snapshot, called, destination) {
+        let rule = (rule, Some(called.service));
+        return rule::decide(snapshot, rule, destination, now, view);
+    }
     let (found, route) = match called.host {
         // Where it came from, the Routes had their say.
         None if destination.arrival != Arrival::Link => {
@@ -301,16 +328,28 @@ fn decide<V: View>(
         return Err(Refusal::ProxyProtocol);
     }
     let pool = pool(found, destination);
+    let services = [called.service, found.service];
+    let chosen = choose((services, found), pool, (destination, &calling), now, view)?;
+    Ok(Chosen { route, ..chosen })
+}
+
+/// Takes what a call of the first Service costs that the second takes, and picks a Backend.
+fn choose<V: View>(
+    (services, found): ([&Arc<Service>; 2], Found<'_>),
+    pool: &Arc<Pool>,
+    (destination, calling): (&Destination<'_>, &Calling<'_>),
+    now: Instant,
+    view: &mut V,
+) -> Result<Chosen, Refusal> {
     let guard = Guard::of(destination.arrival, pool);
     if guard == Guard::Local && !pool.has_local() {
         view.tiers(pool, Locality::OnlyNode, guard);
         return Err(Refusal::NoLocalBackend);
     }
-    let services = [called.service, found.service];
-    let place = limits::admit(services, &calling, destination, guard, now, view)?;
-    let chosen = pick(found, pool, (destination, &calling, guard), now, view)?;
+    let place = limits::admit(services, calling, destination, guard, now, view)?;
+    let chosen = pick(found, pool, (destination, calling, guard), now, view)?;
     let first = !matches!(destination.purpose, Purpose::Retry(_));
-    Ok(Chosen { route, first, place, ..chosen })
+    Ok(Chosen { first, place, ..chosen })
 }
 
 /// The Backends that a call may go to: of the family that the client dialled, or that the other
@@ -318,7 +357,9 @@ fn decide<V: View>(
 fn pool<'s>(found: Found<'s>, destination: &Destination<'_>) -> &'s Arc<Pool> {
     let like = match destination.to {
         Target::Address(address) => Some(address.ip().to_canonical()),
-        Target::Name { .. } | Target::Service { .. } => destination.wish.map(|wish| wish.ip()),
+        Target::Name { .. } | Target::Service { .. } | Target::Rule { .. } => {
+            destination.wish.map(|wish| wish.ip())
+        }
     };
     let pool = found.pool(like);
     if destination.arrival != Arrival::Link || pool.has_local() {

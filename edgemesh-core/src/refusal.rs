@@ -1,5 +1,7 @@
 //! Why the mesh did not serve a flow: the one table from reason to status, label and culprit.
 
+mod labels;
+
 use std::time::Duration;
 
 /// Who has to act for the flow to succeed next time.
@@ -78,6 +80,16 @@ pub enum Refusal {
     NoPath,
     /// The ingress wants to be told who calls, and was not.
     Unauthenticated,
+    /// No Rule takes the message, or the one that was named is not there.
+    NoRule,
+    /// The Rule is paused: its `in_use` is false.
+    RulePaused,
+    /// The Rule waits for one of its Endpoints.
+    RuleWaiting,
+    /// The Rule can never be served as it is written.
+    RuleFault,
+    /// The body is larger than the Rule takes.
+    BodyTooLarge,
 }
 
 /// One row of the table.
@@ -96,70 +108,6 @@ pub struct Row {
 }
 
 impl Refusal {
-    /// Every label, in the order of [`Refusal::index`].
-    pub const LABELS: [&'static str; 27] = [
-        "noService",
-        "noPort",
-        "noBackend",
-        "noLocalBackend",
-        "rateLimited",
-        "unhealthy",
-        "connectFailed",
-        "connectTimeout",
-        "backendReset",
-        "requestTimeout",
-        "backendProtocol",
-        "badRequest",
-        "headTooLarge",
-        "targetTooLong",
-        "unsupported",
-        "loop",
-        "overloaded",
-        "draining",
-        "noRoute",
-        "routeFault",
-        "redirected",
-        "externalName",
-        "proxyProtocol",
-        "notAllowed",
-        "idleTimeout",
-        "noPath",
-        "unauthenticated",
-    ];
-
-    /// Index into per-reason tables.
-    pub const fn index(self) -> usize {
-        match self {
-            Self::NoService => 0,
-            Self::NoPort => 1,
-            Self::NoBackend => 2,
-            Self::NoLocalBackend => 3,
-            Self::RateLimited { .. } => 4,
-            Self::Unhealthy { .. } => 5,
-            Self::ConnectFailed => 6,
-            Self::ConnectTimeout => 7,
-            Self::BackendReset => 8,
-            Self::RequestTimeout => 9,
-            Self::BackendProtocol => 10,
-            Self::BadRequest => 11,
-            Self::HeadTooLarge => 12,
-            Self::TargetTooLong => 13,
-            Self::Unsupported => 14,
-            Self::Loop => 15,
-            Self::Overloaded => 16,
-            Self::Draining => 17,
-            Self::NoRoute => 18,
-            Self::RouteFault => 19,
-            Self::Redirected => 20,
-            Self::ExternalName => 21,
-            Self::ProxyProtocol => 22,
-            Self::NotAllowed => 23,
-            Self::IdleTimeout => 24,
-            Self::NoPath => 25,
-            Self::Unauthenticated => 26,
-        }
-    }
-
     /// The row of this reason.
     pub const fn row(self) -> Row {
         use Culprit::{Backend, Client, Mesh};
@@ -241,6 +189,17 @@ impl Refusal {
             Self::Unauthenticated => {
                 row(401, 16, "unauthenticated", Client, "the ingress wants a valid token")
             }
+            Self::NoRule => row(404, 5, "noRule", Client, "no Rule takes this message"),
+            Self::RulePaused => row(503, 14, "rule-paused", Client, "the Rule is paused"),
+            Self::RuleWaiting => {
+                row(503, 14, "ruleWaiting", Mesh, "the Rule waits for one of its Endpoints")
+            }
+            Self::RuleFault => {
+                row(500, 13, "ruleFault", Mesh, "the Rule cannot be served as it is written")
+            }
+            Self::BodyTooLarge => {
+                row(413, 8, "bodyTooLarge", Client, "the body is larger than the Rule takes")
+            }
             Self::ExternalName => row(
                 501,
                 12,
@@ -288,7 +247,12 @@ impl Refusal {
             | Self::NotAllowed
             | Self::IdleTimeout
             | Self::NoPath
-            | Self::Unauthenticated => None,
+            | Self::Unauthenticated
+            | Self::NoRule
+            | Self::RulePaused
+            | Self::RuleWaiting
+            | Self::RuleFault
+            | Self::BodyTooLarge => None,
         }
     }
 
@@ -317,43 +281,13 @@ impl Refusal {
             | Self::Loop
             | Self::ExternalName
             | Self::ProxyProtocol
-            | Self::Unauthenticated => false,
+            | Self::Unauthenticated
+            | Self::NoRule
+            | Self::RulePaused
+            | Self::RuleWaiting
+            | Self::RuleFault
+            | Self::BodyTooLarge => false,
         }
-    }
-
-    /// The reason of that label, as it comes back over a Link. `None` = a newer version's.
-    pub fn from_label(label: &str, retry_after: Duration) -> Option<Self> {
-        let all = [
-            Self::NoService,
-            Self::NoPort,
-            Self::NoBackend,
-            Self::NoLocalBackend,
-            Self::RateLimited { retry_after },
-            Self::Unhealthy { retry_after },
-            Self::ConnectFailed,
-            Self::ConnectTimeout,
-            Self::BackendReset,
-            Self::RequestTimeout,
-            Self::BackendProtocol,
-            Self::BadRequest,
-            Self::HeadTooLarge,
-            Self::TargetTooLong,
-            Self::Unsupported,
-            Self::Loop,
-            Self::Overloaded,
-            Self::Draining,
-            Self::NoRoute,
-            Self::RouteFault,
-            Self::Redirected,
-            Self::ExternalName,
-            Self::ProxyProtocol,
-            Self::NotAllowed,
-            Self::IdleTimeout,
-            Self::NoPath,
-            Self::Unauthenticated,
-        ];
-        let index = Self::LABELS.iter().position(|known| *known == label)?;
-        all.into_iter().find(|refusal| refusal.index() == index)
     }
 }
 

@@ -104,7 +104,8 @@ impl Sync {
         let prints = Prints::default();
         let known = records.iter().map(|record| (record.key(), prints.of(record))).collect();
         let parts = (epoch, revision, records, addresses);
-        let new = Self::showing(store, parts, node, zone, ranges, live, now);
+        let builder = Builder::new(node, zone);
+        let new = Self::showing(store, parts, builder, ranges, live, now);
         Self { known, prints, behind, ..new }
     }
 
@@ -112,13 +113,11 @@ impl Sync {
     fn showing(
         store: Store,
         (epoch, revision, put, addresses): First,
-        node: NodeName,
-        zone: Option<Box<str>>,
+        mut builder: Builder,
         ranges: &[IpNet],
         live: Arc<ArcSwap<Snapshot>>,
         now: Instant,
     ) -> Self {
-        let mut builder = Builder::new(node, zone);
         builder.own_addresses(own_addresses());
         let mut addresses = Addresses::new(ranges, addresses);
         let (given, hosts) = (addresses.services(), addresses.hosts());

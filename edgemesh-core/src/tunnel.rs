@@ -85,11 +85,16 @@ pub fn answered(answer: Answer) -> Result<Response<()>, BadHead> {
 
 /// What the other side is told of a Refusal.
 pub fn refusing(refusal: Refusal) -> Refused {
+    refusing_since(refusal, refusal.row().text)
+}
+
+/// The same in other words.
+pub fn refusing_since(refusal: Refusal, why: &str) -> Refused {
     let row = refusal.row();
     let wait = refusal.retry_after().unwrap_or_default();
     Refused {
         label: row.label.to_owned(),
-        text: row.text.to_owned(),
+        text: why.to_owned(),
         // Rounded up, so that nobody comes back too early.
         retry_after_ms: u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX),
     }

@@ -23,7 +23,7 @@ use crate::listen::reset_on_close;
 use crate::metrics::{Carried, Ended};
 use crate::plan::{Arrival, Destination, Hop, Outcome, Purpose, Target, confirm, plan, resolve};
 use crate::refusal::Refusal;
-use crate::tunnel::message_id;
+use crate::tunnel::{message_id, now_ms};
 
 /// What the client said it wants.
 #[derive(Debug)]
@@ -272,6 +272,7 @@ impl Flow {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
+        self.count_on_rule(ended);
         let mut id_text = Uuid::encode_buffer();
         let Carriage { up, down, .. } = self.traffic.so_far();
         self.shared.metrics.bytes_up.fetch_add(up, Relaxed);
@@ -282,6 +283,7 @@ impl Flow {
             client: self.client,
             destination: self.to,
             service: service.as_ref(),
+            rule: self.hop.as_ref().and_then(Hop::rule).map(|rule| &rule.name),
             backend: self.hop.as_ref().map(|hop| (hop.address(), hop.via())),
             what: match &self.said {
                 Said::Nothing => What::Bytes,
@@ -304,6 +306,19 @@ impl Flow {
             down,
             took: now().saturating_duration_since(self.began),
         });
+    }
+
+    /// A connection of bytes that went by a Rule is one message, counted where it entered the mesh.
+    fn count_on_rule(&self, ended: Ended) {
+        let is_entry = !matches!(self.across, Across::From(_));
+        let Some(rule) = self.hop.as_ref().and_then(Hop::rule).filter(|_| is_entry) else { return };
+        match ended {
+            Ended::Ok | Ended::Cancelled => {
+                rule.live.delivered(now().saturating_duration_since(self.began), now_ms());
+            }
+            Ended::Refused(refusal) => rule.live.failed(refusal.row().text, now_ms()),
+            Ended::Failed => rule.live.failed("the backend broke the connection", now_ms()),
+        }
     }
 
     fn service_at_address(&self) -> Option<ServiceName> {

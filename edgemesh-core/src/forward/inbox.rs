@@ -10,15 +10,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderName, Request, Response};
+use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::forward::http::Outgoing;
 use crate::refusal::Refusal;
 use crate::snapshot::rules::Rule;
 
-/// Header of a message for, or from, a broker that says its topic.
-pub const TOPIC: HeaderName = HeaderName::from_static("x-edgemesh-topic");
+pub use crate::snapshot::rules::TOPIC;
 
 /// Why the body of an answer breaks off.
 pub type AnswerError = Box<dyn std::error::Error + Send + Sync>;

@@ -114,9 +114,10 @@ enum Verdict {
 
 fn verdict(error: &CallError) -> Verdict {
     match error {
-        CallError::Broken { source: BodyError::Backend(_) | BodyError::Link(_), .. } => {
-            Verdict::Died
-        }
+        CallError::Broken {
+            source: BodyError::Backend(_) | BodyError::Link(_) | BodyError::Inbox(_),
+            ..
+        } => Verdict::Died,
         CallError::Broken { source: BodyError::TimedOut, .. } | CallError::TooLong { .. } => {
             Verdict::Final
         }

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backends::{NodeLive, Way};
 use crate::dial::Dial;
-use crate::identity::Tls;
+use crate::identity::{CLOUD, Tls};
 use crate::io::now;
 use crate::link::{Link, Serve};
 use crate::peers::path::{Ask, Path};
@@ -159,6 +159,9 @@ impl Peers {
 
     /// Whether what runs there is called by the cloud's own process, and `host:port` of its agent.
     fn record(&self, node: &NodeName) -> (bool, Vec<Box<str>>) {
+        if *node.0 == *CLOUD {
+            return (true, Vec::new());
+        }
         let snapshot = self.0.parts.live.load();
         let Some(record) = snapshot.nodes.get(&node.0) else { return (false, Vec::new()) };
         match &record.agent {
@@ -252,6 +255,9 @@ impl Peers {
 
 impl Ways for Peers {
     fn ready(&self, node: &NodeName) -> Option<(Link, Way)> {
+        if *node.0 == *CLOUD {
+            return self.0.parts.uplink.ready().map(|link| (link, Way::Hub));
+        }
         let known = self.0.known.read().get(node)?.clone();
         if let Some(link) = known.direct.ready() {
             return Some((link, Way::Direct));

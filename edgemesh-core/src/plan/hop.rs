@@ -1,8 +1,8 @@
 //! A [`Hop`]: the chosen Backend, and the duty to say how it went.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{BalancePolicy, BreakerPolicy};
@@ -11,6 +11,7 @@ use crate::backends::{CappedPlace, Known, Way};
 use crate::balance::FAILED;
 use crate::breaker::{Held, Pass};
 use crate::plan::{Chosen, Counted, Routed};
+use crate::snapshot::rules::Rule;
 use crate::snapshot::{Backend, Reach, Service, Spot};
 
 /// Where a call goes. Ends with [`Hop::finish`]; dropped without, it counts as cancelled.
@@ -24,6 +25,8 @@ pub struct Hop {
     way: AtomicU8,
     /// Whether its latency was reported.
     measured: AtomicBool,
+    /// What was said of it beside a Refusal.
+    said: OnceLock<Box<str>>,
     finished: bool,
 }
 
@@ -73,7 +76,7 @@ impl Via {
     /// As far as is known before it was tried: where nothing is, a direct Link is tried first.
     pub(super) fn to(backend: &Backend, now: Instant) -> Self {
         match &backend.reach {
-            Reach::Here => Self::Local,
+            Reach::Here | Reach::Inbox => Self::Local,
             Reach::Plain => Self::PlainDial,
             Reach::Cloud(_) => Self::Hub,
             Reach::Linked(node) => match node.known(now) {
@@ -89,8 +92,8 @@ impl Hop {
         let backend = &chosen.pool.backends[chosen.backend];
         backend.live.in_flight.fetch_add(1, Relaxed);
         let (via, measured) = (Via::to(backend, now), AtomicBool::new(false));
-        let way = AtomicU8::new(0);
-        let hop = Self { chosen, began: now, via, way, measured, finished: false };
+        let (way, said) = (AtomicU8::new(0), OnceLock::new());
+        let hop = Self { chosen, began: now, via, way, measured, said, finished: false };
         if hop.chosen.purpose == Counted::Call {
             hop.count();
         }
@@ -121,6 +124,11 @@ impl Hop {
     /// Index of the port in the Service.
     pub const fn port(&self) -> usize {
         self.chosen.port
+    }
+
+    /// The Rule by which it goes.
+    pub const fn rule(&self) -> Option<&Arc<Rule>> {
+        self.chosen.rule.as_ref()
     }
 
     /// The chosen Backend.
@@ -167,6 +175,18 @@ impl Hop {
     pub fn went(&self, way: Way) {
         let way = if way == Way::Direct { WENT_DIRECTLY } else { WENT_BY_HUB };
         self.way.store(way, Relaxed);
+    }
+
+    /// Why a message of a Rule was not delivered, as whoever was to do it says; the first word counts.
+    pub fn note(&self, why: &str) {
+        if self.chosen.rule.is_some() {
+            let _ = self.said.set(why.into()); // said before
+        }
+    }
+
+    /// What was noted.
+    pub fn noted(&self) -> Option<&str> {
+        self.said.get().map(|why| &**why)
     }
 
     /// The name of the one Backend that was called, where one was.

@@ -99,6 +99,7 @@ impl Look {
         let node = backend.node.as_ref().map_or("", |node| &node.0);
         let (how, limit) = match &backend.reach {
             Reach::Here => ("the backend runs on this node".into(), None),
+            Reach::Inbox => ("the Router of this process delivers it".into(), None),
             Reach::Plain => (
                 "no agent is known where the backend runs: its address is dialled".into(),
                 Some("the server side is held here: at caller".into()),
@@ -141,6 +142,7 @@ impl View for Look {
             Target::Address(address) => format!("address {address}"),
             Target::Name { host, port: Some(port), .. } => format!("name {host}, port {port}"),
             Target::Name { host, port: None, .. } => format!("name {host}"),
+            Target::Rule { rule, .. } => format!("the target of Rule {rule}"),
             Target::Service { hostname: None, .. } => "what the other node names".into(),
             Target::Service { hostname: Some(host), .. } => {
                 format!("what the other node names, host {host},")

@@ -67,6 +67,7 @@ pub(super) fn pick<V: View>(
         purpose,
         // The rest is said by whoever knows.
         route: None,
+        rule: None,
         first: true,
         place: None,
     })

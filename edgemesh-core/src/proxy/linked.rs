@@ -23,7 +23,7 @@ use crate::link::{Answering, Called, Duplex, Inbound, LinkError, Operation, Rest
 use crate::metrics::Ended;
 use crate::refusal::Refusal;
 use crate::sniff::is_http_greeting;
-use crate::tunnel::{answering, asked, message_id, now_ms, refusing};
+use crate::tunnel::{answering, asked, message_id, now_ms, refusing, refusing_since};
 
 /// Serves Requests and Streams of other nodes.
 #[derive(Clone, Debug)]
@@ -83,7 +83,11 @@ impl Linked {
         let origin = Arc::new(Origin { shared, place, client, towards, dialled, passed });
         let (response, became) = match passed_on(origin, request, body, upgrade).await {
             Ok(answered) => answered,
-            Err(unserved) => return self.refuse(opening, unserved.refusal),
+            Err(unserved) => {
+                let refused = refusing_since(unserved.refusal, unserved.reason());
+                let opening = self.say(opening, Body::Refused(refused));
+                return Answering { opening, rest: Rest::Nothing };
+            }
         };
         let (head, body) = response.into_parts();
         let rest = match became {

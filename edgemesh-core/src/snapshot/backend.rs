@@ -31,6 +31,8 @@ pub enum Reach {
     Linked(Arc<NodeLive>),
     /// The cloud's, whose process calls it for others.
     Cloud(Arc<NodeLive>),
+    /// The Router's, who takes messages of Rules in at this process.
+    Inbox,
 }
 
 /// Which Backend, of all: an address may mean another machine on every node (loopback, and private
@@ -80,17 +82,18 @@ impl Reach {
     pub const fn node(&self) -> Option<&Arc<NodeLive>> {
         match self {
             Self::Linked(node) | Self::Cloud(node) => Some(node),
-            Self::Here | Self::Plain => None,
+            Self::Here | Self::Plain | Self::Inbox => None,
         }
     }
 
-    /// `here`, `plain`, `linked` or `cloud`.
+    /// `here`, `plain`, `linked`, `cloud` or `inbox`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Here => "here",
             Self::Plain => "plain",
             Self::Linked(_) => "linked",
             Self::Cloud(_) => "cloud",
+            Self::Inbox => "inbox",
         }
     }
 }

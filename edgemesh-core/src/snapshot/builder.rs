@@ -3,6 +3,7 @@
 mod callers;
 mod make;
 mod nodes;
+mod policies;
 mod records;
 mod routing;
 mod rules;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use edgemesh_proto::record::{
-    Body, DESTINATION_RULE, EndpointName, Key, Kind, Node, NodeName, Policy, Record, Revocation,
-    RuleName, Service as ServiceRecord, ServiceName, Slice, Workload,
+    Body, EndpointName, Key, Kind, Node, NodeName, Policy, Record, Revocation, RuleName,
+    Service as ServiceRecord, ServiceName, Slice, Workload,
 };
 
 use crate::backends::NodeLive;
@@ -58,6 +59,8 @@ pub struct Builder {
     /// Nodes that have a live state, ever.
     numbered: u32,
     seat: Seat,
+    /// Of the cloud, where this node's records come from there.
+    cloud: Option<Arc<NodeLive>>,
     revocations: BTreeMap<Box<str>, Revocation>,
     policies: BTreeMap<ServiceName, BTreeMap<Box<str>, Policy>>,
     policy_owner: HashMap<ServiceName, ServiceName>,
@@ -128,6 +131,7 @@ impl Builder {
             lives: BTreeMap::new(),
             numbered: 0,
             seat: Seat::Agent,
+            cloud: None,
             revocations: BTreeMap::new(),
             policies: BTreeMap::new(),
             policy_owner: HashMap::new(),
@@ -196,7 +200,7 @@ impl Builder {
             false => self.current.routes.clone(),
         };
         let rules = match dirty.rules {
-            true => self.book.read(now),
+            true => self.book.read(self.rules_seat(), now),
             false => self.current.rules.clone(),
         };
         let (epoch, revision) = (change.epoch, change.revision);
@@ -226,21 +230,6 @@ impl Builder {
     /// is put.
     pub fn counted(&mut self, rule: RuleName, counts: (u64, u64)) {
         self.book.counted(rule, counts);
-    }
-
-    fn listed_policies(&self) -> Vec<ListedPolicy> {
-        let mut out = Vec::new();
-        for (service, policies) in &self.policies {
-            let winner = winner(policies).map(|(name, _)| name);
-            out.extend(policies.iter().map(|(name, policy)| ListedPolicy {
-                name: title(name).into(),
-                service: service.clone(),
-                policy: policy.clone(),
-                overruled_by:
-                    winner.filter(|winner| *winner != &**name).map(|winner| title(winner).into()),
-            }));
-        }
-        out
     }
 
     fn put(&mut self, record: Record, dirty: &mut Dirty, now: Instant) {
@@ -389,17 +378,4 @@ impl Builder {
 fn selects(service: &ServiceRecord, workload: &Workload) -> bool {
     !service.selector.is_empty()
         && service.selector.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
-}
-
-/// TrafficPolicy before DestinationRule, then the older, then the name.
-fn winner(policies: &BTreeMap<Box<str>, Policy>) -> Option<(&str, &Policy)> {
-    // An unknown age is the youngest: whoever knows better wins.
-    let age = |policy: &Policy| (policy.created == 0, policy.created);
-    let named = policies.iter().map(|(name, policy)| (&**name, policy));
-    named.min_by_key(|(name, policy)| (policy.origin, age(policy), *name))
-}
-
-/// The name of the object that a Policy record was made from.
-fn title(name: &str) -> &str {
-    name.strip_prefix(DESTINATION_RULE).unwrap_or(name)
 }

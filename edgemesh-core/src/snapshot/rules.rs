@@ -3,10 +3,10 @@
 //! An Endpoint type is one file here, which reads its properties and resource maps, and one line in
 //! [`kinds::KINDS`]; what a target does when a message arrives is the Router's (`edgemesh-router`).
 
-mod contest;
 mod eventbus;
 mod kinds;
 mod path;
+mod precedence;
 mod rest;
 mod service;
 mod servicebus;
@@ -21,29 +21,56 @@ use edgemesh_proto::record::{
     Endpoint, EndpointName, NodeName, Rule as RuleRecord, RuleName, ServiceName,
 };
 
-use crate::backends::RuleLive;
+use http::HeaderName;
+
+use crate::backends::{NodeLive, RuleLive};
 use crate::limit::Limiter;
 use crate::snapshot::Service;
 
-pub use contest::{Claim, overruled};
 pub(in crate::snapshot) use kinds::limit_of;
 pub use kinds::{Compiled, check, compile};
 pub use path::{Matched, Pattern, literal};
+pub use precedence::{Claim, overruled};
 pub use topic::{Filter, check_topic};
 
 /// Begins the name of the Service that stands for a Rule's target, where that is none; no Kubernetes
 /// object can be called so. The Rule's name follows.
 pub const STAND_IN: &str = "rule:";
 
+/// Header of a message for, or from, a broker that says its topic.
+pub const TOPIC: HeaderName = HeaderName::from_static("x-edgemesh-topic");
+
 /// Every Rule and Endpoint of one revision.
 #[derive(Debug, Default)]
 pub struct Rules {
+    /// Who this is.
+    pub seat: Seat,
     by_name: BTreeMap<RuleName, Arc<Rule>>,
     endpoints: BTreeMap<EndpointName, Endpoint>,
     /// Those whose source is `rest`, by namespace, in the order in which they are tried.
     rest: HashMap<Box<str>, Vec<Arc<Rule>>>,
     /// Those whose source is a Service.
     of_service: HashMap<ServiceName, Vec<Arc<Rule>>>,
+}
+
+/// Who decides, as far as targets depend on it.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// This node.
+    pub node: NodeName,
+    /// It is the cloud's own process, on which no application runs.
+    pub is_cloud: bool,
+    /// Who calls the URLs of targets.
+    pub rest: Rest,
+}
+
+/// Who calls the URLs of `rest` targets.
+#[derive(Clone, Debug)]
+pub enum Rest {
+    /// This process.
+    Here,
+    /// The cloud's.
+    Cloud(Arc<NodeLive>),
 }
 
 /// One Rule.
@@ -176,9 +203,16 @@ pub struct TopicTarget {
     pub retain: bool,
 }
 
+impl Default for Seat {
+    fn default() -> Self {
+        Self { node: NodeName("".into()), is_cloud: false, rest: Rest::Here }
+    }
+}
+
 impl Rules {
     /// Sorts them; `rules` hold those that are overruled too.
     pub(super) fn new(
+        seat: Seat,
         rules: BTreeMap<RuleName, Arc<Rule>>,
         endpoints: BTreeMap<EndpointName, Endpoint>,
     ) -> Self {
@@ -200,8 +234,10 @@ impl Rules {
                 Some(Source::EventBus { .. } | Source::ServiceBus { .. }) | None => {}
             }
         }
-        rest.values_mut().chain(of_service.values_mut()).for_each(|of| of.sort_by(order));
-        Self { by_name: rules, endpoints, rest, of_service }
+        rest.values_mut()
+            .chain(of_service.values_mut())
+            .for_each(|of| of.sort_by(precedence::order));
+        Self { seat, by_name: rules, endpoints, rest, of_service }
     }
 
     /// The Rule of that name.
@@ -228,6 +264,11 @@ impl Rules {
     pub fn rest(&self, namespace: &str, path: &str) -> Option<&Arc<Rule>> {
         let fits = |rule: &&Arc<Rule>| rule.path().is_some_and(|p| p.matches(path).is_some());
         self.rest.get(namespace)?.iter().find(fits)
+    }
+
+    /// Whether calls of Services may be Rules' to take.
+    pub fn has_services(&self) -> bool {
+        !self.of_service.is_empty()
     }
 
     /// The Rule that takes a call of a Service port; `path` is that of its request, if it is one.
@@ -325,18 +366,15 @@ impl Rule {
     }
 }
 
-/// The longer path first, then the older, then the name. An unknown age is the youngest.
-fn order(one: &Arc<Rule>, other: &Arc<Rule>) -> std::cmp::Ordering {
-    let paths = match (one.path(), other.path()) {
-        (Some(one), Some(other)) => one.order(other),
-        (one, other) => other.is_some().cmp(&one.is_some()),
-    };
-    paths.then_with(|| one.age().cmp(&other.age()))
-}
-
-impl Rule {
-    /// By which of two Rules the older is told.
-    fn age(&self) -> (bool, i64, &RuleName) {
-        (self.record.created_at == 0, self.record.created_at, &self.name)
+impl std::fmt::Display for Standing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Active => f.write_str("active"),
+            Self::Paused => f.write_str("paused: in_use is false"),
+            Self::Waiting(why) => write!(f, "waits: {why}"),
+            Self::Faulty(why) => write!(f, "faulty: {why}"),
+            Self::Overruled(by) => write!(f, "overruled by the older Rule {by}"),
+            Self::Deleted => f.write_str("deleted"),
+        }
     }
 }

@@ -9,7 +9,7 @@ use edgemesh_proto::message::Body;
 use edgemesh_proto::record::{Invalid, Key, Kind, NodeName, Put, Record, Service, ServiceName};
 use ipnet::IpNet;
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Builder, Snapshot};
 use crate::store::{Change, Loaded, Store};
 use crate::sync::layers::{Layers, Shown};
 use crate::sync::replica::{Broken, Holding, Reaction, Replica, Step};
@@ -56,7 +56,8 @@ impl Sync {
         let records = records.into_iter().map(|(record, _)| record).collect();
         let Shown { put: records, .. } = layers.step(records, Vec::new());
         let parts = (epoch, revision, records, addresses);
-        let mut new = Self::showing(store, parts, node.clone(), zone, ranges, live, now);
+        let builder = Builder::new(node.clone(), zone).below_cloud(now);
+        let mut new = Self::showing(store, parts, builder, ranges, live, now);
         let local = local.into_iter().map(|record| (record.key(), record)).collect();
         let Shown { put, delete } = layers.hear(&node, local, &new.builder);
         let moved = new.addresses.settle_put(&new.builder, &put, &delete);

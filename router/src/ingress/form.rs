@@ -13,10 +13,35 @@ pub(super) enum Form<'p> {
     Service(Named<'p>),
     /// It begins as that, and then lacks a part.
     Unfinished,
-    /// The Rules decide.
-    Any,
-    /// Something else, by its first segment, which may be empty.
-    Segment(&'p str),
+    /// The Rules decide, also about the node.
+    Any(Below<'p>),
+    /// Something else, by its first segment, which may be empty: for Rules, if that is a node.
+    Segment(&'p str, Below<'p>),
+}
+
+/// What Rules look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Below<'p> {
+    /// Empty where the path ends before it.
+    pub(super) namespace: &'p str,
+    /// Path and query below the namespace; it may lack its first `/`.
+    pub(super) rest: &'p str,
+}
+
+impl<'p> Below<'p> {
+    fn of(target: &'p str, first: &str) -> Self {
+        let below = target.get("/".len() + first.len()..).unwrap_or_default();
+        let Some(below) = below.strip_prefix('/') else {
+            return Self { namespace: "", rest: below };
+        };
+        let (namespace, rest) = below.split_at(below.find(['/', '?']).unwrap_or(below.len()));
+        Self { namespace, rest }
+    }
+
+    /// The path alone.
+    pub(super) fn path(&self) -> &'p str {
+        self.rest.split('?').next().unwrap_or_default()
+    }
 }
 
 /// A Service, as a path names it.
@@ -39,9 +64,9 @@ impl<'p> Form<'p> {
         let path = target[..path_ends].strip_prefix('/').unwrap_or_default();
         let (first, after) = path.split_once('/').unwrap_or((path, ""));
         match first {
-            ANY => Self::Any,
+            ANY => Self::Any(Below::of(target, first)),
             SERVICE => Self::service(target, after).unwrap_or(Self::Unfinished),
-            segment => Self::Segment(segment),
+            segment => Self::Segment(segment, Below::of(target, segment)),
         }
     }
 
@@ -116,19 +141,35 @@ mod tests {
             ("/_svc/shop//x", Form::Unfinished),
             ("/_svc/shop/:80/x", Form::Unfinished),
             ("/_svc?x=/shop/cart", Form::Unfinished),
-            ("/_any/shop/x", Form::Any),
-            ("/_any", Form::Any),
-            ("/_SVC/shop/cart", Form::Segment("_SVC")),
-            ("/_svc2/shop/cart", Form::Segment("_svc2")),
-            ("/edge-1/shop/cart", Form::Segment("edge-1")),
-            ("/edge-1?x", Form::Segment("edge-1")),
-            ("//_svc/shop/cart", Form::Segment("")),
-            ("/%5Fsvc/shop/cart", Form::Segment("%5Fsvc")),
-            ("/../_svc/shop/cart", Form::Segment("..")),
-            ("/", Form::Segment("")),
-            ("*", Form::Segment("")),
-            ("", Form::Segment("")),
+            ("/_any/shop/x", Form::Any(Below { namespace: "shop", rest: "/x" })),
+            ("/_any", Form::Any(Below { namespace: "", rest: "" })),
         ] {
+            assert_eq!(Form::of(target), want, "{target}");
+        }
+    }
+
+    /// Target, first segment, namespace, and what is left for Rules.
+    const SEGMENTS: &[(&str, &str, &str, &str)] = &[
+        ("/_SVC/shop/cart", "_SVC", "shop", "/cart"),
+        ("/_svc2/shop/cart", "_svc2", "shop", "/cart"),
+        ("/edge-1/shop/cart", "edge-1", "shop", "/cart"),
+        ("/edge-1/shop/a:b//c/?x=/y", "edge-1", "shop", "/a:b//c/?x=/y"),
+        ("/edge-1/shop?x", "edge-1", "shop", "?x"),
+        ("/edge-1/shop/", "edge-1", "shop", "/"),
+        ("/edge-1//x", "edge-1", "", "/x"),
+        ("/edge-1?x", "edge-1", "", "?x"),
+        ("//_svc/shop/cart", "", "_svc", "/shop/cart"),
+        ("/%5Fsvc/shop/cart", "%5Fsvc", "shop", "/cart"),
+        ("/../_svc/shop/cart", "..", "_svc", "/shop/cart"),
+        ("/", "", "", ""),
+        ("*", "", "", ""),
+        ("", "", "", ""),
+    ];
+
+    #[test]
+    fn segments_and_what_is_below() {
+        for (target, segment, namespace, rest) in SEGMENTS {
+            let want = Form::Segment(segment, Below { namespace, rest });
             assert_eq!(Form::of(target), want, "{target}");
         }
     }

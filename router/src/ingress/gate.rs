@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use edgemesh_core::forward::Shared;
-use edgemesh_core::forward::http::{Gate, Turned, as_http1, named};
+use edgemesh_core::forward::http::{ByRule, Gate, Turned, as_http1, named};
 use edgemesh_core::plan::{Target, resolve};
 use edgemesh_core::refusal::Refusal;
+use edgemesh_proto::record::NodeName;
 use http::header::{CONNECTION, HOST};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use crate::ingress::KnownNodes;
-use crate::ingress::form::{Form, Named};
+use crate::ingress::form::{Below, Form, Named};
 use crate::ingress::secrets::Secrets;
 
 /// Whom the client called, where that is not whom the Service is told.
@@ -57,7 +58,7 @@ impl Reception {
     }
 
     /// What a request is rewritten to, if its path names the Service; `None` = its Host does.
-    fn meant(&self, request: &Parts) -> Result<Option<Towards>, Turned> {
+    fn meant(&self, request: &Parts) -> Result<Option<Meant>, Turned> {
         let (host, port) = named(&request.uri, &request.headers);
         let of_service = self.is_service(host, port);
         if request.method == Method::CONNECT {
@@ -68,21 +69,36 @@ impl Reception {
         }
         let form = Form::of(request.uri.path_and_query().map_or("", PathAndQuery::as_str));
         let is_named = match form {
-            Form::Service(_) | Form::Unfinished | Form::Any => true,
-            Form::Segment(segment) => !segment.is_empty() && (self.nodes)(segment),
+            Form::Service(_) | Form::Unfinished | Form::Any(_) => true,
+            Form::Segment(segment, _) => !segment.is_empty() && (self.nodes)(segment),
         };
         if of_service && !(is_named && self.is_us(host, port)) {
             return Ok(None);
         }
         match form {
-            Form::Service(path) => self.towards(&path).map(Some),
+            Form::Service(path) => self.towards(&path).map(|towards| Some(Meant::Service(towards))),
             Form::Unfinished => {
                 Err(bad_request("the path lacks a part of /_svc/{namespace}/{service}[:port]/..."))
             }
-            Form::Any => Err(unsupported("_any")),
-            Form::Segment(segment) if is_named => Err(unsupported(&clip(segment))),
-            Form::Segment(segment) => Err(nobody(host, segment)),
+            Form::Any(below) => self.rule(None, &below).map(Some),
+            Form::Segment(node, below) if is_named => self.rule(Some(node), &below).map(Some),
+            Form::Segment(segment, below) => {
+                Err(Turned { in_json: !below.namespace.is_empty(), ..nobody(host, segment) })
+            }
         }
+    }
+
+    /// The Rule that takes a request.
+    fn rule(&self, node: Option<&str>, below: &Below<'_>) -> Result<Meant, Turned> {
+        let Below { namespace, rest } = *below;
+        let snapshot = self.shared.live.load();
+        let found = snapshot.rules.rest(namespace, below.path());
+        let Some(rule) = found else { return Err(no_rule(namespace, below.path())) };
+        let slash = if rest.starts_with('/') { "" } else { "/" };
+        let target = format!("{slash}{rest}").parse();
+        let target = target.map_err(|_| bad_request("the path cannot be passed on"))?;
+        let node = node.map(|node| NodeName(node.into()));
+        Ok(Meant::Rule(ByRule { rule: rule.name.clone(), node }, target))
     }
 
     fn towards(&self, path: &Named<'_>) -> Result<Towards, Turned> {
@@ -116,8 +132,17 @@ impl Gate for Reception {
         if let Some(token) = &self.secrets.load().token {
             token.check(&mut request.headers)?;
         }
-        if let Some(towards) = self.meant(request)? {
-            towards.rewrite(request);
+        // Nobody but this gate says it.
+        request.extensions.remove::<ByRule>();
+        match self.meant(request)? {
+            None => {}
+            Some(Meant::Service(towards)) => towards.rewrite(request),
+            Some(Meant::Rule(by, target)) => {
+                let mut uri = std::mem::take(&mut request.uri).into_parts();
+                uri.path_and_query = Some(target);
+                request.uri = Uri::from_parts(uri).expect("only its path is another");
+                request.extensions.insert(by);
+            }
         }
         in_the_clear(request);
         Ok(())
@@ -150,6 +175,13 @@ impl Gate for TlsOnly {
     fn admit(&self, _: &mut Parts) -> Result<(), Turned> {
         Err(bad_request("TLS is spoken here: call by https"))
     }
+}
+
+/// What a path names.
+enum Meant {
+    Service(Towards),
+    /// A Rule, and the path and query that it looks at.
+    Rule(ByRule, PathAndQuery),
 }
 
 /// Where the path of a request leads.
@@ -232,20 +264,22 @@ fn nobody(host: &str, segment: &str) -> Turned {
 }
 
 fn no_service(text: String) -> Turned {
-    Turned { refusal: Refusal::NoService, text }
+    Turned { refusal: Refusal::NoService, text, in_json: false }
 }
 
 fn bad_request(text: &str) -> Turned {
-    Turned { refusal: Refusal::BadRequest, text: text.to_owned() }
+    Turned { refusal: Refusal::BadRequest, text: text.to_owned(), in_json: false }
 }
 
-/// What Rules will serve.
-fn unsupported(segment: &str) -> Turned {
-    let text = format!(
-        "/{segment}/ is for Rules, which this version does not serve; call a Service: Host svc.ns, or \
-         /_svc/{{namespace}}/{{service}}/..."
-    );
-    Turned { refusal: Refusal::Unsupported, text }
+fn no_rule(namespace: &str, path: &str) -> Turned {
+    let text = match namespace.is_empty() {
+        true => "the path lacks its namespace: /{node}/{namespace}/... is wanted".to_owned(),
+        false => {
+            let (namespace, path) = (clip(namespace), clip(path));
+            format!("no Rule of namespace `{namespace}` with a rest source takes path `{path}`")
+        }
+    };
+    Turned { refusal: Refusal::NoRule, text, in_json: true }
 }
 
 /// A client's own word, as much of it as is repeated.

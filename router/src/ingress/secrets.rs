@@ -170,7 +170,8 @@ impl Token {
             true => "`Authorization` does not hold the token of this ingress",
             false => "this ingress wants `Authorization: Bearer TOKEN`",
         };
-        Err(Turned { refusal: Refusal::Unauthenticated, text: text.to_owned() })
+        let (refusal, text) = (Refusal::Unauthenticated, text.to_owned());
+        Err(Turned { refusal, text, in_json: false })
     }
 
     fn is_in(&self, headers: &HeaderMap, name: &HeaderName) -> bool {

@@ -62,28 +62,36 @@ pub(super) fn refuse_saying(
     let text = format!("edgemesh: {text}");
     let mut response = Response::new(Body::empty());
     *response.version_mut() = version;
-    let headers = response.headers_mut();
-    headers.insert(REFUSAL, HeaderValue::from_static(row.label));
-    if grpc {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(GRPC_STATUS, u16::from(row.grpc).into());
-        headers.insert(GRPC_MESSAGE, visible(&text));
-        if let Some(wait) = refusal.retry_after() {
-            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            headers.insert(GRPC_PUSHBACK, millis.max(1).into());
-        }
+    if !grpc {
+        decorate(&mut response, refusal);
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, plain);
+        *response.body_mut() = Body::text(text + "\n");
         return response;
     }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let headers = response.headers_mut();
+    headers.insert(REFUSAL, HeaderValue::from_static(row.label));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, u16::from(row.grpc).into());
+    headers.insert(GRPC_MESSAGE, visible(&text));
+    if let Some(wait) = refusal.retry_after() {
+        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(GRPC_PUSHBACK, millis.max(1).into());
+    }
+    response
+}
+
+/// Status and fields of an answer that says a Refusal in HTTP.
+pub(super) fn decorate(response: &mut Response<Body>, refusal: Refusal) {
+    *response.status_mut() = refused_status(refusal, false);
+    let headers = response.headers_mut();
+    headers.insert(REFUSAL, HeaderValue::from_static(refusal.row().label));
     if let Some(wait) = refusal.retry_after() {
         headers.insert(RETRY_AFTER, whole_seconds(wait).into());
     }
     if refusal == Refusal::Unauthenticated {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     }
-    *response.status_mut() = refused_status(refusal, grpc);
-    *response.body_mut() = Body::text(text + "\n");
-    response
 }
 
 /// The status of [`refuse`]'s answer; gRPC says in its trailers that it failed.

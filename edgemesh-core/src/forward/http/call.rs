@@ -15,13 +15,15 @@ use crate::forward::http::body::Body;
 use crate::forward::http::deadline::{Deadline, asked};
 use crate::forward::http::head::{REQUEST_ID, split_host, without_userinfo};
 use crate::forward::http::route::Routing;
+use crate::forward::http::ruled::{ByRule, Undone, turned_away};
 use crate::forward::http::upload::{Fault, Upload, Uploaded};
 use crate::forward::http::{Origin, Towards};
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
 use crate::metrics::{Carried, Ended};
-use crate::plan::{Destination, Head, Hop, Purpose, Target, Via, plan, resolve};
+use crate::plan::{Destination, Head, Hop, Purpose, Target, Via, plan, resolve, rule_of};
 use crate::refusal::Refusal;
+use crate::snapshot::rules::Rule;
 use crate::snapshot::{Service, Spot};
 use crate::tunnel::message_id;
 
@@ -46,6 +48,12 @@ pub(super) struct Call {
     hop: Option<(Arc<Service>, Spot, Via)>,
     /// The Message by which it was passed on, to another node.
     message: Option<Uuid>,
+    /// The Rule that it names.
+    pub(super) by_rule: Option<ByRule>,
+    /// The Rule by which it goes.
+    pub(super) rule: Option<Arc<Rule>>,
+    /// What was said of it beside a Refusal.
+    pub(super) detail: Option<Box<str>>,
     /// What the Routes of its Service say.
     pub(super) routing: Routing,
     /// When the attempt under way is over.
@@ -62,6 +70,8 @@ pub struct Unserved {
     /// The Backend that was asked last, if one was.
     pub by: Option<By>,
     service: Option<ServiceName>,
+    /// Of a message of a Rule.
+    undone: Option<Undone>,
     grpc: bool,
     version: Version,
 }
@@ -85,21 +95,33 @@ impl By {
 impl Unserved {
     /// What the client is told.
     pub(super) fn answer(&self) -> Response<Body> {
-        refuse(self.refusal, self.service.as_ref(), self.grpc, self.version)
+        match &self.undone {
+            Some(undone) if !self.grpc => undone.answer(self.refusal, self.version),
+            Some(_) | None => refuse(self.refusal, self.service.as_ref(), self.grpc, self.version),
+        }
     }
 
-    /// The same in words of the caller's own.
-    pub(super) fn answer_saying(&self, text: &str) -> Response<Body> {
-        refuse_saying(self.refusal, text, self.grpc, self.version)
+    /// The same in other words.
+    pub(super) fn answer_saying(&self, text: &str, in_json: bool) -> Response<Body> {
+        match in_json && !self.grpc {
+            true => turned_away(self.refusal, text, self.version),
+            false => refuse_saying(self.refusal, text, self.grpc, self.version),
+        }
+    }
+
+    /// Why, for people.
+    pub fn reason(&self) -> &str {
+        self.undone.as_ref().map_or(self.refusal.row().text, Undone::reason)
     }
 }
 
 impl Call {
     pub(super) fn new(
         origin: Arc<Origin>,
-        request: &Request<Upload>,
+        request: &mut Request<Upload>,
         uploaded: Arc<Uploaded>,
     ) -> Self {
+        let by_rule = request.extensions_mut().remove();
         let version = request.version();
         let http2 = version == Version::HTTP_2;
         let grpc = is_grpc(request.headers());
@@ -120,6 +142,9 @@ impl Call {
             attempts: 0,
             hop: None,
             message: None,
+            by_rule,
+            rule: None,
+            detail: None,
             routing: Routing::default(),
             until: None,
             uploaded,
@@ -138,8 +163,11 @@ impl Call {
         let (request, routed) = (Some(head), self.routing.routed());
         let destination = Destination { request, routed, ..asked };
         let snapshot = self.origin.shared.live.load();
+        // What an attempt before went by, a further one goes by, too.
+        let rule = rule_of(&snapshot, &destination).cloned();
         let planned = plan(&snapshot, &destination, now());
         self.routing = Routing::after(&snapshot, &destination, &planned);
+        self.rule = rule.or_else(|| self.rule.take());
         let hop = planned?;
         self.attempts = self.attempts.saturating_add(1);
         self.hop = Some((hop.service().clone(), hop.spot(), hop.via()));
@@ -156,9 +184,15 @@ impl Call {
         if let Some((_, _, via)) = &mut self.hop {
             *via = hop.via();
         }
+        if let Some(said) = hop.noted() {
+            self.detail = Some(said.into());
+        }
     }
 
     fn target(&self) -> Target<'_> {
+        if let Some(ByRule { rule, node }) = &self.by_rule {
+            return Target::Rule { rule, node: node.as_ref().map(|node| &*node.0) };
+        }
         let (host, port) = match (self.origin.towards, self.uri.authority(), &self.host) {
             (Towards::Address(_) | Towards::Link, ..) | (_, None, None) => ("", None),
             (Towards::Named | Towards::Library | Towards::Ingress, Some(authority), _) => {
@@ -180,6 +214,12 @@ impl Call {
         Some(By { service: service.clone(), backend: *spot })
     }
 
+    /// The Message by which it was passed on, as logs say it.
+    pub(super) fn message_text(&self) -> Option<String> {
+        let passed = self.origin.passed.as_ref().map(|passed| passed.message().to_owned());
+        passed.or_else(|| self.message.map(|id| id.to_string()))
+    }
+
     /// Ends as refused.
     pub(super) fn refused(mut self, refusal: Refusal) -> Unserved {
         let shared = self.origin.shared.clone();
@@ -188,12 +228,13 @@ impl Call {
         let (grpc, version, by) = (self.grpc, self.version, self.by());
         let (ended, status) = match self.uploaded.broken.get() {
             Some(Fault::Gone) => (Ended::Cancelled, None), // nobody reads the answer
-            Some(Fault::Malformed) | None => {
+            Some(Fault::Malformed | Fault::TooLarge) | None => {
                 (Ended::Refused(refusal), Some(refused_status(refusal, grpc).as_u16()))
             }
         };
+        let undone = self.undone(refusal);
         self.end(&shared, ended, status, 0, found.as_ref());
-        Unserved { refusal, by, service: found, grpc, version }
+        Unserved { refusal, by, service: found, undone, grpc, version }
     }
 
     pub(super) fn service_of_target(&self) -> Option<ServiceName> {
@@ -219,6 +260,7 @@ impl Call {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
+        self.count_on_rule(ended);
         let up = self.uploaded.bytes.load(Ordering::Relaxed);
         shared.metrics.bytes_up.fetch_add(up, Ordering::Relaxed);
         shared.metrics.bytes_down.fetch_add(down, Ordering::Relaxed);
@@ -239,6 +281,7 @@ impl Call {
             destination: self.origin.dialled,
             service: service.or(hop_name),
             backend: self.hop.as_ref().map(|(_, spot, via)| (spot.address, *via)),
+            rule: self.rule.as_ref().map(|rule| &rule.name),
             what: What::Request {
                 method: self.method.as_str(),
                 host: &host,

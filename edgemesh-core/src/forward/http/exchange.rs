@@ -1,12 +1,15 @@
 //! One request: decide, send, try again where that is safe, stream the answer back.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode, Version};
+use http::header::HOST;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
+use crate::forward::Shared;
 use crate::forward::http::body::Body;
 use crate::forward::http::call::{Call, Unserved};
 use crate::forward::http::check::fault;
@@ -15,8 +18,9 @@ use crate::forward::http::ending::deliver;
 use crate::forward::http::head::{introduce, strip_hop_by_hop, upgrade};
 use crate::forward::http::rest;
 use crate::forward::http::route;
+use crate::forward::http::ruled::{self, ByRule};
 use crate::forward::http::upgrade::{self, Wanted};
-use crate::forward::http::upload::{BoxError, Upload, Uploaded};
+use crate::forward::http::upload::{BoxError, Fault, Upload, Uploaded};
 use crate::forward::http::upstream::{Again, Answer, Attempt, Failure, is_idempotent};
 use crate::forward::http::wire::{towards_backend, towards_node};
 use crate::forward::http::{Origin, Towards};
@@ -62,6 +66,28 @@ where
     answer(origin, (Request::from_parts(parts, upload), uploaded), None, tried).await
 }
 
+/// Sends a message by a Rule, for whoever takes messages in that are no requests of a connection; as
+/// [`send`].
+///
+/// # Errors
+/// As [`send`].
+pub async fn send_by_rule<B>(
+    shared: Arc<Shared>,
+    client: SocketAddr,
+    by: ByRule,
+    mut request: Request<B>,
+) -> Result<Response<Body>, Unserved>
+where
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let towards = Towards::Library;
+    let origin = Origin { shared, place: None, client, towards, dialled: None, passed: None };
+    // Whom it is for, its Rule says.
+    request.headers_mut().insert(HOST, HeaderValue::from_static("rule"));
+    request.extensions_mut().insert(by);
+    send(Arc::new(origin), request, Vec::new()).await
+}
+
 /// Answers one request that another node passes on, by a Backend of this one. With `upgrade`, what
 /// follows the request is for what its connection becomes; then, what follows the answer is in the
 /// second half, if that did.
@@ -105,7 +131,7 @@ async fn answer(
     if origin.towards != Towards::Link {
         introduce(request.headers_mut(), origin.caller());
     }
-    let mut call = Call::new(origin, &request, uploaded);
+    let mut call = Call::new(origin, &mut request, uploaded);
     if let Some(refusal) = malformed {
         return Err(call.refused(refusal));
     }
@@ -123,7 +149,8 @@ async fn attempt_until_answered(
 ) -> Result<(Answer, Hop), Refusal> {
     let shared = call.origin.shared.clone();
     let purpose = if tried.is_empty() { Purpose::Call } else { Purpose::Retry(&tried) };
-    let mut hop = route::edit(call.plan(purpose, Head::of(&request))?, &mut request)?;
+    let hop = route::edit(call.plan(purpose, Head::of(&request))?, &mut request)?;
+    let mut hop = ruled::edit(hop, &mut request, call)?;
     loop {
         let is_linked = !hop.backend().is_dialled();
         if is_linked {
@@ -161,7 +188,8 @@ async fn attempt_until_answered(
                 if let (true, Refusal::Unhealthy { retry_after }) = (is_linked, failure.refusal) {
                     hop.rest(retry_after, now()); // the agent of its node leaves it alone
                 }
-                (call.uploaded.broken.get().map_or(failure, |_| Failure::by_client()), None)
+                let fault = call.uploaded.broken.get();
+                (fault.map_or(failure, |fault| Failure::by_client(*fault)), None)
             }
         };
         let Failure { refusal, again, sent, backends_fault } = failure;
@@ -208,8 +236,12 @@ impl Drop for Went<'_> {
 
 impl Failure {
     /// What a failure is when it was the client who broke its request.
-    const fn by_client() -> Self {
-        Self { refusal: Refusal::BadRequest, again: None, sent: true, backends_fault: false }
+    const fn by_client(fault: Fault) -> Self {
+        let refusal = match fault {
+            Fault::Gone | Fault::Malformed => Refusal::BadRequest,
+            Fault::TooLarge => Refusal::BodyTooLarge,
+        };
+        Self { refusal, again: None, sent: true, backends_fault: false }
     }
 
     /// An answer that says that the Backend cannot answer.

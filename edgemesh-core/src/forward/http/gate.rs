@@ -31,6 +31,8 @@ pub struct Turned {
     pub refusal: Refusal,
     /// The same in one line for whoever asked.
     pub text: String,
+    /// It asked for a Rule: it is told in JSON.
+    pub in_json: bool,
 }
 
 /// Asks the gate, if there is one. What is malformed does not come so far; a CONNECT names nobody
@@ -41,7 +43,7 @@ pub(super) fn admit(
 ) -> Result<Request<Incoming>, Box<(Request<Incoming>, Turned)>> {
     let Some(gate) = gate else { return Ok(request) };
     if let Some(refusal) = fault(&request).filter(|_| request.method() != Method::CONNECT) {
-        let turned = Turned { refusal, text: refusal.row().text.to_owned() };
+        let turned = Turned { refusal, text: refusal.row().text.to_owned(), in_json: false };
         return Err(Box::new((request, turned)));
     }
     let (mut parts, body) = request.into_parts();
@@ -62,6 +64,6 @@ pub(super) fn turn_away(
     let (upload, uploaded) = Upload::new(body);
     let mut request = Request::from_parts(parts, upload);
     introduce(request.headers_mut(), origin.caller());
-    let call = Call::new(origin, &request, uploaded);
-    call.refused(turned.refusal).answer_saying(&turned.text)
+    let call = Call::new(origin, &mut request, uploaded);
+    call.refused(turned.refusal).answer_saying(&turned.text, turned.in_json)
 }

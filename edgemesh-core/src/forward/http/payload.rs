@@ -36,6 +36,8 @@ pub(super) enum Fault {
     Gone,
     /// What it sent is no body.
     Malformed,
+    /// It is larger than may be.
+    TooLarge,
 }
 
 impl Fault {

@@ -207,6 +207,7 @@ impl Begun {
             client: self.origin.client,
             destination: self.origin.dialled,
             service: None,
+            rule: None,
             backend: None,
             what: What::Bytes,
             status,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::forward::inbox::{AnswerBody, AnswerError};
 use crate::link::{Failure, Inbound, LinkError};
 use crate::refusal::Refusal;
 
@@ -17,6 +18,8 @@ pub(super) enum Source {
     Backend(Incoming),
     /// An exchange with the agent of its node.
     Link(Inbound),
+    /// The Router of this process.
+    Inbox(AnswerBody),
 }
 
 /// Why the body of an answer ends before its end; the client's connection or stream is cut, so that
@@ -29,6 +32,9 @@ pub enum BodyError {
     /// The Backend of another node, or the way there, broke it.
     #[error("the answer of another node broke off")]
     Link(#[source] LinkError),
+    /// The target of a Rule broke it.
+    #[error("the answer of the Rule's target broke off")]
+    Inbox(#[source] AnswerError),
     /// The request time-out of the Policy ran out.
     #[error("the backend's answer did not end in time")]
     TimedOut,
@@ -41,6 +47,7 @@ impl Source {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
             Self::Backend(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Backend),
+            Self::Inbox(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Inbox),
             Self::Link(body) => Pin::new(body).poll_frame(cx).map_err(|error| {
                 match error.refusal() == Some(Refusal::RequestTimeout.row().label) {
                     true => BodyError::TimedOut,
@@ -54,6 +61,7 @@ impl Source {
         match self {
             Self::Backend(body) => body.is_end_stream(),
             Self::Link(body) => body.is_end_stream(),
+            Self::Inbox(body) => body.is_end_stream(),
         }
     }
 
@@ -61,6 +69,7 @@ impl Source {
         match self {
             Self::Backend(body) => body.size_hint(),
             Self::Link(body) => body.size_hint(),
+            Self::Inbox(body) => body.size_hint(),
         }
     }
 }
@@ -70,6 +79,7 @@ impl fmt::Debug for Source {
         f.write_str(match self {
             Self::Backend(_) => "Backend",
             Self::Link(_) => "Link",
+            Self::Inbox(_) => "Inbox",
         })
     }
 }
@@ -88,7 +98,7 @@ impl BodyError {
     pub fn passed_on(self) -> LinkError {
         match self {
             Self::TimedOut => LinkError::refused(Refusal::RequestTimeout.row().label),
-            Self::Backend(_) | Self::Link(_) => {
+            Self::Backend(_) | Self::Link(_) | Self::Inbox(_) => {
                 LinkError::refused(Refusal::BackendReset.row().label)
             }
         }

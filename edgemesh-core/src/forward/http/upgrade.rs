@@ -68,7 +68,7 @@ impl Theirs {
             (Source::Link(inbound), Some(writer)) => {
                 Self::Link(Box::new(Duplex::new(writer, inbound)))
             }
-            (Source::Link(_) | Source::Backend(_), _) => Self::Backend(theirs),
+            (Source::Link(_) | Source::Backend(_) | Source::Inbox(_), _) => Self::Backend(theirs),
         };
         (theirs, Response::from_parts(head, Body::empty()))
     }

@@ -23,6 +23,8 @@ pub(super) struct Uploaded {
     pub(super) whole: AtomicBool,
     /// Why the client broke it, if it did. A Backend is not to blame for what follows from that.
     pub(super) broken: OnceLock<Fault>,
+    /// Most bytes that may pass.
+    limit: OnceLock<u64>,
     /// Where it is kept for a retry.
     tape: OnceLock<Box<Tape>>,
 }
@@ -52,6 +54,9 @@ pub(super) enum UploadError {
     /// The client broke it.
     #[error("the client's body broke off")]
     Client(#[source] BoxError),
+    /// It is larger than may be.
+    #[error("the body is too large")]
+    TooLarge,
     /// Another attempt sends it now.
     #[error("the request is sent elsewhere")]
     Superseded,
@@ -112,6 +117,14 @@ impl Upload {
         uploaded.whole.store(empty, Ordering::Relaxed);
         let source = if empty { Source::Nothing } else { Source::Passing(inner) };
         (Self { source, uploaded: uploaded.clone(), gate: None }, uploaded)
+    }
+
+    /// Lets at most so many bytes pass. False where it says itself that it is longer: then nothing
+    /// is to be sent at all.
+    #[must_use]
+    pub(super) fn limit(&self, bytes: u64) -> bool {
+        let _ = self.uploaded.limit.set(bytes); // once a call
+        self.size_hint().lower() <= bytes
     }
 
     /// Keeps what passes, up to [`REPLAY_LIMIT`], so that it can be sent again. A body that says
@@ -189,9 +202,15 @@ pub(super) fn read(
     let frame = ready!(inner.poll_frame(cx));
     Poll::Ready(match frame {
         Some(Ok(frame)) => {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            uploaded.bytes.fetch_add(length as u64, Ordering::Relaxed);
-            Some(Ok(frame))
+            let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+            let so_far = uploaded.bytes.fetch_add(length, Ordering::Relaxed) + length;
+            match uploaded.limit.get().is_some_and(|limit| so_far > *limit) {
+                true => {
+                    let _ = uploaded.broken.set(Fault::TooLarge); // the first tells
+                    Some(Err(UploadError::TooLarge))
+                }
+                false => Some(Ok(frame)),
+            }
         }
         Some(Err((fault, error))) => {
             let _ = uploaded.broken.set(fault); // the first tells

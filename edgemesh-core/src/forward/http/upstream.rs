@@ -2,6 +2,7 @@
 
 mod again;
 mod connect;
+mod inbox;
 mod link;
 mod outcome;
 mod socket;
@@ -26,6 +27,7 @@ use crate::forward::http::upstream::outcome::{broken, refused_by_peer, was_close
 use crate::io::now;
 use crate::plan::Hop;
 use crate::refusal::Refusal;
+use crate::snapshot::Reach;
 
 pub(super) use again::Again;
 pub(super) use outcome::{Answer, Failure, Keep};
@@ -64,6 +66,9 @@ pub(super) struct Http1 {
 impl Attempt<'_> {
     /// Sends `request` to the Hop's Backend and waits for the head of its answer.
     pub(super) async fn send(&self, request: Request<Upload>) -> Result<Answer, Failure> {
+        if matches!(self.hop.backend().reach, Reach::Inbox) {
+            return self.send_to_inbox(request).await;
+        }
         match (self.message, request.version()) {
             (Some(message), _) => self.send_over_link(request, message).await,
             (None, Version::HTTP_2) => self.send_http2(request).await,

@@ -12,7 +12,8 @@ use edgemesh_proto::record::{
 };
 
 use crate::limit::Limiter;
-use crate::snapshot::builder::{Builder, selects, title, winner};
+use crate::snapshot::builder::policies::{title, winner};
+use crate::snapshot::builder::{Builder, selects};
 use crate::snapshot::{
     Active, Backend, Host, LOCAL_SLICES, NODE_SLICES, Pool, Port, Service, Source,
 };

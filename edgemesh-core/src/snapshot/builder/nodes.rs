@@ -8,7 +8,7 @@ use edgemesh_proto::record::{Node, NodeName};
 
 use crate::backends::NodeLive;
 use crate::snapshot::builder::{Builder, Dirty, Seat};
-use crate::snapshot::{Backend, Reach, Tier};
+use crate::snapshot::{Backend, Reach, Tier, rules};
 
 impl Builder {
     /// For the cloud's own process: the Backends of nodes that are reached through the cloud are
@@ -22,6 +22,22 @@ impl Builder {
     #[must_use]
     pub fn without_links(self) -> Self {
         Self { seat: Seat::Application, ..self }
+    }
+
+    /// For an agent whose records come from the cloud: what Rules want of URLs is the cloud's to do.
+    #[must_use]
+    pub fn below_cloud(mut self, now: Instant) -> Self {
+        self.numbered += 1;
+        self.cloud = Some(Arc::new(NodeLive::new(self.numbered, now)));
+        self
+    }
+
+    pub(super) fn rules_seat(&self) -> rules::Seat {
+        rules::Seat {
+            node: self.node.clone(),
+            is_cloud: matches!(self.seat, Seat::Cloud),
+            rest: self.cloud.clone().map_or(rules::Rest::Here, rules::Rest::Cloud),
+        }
     }
 
     pub(super) fn put_node(&mut self, name: Box<str>, node: Node, dirty: &mut Dirty, now: Instant) {
@@ -90,7 +106,7 @@ impl Builder {
             Some(node) => self.reach(node),
         };
         let tier = match reach {
-            Reach::Here => Tier::Node,
+            Reach::Here | Reach::Inbox => Tier::Node,
             Reach::Plain if at.ip().is_loopback() => return None,
             _ if zone.is_some() && zone == own_zone => Tier::Zone,
             Reach::Plain | Reach::Linked(_) | Reach::Cloud(_) => Tier::Anywhere,

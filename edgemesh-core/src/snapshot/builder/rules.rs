@@ -12,7 +12,7 @@ use crate::backends::RuleLive;
 use crate::limit::Limiter;
 use crate::snapshot::builder::make::active;
 use crate::snapshot::rules::{
-    Claim, Compiled, Rule, Rules, STAND_IN, Standing, Target, compile, limit_of, overruled,
+    Claim, Compiled, Rule, Rules, STAND_IN, Seat, Standing, Target, compile, limit_of, overruled,
 };
 use crate::snapshot::{Active, Pool, Port, Service, Source};
 use crate::sniff::Declared;
@@ -69,7 +69,7 @@ impl Book {
     }
 
     /// All of them as they are now.
-    pub(super) fn read(&mut self, now: Instant) -> Arc<Rules> {
+    pub(super) fn read(&mut self, seat: Seat, now: Instant) -> Arc<Rules> {
         let mut limiters = BTreeMap::new();
         for (name, endpoint) in &self.endpoints {
             if let Some(limit) = limit_of(endpoint) {
@@ -86,7 +86,7 @@ impl Book {
         }
         overrule(&mut rules);
         let rules = rules.into_iter().map(|(name, rule)| (name, Arc::new(rule))).collect();
-        self.current = Arc::new(Rules::new(rules, self.endpoints.clone()));
+        self.current = Arc::new(Rules::new(seat, rules, self.endpoints.clone()));
         self.current.clone()
     }
 

@@ -37,7 +37,7 @@ pub(super) fn ports(to: Target<'_>, snapshot: &Snapshot) -> Option<api::Step> {
     };
     let what = match to {
         Target::Address(_) => format!("the address is Service {}'s, which {which}", service.name),
-        Target::Name { .. } | Target::Service { .. } => {
+        Target::Name { .. } | Target::Service { .. } | Target::Rule { .. } => {
             format!("Service {} {which}", service.name)
         }
     };
@@ -56,6 +56,7 @@ pub(super) fn owner<'s>(to: Target<'_>, snapshot: &'s Snapshot) -> Option<&'s Se
         Target::Service { service, .. } => {
             snapshot.by_name(&service.namespace, &service.name).map(AsRef::as_ref)
         }
+        Target::Rule { .. } => None,
     }
 }
 
@@ -64,6 +65,7 @@ fn number(to: Target<'_>) -> Option<u16> {
         Target::Address(address) => Some(address.port()),
         Target::Name { port, .. } => port,
         Target::Service { port, .. } => Some(port),
+        Target::Rule { .. } => None,
     }
 }
 

@@ -74,6 +74,7 @@ impl Attempt<'_> {
         let head = match opening.body.map(|body| *body) {
             Some(Body::Answer(answer)) => answered(answer),
             Some(Body::Refused(why)) => {
+                self.hop.note(&why.text);
                 let Unopened { refusal, sent, backends_fault } =
                     Unopened::by_peer(refused_for(self.shared, self.hop, &why));
                 let again = Some(again).filter(|_| !sent || harmless);

@@ -40,6 +40,8 @@ pub(in crate::forward::http) enum Keep {
     Http2(StreamPlace),
     /// An exchange of its own with another node, and the way there for what follows an upgrade.
     Link(Option<Writer>),
+    /// There is none of ours.
+    Nothing,
 }
 
 impl Keep {
@@ -47,7 +49,7 @@ impl Keep {
         match self {
             Self::Http1(connection) => pools.keep_http1(address, connection, now),
             Self::Http2(place) => drop(place),
-            Self::Link(_) => {}
+            Self::Link(_) | Self::Nothing => {}
         }
     }
 
@@ -55,7 +57,7 @@ impl Keep {
     pub(in crate::forward::http) fn take_writer(&mut self) -> Option<Writer> {
         match self {
             Self::Link(writer) => writer.take(),
-            Self::Http1(_) | Self::Http2(_) => None,
+            Self::Http1(_) | Self::Http2(_) | Self::Nothing => None,
         }
     }
 

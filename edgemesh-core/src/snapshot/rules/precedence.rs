@@ -1,8 +1,11 @@
-//! Which of several Rules that take the same messages does: the oldest.
+//! Which of several Rules takes a message: the longest path, then the oldest.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
 
 use edgemesh_proto::record::{Rule as RuleRecord, RuleName};
 
-use crate::snapshot::rules::{Source, Standing};
+use crate::snapshot::rules::{Rule, Source, Standing};
 
 /// What a Rule wants to take.
 #[derive(Clone, Copy, Debug)]
@@ -80,4 +83,18 @@ pub fn overruled<'a>(claims: impl Iterator<Item = Claim<'a>>) -> Vec<(RuleName, 
         }
     }
     overruled
+}
+
+/// The longer path first, then the older, then the name. An unknown age is the youngest.
+pub(super) fn order(one: &Arc<Rule>, other: &Arc<Rule>) -> Ordering {
+    let paths = match (one.path(), other.path()) {
+        (Some(one), Some(other)) => one.order(other),
+        (one, other) => other.is_some().cmp(&one.is_some()),
+    };
+    paths.then_with(|| age(one).cmp(&age(other)))
+}
+
+/// By which of two Rules the older is told.
+fn age(rule: &Rule) -> (bool, i64, &RuleName) {
+    (rule.record.created_at == 0, rule.record.created_at, &rule.name)
 }

@@ -1,0 +1,242 @@
+//! Messages of Rules on their way: what their target is sent, how they are counted, and what a caller
+//! is told when one was not delivered.
+
+use edgemesh_proto::record::{NodeName, RuleName};
+use http::header::{CONTENT_TYPE, HOST};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Uri, Version};
+use serde_json::json;
+
+use crate::forward::http::answer::decorate;
+use crate::forward::http::body::Body;
+use crate::forward::http::call::Call;
+use crate::forward::http::upload::Upload;
+use crate::forward::http::wire::as_http1;
+use crate::io::now;
+use crate::metrics::Ended;
+use crate::plan::{Arrival, Hop, Outcome};
+use crate::refusal::{Culprit, Refusal};
+use crate::snapshot::rules::{Rule, Source, TOPIC, Target};
+use crate::tunnel::now_ms;
+
+/// In the extensions of a request: it goes by this Rule, whatever it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByRule {
+    /// The Rule.
+    pub rule: RuleName,
+    /// The node that the message names, for targets that are on one.
+    pub node: Option<NodeName>,
+}
+
+/// Why a message was not delivered, and where on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Undone {
+    rule: RuleName,
+    hop: String,
+    reason: String,
+    message: Option<String>,
+}
+
+/// Gives a message the form that its Rule's target wants, once, where it enters the mesh.
+pub(super) fn edit(hop: Hop, request: &mut Request<Upload>, call: &Call) -> Result<Hop, Refusal> {
+    let Some(rule) = hop.rule().filter(|_| call.origin.arrival() != Arrival::Link) else {
+        return Ok(hop);
+    };
+    let edited = match request.body_mut().limit(rule.max_body) {
+        true => aimed(rule, request),
+        false => Err(Refusal::BodyTooLarge),
+    };
+    match edited {
+        Ok(()) => Ok(hop),
+        Err(refusal) => {
+            hop.finish(Outcome::Neutral, now());
+            Err(refusal)
+        }
+    }
+}
+
+fn aimed(rule: &Rule, request: &mut Request<Upload>) -> Result<(), Refusal> {
+    let made = rule.onto_target(request.uri().path(), request.uri().query());
+    let host = match &rule.target {
+        Some(Target::EventBus(_)) => {
+            let topic = HeaderValue::from_str(&made).map_err(|_| Refusal::BadRequest)?;
+            request.headers_mut().insert(TOPIC, topic);
+            None
+        }
+        Some(Target::ServiceBus { port, .. }) => Some(format!("127.0.0.1:{port}")),
+        Some(Target::Rest(target)) => Some(target.authority.to_string()),
+        Some(Target::Service { service, port, .. }) => match (&rule.source, port) {
+            // Who calls one Service and is answered by another keeps the name that it called.
+            (Some(Source::Service { .. }), _) => None,
+            (_, None) => Some(format!("{}.{}", service.name, service.namespace)),
+            (_, Some(port)) => Some(format!("{}.{}:{port}", service.name, service.namespace)),
+        },
+        None => None,
+    };
+    if !matches!(rule.target, Some(Target::EventBus(_))) {
+        let made = if made.starts_with('/') { made } else { format!("/{made}") };
+        let made: PathAndQuery = made.parse().map_err(|_| Refusal::BadRequest)?;
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.path_and_query = Some(made);
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Refusal::BadRequest)?;
+    }
+    if let Some(host) = host {
+        name(request, &host)?;
+    }
+    Ok(())
+}
+
+/// Makes `host` the one whom a request names; what speaks HTTP/1 beyond the mesh is told so in it.
+fn name(request: &mut Request<Upload>, host: &str) -> Result<(), Refusal> {
+    let (mut parts, body) =
+        std::mem::replace(request, Request::new(Upload::nothing().0)).into_parts();
+    as_http1(&mut parts);
+    if parts.version == Version::HTTP_2 {
+        let mut uri = std::mem::take(&mut parts.uri).into_parts();
+        uri.authority = Some(host.parse().map_err(|_| Refusal::BadRequest)?);
+        parts.uri = Uri::from_parts(uri).map_err(|_| Refusal::BadRequest)?;
+        parts.headers.remove(HOST);
+    } else {
+        let host = HeaderValue::from_str(host).map_err(|_| Refusal::BadRequest)?;
+        let path = parts.uri.path_and_query().cloned();
+        parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+        parts.headers.insert(HOST, host);
+    }
+    *request = Request::from_parts(parts, body);
+    Ok(())
+}
+
+impl Call {
+    /// Counts a message on its Rule, where it entered the mesh.
+    pub(super) fn count_on_rule(&self, ended: Ended) {
+        let Some(rule) = self.rule.as_ref().filter(|_| self.origin.arrival() != Arrival::Link)
+        else {
+            return;
+        };
+        match ended {
+            Ended::Ok => rule.live.delivered(now().saturating_duration_since(self.began), now_ms()),
+            Ended::Refused(refusal) => {
+                let why = format!("{}: {}", self.hop_of(rule, refusal), self.reason(rule, refusal));
+                rule.live.failed(&why, now_ms());
+            }
+            Ended::Failed => rule.live.failed("the answer broke off", now_ms()),
+            Ended::Cancelled => {
+                rule.live.failed("the caller left before the answer was there", now_ms());
+            }
+        }
+    }
+
+    /// What a caller is told of a message that was not delivered; `None` = it is no message of a Rule.
+    pub(super) fn undone(&self, refusal: Refusal) -> Option<Undone> {
+        let rule = self.rule.as_ref().map(|rule| &rule.name);
+        let name = rule.or_else(|| self.by_rule.as_ref().map(|by| &by.rule))?.clone();
+        let (hop, reason) = match &self.rule {
+            Some(rule) => (self.hop_of(rule, refusal), self.reason(rule, refusal)),
+            None => (self.here(), refusal.row().text.to_owned()),
+        };
+        let message = self.message_text();
+        Some(Undone { rule: name, hop, reason, message })
+    }
+
+    fn here(&self) -> String {
+        match self.origin.arrival() {
+            Arrival::Ingress => "cloud".into(),
+            Arrival::Captured | Arrival::Proxy | Arrival::Library | Arrival::Link => {
+                format!("node {}", self.origin.shared.node.0)
+            }
+        }
+    }
+
+    /// Where on its way a message came to its end.
+    fn hop_of(&self, rule: &Rule, refusal: Refusal) -> String {
+        let node = self.node_of(rule);
+        match (refusal.row().culprit, refusal) {
+            (Culprit::Client, _) => self.here(),
+            (_, Refusal::NoPath) => match node {
+                Some(node) => format!("link to node {node}"),
+                None => "link to the cloud".into(),
+            },
+            (Culprit::Mesh, _) => self.here(),
+            (Culprit::Backend, _) => match (&rule.target, node) {
+                (Some(Target::ServiceBus { port, .. }), Some(node)) => {
+                    format!("application 127.0.0.1:{port} on node {node}")
+                }
+                (Some(Target::ServiceBus { port, .. }), None) => {
+                    format!("application 127.0.0.1:{port}")
+                }
+                (Some(Target::EventBus(_)), Some(node)) => format!("broker of node {node}"),
+                (Some(Target::EventBus(_)), None) => "broker".into(),
+                (Some(Target::Rest(target)), _) => {
+                    let scheme = if target.tls { "https" } else { "http" };
+                    format!("{scheme}://{}", target.authority)
+                }
+                (Some(Target::Service { service, .. }), _) => format!("Service {service}"),
+                (None, _) => self.here(),
+            },
+        }
+    }
+
+    fn node_of<'a>(&'a self, rule: &'a Rule) -> Option<&'a str> {
+        let asked = self.by_rule.as_ref().and_then(|by| by.node.as_ref());
+        let is_on_one =
+            matches!(rule.target, Some(Target::ServiceBus { .. } | Target::EventBus(_)));
+        let own = is_on_one.then_some(&self.origin.shared.node);
+        rule.target_node().or(asked).or(own).map(|node| &*node.0)
+    }
+
+    fn reason(&self, rule: &Rule, refusal: Refusal) -> String {
+        if let Some(detail) = &self.detail {
+            return detail.to_string();
+        }
+        match refusal {
+            Refusal::RateLimited { .. } => format!("the rate limit of Rule {} is spent", rule.name),
+            Refusal::BodyTooLarge => {
+                format!("the body is larger than the {} bytes that the Rule takes", rule.max_body)
+            }
+            Refusal::RequestTimeout => format!("no answer within {:?}", rule.timeout),
+            Refusal::RuleWaiting | Refusal::RuleFault | Refusal::RulePaused => {
+                rule.standing.to_string()
+            }
+            _ => refusal.row().text.to_owned(),
+        }
+    }
+}
+
+impl Undone {
+    /// The reason, for whoever passes it on.
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// Hop and reason as JSON.
+    pub(super) fn answer(&self, refusal: Refusal, version: Version) -> Response<Body> {
+        let Self { rule, hop, reason, message } = self;
+        explained(
+            refusal,
+            version,
+            &json!({
+                "error": refusal.row().label,
+                "hop": hop,
+                "reason": reason,
+                "rule": rule.to_string(),
+                "message": message,
+            }),
+        )
+    }
+}
+
+/// An answer of the mesh's own in JSON.
+fn explained(refusal: Refusal, version: Version, body: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::text(format!("{body}\n")));
+    *response.version_mut() = version;
+    decorate(&mut response, refusal);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+/// The same for a request that no Rule takes.
+pub(super) fn turned_away(refusal: Refusal, text: &str, version: Version) -> Response<Body> {
+    let body = json!({ "error": refusal.row().label, "hop": "cloud", "reason": text });
+    explained(refusal, version, &body)
+}
