@@ -13,7 +13,9 @@ mod folder;
 mod http_route;
 mod machines;
 mod object;
+mod plain;
 mod policy;
+mod rules;
 mod service;
 mod settle;
 mod slices;
@@ -123,6 +125,19 @@ pub struct Document {
     pub labelled: bool,
     /// Its records: one, or one for each subset of Endpoints.
     pub records: Vec<Record>,
+    /// Of a Rule.
+    pub sides: Option<Box<Sides>>,
+}
+
+/// The two sides of a Rule, as it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sides {
+    /// Where the source is named.
+    pub source: Focus,
+    /// Where the target is named.
+    pub target: Focus,
+    /// Endpoints that are written out there; each counts where no document of its own says it.
+    pub embedded: Vec<Record>,
 }
 
 /// A field and its line.

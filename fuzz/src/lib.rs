@@ -150,5 +150,7 @@ fn manifest(bytes: &[u8]) -> bool {
     let file = if text.starts_with(['{', '[']) { "x.json" } else { "x.yaml" };
     let documents = manifests::parse(Path::new(file), text).documents;
     documents.iter().flat_map(|document| &document.records).for_each(survives);
+    let sides = documents.iter().filter_map(|document| document.sides.as_ref());
+    sides.flat_map(|sides| &sides.embedded).for_each(survives);
     !documents.is_empty()
 }

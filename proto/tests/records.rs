@@ -77,6 +77,21 @@ fn route(change: impl Fn(&mut pb::HttpRoute)) -> Vec<u8> {
     route.encode_to_vec()
 }
 
+fn endpoint(change: impl Fn(&mut pb::Endpoint)) -> Vec<u8> {
+    let mut endpoint = pb::Endpoint { id: "e".into(), r#type: "rest".into(), ..Default::default() };
+    change(&mut endpoint);
+    endpoint.encode_to_vec()
+}
+
+fn rule(change: impl Fn(&mut pb::Rule)) -> Vec<u8> {
+    let side = Some(pb::EndpointRef { namespace: "ns".into(), name: "e".into() });
+    let (id, project_id) = ("r".into(), "p".into());
+    let mut rule =
+        pb::Rule { id, project_id, source: side.clone(), target: side, ..Default::default() };
+    change(&mut rule);
+    rule.encode_to_vec()
+}
+
 fn target(target: pb::service_port::Target) -> Vec<u8> {
     service(vec![pb::ServicePort { target: Some(target), ..port(1) }])
 }
@@ -242,7 +257,26 @@ fn bodies_are_checked_field_by_field() {
             "rules[0].matches[0].path.kind: 3 is no value that this version knows",
         ),
         (Kind::Endpoint, vec![], "id: 0 bytes: 1 to 36"),
+        (Kind::Endpoint, endpoint(|_| {}), ""),
+        (Kind::Endpoint, endpoint(|e| e.r#type = "x".repeat(65)), "type: 65 bytes: 1 to 64"),
+        (
+            Kind::Endpoint,
+            endpoint(|e| drop(e.properties.insert("x".repeat(10_240), String::new()))),
+            "properties: 10247 bytes as JSON: at most 10240",
+        ),
         (Kind::Rule, vec![], "id: 0 bytes: 1 to 36"),
+        (Kind::Rule, rule(|_| {}), ""),
+        (Kind::Rule, rule(|r| r.source = None), "source: is missing"),
+        (
+            Kind::Rule,
+            rule(|r| r.target = Some(pb::EndpointRef::default())),
+            "target.namespace: is empty",
+        ),
+        (
+            Kind::Rule,
+            rule(|r| drop(r.target_resource.insert("x".repeat(1024), String::new()))),
+            "target_resource: 1031 bytes as JSON: at most 1024",
+        ),
         (Kind::Revocation, vec![0xff], "body: "),
     ];
     for (kind, body, want) in rows {

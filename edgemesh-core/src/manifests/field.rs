@@ -157,6 +157,35 @@ impl<'a> Field<'a> {
         matches!(self.tree, Tree::Int(_))
     }
 
+    /// The value if it is a whole number.
+    pub(super) fn whole_number(&self) -> Option<i128> {
+        match self.tree {
+            Tree::Int(value) => Some(*value),
+            Tree::Null
+            | Tree::Bool(_)
+            | Tree::Float(_)
+            | Tree::Text(_)
+            | Tree::List(_)
+            | Tree::Map(_) => None,
+        }
+    }
+
+    /// Whether it has keys.
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.tree, Tree::Map(_))
+    }
+
+    /// A text, or what is as good as one: a number, an answer.
+    pub(super) fn scalar(&self) -> Result<String, Fault> {
+        match self.tree {
+            Tree::Text(text) => Ok(text.to_string()),
+            Tree::Int(value) => Ok(value.to_string()),
+            Tree::Bool(value) => Ok(value.to_string()),
+            Tree::Float(value) => Ok(format!("{value:?}")),
+            Tree::Null | Tree::List(_) | Tree::Map(_) => Err(self.wrong("text")),
+        }
+    }
+
     /// Text out of a table of words.
     pub(super) fn word<T: Copy>(&self, table: &[(&str, T)]) -> Result<T, Fault> {
         let text = self.text()?;

@@ -8,10 +8,11 @@ use crate::config::Check;
 use crate::manifests::field::{Fault, Field, brief};
 use crate::manifests::http_route::{self, Notes};
 use crate::manifests::machines::{self, Pod};
+use crate::manifests::plain::Shape;
 use crate::manifests::tree::{Item, Tree};
 use crate::manifests::{
-    Document, Focus, Origin, Parsed, Remark, Severity, destination_rule, filter, policy, service,
-    slices, syntax, weight,
+    Document, Focus, Origin, Parsed, Remark, Severity, Sides, destination_rule, filter, plain,
+    policy, rules, service, slices, syntax, weight,
 };
 
 /// Where objects live when they do not say it.
@@ -31,8 +32,10 @@ enum Reader {
     TrafficPolicy,
     DestinationRule,
     HttpRoute,
-    /// A kind of the design that this version does not serve.
-    Later,
+    RuleEndpoint,
+    Rule,
+    /// An Endpoint or a Rule without `apiVersion`.
+    Plain(Shape),
 }
 
 /// Kind, API group, version (empty: any), reader.
@@ -47,8 +50,8 @@ const KINDS: &[(&str, &str, &str, Reader)] = &[
     ("HTTPRoute", "gateway.networking.k8s.io", "v1", Reader::HttpRoute),
     ("HTTPRoute", "gateway.networking.k8s.io", "v1beta1", Reader::HttpRoute),
     ("DestinationRule", "networking.istio.io", "", Reader::DestinationRule),
-    ("Rule", "rules.kubeedge.io", "", Reader::Later),
-    ("RuleEndpoint", "rules.kubeedge.io", "", Reader::Later),
+    ("Rule", "rules.kubeedge.io", "v1", Reader::Rule),
+    ("RuleEndpoint", "rules.kubeedge.io", "v1", Reader::RuleEndpoint),
 ];
 
 /// Reads one object, or every item of a `List`, into `parsed`. `before` is the number of lines of
@@ -77,31 +80,69 @@ pub(super) fn read(file: &Path, before: u32, item: &Item, parsed: &mut Parsed) {
         },
         Ok(reader) => match whole(&top, reader) {
             Err(fault) => remark(Severity::Rejected, fault),
-            Ok((Found::Nothing(reason), ..)) => remark(Severity::Ignored, top.fault(reason)),
-            Ok((Found::Records(records, notes), check, labelled)) => {
+            Ok(Whole { found: Found::Nothing(reason), .. }) => {
+                remark(Severity::Ignored, top.fault(reason));
+            }
+            Ok(Whole { found: Found::Records(records, notes), check, labelled, sides }) => {
                 notes.into_iter().for_each(|(severity, fault)| remark(severity, fault));
                 let line = before.saturating_add(item.line);
-                let mut focus = focus(&top, reader);
-                focus.line = before.saturating_add(focus.line);
+                let below =
+                    |focus: Focus| Focus { line: before.saturating_add(focus.line), ..focus };
+                let sides = sides.map(|Sides { source, target, embedded }| {
+                    Box::new(Sides { source: below(source), target: below(target), embedded })
+                });
                 parsed.documents.push(Document {
                     object,
                     line,
-                    focus,
+                    focus: below(focus(&top, reader)),
                     origin: origin(reader),
                     check,
                     labelled,
                     records,
+                    sides,
                 });
             }
         },
     }
 }
 
-/// What an object says, how it is to be checked, and whether it is a Service with the filter's label.
-fn whole(top: &Field<'_>, reader: Reader) -> Result<(Found, Option<Check>, bool), Fault> {
+/// Everything about one object.
+struct Whole {
+    found: Found,
+    check: Option<Check>,
+    /// It is a Service with the filter's label.
+    labelled: bool,
+    sides: Option<Sides>,
+}
+
+fn whole(top: &Field<'_>, reader: Reader) -> Result<Whole, Fault> {
     let found = records(top, reader)?;
     let labelled = reader == Reader::Service && filter::is_labelled(&top.need("metadata")?)?;
-    Ok((found, check(top)?, labelled))
+    Ok(Whole { found, check: check(top)?, labelled, sides: sides(top, reader)? })
+}
+
+/// Where a Rule names its Endpoints, and those that it writes out.
+fn sides(top: &Field<'_>, reader: Reader) -> Result<Option<Sides>, Fault> {
+    let focus = |map: &Field<'_>, prefix: &str, key: &str| -> Result<Focus, Fault> {
+        Ok(Focus { line: map.need(key)?.line(), field: format!("{prefix}{key}") })
+    };
+    let (map, prefix, embedded) = match reader {
+        Reader::Rule => (top.need("spec")?, "spec.", Vec::new()),
+        Reader::Plain(Shape::Rule) => (*top, "", plain::embedded(top)?),
+        Reader::List
+        | Reader::Service
+        | Reader::EndpointSlice
+        | Reader::Endpoints
+        | Reader::Pod
+        | Reader::Node
+        | Reader::TrafficPolicy
+        | Reader::DestinationRule
+        | Reader::HttpRoute
+        | Reader::RuleEndpoint
+        | Reader::Plain(_) => return Ok(None),
+    };
+    let (source, target) = (focus(&map, prefix, "source")?, focus(&map, prefix, "target")?);
+    Ok(Some(Sides { source, target, embedded }))
 }
 
 /// What an object says.
@@ -117,6 +158,9 @@ fn title(top: &Field<'_>) -> String {
     let text = |field: &Field<'_>, key: &str| -> Option<String> {
         field.get(key).ok().flatten()?.text().ok().map(brief)
     };
+    if let Some(shape) = plain::shape(top) {
+        return plain::title(top, shape);
+    }
     let Some(kind) = text(top, "kind") else {
         return String::new();
     };
@@ -142,7 +186,9 @@ fn origin(reader: Reader) -> Origin {
         | Reader::TrafficPolicy
         | Reader::DestinationRule
         | Reader::HttpRoute
-        | Reader::Later => Origin::Itself,
+        | Reader::RuleEndpoint
+        | Reader::Rule
+        | Reader::Plain(_) => Origin::Itself,
     }
 }
 
@@ -158,7 +204,9 @@ fn focus(top: &Field<'_>, reader: Reader) -> Focus {
         | Reader::Endpoints
         | Reader::Pod
         | Reader::Node
-        | Reader::Later => &[],
+        | Reader::RuleEndpoint
+        | Reader::Rule
+        | Reader::Plain(_) => &[],
     };
     if let Ok(Some(spec)) = top.get("spec") {
         for key in keys {
@@ -171,6 +219,9 @@ fn focus(top: &Field<'_>, reader: Reader) -> Focus {
 }
 
 fn reader(top: &Field<'_>) -> Result<Reader, (Severity, Fault)> {
+    if let Some(shape) = plain::shape(top) {
+        return Ok(Reader::Plain(shape));
+    }
     let rejected = |fault| (Severity::Rejected, fault);
     let version_field = top.need("apiVersion").map_err(rejected)?;
     let kind_field = top.need("kind").map_err(rejected)?;
@@ -183,9 +234,6 @@ fn reader(top: &Field<'_>) -> Result<Reader, (Severity, Fault)> {
         let reason = "the mesh does not read objects of this kind";
         return Err((Severity::Ignored, Fault { field: String::new(), ..top.fault(reason) }));
     };
-    if *reader == Reader::Later {
-        return Err((Severity::Ignored, top.fault("not served by this version yet")));
-    }
     if !wanted.is_empty() && *wanted != version {
         let slash = if group.is_empty() { "" } else { "/" };
         let reason = format!("`{}` is not read; write {group}{slash}{wanted}", brief(api_version));
@@ -208,6 +256,13 @@ fn list(item: &Item) -> Result<&[Item], Fault> {
 }
 
 fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
+    if let Reader::Plain(shape) = reader {
+        let record = match shape {
+            Shape::Endpoint => plain::endpoint(top, None)?,
+            Shape::Rule => plain::rule(top)?,
+        };
+        return Ok(Found::Records(vec![record], Notes::new()));
+    }
     let metadata = top.need("metadata")?;
     let field = metadata.need("name")?;
     let mut name =
@@ -222,7 +277,9 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
         | Reader::TrafficPolicy
         | Reader::DestinationRule
         | Reader::HttpRoute
-        | Reader::Later => namespace(&metadata)?,
+        | Reader::RuleEndpoint
+        | Reader::Rule
+        | Reader::Plain(_) => namespace(&metadata)?,
     };
     let created = syntax::created(&metadata)?;
     let mut notes = Notes::new();
@@ -263,7 +320,9 @@ fn records(top: &Field<'_>, reader: Reader) -> Result<Found, Fault> {
                 return Ok(Found::Nothing("no parent is a Service, and the mesh has no others"));
             }
         },
-        Reader::List | Reader::Later => return Ok(Found::Nothing("it holds no records")),
+        Reader::RuleEndpoint => Body::Endpoint(rules::endpoint(top, (&namespace, &name), created)?),
+        Reader::Rule => Body::Rule(rules::rule(top, (&namespace, &name), created)?),
+        Reader::List | Reader::Plain(_) => return Ok(Found::Nothing("it holds no records")),
     };
     Ok(Found::Records(vec![Record { namespace, name, body }], notes))
 }

@@ -83,6 +83,16 @@ pub(super) fn created(metadata: &Field<'_>) -> Result<i64, Fault> {
     Ok(seconds.unwrap_or(0))
 }
 
+/// Milliseconds since 1970: the number, or an RFC 3339 time.
+pub(super) fn moment(field: &Field<'_>) -> Result<i64, Fault> {
+    const EXPECTED: &str = "milliseconds since 1970, or a time such as 2026-03-01T12:00:00Z";
+    let moment = match field.whole_number() {
+        Some(number) => i64::try_from(number).ok(),
+        None => field.text().ok().and_then(rfc3339).map(|seconds| seconds.saturating_mul(1000)),
+    };
+    moment.filter(|moment| *moment >= 0).ok_or_else(|| field.wrong(EXPECTED))
+}
+
 /// Rejects a key that nobody reads, with the one that was probably meant.
 pub(super) fn known(map: &Field<'_>, keys: &[&str]) -> Result<(), Fault> {
     for (key, field) in map.entries()? {

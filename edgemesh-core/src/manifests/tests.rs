@@ -6,6 +6,7 @@ mod policies;
 mod records;
 mod remarks;
 mod routes;
+mod rules;
 mod sets;
 mod watching;
 mod weights;

@@ -1,4 +1,6 @@
-//! Rules over all documents of a set of folders: who keeps a name, an address, a Service.
+//! What holds over all documents of a set of folders: who keeps a name, an address, a Service.
+
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -44,8 +46,11 @@ impl Whole {
         self.drop_outdated_endpoints();
         self.drop_address_rivals();
         self.aim_rules_by_name();
+        self.drop_taken_ids();
+        self.take_in_endpoints();
         let records = self.records();
         self.note_aimless_policies(&records);
+        self.note_idle_rules(&records);
         let checks = self.checks();
         let labelled = self.documents.iter().filter(|(_, document)| document.labelled);
         let labelled =

@@ -30,7 +30,7 @@ use crate::snapshot::Service;
 pub(in crate::snapshot) use kinds::limit_of;
 pub use kinds::{Compiled, check, compile};
 pub use path::{Matched, Pattern, literal};
-use precedence::order;
+pub use precedence::{Claim, overruled};
 pub use topic::{Filter, check_topic};
 
 /// Begins the name of the Service that stands for a Rule's target, where that is none; no Kubernetes
@@ -234,7 +234,9 @@ impl Rules {
                 Some(Source::EventBus { .. } | Source::ServiceBus { .. }) | None => {}
             }
         }
-        rest.values_mut().chain(of_service.values_mut()).for_each(|of| of.sort_by(order));
+        rest.values_mut()
+            .chain(of_service.values_mut())
+            .for_each(|of| of.sort_by(precedence::order));
         Self { seat, by_name: rules, endpoints, rest, of_service }
     }
 

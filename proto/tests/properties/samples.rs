@@ -1,6 +1,7 @@
 //! Any record and any Message that is valid, for property tests.
 
 mod routes;
+mod rules;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -283,6 +284,8 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
         workload().prop_map(Body::Workload),
         policy().prop_map(Body::Policy),
         routes::route().prop_map(Body::Route),
+        rules::endpoint().prop_map(Body::Endpoint),
+        rules::rule().prop_map(Body::Rule),
         any::<i64>().prop_map(|before| Body::Revocation(Revocation { before })),
     ];
     (text(), name(), body).prop_map(|(namespace, name, body)| Record { namespace, name, body })

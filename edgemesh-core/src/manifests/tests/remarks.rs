@@ -285,16 +285,6 @@ fn other_kinds_are_ignored() {
             "GRPCRoute default/a",
             "of this kind",
         ),
-        (
-            "apiVersion: rules.kubeedge.io/v1\nkind: Rule",
-            "Rule default/a",
-            "not served by this version yet",
-        ),
-        (
-            "apiVersion: rules.kubeedge.io/v1\nkind: RuleEndpoint",
-            "RuleEndpoint default/a",
-            "not served by this version yet",
-        ),
     ] {
         let said = remarks(&format!("{head}\nmetadata: {{name: a}}\n"));
         let [said] = &said[..] else { panic!("{said:?}") };

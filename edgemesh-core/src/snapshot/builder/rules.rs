@@ -12,7 +12,7 @@ use crate::backends::RuleLive;
 use crate::limit::Limiter;
 use crate::snapshot::builder::make::active;
 use crate::snapshot::rules::{
-    Compiled, Rule, Rules, STAND_IN, Seat, Standing, Target, compile, limit_of,
+    Claim, Compiled, Rule, Rules, STAND_IN, Seat, Standing, Target, compile, limit_of, overruled,
 };
 use crate::snapshot::{Active, Pool, Port, Service, Source};
 use crate::sniff::Declared;
@@ -142,20 +142,10 @@ fn limiter(limit: RateLimit, before: Option<&Arc<Limiter>>, now: Instant) -> Arc
 
 /// Of several that take the same messages, the oldest does.
 fn overrule(rules: &mut BTreeMap<RuleName, Rule>) {
-    let takes = |rule: &Rule| {
-        matches!(rule.standing, Standing::Active | Standing::Paused | Standing::Waiting(_))
-    };
-    let mut by_age: Vec<&Rule> = rules.values().filter(|rule| takes(rule)).collect();
-    by_age.sort_by_key(|rule| rule.age());
-    let mut winners: Vec<&Rule> = Vec::new();
-    let mut overruled = Vec::new();
-    for rule in by_age {
-        match winners.iter().find(|winner| winner.contends(rule)) {
-            Some(winner) => overruled.push((rule.name.clone(), winner.name.clone())),
-            None => winners.push(rule),
-        }
-    }
-    for (name, by) in overruled {
+    let claims = rules.values().filter_map(|rule| {
+        Claim::of(&rule.name, &rule.record, &rule.standing, rule.source.as_ref())
+    });
+    for (name, by) in overruled(claims) {
         if let Some(rule) = rules.get_mut(&name) {
             rule.standing = Standing::Overruled(by);
         }

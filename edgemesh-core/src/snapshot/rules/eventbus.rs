@@ -42,7 +42,9 @@ fn target(side: &Side<'_>, given: &Given<'_>) -> Result<Target, String> {
 }
 
 fn topic<'a>(side: &Side<'a>) -> Result<&'a str, String> {
-    side.resource("topic").filter(|topic| !topic.is_empty()).ok_or("topic: is missing".to_owned())
+    side.resource("topic")
+        .filter(|topic| !topic.is_empty())
+        .ok_or_else(|| "topic: is missing".to_owned())
 }
 
 fn node(side: &Side<'_>) -> Option<NodeName> {
