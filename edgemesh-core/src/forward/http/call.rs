@@ -260,7 +260,7 @@ impl Call {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        self.count_on_rule(ended);
+        self.count_on_rule(ended, status);
         let up = self.uploaded.bytes.load(Ordering::Relaxed);
         shared.metrics.bytes_up.fetch_add(up, Ordering::Relaxed);
         shared.metrics.bytes_down.fetch_add(down, Ordering::Relaxed);
