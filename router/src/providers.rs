@@ -7,6 +7,7 @@
 
 pub mod connect;
 pub mod eventbus;
+mod plug;
 pub mod rest;
 pub mod servicebus;
 mod whole;
@@ -32,6 +33,8 @@ use tokio::sync::watch;
 use crate::providers::eventbus::{EventBus, Publication};
 use crate::providers::rest::Rest;
 use crate::providers::whole::{Unread, whole};
+
+pub use plug::{Edge, plug_cloud, plug_edge};
 
 /// What a publication is answered with: KubeEdge's words.
 const PUBLISHED: &str = "message delivered";
@@ -162,7 +165,7 @@ where
     let read = whole(body, usize::try_from(most).unwrap_or(usize::MAX)).await;
     read.map_err(|unread| match unread {
         Unread::TooLarge => {
-            refused(Refusal::BadRequest, &format!("it is larger than {most} bytes"))
+            refused(Refusal::BodyTooLarge, &format!("the body is larger than {most} bytes"))
         }
         Unread::Broken(error) => {
             refused(Refusal::BadRequest, &format!("it broke off before its end ({error})"))
