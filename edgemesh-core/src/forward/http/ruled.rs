@@ -19,6 +19,9 @@ use crate::refusal::{Culprit, Refusal};
 use crate::snapshot::rules::{Rule, Source, TOPIC, Target};
 use crate::tunnel::now_ms;
 
+/// Host of a message that is no request of a client; no host is called so.
+pub(super) const NOBODY: &str = "-";
+
 /// In the extensions of a request: it goes by this Rule, whatever it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ByRule {
