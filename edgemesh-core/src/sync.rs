@@ -96,7 +96,7 @@ impl Sync {
         live: Arc<ArcSwap<Snapshot>>,
         now: Instant,
     ) -> Self {
-        let Loaded { epoch, revision, records, local, addresses, .. } = loaded;
+        let Loaded { epoch, revision, records, local, addresses, counted, .. } = loaded;
         let mut records: Vec<Record> = records.into_iter().map(|(record, _)| record).collect();
         // What an agent added that had a registry: the first observation says what is true of it.
         let behind = !local.is_empty();
@@ -104,7 +104,8 @@ impl Sync {
         let prints = Prints::default();
         let known = records.iter().map(|record| (record.key(), prints.of(record))).collect();
         let parts = (epoch, revision, records, addresses);
-        let builder = Builder::new(node, zone);
+        let mut builder = Builder::new(node, zone);
+        counted.into_iter().for_each(|(rule, tally)| builder.counted(rule, tally));
         let new = Self::showing(store, parts, builder, ranges, live, now);
         Self { known, prints, behind, ..new }
     }

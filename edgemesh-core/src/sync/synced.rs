@@ -51,12 +51,13 @@ impl Sync {
         live: Arc<ArcSwap<Snapshot>>,
         now: Instant,
     ) -> Self {
-        let Loaded { epoch, revision, records, held, local, addresses, .. } = loaded;
+        let Loaded { epoch, revision, records, held, local, addresses, counted, .. } = loaded;
         let mut layers = Layers::new(node.clone());
         let records = records.into_iter().map(|(record, _)| record).collect();
         let Shown { put: records, .. } = layers.step(records, Vec::new());
         let parts = (epoch, revision, records, addresses);
-        let builder = Builder::new(node.clone(), zone).below_cloud(now);
+        let mut builder = Builder::new(node.clone(), zone).below_cloud(now);
+        counted.into_iter().for_each(|(rule, tally)| builder.counted(rule, tally));
         let mut new = Self::showing(store, parts, builder, ranges, live, now);
         let local = local.into_iter().map(|record| (record.key(), record)).collect();
         let Shown { put, delete } = layers.hear(&node, local, &new.builder);
