@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::snapshot::{Builder, Snapshot};
 use crate::store::{Change, Loaded, Store};
+use crate::sync::counting::Counting;
 use crate::sync::layers::{Layers, Shown};
 use crate::sync::replica::{Broken, Holding, Reaction, Replica, Step};
 use crate::sync::{Next, Observed, Sync};
@@ -51,7 +52,8 @@ impl Sync {
         live: Arc<ArcSwap<Snapshot>>,
         now: Instant,
     ) -> Self {
-        let Loaded { epoch, revision, records, held, local, addresses, counted, .. } = loaded;
+        let Loaded { epoch, revision, records, held, local, addresses, counted, counter, .. } =
+            loaded;
         let mut layers = Layers::new(node.clone());
         let records = records.into_iter().map(|(record, _)| record).collect();
         let Shown { put: records, .. } = layers.step(records, Vec::new());
@@ -63,6 +65,7 @@ impl Sync {
         let Shown { put, delete } = layers.hear(&node, local, &new.builder);
         let moved = new.addresses.settle_put(&new.builder, &put, &delete);
         new.show(Next { put, delete, moved }, now);
+        (new.counting, new.counter) = (Counting::from(&new.live.load().rules), counter);
         let replica = Replica::new(epoch, revision, held);
         let unread = BTreeMap::new();
         new.synced = Some(Box::new(Synced { node, replica, layers, unread, unsaved: None }));
