@@ -5,7 +5,8 @@ CARGO ?= cargo
 # What the tests and the demo talk to: real clients and servers from the distribution.
 PACKAGES := iptables nftables iproute2 procps util-linux curl bind9-dnsutils redis-server redis-tools \
   mariadb-server mariadb-client openssh-server openssh-client nginx-light openssl \
-  python3-grpcio python3-websockets python3-pip nghttp2-client wrk netcat-openbsd socat gcc libc6-dev
+  python3-grpcio python3-websockets python3-pip nghttp2-client wrk netcat-openbsd socat \
+  mosquitto mosquitto-clients gcc libc6-dev
 
 .PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet golden fuzz
 

@@ -28,6 +28,7 @@ use crate::peers::Ways;
 use crate::plan::Via;
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
+use crate::snapshot::rules::STAND_IN;
 
 pub use crate::forward::http::Turn;
 
@@ -210,7 +211,10 @@ fn log(access: &Access<'_>) {
         protocol = access.carried.label(),
         client = %access.client,
         destination = access.destination.map(tracing::field::display),
-        service = access.service.map(tracing::field::display),
+        service = access
+            .service
+            .filter(|service| !service.name.starts_with(STAND_IN))
+            .map(tracing::field::display),
         rule = access.rule.map(tracing::field::display),
         backend = access
             .backend

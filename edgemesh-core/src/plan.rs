@@ -191,7 +191,7 @@ pub fn explain(snapshot: &Snapshot, destination: &Destination<'_>, now: Instant)
 /// A Service port that a call is for; captured calls to an unknown place are `NoService`.
 pub fn resolve<'s>(snapshot: &'s Snapshot, to: Target<'_>) -> Result<Found<'s>, Refusal> {
     match rule::named(snapshot, to) {
-        Named::Rule(rule) => return rule::led_to(snapshot, rule),
+        Named::Rule(rule) => return rule::led_to(snapshot, rule, None),
         Named::Unknown => return Err(Refusal::NoRule),
         Named::Nothing => {}
     }
@@ -313,8 +313,7 @@ fn decide<V: View>(
     let calling = Calling::of(snapshot, destination);
     limits::allowed(called.service, &calling, view)?;
     if let Some(rule) = rule::called(snapshot, called, destination) {
-        let rule = (rule, Some(called.service));
-        return rule::decide(snapshot, rule, destination, now, view);
+        return rule::decide(snapshot, (rule, Some(called)), destination, now, view);
     }
     let (found, route) = match called.host {
         // Where it came from, the Routes had their say.

@@ -20,6 +20,7 @@ mod outside;
 mod page;
 mod registering;
 mod reload;
+mod router;
 pub(crate) mod serve;
 mod signals;
 mod socket;
@@ -184,6 +185,7 @@ impl Starting {
         let admin = sockets.page(config.admin.listen)?;
         let page = sockets.page(config.metrics.listen)?;
         mesh.follow_source().await;
+        router::start(&config, &mesh)?;
 
         let alone = match config.proxy.intercept {
             Intercept::None => None,

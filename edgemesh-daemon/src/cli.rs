@@ -28,7 +28,7 @@ pub use cloud::TokenArgs;
 pub use demo::DemoArgs;
 pub use demo::Feature;
 pub use demo::Stage;
-pub use explain::ExplainArgs;
+pub use explain::{ExplainArgs, ExplainRuleArgs, ExplainWhat};
 pub use local::ExposeArgs;
 pub use local::ServeArgs;
 

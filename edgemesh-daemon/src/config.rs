@@ -58,6 +58,10 @@ pub struct AgentConfig {
     pub dns: Dns,
     /// Links from other nodes.
     pub peer: Peer,
+    /// The MQTT broker of this node, for Rules.
+    pub event_bus: EventBus,
+    /// Where applications of this node send messages by Rules; always on loopback.
+    pub service_bus: Listen,
     /// The page for scrapers and probes.
     pub metrics: Listen,
     /// The admin API; always on loopback.
@@ -104,6 +108,17 @@ pub struct Peer {
     pub advertise: Vec<String>,
     /// Which ways to other nodes are used.
     pub path: PeerPath,
+}
+
+/// The MQTT broker of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventBus {
+    /// `mqtt://host:port` or `mqtts://host:port`.
+    pub broker: String,
+    /// Who logs in there; absent: anonymously.
+    pub username: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Which ways to other nodes are used.
@@ -282,6 +297,9 @@ impl Resolved<CloudConfig> {
 
 /// The admin API's address where the file names none; the command line's `--admin` knows it too.
 pub const ADMIN: SocketAddr = loopback(15000);
+
+/// Where KubeEdge's ServiceBus listens.
+const SERVICE_BUS: SocketAddr = loopback(9060);
 
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)

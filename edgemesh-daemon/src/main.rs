@@ -19,6 +19,8 @@ use edgemesh_daemon::cli::CloudArgs;
 use edgemesh_daemon::cli::Command;
 use edgemesh_daemon::cli::ConfigArgs;
 use edgemesh_daemon::cli::DEFAULT_ADMIN;
+use edgemesh_daemon::cli::ExplainArgs;
+use edgemesh_daemon::cli::ExplainWhat;
 use edgemesh_daemon::cli::GetArgs;
 use edgemesh_daemon::cli::Kind;
 use edgemesh_daemon::cli::NodeAction;
@@ -91,6 +93,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             ask(&at(&args.admin), async |admin| expose::expose(&patient(admin), &args).await)
         }
         Command::Serve(args) => return serve(&at(&args.admin), &args),
+        Command::Explain(ExplainArgs { what: Some(ExplainWhat::Rule(args)), .. }) => {
+            ask(&at(&args.admin), async |admin| read::explain_rule(admin, &args).await)
+        }
         Command::Explain(args) => {
             ask(&at(&args.admin), async |admin| read::explain(admin, &args).await)
         }

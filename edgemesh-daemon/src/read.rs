@@ -1,6 +1,6 @@
 //! The reading commands: a question to the admin API, its answer filtered and drawn.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -12,6 +12,7 @@ use crate::api::RouteView;
 use crate::api::ServiceView;
 use crate::api::Status;
 use crate::cli::ExplainArgs;
+use crate::cli::ExplainRuleArgs;
 use crate::cli::GetArgs;
 use crate::cli::Kind;
 use crate::cli::StatusArgs;
@@ -56,7 +57,8 @@ pub async fn explain(admin: &Admin, args: &ExplainArgs) -> anyhow::Result<String
 
 /// Path and query of an `explain`.
 pub fn explain_path(args: &ExplainArgs) -> String {
-    let mut path = format!("/v1/explain?url={}", query_escape(&args.destination));
+    let destination = args.destination.as_deref().unwrap_or_default();
+    let mut path = format!("/v1/explain?url={}", query_escape(destination));
     for header in &args.headers {
         path.push_str(&format!("&header={}", query_escape(header)));
     }
@@ -67,6 +69,37 @@ pub fn explain_path(args: &ExplainArgs) -> String {
         path.push_str(&format!("&from={}", query_escape(&from.to_string())));
     }
     path
+}
+
+/// `explain rule`
+///
+/// # Errors
+/// No answer, no such Rule, or a payload that cannot be read.
+pub async fn explain_rule(admin: &Admin, args: &ExplainRuleArgs) -> anyhow::Result<String> {
+    let mut path = format!("/v1/explain?rule={}", query_escape(&args.name));
+    let bytes = match &args.payload {
+        None => None,
+        Some(file) => {
+            let found = std::fs::metadata(file);
+            let found = found.with_context(|| format!("cannot read {}", file.display()))?;
+            Some(found.len().to_string())
+        }
+    };
+    let said = [
+        ("namespace", args.namespace.as_deref()),
+        ("node", args.node.as_deref()),
+        ("path", args.path.as_deref()),
+        ("bytes", bytes.as_deref()),
+    ];
+    for (key, value) in said {
+        if let Some(value) = value {
+            path.push_str(&format!("&{key}={}", query_escape(value)));
+        }
+    }
+    let explanation: Explanation = admin.get(&path).await?;
+    show::render(&explanation, args.output.output, |explanation| {
+        show::explanation(explanation, say::width())
+    })
 }
 
 /// What `get` can list.

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::authority::{Authority, AuthorityError};
 use crate::hub::{Hub, Parts};
 use crate::ingress::{Ingress, KnownNodes};
+use crate::providers::plug_cloud;
 use crate::registry::shared::Shared as Registry;
 
 pub use manifests::{Read, Report};
@@ -131,6 +132,7 @@ impl Cloud {
         });
         hub.serve_own(Arc::new(mesh.linked()));
         mesh.reach_by(Arc::new(hub.clone()));
+        plug_cloud(&mesh);
         let source = Report::default();
         Ok(Self {
             options,

@@ -16,7 +16,7 @@ use crate::plan::view::View;
 use crate::plan::{Arrival, Chosen, Destination, Purpose, Target, choose, only_port, resolve};
 use crate::refusal::Refusal;
 use crate::snapshot::rules::{Rest, Rule, STAND_IN, Standing, TOPIC, Target as Aim};
-use crate::snapshot::{Backend, Found, Pool, Reach, Service, Snapshot, Tier};
+use crate::snapshot::{Backend, Found, Pool, Reach, Snapshot, Tier};
 
 /// The Rule by which a message goes, if it goes by one.
 pub fn rule_of<'s>(snapshot: &'s Snapshot, destination: &Destination<'_>) -> Option<&'s Arc<Rule>> {
@@ -66,8 +66,13 @@ pub(super) fn called<'s>(
     snapshot.rules.of_service(&found.service.name, found.port().port, path)
 }
 
-/// The Service that a Rule leads to: its target, or what stands for that.
-pub(super) fn led_to<'s>(snapshot: &'s Snapshot, rule: &'s Rule) -> Result<Found<'s>, Refusal> {
+/// The Service that a Rule leads to: its target, or what stands for that. Where neither says which
+/// port, it is the one that was `called`, or the only one.
+pub(super) fn led_to<'s>(
+    snapshot: &'s Snapshot,
+    rule: &'s Rule,
+    called: Option<u16>,
+) -> Result<Found<'s>, Refusal> {
     if let Some(service) = &rule.stand_in {
         return Ok(Found { service, port: 0, host: None });
     }
@@ -77,7 +82,7 @@ pub(super) fn led_to<'s>(snapshot: &'s Snapshot, rule: &'s Rule) -> Result<Found
     let service = snapshot.by_name(&service.namespace, &service.name).ok_or(Refusal::NoService)?;
     let port = match port {
         Some(port) => service.port(*port),
-        None => only_port(service),
+        None => called.and_then(|port| service.port(port)).or_else(|| only_port(service)),
     };
     port.map(|port| Found { service, port, host: None }).ok_or(Refusal::NoPort)
 }
@@ -85,7 +90,7 @@ pub(super) fn led_to<'s>(snapshot: &'s Snapshot, rule: &'s Rule) -> Result<Found
 /// Decides about a message of `rule`; `called` is the Service whose call it is, if it is one.
 pub(super) fn decide<V: View>(
     snapshot: &Snapshot,
-    (rule, called): (&Arc<Rule>, Option<&Arc<Service>>),
+    (rule, called): (&Arc<Rule>, Option<Found<'_>>),
     destination: &Destination<'_>,
     now: Instant,
     view: &mut V,
@@ -98,7 +103,7 @@ pub(super) fn decide<V: View>(
     if is_entry && matches!(destination.purpose, Purpose::Call) {
         take(rule, now, view)?;
     }
-    let found = led_to(snapshot, rule)?;
+    let found = led_to(snapshot, rule, called.map(|called| called.port().port))?;
     let made;
     let pool = match &rule.stand_in {
         None => found.pool(None),
@@ -111,7 +116,7 @@ pub(super) fn decide<V: View>(
         }
     };
     let calling = Calling::of(snapshot, destination);
-    let services = [called.unwrap_or(found.service), found.service];
+    let services = [called.map_or(found.service, |called| called.service), found.service];
     let chosen = choose((services, found), pool, (destination, &calling), now, view)?;
     Ok(Chosen { rule: Some(rule.clone()), ..chosen })
 }

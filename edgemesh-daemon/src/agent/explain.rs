@@ -1,6 +1,7 @@
 //! `/v1/explain`: what was typed becomes a Destination, and the decision an object.
 
 mod missed;
+mod rule;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,12 +16,15 @@ use crate::api;
 
 /// Explains the call that the query describes: `url`, which is a URL or `HOST:PORT`; `header`, as
 /// `K:V` and as often as needed; `method`; `from`, the caller's address. A URL of HTTP and headers make it
-/// a request, else it is a connection of bytes.
+/// a request, else it is a connection of bytes. With `rule` it is a message of that; see [`rule`].
 pub(crate) fn explained(
     snapshot: &Snapshot,
     domain: &str,
     query: &[(String, String)],
 ) -> Result<api::Explanation, String> {
+    if query.iter().any(|(key, _)| key == "rule") {
+        return rule::explained(snapshot, query);
+    }
     let asked = Asked::read(query)?;
     let (host, port) = (&*asked.host, asked.port);
     let to = match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {

@@ -51,6 +51,8 @@ const KEYS: &[Key] = &[
     ),
     fixed("dns", |c| format!("{:?}", c.dns)),
     fixed("peer", |c| format!("{:?}", c.peer)),
+    fixed("eventBus", |c| format!("{:?}", c.event_bus)),
+    fixed("serviceBus", |c| format!("{:?}", c.service_bus)),
     fixed("metrics", |c| format!("{:?}", c.metrics)),
     fixed("admin", |c| format!("{:?}", c.admin)),
     live("accessLog", |c| c.access_log.to_string(), |to, from| to.access_log = from.access_log),
@@ -176,6 +178,8 @@ mod tests {
             proxy,
             dns: _,
             peer: _,
+            event_bus: _,
+            service_bus: _,
             metrics: _,
             admin: _,
             access_log: _,
@@ -191,6 +195,6 @@ mod tests {
             service_filter_mode: _,
             mark: _,
         } = proxy;
-        assert_eq!(KEYS.len(), 20, "a new field above needs its line in KEYS");
+        assert_eq!(KEYS.len(), 22, "a new field above needs its line in KEYS");
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn across(reader: &mut Reader, config: &AgentConfig) {
     virtual_range(reader, config);
     ports(reader, &listeners(config));
     admin(reader, config.admin.listen);
+    router(reader, config);
     let captures = config.proxy.intercept == Intercept::Iptables;
     if config.dns.intercept == DnsIntercept::On && !captures {
         let text = format!(
@@ -68,6 +69,18 @@ pub(crate) fn admin(reader: &mut Reader, listen: SocketAddr) {
     if !listen.ip().is_loopback() {
         let text = format!("{listen} is not on loopback; the admin API asks nobody who they are");
         reader.problem("admin.listen", text);
+    }
+}
+
+/// The ServiceBus is for this node's applications alone; and who has a password has a name.
+fn router(reader: &mut Reader, config: &AgentConfig) {
+    let listen = config.service_bus.listen;
+    if !listen.ip().is_loopback() {
+        let text = format!("{listen} is not on loopback; the ServiceBus asks nobody who they are");
+        reader.problem("serviceBus.listen", text);
+    }
+    if config.event_bus.password_file.is_some() && config.event_bus.username.is_none() {
+        reader.problem("eventBus.passwordFile", "needs eventBus.username beside it");
     }
 }
 
@@ -139,6 +152,7 @@ fn listeners(config: &AgentConfig) -> Vec<(&'static str, SocketAddr)> {
         ("admin.listen", config.admin.listen),
         ("metrics.listen", config.metrics.listen),
         ("peer.listen", config.peer.listen),
+        ("serviceBus.listen", config.service_bus.listen),
         ("proxy.port", SocketAddr::from((Ipv4Addr::LOCALHOST, config.proxy.port))),
         ("proxy.port", SocketAddr::from((Ipv6Addr::LOCALHOST, config.proxy.port))),
     ];

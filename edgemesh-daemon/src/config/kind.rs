@@ -6,7 +6,8 @@ use crate::config::tree;
 use crate::config::tree::Value;
 
 /// Keys that only an agent has.
-const AGENTS: &[&str] = &["node", "cloud", "services", "proxy", "peer", "metrics"];
+const AGENTS: &[&str] =
+    &["node", "cloud", "services", "proxy", "peer", "metrics", "eventBus", "serviceBus"];
 /// Keys that only a cloud has.
 const CLOUDS: &[&str] = &["hub", "router"];
 /// Keys that both have.

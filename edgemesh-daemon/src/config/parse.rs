@@ -187,6 +187,27 @@ pub(crate) fn peer_path(text: &str) -> Result<PeerPath, String> {
     }
 }
 
+/// A broker, with its scheme and port written out.
+pub(crate) fn broker(text: &str) -> Result<String, String> {
+    let (scheme, at) = text.split_once("://").unwrap_or(("mqtt", text));
+    let port = match scheme {
+        "mqtt" | "tcp" => 1883,
+        "mqtts" | "ssl" => 8883,
+        _ => return Err(format!("`{text}` begins with neither mqtt:// nor mqtts://")),
+    };
+    let scheme = if port == 1883 { "mqtt" } else { "mqtts" };
+    let authority = at.trim_end_matches('/').parse::<http::uri::Authority>().ok();
+    let authority = authority.filter(|at| !at.host().is_empty() && !at.as_str().contains('@'));
+    let has_port = authority.as_ref().is_some_and(|at| at.as_str().len() > at.host().len());
+    match authority {
+        Some(at) if has_port && at.port_u16().is_none_or(|port| port == 0) => {
+            Err(format!("`{text}` has a port that is none"))
+        }
+        Some(at) => Ok(format!("{scheme}://{}:{}", at.host(), at.port_u16().unwrap_or(port))),
+        None => Err(format!("`{text}` is no broker: mqtt://HOST:PORT, without user or password")),
+    }
+}
+
 pub(crate) fn url(text: &str) -> Result<String, String> {
     let host = ["https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     match host {

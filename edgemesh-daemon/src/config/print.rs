@@ -87,10 +87,20 @@ pub(crate) fn agent(config: &AgentConfig) -> Vec<Row> {
     rows.push(("services", Some(quote(config.services.display())), ""));
     rows.extend(proxy(&config.proxy));
     rows.extend(dns(&config.dns));
+    let user = config.event_bus.username.as_ref();
+    let password = config.event_bus.password_file.as_ref();
     rows.extend([
         ("peer.listen", Some(quote(config.peer.listen)), ""),
         ("peer.advertise", Some(list(&config.peer.advertise)), ""),
         ("peer.path", Some(config.peer.path.to_string()), ""),
+        ("eventBus.broker", Some(quote(&config.event_bus.broker)), ""),
+        ("eventBus.username", user.map(quote), if user.is_none() { "anonymous" } else { "" }),
+        (
+            "eventBus.passwordFile",
+            password.map(|path| quote(path.display())),
+            if password.is_none() { "none" } else { "" },
+        ),
+        ("serviceBus.listen", Some(quote(config.service_bus.listen)), ""),
         ("metrics.listen", Some(quote(config.metrics.listen)), ""),
         ("admin.listen", Some(quote(config.admin.listen)), ""),
         ("accessLog", Some(config.access_log.to_string()), ""),

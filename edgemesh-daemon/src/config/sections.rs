@@ -12,6 +12,7 @@ use edgemesh_proto::message::Selector;
 use crate::config::AgentConfig;
 use crate::config::Cloud;
 use crate::config::Environment;
+use crate::config::EventBus;
 use crate::config::Flags;
 use crate::config::Kind;
 use crate::config::Listen;
@@ -44,6 +45,8 @@ pub(crate) fn agent(
     let proxy = proxy(reader, &mut top);
     let dns = dns(reader, &mut top);
     let peer = peer(reader, &mut top);
+    let event_bus = event_bus(reader, &mut top);
+    let service_bus = listen(reader, &mut top, "serviceBus", super::SERVICE_BUS);
     let metrics = listen(reader, &mut top, "metrics", super::anywhere(15020));
     let admin = listen(reader, &mut top, "admin", super::ADMIN);
     let access_log = reader.value(&mut top, "accessLog", parse::access_log);
@@ -58,6 +61,8 @@ pub(crate) fn agent(
         proxy,
         dns,
         peer,
+        event_bus,
+        service_bus,
         metrics,
         admin,
         access_log: access_log.unwrap_or_default(),
@@ -223,6 +228,16 @@ fn peer(reader: &mut Reader, top: &mut Section) -> Peer {
         advertise: advertise.unwrap_or_default(),
         path: path.unwrap_or_default(),
     }
+}
+
+fn event_bus(reader: &mut Reader, top: &mut Section) -> EventBus {
+    let mut section = reader.section(top, "eventBus");
+    let broker = reader.value(&mut section, "broker", parse::broker);
+    let username = reader.value(&mut section, "username", |text| Ok(text.to_owned()));
+    let password_file = reader.value(&mut section, "passwordFile", parse::path);
+    reader.close(section);
+    let broker = broker.unwrap_or_else(|| "mqtt://127.0.0.1:1883".into());
+    EventBus { broker, username, password_file }
 }
 
 pub(crate) fn listen(

@@ -32,6 +32,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("socat", "socat"),
     ("setpriv", "util-linux"),
     ("cc", "gcc"),
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("mosquitto_sub", "mosquitto-clients"),
 ];
 
 /// What a program said.

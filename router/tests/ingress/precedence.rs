@@ -35,13 +35,13 @@ const ROWS: &[Row] = &[
     (("x", "/edge-2/default/x"), 404, "noService", "first segment `edge-2` is neither"),
     (
         ("x", "/edge-1/default/x"),
-        501,
-        "unsupported",
-        "/edge-1/ is for Rules, which this version does not serve",
+        404,
+        "noRule",
+        "no Rule of namespace `default` with a rest source takes path `/x`",
     ),
-    (("x", "/edge-1"), 501, "unsupported", "/edge-1/ is for Rules"),
-    (("x", "/_any/default/x"), 501, "unsupported", "/_any/ is for Rules"),
-    (("us.default", "/edge-1/x"), 501, "unsupported", "/edge-1/ is for Rules"),
+    (("x", "/edge-1"), 404, "noRule", "the path lacks its namespace"),
+    (("x", "/_any/default/x"), 404, "noRule", "of namespace `default`"),
+    (("us.default", "/edge-1/x"), 404, "noRule", "of namespace `x`"),
     (("us.default", "/x"), 508, "loop", "would come back to the mesh itself"),
     (("x", "/_svc/default/gone/"), 404, "noService", "there is no Service `default/gone`"),
     (("x", "/_svc/default%2Fecho/x"), 404, "noService", "there is no Service `default%2Fecho/x`"),
@@ -106,7 +106,7 @@ async fn grpc_hears_it_in_its_own_words() {
             "edgemesh: Host `x` is no Service; first segment `p.S` is neither reserved nor a known node",
         ),
         (("x", "/_svc/default/a%2Fb/M"), "5", "edgemesh: there is no Service `default/a%252Fb`"),
-        (("x", "/edge-1/M"), "12", "edgemesh: /edge-1/ is for Rules, which"),
+        (("x", "/edge-1/M"), "5", "edgemesh: no Rule of namespace `M`"),
     ] {
         let answer = ask(world.at, request(Version::HTTP_2, "POST", (host, target), &grpc)).await;
         assert_eq!(answer.status, 200);

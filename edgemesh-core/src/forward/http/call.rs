@@ -15,7 +15,7 @@ use crate::forward::http::body::Body;
 use crate::forward::http::deadline::{Deadline, asked};
 use crate::forward::http::head::{REQUEST_ID, split_host, without_userinfo};
 use crate::forward::http::route::Routing;
-use crate::forward::http::ruled::{ByRule, Undone, turned_away};
+use crate::forward::http::ruled::{ByRule, NOBODY, Undone, turned_away};
 use crate::forward::http::upload::{Fault, Upload, Uploaded};
 use crate::forward::http::{Origin, Towards};
 use crate::forward::{Access, Shared, What};
@@ -133,7 +133,8 @@ impl Call {
             began,
             method: request.method().clone(),
             uri: request.uri().clone(),
-            host: request.headers().get(HOST).cloned(),
+            // Of a message that is no request its Rule says where it goes.
+            host: request.headers().get(HOST).filter(|host| *host != NOBODY).cloned(),
             id: request.headers().get(REQUEST_ID).cloned(),
             version,
             grpc,
@@ -260,7 +261,7 @@ impl Call {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        self.count_on_rule(ended);
+        self.count_on_rule(ended, status);
         let up = self.uploaded.bytes.load(Ordering::Relaxed);
         shared.metrics.bytes_up.fetch_add(up, Ordering::Relaxed);
         shared.metrics.bytes_down.fetch_add(down, Ordering::Relaxed);

@@ -18,7 +18,7 @@ use crate::forward::http::ending::deliver;
 use crate::forward::http::head::{introduce, strip_hop_by_hop, upgrade};
 use crate::forward::http::rest;
 use crate::forward::http::route;
-use crate::forward::http::ruled::{self, ByRule};
+use crate::forward::http::ruled::{self, ByRule, NOBODY};
 use crate::forward::http::upgrade::{self, Wanted};
 use crate::forward::http::upload::{BoxError, Fault, Upload, Uploaded};
 use crate::forward::http::upstream::{Again, Answer, Attempt, Failure, is_idempotent};
@@ -83,7 +83,7 @@ where
     let towards = Towards::Library;
     let origin = Origin { shared, place: None, client, towards, dialled: None, passed: None };
     // Whom it is for, its Rule says.
-    request.headers_mut().insert(HOST, HeaderValue::from_static("rule"));
+    request.headers_mut().insert(HOST, HeaderValue::from_static(NOBODY));
     request.extensions_mut().insert(by);
     send(Arc::new(origin), request, Vec::new()).await
 }

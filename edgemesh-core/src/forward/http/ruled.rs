@@ -19,6 +19,9 @@ use crate::refusal::{Culprit, Refusal};
 use crate::snapshot::rules::{Rule, Source, TOPIC, Target};
 use crate::tunnel::now_ms;
 
+/// Host of a message that is no request of a client; no host is called so.
+pub(super) const NOBODY: &str = "-";
+
 /// In the extensions of a request: it goes by this Rule, whatever it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ByRule {
@@ -108,12 +111,16 @@ fn name(request: &mut Request<Upload>, host: &str) -> Result<(), Refusal> {
 
 impl Call {
     /// Counts a message on its Rule, where it entered the mesh.
-    pub(super) fn count_on_rule(&self, ended: Ended) {
+    pub(super) fn count_on_rule(&self, ended: Ended, status: Option<u16>) {
         let Some(rule) = self.rule.as_ref().filter(|_| self.origin.arrival() != Arrival::Link)
         else {
             return;
         };
         match ended {
+            // Whatever its target says to it: it was delivered.
+            Ended::Failed if status.is_some_and(|status| status >= 500) => {
+                rule.live.delivered(now().saturating_duration_since(self.began), now_ms());
+            }
             Ended::Ok => rule.live.delivered(now().saturating_duration_since(self.began), now_ms()),
             Ended::Refused(refusal) => {
                 let why = format!("{}: {}", self.hop_of(rule, refusal), self.reason(rule, refusal));

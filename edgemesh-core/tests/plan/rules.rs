@@ -1,0 +1,365 @@
+//! Rules in the decision: who takes a message, from where it leads where, and what it costs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgemesh_core::plan::{
+    Arrival, Destination, Head, Hop, Outcome, Purpose, Target, Via, explain, plan, rule_of,
+};
+use edgemesh_core::refusal::Refusal;
+use edgemesh_core::snapshot::rules::{Standing, TOPIC};
+use edgemesh_core::snapshot::{Builder, Change, Snapshot};
+use edgemesh_proto::record::{
+    Body, Endpoint, EndpointName, Key, Kind, NodeName, Record, Rule, RuleName, ServiceName,
+};
+use edgemesh_proto::rule::{object_id, project_id};
+use http::Request;
+
+use crate::grammar::{Words, record};
+use crate::world::World;
+
+type Map<'a> = &'a [(&'a str, &'a str)];
+
+fn map(entries: Map<'_>) -> BTreeMap<String, String> {
+    entries.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+}
+
+fn endpoint(name: &str, kind: &str, properties: Map<'_>) -> Record {
+    let body = Body::Endpoint(Endpoint {
+        id: object_id(Kind::Endpoint, "default", name),
+        endpoint_type: kind.to_owned().try_into().unwrap(),
+        project_id: Some(project_id("default")),
+        is_shared: false,
+        properties: map(properties).try_into().unwrap(),
+        created_at: 0,
+        updated_at: 0,
+    });
+    Record { namespace: "default".into(), name: name.into(), body }
+}
+
+fn rule(name: &str, source: (&str, Map<'_>), target: (&str, Map<'_>)) -> Record {
+    let body = Body::Rule(Rule {
+        id: object_id(Kind::Rule, "default", name),
+        project_id: project_id("default"),
+        domain_id: String::new().try_into().unwrap(),
+        source: EndpointName::new("default", source.0),
+        source_resource: map(source.1).try_into().unwrap(),
+        target: EndpointName::new("default", target.0),
+        target_resource: map(target.1).try_into().unwrap(),
+        in_use: true,
+        is_deleted: false,
+        created_at: 0,
+        updated_at: 0,
+    });
+    Record { namespace: "default".into(), name: name.into(), body }
+}
+
+/// The records of every test; each may change what it likes.
+fn records() -> Vec<Record> {
+    let lines = [
+        "node edge-1 agent",
+        "node edge-2 agent",
+        "node edge-3",
+        "node cloud-1 viaCloud",
+        "service default/shop 10.96.0.1 80",
+        "slice default/shop-1 for=shop ports=80 10.1.0.1@edge-1",
+        "service default/cart 10.96.0.2 80",
+        "slice default/cart-1 for=cart ports=80 10.1.0.2@cloud-1",
+        "service default/asked 10.96.0.3 80",
+    ];
+    let of = |line: &&str| {
+        let mut words = Words(line.split_whitespace().collect());
+        record(words.next("a verb").unwrap(), words).unwrap()
+    };
+    let mut all: Vec<Record> = lines.iter().map(of).collect();
+    all.extend([
+        endpoint("web", "rest", &[]),
+        endpoint("bus", "eventbus", &[]),
+        endpoint("app", "servicebus", &[("service_port", "6666")]),
+        endpoint("shop", "service", &[]),
+        endpoint("cart", "service", &[("service", "cart")]),
+        endpoint("asked", "service", &[("service", "asked:80")]),
+        rule("to-app", ("web", &[("path", "/a")]), ("app", &[("path", "/target")])),
+        rule("to-topic", ("web", &[("path", "/t")]), ("bus", &[("topic", "test/a")])),
+        rule("to-shop", ("web", &[("path", "/s")]), ("shop", &[])),
+        rule(
+            "to-fixed",
+            ("web", &[("path", "/f")]),
+            ("app", &[("path", "/"), ("node_name", "edge-2")]),
+        ),
+        rule("shop-to-cart", ("shop", &[]), ("cart", &[])),
+        rule("asked", ("asked", &[]), ("web", &[("resource", "http://cloud.example/asked")])),
+        rule("up", ("bus", &[("topic", "up")]), ("web", &[("resource", "http://c/up")])),
+    ]);
+    all
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Seat {
+    Alone,
+    Edge,
+    Cloud,
+}
+
+fn snapshot(seat: Seat, put: Vec<Record>) -> Arc<Snapshot> {
+    let now = World::default().now();
+    let mut builder = match seat {
+        Seat::Alone => Builder::new(NodeName("edge-1".into()), None),
+        Seat::Edge => Builder::new(NodeName("edge-1".into()), None).below_cloud(now),
+        Seat::Cloud => Builder::new(NodeName("cloud".into()), None).covering_cloud(),
+    };
+    builder.apply(Change { put, ..Change::default() }, now)
+}
+
+fn name(rule: &str) -> RuleName {
+    RuleName::new("default", rule)
+}
+
+/// Decides about a request for `path`, whose topic is the same.
+fn ask(snapshot: &Snapshot, to: Target<'_>, arrival: Arrival, path: &str) -> Result<Hop, Refusal> {
+    let mut request = Request::get(path).body(()).unwrap();
+    let topic = path.trim_start_matches('/').parse().unwrap();
+    request.headers_mut().insert(TOPIC, topic);
+    let request = Some(Head::of(&request));
+    let destination = Destination { request, ..Destination::new(to, arrival, Purpose::Call) };
+    plan(snapshot, &destination, World::default().now())
+}
+
+/// `via address reach node`.
+fn said(hop: Result<Hop, Refusal>) -> String {
+    let hop = match hop {
+        Ok(hop) => hop,
+        Err(refusal) => return refusal.row().label.into(),
+    };
+    let node = hop.backend().node.as_ref().map_or("-", |node| &node.0);
+    let text =
+        format!("{} {} {} {node}", hop.via().name(), hop.address(), hop.backend().reach.name());
+    hop.finish(Outcome::Good, World::default().now());
+    text
+}
+
+/// Seat, Rule, node that the message names, and where it leads.
+const BY_NAME: &[(Seat, &str, Option<&str>, &str)] = &[
+    (Seat::Cloud, "to-app", Some("edge-1"), "direct 127.0.0.1:6666 linked edge-1"),
+    (Seat::Cloud, "to-app", Some("edge-3"), "noPath"),
+    (Seat::Cloud, "to-app", Some("edge-9"), "noPath"),
+    (Seat::Cloud, "to-app", None, "ruleFault"),
+    (Seat::Cloud, "to-fixed", None, "direct 127.0.0.1:6666 linked edge-2"),
+    (Seat::Cloud, "to-fixed", Some("edge-1"), "direct 127.0.0.1:6666 linked edge-2"),
+    (Seat::Cloud, "to-topic", Some("edge-2"), "direct 0.0.0.0:0 linked edge-2"),
+    (Seat::Cloud, "to-shop", Some("edge-1"), "direct 10.1.0.1:80 linked edge-1"),
+    (Seat::Cloud, "up", None, "local 0.0.0.0:0 inbox -"),
+    (Seat::Cloud, "gone", None, "noRule"),
+    (Seat::Edge, "up", None, "hub 0.0.0.0:0 cloud cloud"),
+    (Seat::Edge, "to-app", None, "local 127.0.0.1:6666 here -"),
+    (Seat::Edge, "to-topic", Some("edge-1"), "local 0.0.0.0:0 inbox -"),
+    (Seat::Edge, "to-topic", Some("edge-2"), "direct 0.0.0.0:0 linked edge-2"),
+    (Seat::Alone, "up", None, "local 0.0.0.0:0 inbox -"),
+];
+
+#[test]
+fn messages_go_where_their_rule_says() {
+    for (seat, rule, node, want) in BY_NAME {
+        let snapshot = snapshot(*seat, records());
+        let to = Target::Rule { rule: &name(rule), node: *node };
+        let got = said(ask(&snapshot, to, Arrival::Ingress, "/a"));
+        assert_eq!(&got, want, "{seat:?} {rule} {node:?}");
+    }
+}
+
+/// Seat, Rule that another node asks for, what it made of the message, and where that leads.
+const PASSED_ON: &[(Seat, &str, &str, &str)] = &[
+    (Seat::Edge, "to-app", "/target", "local 127.0.0.1:6666 here -"),
+    (Seat::Edge, "to-app", "/target/b", "local 127.0.0.1:6666 here -"),
+    (Seat::Edge, "to-app", "/secret", "noRule"),
+    (Seat::Edge, "to-topic", "/test/a/b", "local 0.0.0.0:0 inbox -"),
+    (Seat::Edge, "to-topic", "/other", "noRule"),
+    (Seat::Edge, "to-fixed", "/", "noLocalBackend"),
+    (Seat::Edge, "up", "/up", "noLocalBackend"),
+    (Seat::Edge, "gone", "/", "noRule"),
+    (Seat::Cloud, "up", "/up", "local 0.0.0.0:0 inbox -"),
+    (Seat::Cloud, "to-app", "/target", "ruleFault"),
+];
+
+#[test]
+fn what_another_node_asks_for_stays_here() {
+    for (seat, rule, made, want) in PASSED_ON {
+        let snapshot = snapshot(*seat, records());
+        let service = ServiceName::new("default", &format!("rule:{rule}"));
+        let to = Target::Service { service: &service, port: 1, hostname: None };
+        let got = said(ask(&snapshot, to, Arrival::Link, made));
+        assert_eq!(&got, want, "{seat:?} {rule} {made}");
+    }
+}
+
+#[test]
+fn calls_of_a_service_go_by_its_rule() {
+    let edge = snapshot(Seat::Edge, records());
+    let at = |last: u8| Target::Address(([10, 96, 0, last], 80).into());
+    // To a Service in the cloud, also connections of bytes.
+    assert_eq!(said(ask(&edge, at(1), Arrival::Captured, "/x")), "hub 10.1.0.2:80 cloud cloud-1");
+    let bytes = Destination::new(at(1), Arrival::Captured, Purpose::Call);
+    let hop = plan(&edge, &bytes, World::default().now()).unwrap();
+    assert_eq!((hop.via(), &*hop.service().name.name), (Via::Hub, "cart"));
+    assert_eq!(hop.rule().map(|rule| &*rule.name.name), Some("shop-to-cart"));
+    // To a URL only requests can.
+    assert_eq!(said(ask(&edge, at(3), Arrival::Captured, "/x")), "hub 0.0.0.0:0 cloud cloud");
+    let bytes = Destination::new(at(3), Arrival::Captured, Purpose::Call);
+    assert_eq!(plan(&edge, &bytes, World::default().now()).unwrap_err(), Refusal::Unsupported);
+    // What came over a Link is for this node's Backends, whatever Rules say; one step is enough.
+    assert_eq!(said(ask(&edge, at(1), Arrival::Link, "/x")), "local 10.1.0.1:80 here edge-1");
+    assert_eq!(said(ask(&edge, at(2), Arrival::Captured, "/x")), "hub 10.1.0.2:80 cloud cloud-1");
+}
+
+fn changed(rule: &str, change: impl Fn(&mut Rule)) -> Vec<Record> {
+    let mut all = records();
+    for record in &mut all {
+        if let (Body::Rule(body), true) = (&mut record.body, *record.name == *rule) {
+            change(body);
+        }
+    }
+    all
+}
+
+#[test]
+fn rules_that_take_nothing_say_why() {
+    let gone = |name: &'static str| {
+        let all = records().into_iter();
+        all.filter(|record| *record.name != *name || record.kind() != Kind::Endpoint).collect()
+    };
+    let pairs = |entries| map(entries).try_into().unwrap();
+    let rows: Vec<(&str, Vec<Record>, &str, &str)> = vec![
+        ("to-app", changed("to-app", |r| r.in_use = false), "rule-paused", "paused"),
+        ("to-app", changed("to-app", |r| r.is_deleted = true), "noRule", "deleted"),
+        ("to-app", gone("app"), "ruleWaiting", "there is no Endpoint default/app yet"),
+        ("to-app", gone("web"), "ruleWaiting", "there is no Endpoint default/web yet"),
+        (
+            "to-app",
+            changed("to-app", |r| r.source_resource = pairs(&[])),
+            "ruleFault",
+            "source: path: is missing",
+        ),
+        (
+            "to-topic",
+            changed("to-topic", |r| r.target_resource = pairs(&[("topic", "wild/#")])),
+            "ruleFault",
+            "`wild/#` has a wildcard",
+        ),
+        (
+            "to-topic",
+            changed("to-topic", |r| r.target_resource = pairs(&[("topic", "a\0b")])),
+            "ruleFault",
+            "control character, such as NUL",
+        ),
+        (
+            "up",
+            changed("up", |r| r.target_resource = pairs(&[("resource", "ftp://x")])),
+            "ruleFault",
+            "begins with neither http:// nor https://",
+        ),
+    ];
+    for (rule, put, label, why) in rows {
+        let snapshot = snapshot(Seat::Cloud, put);
+        let name = name(rule);
+        let to = Target::Rule { rule: &name, node: Some("edge-1") };
+        assert_eq!(said(ask(&snapshot, to, Arrival::Ingress, "/")), label, "{why}");
+        let standing = snapshot.rules.get(&name).unwrap().standing.to_string();
+        assert!(standing.contains(why), "{standing}: {why}");
+    }
+}
+
+#[test]
+fn of_two_on_one_path_the_older_counts() {
+    let mut all = changed("to-app", |rule| rule.created_at = 2000);
+    let mut other = rule("elder", ("web", &[("path", "a/")]), ("app", &[("path", "/elder")]));
+    if let Body::Rule(rule) = &mut other.body {
+        rule.created_at = 1000;
+    }
+    all.push(other);
+    let snapshot = snapshot(Seat::Cloud, all);
+    let found = snapshot.rules.rest("default", "/a/x").unwrap();
+    assert_eq!(&*found.name.name, "elder");
+    let loser = snapshot.rules.get(&name("to-app")).unwrap();
+    assert_eq!(loser.standing, Standing::Overruled(name("elder")));
+    assert!(snapshot.rules.rest("shop", "/a/x").is_none(), "each namespace has its own");
+}
+
+#[test]
+fn endpoints_of_others_must_be_shared() {
+    for (shared, want) in [(false, "ruleFault"), (true, "direct 127.0.0.1:6666 linked edge-1")] {
+        let mut all = changed("to-app", |rule| rule.target = EndpointName::new("lab", "app"));
+        let mut lab = endpoint("app", "servicebus", &[("service_port", "6666")]);
+        lab.namespace = "lab".into();
+        if let Body::Endpoint(endpoint) = &mut lab.body {
+            (endpoint.is_shared, endpoint.project_id) = (shared, Some(project_id("lab")));
+        }
+        all.push(lab);
+        let to = Target::Rule { rule: &name("to-app"), node: Some("edge-1") };
+        assert_eq!(said(ask(&snapshot(Seat::Cloud, all), to, Arrival::Ingress, "/")), want);
+    }
+}
+
+#[test]
+fn limits_are_taken_once_where_a_message_enters() {
+    let limited = |all: &mut Vec<Record>| {
+        all.push(endpoint("app", "servicebus", &[("service_port", "6666"), ("qps", "2")]));
+    };
+    let mut all = changed("to-app", |rule| {
+        rule.source_resource = map(&[("path", "/a"), ("qps", "3")]).try_into().unwrap();
+    });
+    limited(&mut all);
+    let cloud = snapshot(Seat::Cloud, all);
+    let rule_name = name("to-app");
+    let to = Target::Rule { rule: &rule_name, node: Some("edge-1") };
+    let destination = Destination::new(to, Arrival::Ingress, Purpose::Call);
+    let request = Request::get("/").body(()).unwrap();
+    let destination = Destination { request: Some(Head::of(&request)), ..destination };
+    (0..100).for_each(|_| drop(explain(&cloud, &destination, World::default().now())));
+    let labels: Vec<_> =
+        (0..3).map(|_| said(ask(&cloud, to, Arrival::Ingress, "/")).contains("6666")).collect();
+    assert_eq!(labels, [true, true, false], "the Endpoint's bound is the lower one");
+    let refused = ask(&cloud, to, Arrival::Ingress, "/").unwrap_err();
+    let Refusal::RateLimited { retry_after } = refused else { panic!("{refused:?}") };
+    assert!(!retry_after.is_zero() && retry_after <= Duration::from_millis(500));
+    // Whoever it is passed on to takes none.
+    let mut all = records();
+    limited(&mut all);
+    let edge = snapshot(Seat::Edge, all);
+    let service = ServiceName::new("default", "rule:to-app");
+    let to = Target::Service { service: &service, port: 1, hostname: None };
+    for _ in 0..10 {
+        assert!(said(ask(&edge, to, Arrival::Link, "/target")).contains("6666"));
+    }
+}
+
+#[test]
+fn live_state_of_rules_survives_a_swap() {
+    let now = World::default().now();
+    let mut builder = Builder::new(NodeName("edge-1".into()), None);
+    let first = builder.apply(Change { put: records(), ..Change::default() }, now);
+    first.rules.get(&name("up")).unwrap().live.failed("broken", 5);
+    let put = changed("up", |rule| rule.updated_at = 9);
+    let next = builder.apply(Change { put, ..Change::default() }, now);
+    assert_eq!(next.rules.get(&name("up")).unwrap().live.counts(), (0, 1));
+    let key = Key { kind: Kind::Rule, namespace: "default".into(), name: "up".into() };
+    let delete = vec![key];
+    builder.apply(Change { delete, ..Change::default() }, now);
+    let again = builder.apply(Change { put: records(), ..Change::default() }, now);
+    assert_eq!(again.rules.get(&name("up")).unwrap().live.counts(), (0, 0), "a new life");
+}
+
+#[test]
+fn a_rule_is_known_before_it_is_decided() {
+    let edge = snapshot(Seat::Edge, records());
+    let known = |to| {
+        let destination = Destination::new(to, Arrival::Captured, Purpose::Call);
+        rule_of(&edge, &destination).map(|rule| rule.name.name.to_string())
+    };
+    assert_eq!(known(Target::Address(([10, 96, 0, 1], 80).into())), Some("shop-to-cart".into()));
+    assert_eq!(known(Target::Address(([10, 96, 0, 2], 80).into())), None);
+    let by_name = name("up");
+    assert_eq!(known(Target::Rule { rule: &by_name, node: None }), Some("up".into()));
+    let stand_in = edge.rules.get(&by_name).unwrap().stand_in.as_ref().unwrap();
+    assert_eq!(stand_in.policy.request_timeout, Some(Duration::from_secs(60)));
+}

@@ -1,0 +1,1 @@
+//! Bad input and bad days: each is told in words, and nothing is sent that should not be.

@@ -1,0 +1,1 @@
+//! The life of a Rule: paused, limited, changed, deleted, counted.

@@ -1,0 +1,112 @@
+//! One Rule's messages, delivered one after another in the order in which they came.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use edgemesh_core::forward::inbox::{AnswerBody, TOPIC};
+use edgemesh_core::snapshot::rules::{Filter, Rule};
+use edgemesh_proto::record::RuleName;
+use http::{HeaderName, HeaderValue, Method, Request};
+use http_body_util::Full;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::providers::Deliver;
+use crate::providers::eventbus::intake::{Arrived, Tickets, lost};
+use crate::providers::whole::whole;
+
+/// Messages of one Rule that wait. Brokers send 10 to 100 before the first is acknowledged.
+const QUEUE: usize = 256;
+/// Answers are read to their end, that their connection can be used again, but no further than so.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// Longest time for that.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Says that a message is one which the broker had kept.
+const RETAINED: HeaderName = HeaderName::from_static("x-edgemesh-retained");
+
+/// See the module. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Lane {
+    pub(super) filter: Filter,
+    /// Until when what is retained is for this Rule.
+    pub(super) retained_until: Option<Instant>,
+    rule: Arc<Rule>,
+    queue: mpsc::Sender<Job>,
+}
+
+/// A message for one Rule.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) message: Arrived,
+    pub(super) ticket: Tickets,
+}
+
+impl Lane {
+    /// A queue, and the work on it, which ends when the lane is dropped and the queue empty.
+    pub(super) fn new(
+        rule: &Arc<Rule>,
+        filter: &Filter,
+        deliver: Arc<dyn Deliver>,
+    ) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let (rule, filter) = (rule.clone(), filter.clone());
+        let work = work(rule.name.clone(), jobs, deliver);
+        (Self { filter, retained_until: None, rule, queue }, work)
+    }
+
+    /// The Rule changed.
+    pub(super) fn follow(&mut self, rule: &Arc<Rule>, filter: &Filter) {
+        self.rule = rule.clone();
+        self.filter = filter.clone();
+    }
+
+    /// Queues a message; waits for room if the broker would keep it meanwhile.
+    pub(super) async fn give(&self, job: Job) {
+        if job.ticket.is_some() {
+            // Fails if the work was stopped: the broker keeps it.
+            self.queue.send(job).await.ok();
+        } else if self.queue.try_send(job).is_err() {
+            self.drop_one();
+        }
+    }
+
+    /// Counts a message that is given up.
+    pub(super) fn drop_one(&self) {
+        lost(&self.rule, "dropped: too many messages wait, and of QoS 0 none is kept");
+    }
+}
+
+async fn work(rule: RuleName, mut jobs: mpsc::Receiver<Job>, deliver: Arc<dyn Deliver>) {
+    while let Some(Job { message, ticket }) = jobs.recv().await {
+        match request(&message) {
+            Some(request) => {
+                // What came of it is counted where it was tried.
+                if let Ok(answer) = deliver.send(rule.clone(), request).await {
+                    finish(answer.into_body()).await;
+                }
+            }
+            None => tracing::warn!(%rule, "a topic with control characters is passed over"),
+        }
+        if let Some(ticket) = ticket {
+            ticket.ended();
+        }
+    }
+}
+
+/// The message as a request; `None` where its topic cannot stand in a header.
+fn request(message: &Arrived) -> Option<Request<Full<Bytes>>> {
+    let topic = HeaderValue::from_bytes(&message.topic).ok()?;
+    let mut request = Request::new(Full::new(message.payload.clone()));
+    *request.method_mut() = Method::POST;
+    request.headers_mut().insert(TOPIC, topic);
+    if message.retained {
+        request.headers_mut().insert(RETAINED, HeaderValue::from_static("true"));
+    }
+    Some(request)
+}
+
+async fn finish(answer: AnswerBody) {
+    // Nobody wants it.
+    timeout(ANSWER_WITHIN, whole(answer, MAX_ANSWER)).await.ok();
+}

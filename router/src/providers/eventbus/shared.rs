@@ -1,0 +1,270 @@
+//! What the connection to a broker and those who use it share: how it stands, and what is wanted of it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use edgemesh_core::forward::inbox::Undelivered;
+use edgemesh_core::io::now;
+use edgemesh_core::refusal::Refusal;
+use edgemesh_core::snapshot::rules::{Filter, Rule};
+use edgemesh_core::tunnel::now_ms;
+use edgemesh_proto::record::{NodeName, RuleName};
+use rumqttc::{AsyncClient, Publish};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::providers::connect::{CONNECT_WITHIN, Connect, Place, Unreached};
+use crate::providers::eventbus::filters::Wanted;
+use crate::providers::eventbus::intake::{self, Intake};
+use crate::providers::eventbus::{BadBroker, BrokerConfig, BrokerState};
+
+/// How long a connection is kept after the last publication, if no Rule needs it.
+const IDLE_AFTER: Duration = Duration::from_secs(300);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: BrokerConfig,
+    pub(super) place: Place,
+    pub(super) client_id: Box<str>,
+    pub(super) connect: Connect,
+    pub(super) stop: CancellationToken,
+    /// Filters of Rules that begin here.
+    pub(super) wanted: watch::Sender<Wanted>,
+    /// When somebody last had something to publish.
+    used: watch::Sender<Option<Instant>>,
+    status: watch::Sender<Status>,
+    intake: OnceLock<Intake>,
+}
+
+#[derive(Debug)]
+struct Status {
+    phase: Phase,
+    /// Milliseconds since 1970.
+    since: i64,
+    /// What the broker does not let this client read.
+    refused: Option<Box<str>>,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Nothing needs a connection.
+    Resting,
+    /// The first attempt is under way.
+    Connecting,
+    /// There is one, until the token is cancelled.
+    Connected(AsyncClient, CancellationToken),
+    /// There is none, and why; it is tried again.
+    Away(Unreached),
+}
+
+impl Shared {
+    pub(super) fn new(
+        node: &NodeName,
+        config: BrokerConfig,
+        connect: Connect,
+        stop: CancellationToken,
+    ) -> Result<Self, BadBroker> {
+        let place = config.place()?;
+        let client_id = config.client_id.clone();
+        let client_id = client_id.unwrap_or_else(|| format!("edgemesh-{}", node.0).into());
+        let status = Status { phase: Phase::Resting, since: now_ms(), refused: None };
+        Ok(Self {
+            config,
+            place,
+            client_id,
+            connect,
+            stop,
+            wanted: watch::Sender::default(),
+            used: watch::Sender::default(),
+            status: watch::Sender::new(status),
+            intake: OnceLock::new(),
+        })
+    }
+
+    /// For those who publish: the connection, once the first attempt is decided.
+    pub(super) async fn client(&self) -> Result<(AsyncClient, CancellationToken), Undelivered> {
+        // In this order: while it rests, the use wakes it up, and resting is no answer.
+        let mut status = self.status.subscribe();
+        self.used.send_replace(Some(now()));
+        let decided =
+            status.wait_for(|status| matches!(status.phase, Phase::Connected(..) | Phase::Away(_)));
+        // The attempt ends by itself within its own time.
+        let decided = timeout(CONNECT_WITHIN * 2, decided).await;
+        let phase = decided.ok().and_then(Result::ok).map(|status| status.phase.clone());
+        match phase {
+            Some(Phase::Connected(client, ended)) => Ok((client, ended)),
+            Some(Phase::Away(_) | Phase::Resting | Phase::Connecting) | None => Err(self.unsent()),
+        }
+    }
+
+    /// Nothing was sent, for this reason.
+    pub(super) fn unsent(&self) -> Undelivered {
+        let Unreached { refusal, reason } = self.why();
+        Undelivered { refusal, sent: false, reason }
+    }
+
+    /// The connection broke before something was confirmed.
+    pub(super) fn cut(&self) -> Undelivered {
+        let Unreached { reason, .. } = self.why();
+        let reason = format!("{reason} before it confirmed the message").into();
+        Undelivered { refusal: Refusal::BackendReset, sent: true, reason }
+    }
+
+    fn why(&self) -> Unreached {
+        match &self.status.borrow().phase {
+            Phase::Away(why) => why.clone(),
+            Phase::Resting | Phase::Connecting | Phase::Connected(..) => {
+                self.broken("closed the connection")
+            }
+        }
+    }
+
+    /// A fault of the broker, in words that follow its name.
+    pub(super) fn broken(&self, why: &str) -> Unreached {
+        let reason = format!("the broker at {} {why}", self.place).into();
+        Unreached { refusal: Refusal::ConnectFailed, reason }
+    }
+
+    pub(super) fn state(&self) -> BrokerState {
+        let status = self.status.borrow();
+        let (connected, reason) = match &status.phase {
+            Phase::Connected(..) => (true, status.refused.clone()),
+            Phase::Away(why) => (false, Some(why.reason.clone())),
+            Phase::Resting | Phase::Connecting => (false, None),
+        };
+        BrokerState { connected, since: status.since, reason }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.status.send_replace(Status { phase, since: now_ms(), refused: None });
+    }
+}
+
+/// For the session.
+impl Shared {
+    /// Waits until a connection is needed.
+    pub(super) async fn needed(&self) {
+        let (mut wanted, mut used) = (self.wanted.subscribe(), self.used.subscribe());
+        while !self.is_needed() {
+            self.rest();
+            tokio::select! {
+                _ = wanted.changed() => {}
+                _ = used.changed() => {}
+            }
+        }
+        let is_first = matches!(self.status.borrow().phase, Phase::Resting);
+        if is_first {
+            self.enter(Phase::Connecting);
+        }
+    }
+
+    /// Waits until none is.
+    pub(super) async fn unneeded(&self) {
+        let mut wanted = self.wanted.subscribe();
+        while self.is_needed() {
+            tokio::select! {
+                _ = wanted.changed() => {}
+                () = sleep(IDLE_AFTER) => {}
+            }
+        }
+    }
+
+    fn is_needed(&self) -> bool {
+        let lately = |used: Instant| now().saturating_duration_since(used) < IDLE_AFTER;
+        !self.wanted.borrow().is_empty() || self.used.borrow().is_some_and(lately)
+    }
+
+    /// Waits before the next attempt; not so long, if somebody wants to publish.
+    pub(super) async fn pause(&self, least: Duration, most: Duration) {
+        let mut used = self.used.subscribe();
+        sleep(least).await;
+        tokio::select! {
+            _ = used.changed() => {}
+            () = sleep(most.saturating_sub(least)) => {}
+        }
+    }
+
+    /// There is a connection, until what is returned is dropped.
+    pub(super) fn connected(&self, client: AsyncClient) -> DropGuard {
+        tracing::info!(broker = %self.place, "connected to the broker");
+        let ended = CancellationToken::new();
+        self.enter(Phase::Connected(client, ended.clone()));
+        ended.drop_guard()
+    }
+
+    /// There is none; said once for each reason.
+    pub(super) fn lost(&self, why: Unreached) {
+        let known = match &self.status.borrow().phase {
+            Phase::Away(before) => *before == why,
+            Phase::Resting | Phase::Connecting | Phase::Connected(..) => false,
+        };
+        if !known {
+            tracing::warn!(reason = %why.reason, "no connection to the broker; trying again");
+            self.enter(Phase::Away(why));
+        }
+    }
+
+    /// Nothing needs a connection.
+    pub(super) fn rest(&self) {
+        if !matches!(self.status.borrow().phase, Phase::Resting) {
+            self.enter(Phase::Resting);
+        }
+    }
+
+    /// What the broker holds for this client is decided; this it refused.
+    pub(super) fn subscribed(&self, refused: &[&Filter]) {
+        let texts: Vec<_> = refused.iter().map(|filter| filter.as_str()).collect();
+        let text: Option<Box<str>> = (!texts.is_empty())
+            .then(|| format!("the broker does not let this node read {}", texts.join(", ")).into());
+        if let Some(reason) = &text {
+            tracing::warn!(%reason, "Rules get no messages");
+        }
+        self.status.send_modify(|status| status.refused = text);
+    }
+}
+
+/// For what comes in.
+impl Shared {
+    /// From now on messages are taken.
+    pub(super) fn begin(&self, intake: Intake) {
+        if self.intake.set(intake).is_err() {
+            tracing::error!("the broker's messages have somebody who takes them already");
+        }
+    }
+
+    /// Rules that take messages, and what of.
+    pub(super) fn serve(&self, rules: &[(Arc<Rule>, Filter)]) {
+        if let Some(intake) = self.intake.get() {
+            intake.serve(rules);
+        }
+        let wanted: Wanted =
+            rules.iter().map(|(rule, filter)| (rule.name.clone(), filter.clone())).collect();
+        self.wanted.send_if_modified(|before| {
+            let is_new = *before != wanted;
+            *before = wanted;
+            is_new
+        });
+    }
+
+    pub(super) async fn take(&self, publish: Publish, client: &AsyncClient) {
+        match self.intake.get() {
+            Some(intake) => intake.take(publish, client).await,
+            None => intake::acknowledge(client, &publish),
+        }
+    }
+
+    pub(super) fn expect_retained(&self, rules: &[RuleName], now: Instant) {
+        if let Some(intake) = self.intake.get() {
+            intake.expect_retained(rules, now);
+        }
+    }
+
+    /// The broker has forgotten this client.
+    pub(super) fn forget(&self) {
+        if let Some(intake) = self.intake.get() {
+            intake.forget();
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Endpoint type `rest`: a URL that is called over HTTP/1.1.
+//!
+//! A message is sent once and its answer comes back as it is. Only a request that hyper hands back,
+//! since it never left, is sent again: a server closes the connections that it was kept on.
+
+mod fault;
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use edgemesh_core::forward::inbox::{AnswerBody, AnswerError, Undelivered};
+use edgemesh_core::snapshot::rules::RestTarget;
+use http::header::{
+    CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use hyper::rt::{Executor, Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_service::Service;
+
+use crate::providers::connect::{Connect, Place, Stream, Unreached};
+
+/// Connections to one server that wait for their next request.
+const IDLE_CONNECTIONS: usize = 8;
+/// How long one waits: servers rarely close it sooner.
+const IDLE_AFTER: Duration = Duration::from_secs(30);
+/// What is between two neighbours only (RFC 9110 §7.6.1).
+const BETWEEN_NEIGHBOURS: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// See the module. Clones share their connections.
+#[derive(Clone)]
+pub struct Rest {
+    client: Client<Opener, AnswerBody>,
+    exchanges: TaskTracker,
+}
+
+impl Rest {
+    /// Calls over connections of `connect`, which `tasks` own. After `stop` they end with the answers
+    /// that are under way on them.
+    pub fn new(connect: Connect, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+        let exchanges = TaskTracker::new();
+        exchanges.close();
+        let keeper = Keeper { tasks: tasks.clone(), exchanges: exchanges.clone(), stop };
+        let client = Client::builder(keeper)
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_AFTER)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .set_host(false)
+            .build(Opener(connect));
+        Self { client, exchanges }
+    }
+
+    /// Calls `target`; path and query of `request` are what it wants already.
+    ///
+    /// # Errors
+    /// There was no answer.
+    pub async fn deliver<B>(
+        &self,
+        target: &RestTarget,
+        request: Request<B>,
+    ) -> Result<Response<AnswerBody>, Undelivered>
+    where
+        B: Body<Data = Bytes, Error: Into<AnswerError>> + Send + 'static,
+    {
+        // Held by the answer's body too: until its end the connection is in use.
+        let exchange = self.exchanges.token();
+        let request = towards(target, request).map(|body| body.map_err(Into::into).boxed_unsync());
+        let called = self.client.request(request).await;
+        let mut answer = called.map_err(|error| fault::undelivered(&error, &target.authority))?;
+        take_out_what_is_between_neighbours(answer.headers_mut());
+        Ok(answer.map(|body| {
+            let held = body.map_frame(move |frame| {
+                let _ = &exchange;
+                frame
+            });
+            held.map_err(Into::into).boxed_unsync()
+        }))
+    }
+}
+
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").field("exchanges", &self.exchanges.len()).finish_non_exhaustive()
+    }
+}
+
+/// The same request, to `target`.
+fn towards<B>(target: &RestTarget, request: Request<B>) -> Request<B> {
+    let (mut head, body) = request.into_parts();
+    let scheme = if target.tls { Scheme::HTTPS } else { Scheme::HTTP };
+    let path = head.uri.path_and_query().cloned();
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(scheme);
+    uri.authority = Some(target.authority.clone());
+    uri.path_and_query = Some(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    // Of three parts that are well-formed a URI can be made.
+    head.uri = Uri::from_parts(uri).unwrap_or_default();
+    head.version = Version::HTTP_11;
+    take_out_what_is_between_neighbours(&mut head.headers);
+    if let Ok(host) = HeaderValue::from_str(target.authority.as_str()) {
+        head.headers.insert(HOST, host);
+    }
+    Request::from_parts(head, body)
+}
+
+fn take_out_what_is_between_neighbours(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in listed.iter().chain(&BETWEEN_NEIGHBOURS) {
+        headers.remove(name);
+    }
+}
+
+/// The place that a URI means.
+fn place(authority: &Authority, tls: bool) -> Place {
+    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    Place { host: host.into(), port, tls }
+}
+
+/// Opens connections for the client.
+#[derive(Clone)]
+struct Opener(Connect);
+
+impl Service<Uri> for Opener {
+    type Response = Opened;
+    type Error = Unreached;
+    type Future = Pin<Box<dyn Future<Output = Result<Opened, Unreached>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unreached>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connect = self.0.clone();
+        let tls = uri.scheme() == Some(&Scheme::HTTPS);
+        let place = uri.authority().map(|authority| place(authority, tls));
+        Box::pin(async move {
+            let place = place.ok_or_else(Unreached::nameless)?;
+            Ok(Opened(TokioIo::new(connect.open(&place).await?)))
+        })
+    }
+}
+
+/// A connection, as hyper wants it.
+struct Opened(TokioIo<Stream>);
+
+impl Connection for Opened {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for Opened {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl Write for Opened {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+}
+
+/// Owns the tasks of connections.
+#[derive(Clone)]
+struct Keeper {
+    tasks: TaskTracker,
+    exchanges: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Keeper {
+    fn execute(&self, connection: F) {
+        let Self { tasks, exchanges, stop } = self.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = connection => {}
+                () = async { stop.cancelled().await; exchanges.wait().await } => {}
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_is_what_was_sent_but_for_the_way() {
+        let target = RestTarget {
+            tls: true,
+            authority: Authority::from_static("a.example:8443"),
+            path: "/x".into(),
+            query: None,
+        };
+        let request = Request::put("/x/y?k=v")
+            .header("host", "mesh")
+            .header("connection", "close, x-own")
+            .header("x-own", "1")
+            .header("te", "trailers")
+            .header("content-length", "3")
+            .header("x-kept", "yes");
+        let sent = towards(&target, request.body(()).unwrap());
+        assert_eq!(sent.uri(), "https://a.example:8443/x/y?k=v");
+        assert_eq!((sent.method().as_str(), &sent.headers()["host"]), ("PUT", &"a.example:8443"));
+        let mut names: Vec<_> = sent.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-length", "host", "x-kept"]);
+    }
+
+    #[test]
+    fn places() {
+        for (authority, tls, want) in [
+            ("a.example", false, "a.example:80"),
+            ("a.example", true, "a.example:443"),
+            ("[::1]:81", false, "[::1]:81"),
+            ("127.0.0.1:9", true, "127.0.0.1:9"),
+        ] {
+            assert_eq!(place(&authority.parse().unwrap(), tls).to_string(), want);
+        }
+    }
+}
