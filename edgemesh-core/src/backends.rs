@@ -19,7 +19,7 @@ use crate::hash;
 
 pub use crate::backends::latency::Latency;
 pub use crate::backends::node::{Known, NodeLive, Way};
-pub use crate::backends::rule::{MAX_DETAIL, MAX_ERRORS, RuleError, RuleLive, Trouble};
+pub use crate::backends::rule::{MAX_DETAIL, MAX_ERRORS, RuleError, RuleLive, Tally, Trouble};
 pub use crate::backends::sessions::{MAX_SESSIONS, Sessions};
 
 /// Live state of one Backend on one Service port.

@@ -377,7 +377,8 @@ impl Mesh {
             Some(source) => source.await.ok().map(|ended| ended.sync),
             None => self.sync.lock().take(),
         };
-        if let Some(sync) = sync {
+        if let Some(mut sync) = sync {
+            sync.count().await;
             sync.into_store().close().await;
         }
         open

@@ -26,10 +26,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use edgemesh_proto::record::{Key, Put, Record, ServiceName};
+use edgemesh_proto::record::{Key, Put, Record, RuleName, ServiceName};
+use edgemesh_proto::rule::Id;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::backends::Tally;
 use crate::digest::Digest;
 pub use crate::store::errors::{CommitError, OpenError};
 pub use crate::store::folder::{Access, Folder, Lock, Owner as FileOwner, Place};
@@ -38,11 +40,13 @@ pub use crate::store::repair::Repair;
 pub use crate::store::sqlite::{Fault, Schema, check_pages};
 
 mod change;
+mod count;
 mod database;
 mod errors;
 mod folder;
 mod opening;
 mod owner;
+mod project;
 mod repair;
 mod schema;
 mod sqlite;
@@ -76,6 +80,20 @@ pub struct Loaded {
     pub local: Vec<Record>,
     /// The addresses given out to Services that have none of their own.
     pub addresses: Vec<VirtualAddress>,
+    /// What Rules have counted.
+    pub counted: Vec<(RuleName, Tally)>,
+    /// Whose counts these are: another one where they are no continuation of what was counted
+    /// before.
+    pub counter: [u8; 16],
+}
+
+/// What a Rule has counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The Rule's.
+    pub id: Id,
+    /// Totals, and errors that are new.
+    pub tally: Tally,
 }
 
 /// An address that stands for a Service, or for one Backend of it that has a name.
@@ -137,6 +155,11 @@ impl Store {
     pub async fn commit(&self, change: impl Into<Arc<Change>>) -> Result<(), CommitError> {
         let change = change.into();
         self.ask(|answer| Job::Commit(change, answer)).await
+    }
+
+    /// Stores what Rules have counted, in one transaction.
+    pub async fn count(&self, counted: Vec<Counted>) -> Result<(), CommitError> {
+        self.ask(|answer| Job::Count(counted, answer)).await
     }
 
     /// Replaces `meta.db.good` by a checked copy of the present state. The caller decides when:

@@ -7,6 +7,7 @@
 
 mod addresses;
 mod after;
+mod counting;
 mod feed;
 mod follower;
 mod layers;
@@ -30,6 +31,7 @@ use ipnet::IpNet;
 use crate::snapshot::{Builder, Change as Step, Host, Snapshot};
 use crate::store::{Change, CommitError, Loaded, Store, VirtualAddress};
 use crate::sync::addresses::Addresses;
+use crate::sync::counting::Counting;
 use crate::sync::synced::Synced;
 
 pub use crate::sync::feed::{Asked, Feed, Following, Outlet, Published};
@@ -54,6 +56,8 @@ pub struct Sync {
     behind: bool,
     /// Where records come from a registry.
     synced: Option<Box<Synced>>,
+    counting: Counting,
+    counter: [u8; 16],
 }
 
 /// What is to be shown next.
@@ -96,7 +100,7 @@ impl Sync {
         live: Arc<ArcSwap<Snapshot>>,
         now: Instant,
     ) -> Self {
-        let Loaded { epoch, revision, records, local, addresses, .. } = loaded;
+        let Loaded { epoch, revision, records, local, addresses, counted, counter, .. } = loaded;
         let mut records: Vec<Record> = records.into_iter().map(|(record, _)| record).collect();
         // What an agent added that had a registry: the first observation says what is true of it.
         let behind = !local.is_empty();
@@ -104,9 +108,10 @@ impl Sync {
         let prints = Prints::default();
         let known = records.iter().map(|record| (record.key(), prints.of(record))).collect();
         let parts = (epoch, revision, records, addresses);
-        let builder = Builder::new(node, zone);
+        let mut builder = Builder::new(node, zone);
+        counted.into_iter().for_each(|(rule, tally)| builder.counted(rule, tally));
         let new = Self::showing(store, parts, builder, ranges, live, now);
-        Self { known, prints, behind, ..new }
+        Self { known, prints, behind, counter, ..new }
     }
 
     /// Shows what the store held.
@@ -123,7 +128,9 @@ impl Sync {
         let (given, hosts) = (addresses.services(), addresses.hosts());
         let delete = Vec::new();
         let step = Step { epoch, revision, put, delete, addresses: given, hosts };
-        live.store(builder.apply(step, now));
+        let shown = builder.apply(step, now);
+        let counting = Counting::from(&shown.rules);
+        live.store(shown);
         addresses.review(&builder);
         let (feed, outlet) = feed::feed();
         Self {
@@ -139,6 +146,8 @@ impl Sync {
             feed,
             behind: false,
             synced: None,
+            counting,
+            counter: [0; 16],
         }
     }
 

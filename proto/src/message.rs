@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 pub(crate) use crate::message::body::exact;
 pub use crate::message::body::{
-    Accepted, Ack, Answer, BUCKETS, Body, Caller, Connect, DialBack, HeaderField, Held, Hello,
-    Join, Joined, MAX_BACKED, MAX_FIELDS, Offer, Ping, Refused, Request, Selector, Target, Welcome,
+    Accepted, Ack, Answer, BUCKETS, Body, Caller, Connect, Counts, DialBack, HeaderField, Held,
+    Hello, Join, Joined, MAX_BACKED, MAX_COUNTS, MAX_FIELDS, Offer, Ping, Refused, Request,
+    RuleCount, Selector, Target, Welcome,
 };
 pub use crate::message::content::{Content, Json};
 use crate::record::Invalid;

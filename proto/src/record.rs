@@ -35,6 +35,7 @@ pub use crate::record::route::{
 };
 pub use crate::record::rules::{Endpoint, EndpointName, Rule, RuleName};
 pub use crate::record::values::{MAX_NAME, MAX_WEIGHT, WEIGHT_LABEL};
+pub(crate) use crate::record::values::{bounded, required};
 
 /// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

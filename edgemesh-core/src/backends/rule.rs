@@ -42,11 +42,23 @@ pub struct RuleError {
     pub detail: Box<str>,
 }
 
+/// What outlives the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages that were delivered.
+    pub success: u64,
+    /// Messages that were not.
+    pub fail: u64,
+    /// Failures, oldest first.
+    pub errors: Vec<RuleError>,
+}
+
 impl RuleLive {
-    /// Begins with counts from before.
-    pub fn counted(success: u64, fail: u64) -> Self {
+    /// Begins with what was counted before.
+    pub fn counted(before: Tally) -> Self {
+        let Tally { success, fail, errors } = before;
         let (success, fail) = (AtomicU64::new(success), AtomicU64::new(fail));
-        Self { success, fail, ..Self::default() }
+        Self { success, fail, errors: ArcSwap::from_pointee(errors), ..Self::default() }
     }
 
     /// A message was delivered within `took`; `at` = now, in milliseconds since 1970.
@@ -110,7 +122,7 @@ mod tests {
 
     #[test]
     fn trouble_lasts_until_a_success() {
-        let live = RuleLive::counted(5, 1);
+        let live = RuleLive::counted(Tally { success: 5, fail: 1, errors: Vec::new() });
         live.failed("first", 100);
         live.failed("second", 200);
         assert_eq!(*live.trouble().unwrap(), Trouble { reason: "second".into(), since: 100 });

@@ -15,7 +15,7 @@ use crate::mesh::Options;
 use crate::mesh::local::{Local, Settled};
 use crate::mesh::notes::Notes;
 use crate::mesh::reading::{Folders, PANICKED, Read, Reading};
-use crate::mesh::source::{Ended, retries};
+use crate::mesh::source::{Ended, looks, retries};
 use crate::mesh::status::{Cell, StoreHealth};
 use crate::mesh::talking::{News, Talking};
 use crate::peers::PeerSaid;
@@ -87,7 +87,7 @@ impl CloudSource {
 
     /// Follows all of them until `stop`.
     pub(super) async fn follow(mut self, stop: CancellationToken) -> Ended {
-        let mut retry = retries();
+        let (mut retry, mut look) = (retries(), looks());
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
@@ -98,6 +98,7 @@ impl CloudSource {
                     self.read().await;
                 }
                 _ = retry.tick(), if self.notes.behind => self.save().await,
+                _ = look.tick() => self.count().await,
                 () = self.local.changed() => self.settle().await,
                 Some(asked) = self.sync.asked() => self.sync.tell(asked),
                 news = self.talking.next() => self.heard(news).await,
@@ -121,9 +122,18 @@ impl CloudSource {
         // Without a registry's records this would be another source.
         let held = self.sync.begin().unwrap_or_default();
         self.talking.introduce();
+        self.talking.count(self.sync.counter(), self.sync.counts());
         // With the same number there is nothing to be told.
         if (held.epoch, held.revision) == (welcome.epoch, welcome.revision) {
             self.now_in_step().await;
+        }
+    }
+
+    /// Keeps and tells what Rules have counted.
+    async fn count(&mut self) {
+        let counts = self.sync.count().await;
+        if !counts.is_empty() {
+            self.talking.count(self.sync.counter(), counts);
         }
     }
 

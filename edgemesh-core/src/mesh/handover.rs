@@ -23,6 +23,7 @@ impl Mesh {
             }
         }
         if let Some(sync) = self.sync.get_mut() {
+            sync.count().await;
             sync.release().await;
         }
     }

@@ -23,6 +23,8 @@ use crate::peers::Position;
 use crate::registrations::is_local;
 use crate::sync::{Sync, offer};
 
+/// What Rules have counted is stored and told so often.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// A change that the disk refused is tried again after this long.
 const RETRY_STORE: Duration = Duration::from_secs(10);
 
@@ -86,9 +88,18 @@ impl Source {
 
 /// When to try: its time goes on while other things happen, be there never so many of them.
 pub(super) fn retries() -> Interval {
-    let mut retries = tokio::time::interval(RETRY_STORE);
-    retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    retries
+    every(RETRY_STORE)
+}
+
+/// When to look what Rules have counted.
+pub(super) fn looks() -> Interval {
+    every(COUNT_EVERY)
+}
+
+fn every(time: Duration) -> Interval {
+    let mut interval = tokio::time::interval(time);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 impl FolderSource {
@@ -112,11 +123,15 @@ impl FolderSource {
 
     /// Reads again whenever something changed.
     async fn follow(mut self, stop: CancellationToken) -> Ended {
-        let mut retry = retries();
+        let (mut retry, mut look) = (retries(), looks());
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
                     return Ended { sync: self.sync, talking: self.talking };
+                }
+                _ = look.tick() => {
+                    self.count().await;
+                    continue;
                 }
                 () = self.reading.changed() => {}
                 _ = retry.tick(), if self.notes.behind => {}
@@ -138,11 +153,22 @@ impl FolderSource {
         }
     }
 
+    /// Keeps and tells what Rules have counted.
+    async fn count(&mut self) {
+        let counts = self.sync.count().await;
+        if let Some(talking) = self.talking.as_mut().filter(|_| !counts.is_empty()) {
+            talking.count(self.sync.counter(), counts);
+        }
+    }
+
     /// The hub hears what runs here; its records are not wanted.
     fn heard(&mut self, news: &News) {
         let Some(talking) = &mut self.talking else { return };
         match news {
-            News::Begun(_) => talking.introduce(),
+            News::Begun(_) => {
+                talking.introduce();
+                talking.count(self.sync.counter(), self.sync.counts());
+            }
             // Next time, the hub need not tell all of that anew.
             News::Said(body) => {
                 if let Body::Delta(Delta { epoch, to, digest: Some(digest), .. }) = **body {

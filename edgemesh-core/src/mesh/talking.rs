@@ -1,9 +1,11 @@
 //! The conversations with the hub, one after the other, and what this node tells of its own there and to
 //! its peers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use edgemesh_proto::message::{Body, Offer, Refused, Welcome};
+use edgemesh_proto::message::{Body, Counts, MAX_COUNTS, Offer, Refused, RuleCount, Welcome};
+use edgemesh_proto::record::RuleName;
 use tokio::sync::{mpsc, watch};
 
 use crate::peers::{PeerSaid, Position, Talk};
@@ -23,6 +25,9 @@ pub(super) struct Talking {
     own: watch::Sender<Arc<Offer>>,
     /// The hub has not heard what runs here now.
     owed: bool,
+    counter: [u8; 16],
+    /// What Rules have counted and the hub has not heard.
+    uncounted: BTreeMap<RuleName, RuleCount>,
     offered: mpsc::Receiver<PeerSaid>,
 }
 
@@ -62,12 +67,15 @@ impl Talking {
             own: own.subscribe(),
             offered: offers_in,
         };
-        (Self { talks, talk: None, position, own, owed: false, offered }, ends)
+        let (counter, uncounted) = ([0; 16], BTreeMap::new());
+        let talk = None;
+        let new = Self { talks, talk, position, own, owed: false, counter, uncounted, offered };
+        (new, ends)
     }
 
     /// Waits for news. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> News {
-        while self.owed {
+        while self.owed || !self.uncounted.is_empty() {
             tokio::select! {
                 () = room(self.talk.as_ref().map(|talk| talk.outgoing.clone())) => self.pay(),
                 news = self.news() => return news,
@@ -138,18 +146,35 @@ impl Talking {
         self.pay();
     }
 
+    /// Tells the hub what Rules have counted by `counter`.
+    pub(super) fn count(&mut self, counter: [u8; 16], counts: Vec<RuleCount>) {
+        self.counter = counter;
+        self.uncounted.extend(counts.into_iter().map(|count| (count.rule.clone(), count)));
+        self.pay();
+    }
+
     /// Tells what is owed, if there is room: waiting for a hub that does not listen would keep this
     /// node from its own affairs.
     fn pay(&mut self) {
-        let Some(talk) = &self.talk else { return self.owed = false };
-        let full = talk.outgoing.capacity() < wanted(&talk.outgoing);
-        if !self.owed || full && !talk.outgoing.is_closed() {
-            return;
-        }
-        let offer = Offer::clone(&self.own.borrow());
+        let Some(talk) = &self.talk else {
+            // All of it is told when a conversation begins.
+            self.uncounted.clear();
+            return self.owed = false;
+        };
+        let has_room =
+            || talk.outgoing.is_closed() || talk.outgoing.capacity() >= wanted(&talk.outgoing);
         // There is room, or the conversation is over.
-        let _ = talk.outgoing.try_send(Body::Offer(offer));
-        self.owed = false;
+        if self.owed && has_room() {
+            let offer = Offer::clone(&self.own.borrow());
+            let _ = talk.outgoing.try_send(Body::Offer(offer));
+            self.owed = false;
+        }
+        while !self.owed && !self.uncounted.is_empty() && has_room() {
+            let counts = std::iter::from_fn(|| self.uncounted.pop_first());
+            let rules = counts.map(|(_, count)| count).take(MAX_COUNTS).collect();
+            let counts = Counts { counter: self.counter, rules };
+            let _ = talk.outgoing.try_send(Body::Counts(counts));
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use edgemesh_proto::record::{
     Service as ServiceRecord, ServiceName, Slice, Workload,
 };
 
-use crate::backends::NodeLive;
+use crate::backends::{NodeLive, Tally};
 use crate::snapshot::builder::routing::Routing;
 use crate::snapshot::builder::rules::Book;
 use crate::snapshot::index::Index;
@@ -228,8 +228,8 @@ impl Builder {
 
     /// What messages of a Rule left behind in an earlier life of this node; said before its record
     /// is put.
-    pub fn counted(&mut self, rule: RuleName, counts: (u64, u64)) {
-        self.book.counted(rule, counts);
+    pub fn counted(&mut self, rule: RuleName, before: Tally) {
+        self.book.counted(rule, before);
     }
 
     fn put(&mut self, record: Record, dirty: &mut Dirty, now: Instant) {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use edgemesh_proto::record::{Key, Kind, Put};
+use edgemesh_proto::record::{Key, Put};
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 
 use crate::digest::{Digest, Hasher};
-use crate::store::Change;
 use crate::store::database::Database;
+use crate::store::{Change, project};
 
 impl Database {
     /// Applies a change whole, or not at all: deletes first, then puts, records before addresses.
@@ -28,6 +28,9 @@ impl Database {
             records.put(put, change.revision)?;
         }
         put_local(&transaction, change)?;
+        if project::is_touched(change) {
+            project::project(&transaction)?;
+        }
         put_addresses(&transaction, change)?;
         transaction
             .prepare_cached("UPDATE sync_state SET epoch = ?1, revision = ?2, digest = ?3")?
@@ -92,9 +95,8 @@ struct Records<'a> {
 
 impl Records<'_> {
     fn clear(&mut self) -> Result<(), rusqlite::Error> {
-        self.transaction.execute_batch(
-            "DELETE FROM rule; DELETE FROM endpoint; DELETE FROM record; DELETE FROM local_record",
-        )?;
+        // Rows that are still wanted after the change keep what they count: see `project`.
+        self.transaction.execute_batch("DELETE FROM record; DELETE FROM local_record")?;
         *self.digest = Digest::default();
         Ok(())
     }
@@ -117,7 +119,6 @@ impl Records<'_> {
             .prepare_cached("INSERT INTO record VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(columns)?;
         self.digest.add(self.hasher.of(key, body));
-        project(key.kind);
         Ok(())
     }
 
@@ -125,21 +126,6 @@ impl Records<'_> {
         if let Some(body) = old {
             self.digest.remove(self.hasher.of(key, &body));
         }
-    }
-}
-
-/// What else a record writes: the tables `endpoint` and `rule`, once records have these kinds.
-const fn project(kind: Kind) {
-    match kind {
-        Kind::Service
-        | Kind::Slice
-        | Kind::Node
-        | Kind::Workload
-        | Kind::Policy
-        | Kind::Route
-        | Kind::Endpoint
-        | Kind::Rule
-        | Kind::Revocation => {}
     }
 }
 

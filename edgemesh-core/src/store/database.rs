@@ -59,6 +59,7 @@ impl Database {
         let found = self.records(&mut loaded, &mut skipped)?;
         loaded.local = self.local_records(&mut skipped)?;
         loaded.addresses = self.addresses(&mut skipped)?;
+        (loaded.counted, loaded.counter) = (self.counted()?, self.counter()?);
         Ok(Contents { loaded, skipped, sound: found == digest })
     }
 

@@ -154,7 +154,13 @@ impl Opening {
             None if anything_lost => self.repairs.push(Repair::BeganEmpty { file: meta.clone() }),
             None => {}
         }
-        match attempt(&meta) {
+        let opened = Database::open(&meta).and_then(|database| {
+            if restored.is_some() {
+                database.count_anew()?;
+            }
+            loaded(database)
+        });
+        match opened {
             Ok((database, contents)) => Ok((Some(database), contents)),
             Err(Fault::Unreachable(error)) => Ok((None, self.fall_back_to_reading(&error)?)),
             Err(fault) => Err(give_up(&meta, fault)),
@@ -217,15 +223,16 @@ impl Opening {
 type Ready = (Option<Database>, Contents);
 
 fn attempt(file: &Path) -> Result<(Database, Contents), Fault> {
-    let mut database = Database::open(file)?;
+    Database::open(file).and_then(loaded)
+}
+
+fn loaded(mut database: Database) -> Result<(Database, Contents), Fault> {
     let contents = database.load()?;
     Ok((database, contents))
 }
 
 fn attempt_reading(file: &Path) -> Result<(Database, Contents), Fault> {
-    let mut database = Database::open_read_only(file)?;
-    let contents = database.load()?;
-    Ok((database, contents))
+    Database::open_read_only(file).and_then(loaded)
 }
 
 fn give_up(file: &Path, fault: Fault) -> OpenError {

@@ -8,7 +8,7 @@ use crate::store::database::Database;
 use crate::store::errors::CommitError;
 use crate::store::folder::{Folder, Lock};
 use crate::store::opening::Opened;
-use crate::store::{Change, Loaded, Repair};
+use crate::store::{Change, Counted, Loaded, Repair};
 
 /// Jobs that wait for the thread; whoever brings more waits with them.
 pub(super) const QUEUE: usize = 64;
@@ -17,6 +17,7 @@ pub(super) const QUEUE: usize = 64;
 /// is done all the same.
 pub(super) enum Job {
     Commit(Arc<Change>, oneshot::Sender<Result<(), CommitError>>),
+    Count(Vec<Counted>, oneshot::Sender<Result<(), CommitError>>),
     KeepGoodCopy(oneshot::Sender<Result<(), CommitError>>),
     Close(oneshot::Sender<()>),
 }
@@ -42,6 +43,7 @@ impl Owner {
         while let Some(job) = jobs.blocking_recv() {
             match job {
                 Job::Commit(change, answer) => drop(answer.send(self.commit(&change))),
+                Job::Count(counted, answer) => drop(answer.send(self.count(&counted))),
                 Job::KeepGoodCopy(answer) => drop(answer.send(self.keep_good_copy())),
                 Job::Close(answer) => {
                     // Nothing new is taken; what is queued is still done.
@@ -63,6 +65,11 @@ impl Owner {
     fn commit(&mut self, change: &Change) -> Result<(), CommitError> {
         let file = self.folder.database();
         self.database()?.apply(change).map_err(|error| CommitError::new(&file, error))
+    }
+
+    fn count(&mut self, counted: &[Counted]) -> Result<(), CommitError> {
+        let file = self.folder.database();
+        self.database()?.count(counted).map_err(|error| CommitError::new(&file, error))
     }
 
     fn keep_good_copy(&mut self) -> Result<(), CommitError> {

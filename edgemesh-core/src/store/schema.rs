@@ -15,4 +15,8 @@ pub(super) static META: Schema =
 /// Tables by which a file without our mark is still known as ours.
 pub(super) const OUR_TABLES: [&str; 3] = ["record", "sync_state", "virtual_address"];
 
-const STEPS: &[M<'_>] = &[M::up(include_str!("schema_1.sql")), M::up(include_str!("schema_2.sql"))];
+const STEPS: &[M<'_>] = &[
+    M::up(include_str!("schema_1.sql")),
+    M::up(include_str!("schema_2.sql")),
+    M::up(include_str!("schema_3.sql")),
+];

@@ -193,7 +193,8 @@ impl Replica {
             | Body::Join(_)
             | Body::Joined(_)
             | Body::DialBack(_)
-            | Body::Ping(_) => Err(Broken::Unexpected(body.operation())),
+            | Body::Ping(_)
+            | Body::Counts(_) => Err(Broken::Unexpected(body.operation())),
         }
     }
 

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::snapshot::{Builder, Snapshot};
 use crate::store::{Change, Loaded, Store};
+use crate::sync::counting::Counting;
 use crate::sync::layers::{Layers, Shown};
 use crate::sync::replica::{Broken, Holding, Reaction, Replica, Step};
 use crate::sync::{Next, Observed, Sync};
@@ -51,17 +52,20 @@ impl Sync {
         live: Arc<ArcSwap<Snapshot>>,
         now: Instant,
     ) -> Self {
-        let Loaded { epoch, revision, records, held, local, addresses, .. } = loaded;
+        let Loaded { epoch, revision, records, held, local, addresses, counted, counter, .. } =
+            loaded;
         let mut layers = Layers::new(node.clone());
         let records = records.into_iter().map(|(record, _)| record).collect();
         let Shown { put: records, .. } = layers.step(records, Vec::new());
         let parts = (epoch, revision, records, addresses);
-        let builder = Builder::new(node.clone(), zone).below_cloud(now);
+        let mut builder = Builder::new(node.clone(), zone).below_cloud(now);
+        counted.into_iter().for_each(|(rule, tally)| builder.counted(rule, tally));
         let mut new = Self::showing(store, parts, builder, ranges, live, now);
         let local = local.into_iter().map(|record| (record.key(), record)).collect();
         let Shown { put, delete } = layers.hear(&node, local, &new.builder);
         let moved = new.addresses.settle_put(&new.builder, &put, &delete);
         new.show(Next { put, delete, moved }, now);
+        (new.counting, new.counter) = (Counting::from(&new.live.load().rules), counter);
         let replica = Replica::new(epoch, revision, held);
         let unread = BTreeMap::new();
         new.synced = Some(Box::new(Synced { node, replica, layers, unread, unsaved: None }));

@@ -1,5 +1,6 @@
 //! One writer: what is observed is stored, then seen, then told to mirrors.
 
+mod counts;
 mod measure;
 mod synced;
 

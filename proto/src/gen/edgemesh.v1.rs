@@ -876,7 +876,7 @@ pub struct Message {
     /// body answers with an error Message.
     #[prost(
         oneof = "message::Body",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
     )]
     pub body: ::core::option::Option<message::Body>,
 }
@@ -916,6 +916,8 @@ pub mod message {
         DialBack(super::DialBack),
         #[prost(message, tag = "24")]
         Ping(super::Ping),
+        #[prost(message, tag = "25")]
+        Counts(super::Counts),
     }
 }
 /// Which message this is.
@@ -1191,4 +1193,32 @@ pub struct Ping {
     pub number: u64,
     #[prost(bool, tag = "2")]
     pub answer: bool,
+}
+/// What Rules have counted on a node: totals, so that to be told twice changes nothing. Who hears it
+/// keeps the highest of each counter.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Counts {
+    /// 16 random bytes, kept with the totals: another one where they do not go on from those before.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub counter: ::prost::bytes::Bytes,
+    /// All that are not zero after Hello, then those that changed.
+    #[prost(message, repeated, tag = "2")]
+    pub rules: ::prost::alloc::vec::Vec<RuleCount>,
+}
+/// What one Rule has counted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RuleCount {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Messages that were delivered.
+    #[prost(uint64, tag = "3")]
+    pub success: u64,
+    /// Messages that were not.
+    #[prost(uint64, tag = "4")]
+    pub fail: u64,
+    /// Milliseconds since 1970; 0 = not known.
+    #[prost(int64, tag = "5")]
+    pub last_success: i64,
 }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod codec;
+mod counts;
 mod joining;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ pub use crate::message::body::calls::{
     Target,
 };
 pub(crate) use crate::message::body::codec::exact;
+pub use crate::message::body::counts::{Counts, MAX_COUNTS, RuleCount};
 pub use crate::message::body::joining::{DialBack, Join, Joined};
 use crate::record::{Delta, Node, NodeName, Put};
 
@@ -50,6 +52,8 @@ pub enum Body {
     DialBack(DialBack),
     /// See [`Ping`].
     Ping(Ping),
+    /// See [`Counts`].
+    Counts(Counts),
 }
 
 impl Body {
@@ -71,6 +75,7 @@ impl Body {
             Self::Joined(_) => "joined",
             Self::DialBack(_) => "dialBack",
             Self::Ping(_) => "ping",
+            Self::Counts(_) => "counts",
         }
     }
 
@@ -92,7 +97,8 @@ impl Body {
             | Self::Join(_)
             | Self::Joined(_)
             | Self::DialBack(_)
-            | Self::Ping(_) => String::new(),
+            | Self::Ping(_)
+            | Self::Counts(_) => String::new(),
         }
     }
 }

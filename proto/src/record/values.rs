@@ -53,14 +53,14 @@ pub(super) fn weight(field: &str, number: Option<u32>) -> Result<Option<u16>, In
     fits.map(Some).ok_or_else(wrong)
 }
 
-pub(super) fn required(field: &str, text: String) -> Result<Box<str>, Invalid> {
+pub(crate) fn required(field: &str, text: String) -> Result<Box<str>, Invalid> {
     if text.is_empty() {
         return Err(Invalid::new(field, "is empty"));
     }
     bounded(field, text)
 }
 
-pub(super) fn bounded(field: &str, text: String) -> Result<Box<str>, Invalid> {
+pub(crate) fn bounded(field: &str, text: String) -> Result<Box<str>, Invalid> {
     if text.len() > MAX_NAME {
         let reason = format!("{} bytes: at most {MAX_NAME}", text.len());
         return Err(Invalid::new(field, reason));

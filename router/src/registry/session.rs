@@ -191,7 +191,8 @@ impl Session {
             | Body::Join(_)
             | Body::Joined(_)
             | Body::DialBack(_)
-            | Body::Ping(_) => Err(Violation::Unexpected(body.operation())),
+            | Body::Ping(_)
+            | Body::Counts(_) => Err(Violation::Unexpected(body.operation())),
         }
     }
 

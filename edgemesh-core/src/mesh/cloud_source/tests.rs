@@ -1,5 +1,6 @@
 //! Conversations with a cloud, as the keeper of the records hears them.
 
+mod counts;
 mod peers;
 
 use std::time::Duration;

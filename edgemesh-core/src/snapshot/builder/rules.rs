@@ -8,7 +8,7 @@ use edgemesh_proto::record::{
     Endpoint, EndpointName, Key, RateLimit, Rule as RuleRecord, RuleName, ServiceName, Transport,
 };
 
-use crate::backends::RuleLive;
+use crate::backends::{RuleLive, Tally};
 use crate::limit::Limiter;
 use crate::snapshot::builder::make::active;
 use crate::snapshot::rules::{
@@ -48,8 +48,8 @@ impl Book {
     }
 
     /// What messages of a Rule left behind in an earlier life of this node.
-    pub(super) fn counted(&mut self, rule: RuleName, (success, fail): (u64, u64)) {
-        self.lives.insert(rule, Arc::new(RuleLive::counted(success, fail)));
+    pub(super) fn counted(&mut self, rule: RuleName, before: Tally) {
+        self.lives.insert(rule, Arc::new(RuleLive::counted(before)));
     }
 
     pub(super) fn endpoints(&self) -> impl Iterator<Item = (&EndpointName, &Endpoint)> {

@@ -56,6 +56,7 @@ impl From<&Body> for Pb {
             Body::Ping(Ping { number, answer }) => {
                 Self::Ping(pb::Ping { number: *number, answer: *answer })
             }
+            Body::Counts(counts) => Self::Counts(counts.into()),
         }
     }
 }
@@ -102,6 +103,7 @@ impl TryFrom<Pb> for Body {
                 links: links("dial_back.links", dial.links)?,
             }),
             Pb::Ping(ping) => Self::Ping(Ping { number: ping.number, answer: ping.answer }),
+            Pb::Counts(counts) => Self::Counts(counts.try_into()?),
         })
     }
 }
