@@ -110,8 +110,10 @@ fn service_to_rest(site: &Site) {
     assert_eq!(ran.out, "rest-target answers PATCH /base/a/b%20c?k=v&d=e", "{ran:?}");
     let one = newest(&site.target, known);
     assert_eq!((one.body.as_slice(), one.header("host")), (&b"body"[..], vec!["127.0.0.1:7777"]));
-    let ran =
-        run(EDGE, "printf 'GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' | nc -w 5 10.96.200.4 80");
+    let ran = run(
+        EDGE,
+        "printf 'GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n' | nc -w 5 10.96.200.4 80",
+    );
     assert!(ran.out.starts_with("HTTP/1.1 200 OK"), "HTTP by whatever client: {ran:?}");
     let ran = run(
         EDGE,
