@@ -189,6 +189,9 @@ impl Shared {
     /// There is a connection, until what is returned is dropped.
     pub(super) fn connected(&self, client: AsyncClient) -> DropGuard {
         tracing::info!(broker = %self.place, "connected to the broker");
+        if let Some(intake) = self.intake.get() {
+            intake.resume(now());
+        }
         let ended = CancellationToken::new();
         self.enter(Phase::Connected(client, ended.clone()));
         ended.drop_guard()
