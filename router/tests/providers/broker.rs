@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use edgemesh_proto::record::NodeName;
@@ -147,6 +147,13 @@ impl Subscriber {
     pub(crate) async fn next(&mut self) -> String {
         timeout(PATIENCE, self.lines.next_line()).await.expect("a message").unwrap().unwrap()
     }
+}
+
+/// Adds a line to a file of passwords.
+pub(crate) async fn hash_password(file: &Path, name: &str, password: &str) {
+    let mut command = program("mosquitto_passwd");
+    let done = command.args(["-b", "-c"]).arg(file).args([name, password]).status().await;
+    assert!(done.unwrap_or_else(|error| missing(&error)).success());
 }
 
 fn program(name: &str) -> Command {

@@ -83,6 +83,30 @@ async fn what_is_in_hand_is_not_taken_twice() {
     assert_eq!(world.messages.texts(2).await, ["up n/up slow", "up n/up next"]);
 }
 
+/// A Rule that went while its node was off: what the broker holds for it is taken back. The node begins
+/// with what it knew, and hears of the change later.
+#[tokio::test]
+async fn what_an_earlier_process_asked_for_is_taken_back() {
+    let wide = "up: eventbus topic=up -> rest resource=http://h/\n\
+                all: eventbus topic=+ -> rest resource=http://h/";
+    let broker = Broker::start().await;
+    let first = World::with(wide);
+    broker.client(&first).follow(first.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    first.stop.cancel();
+    first.tasks.close();
+    timeout(PATIENCE, first.tasks.wait()).await.expect("it ends");
+    let second = World::with(wide);
+    let eventbus = broker.client(&second);
+    eventbus.follow(second.here());
+    tokio::task::yield_now().await;
+    second.rules(UP);
+    broker.says("Sending UNSUBACK to edgemesh-edge-1", 1).await;
+    broker.publish("n/other", b"is nobody's", &["-q", "1"]).await;
+    broker.publish("n/up", b"x", &["-q", "1"]).await;
+    assert_eq!(second.messages.texts(1).await, ["up n/up x"]);
+}
+
 /// No Rule, no connection.
 #[tokio::test]
 async fn nobody_connects_without_a_need() {

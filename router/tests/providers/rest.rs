@@ -1,5 +1,8 @@
 //! URLs that are called.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +13,12 @@ use edgemesh_router::providers::Providers;
 use edgemesh_router::providers::connect::{Connect, Roots};
 use edgemesh_router::providers::rest::Rest;
 use http::Request;
+use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Full};
 use tokio::time::timeout;
 
-use crate::server::{Authority, LARGE, Server, talks_nonsense};
-use crate::world::{World, nobody};
+use crate::server::{Authority, LARGE, Server, breaks_at_the_second, talks_nonsense};
+use crate::world::{PATIENCE, World, nobody};
 
 /// Whatever it is, the answer comes back as it is, and the message was sent once.
 #[tokio::test]
@@ -83,6 +87,42 @@ async fn those_who_do_not_answer_are_told_apart() {
     assert_eq!(server.asked.lock().iter().filter(|asked| asked.line == "POST /breaks").count(), 1);
 }
 
+/// A kept connection that breaks under a message: it may have been read, and is not sent again. One that
+/// the server closed while it was idle is replaced.
+#[tokio::test]
+async fn what_may_have_been_read_is_not_sent_again() {
+    let (world, served) = (World::with(""), Arc::new(AtomicUsize::new(0)));
+    let at = breaks_at_the_second(served.clone(), &world.tasks).await;
+    world.rules(&format!("r: rest path=/in -> rest resource=http://{at}/"));
+    let providers = Providers::new(world.call(), None);
+    assert_eq!(send(&providers, &world, "POST", "/1", "x").await.unwrap(), "200 ok");
+    let error = send(&providers, &world, "POST", "/2", "x").await.unwrap_err();
+    assert_eq!((error.refusal, error.sent), (Refusal::BackendReset, true), "{error:?}");
+    assert_eq!(served.load(Ordering::SeqCst), 2);
+    assert_eq!(send(&providers, &world, "POST", "/3", "x").await.unwrap(), "200 ok");
+    assert_eq!(served.load(Ordering::SeqCst), 3);
+}
+
+/// Bodies pass as they come, in both directions.
+#[tokio::test]
+async fn bodies_are_streamed() {
+    let (world, server) = (World::with(""), Server::default());
+    let at = server.listen(None, &world.tasks).await;
+    world.rules(&format!("r: rest path=/in -> rest resource=http://{at}/"));
+    let providers = Providers::new(world.call(), None);
+    let (mut up, body) = Channel::<Bytes, Infallible>::new(1);
+    let request = Request::post("/stream").body(body).unwrap();
+    let answer = providers.send(&world.rule("r"), request).await.unwrap();
+    let mut down = answer.into_body();
+    for word in ["one", "two"] {
+        up.send_data(Bytes::from(word)).await.unwrap();
+        let frame = timeout(PATIENCE, down.frame()).await.unwrap().unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), word);
+    }
+    drop(up);
+    assert!(timeout(PATIENCE, down.frame()).await.unwrap().is_none());
+}
+
 /// Whoever asks holds the time; what is given up is given up.
 #[tokio::test]
 async fn a_server_that_is_silent_is_waited_for_by_the_caller() {
@@ -144,7 +184,7 @@ async fn what_is_under_way_ends_before_the_connections() {
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body.len(), LARGE);
     tasks.close();
-    timeout(crate::world::PATIENCE, tasks.wait()).await.expect("no connection is left");
+    timeout(PATIENCE, tasks.wait()).await.expect("no connection is left");
 }
 
 async fn send(

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use edgemesh_core::forward::inbox::AnswerBody;
@@ -13,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -56,12 +57,17 @@ impl Authority {
     }
 
     /// A certificate for `name`, valid in `years`.
-    pub(crate) fn server(&self, name: &str, years: (i32, i32)) -> Arc<ServerConfig> {
+    pub(crate) fn certificate(&self, name: &str, years: (i32, i32)) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
         params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// What a server of that name goes by.
+    pub(crate) fn server(&self, name: &str, years: (i32, i32)) -> Arc<ServerConfig> {
+        let (certificate, key) = self.certificate(name, years);
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().unwrap();
@@ -83,10 +89,11 @@ impl Server {
             all.spawn(async move {
                 match tls {
                     None => server.serve(stream).await,
-                    Some(tls) => match TlsAcceptor::from(tls).accept(stream).await {
-                        Ok(stream) => server.serve(stream).await,
-                        Err(_) => {}
-                    },
+                    Some(tls) => {
+                        if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
+                            server.serve(stream).await;
+                        }
+                    }
                 }
             });
         })
@@ -101,6 +108,10 @@ impl Server {
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Fault> {
         let (head, body) = request.into_parts();
+        if head.uri.path() == "/stream" {
+            let echo = body.map_err(Into::into).boxed_unsync();
+            return Ok(Response::new(echo));
+        }
         let body = body.collect().await.map_err(|_| Fault)?.to_bytes();
         let line = format!("{} {}", head.method, head.uri);
         let echo = format!("{line} {}", body.escape_ascii());
@@ -139,6 +150,28 @@ pub(crate) async fn talks_nonsense(tasks: &TaskTracker) -> SocketAddr {
         all.spawn(async move {
             stream.write_all(b"220 mail.example ESMTP\r\n").await.ok();
             stream.read_to_end(&mut Vec::new()).await.ok();
+        });
+    })
+    .await
+}
+
+/// Answers the first request of each connection, keeps it, and breaks it under the second. Counts them.
+pub(crate) async fn breaks_at_the_second(
+    served: Arc<AtomicUsize>,
+    tasks: &TaskTracker,
+) -> SocketAddr {
+    let all = tasks.clone();
+    each(tasks, move |mut stream| {
+        let served = served.clone();
+        all.spawn(async move {
+            let mut read = [0; 4096];
+            for answer in
+                [&b"HTTP/1.1 200 OK\r\nx-app: yes\r\ncontent-length: 2\r\n\r\nok"[..], b""]
+            {
+                while !stream.read(&mut read).await.is_ok_and(|n| read[..n].ends_with(b"x")) {}
+                served.fetch_add(1, Ordering::SeqCst);
+                stream.write_all(answer).await.unwrap();
+            }
         });
     })
     .await

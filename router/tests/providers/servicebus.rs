@@ -128,6 +128,9 @@ async fn who_listens_is_decided_by_the_rules() {
     let at = holder.local_addr().unwrap();
     serve(world.here(), at, &world.tasks, world.stop.clone());
     world.rules(rule);
+    for _ in 0..100 {
+        tokio::task::yield_now().await; // it tries, in vain
+    }
     drop(holder);
     let call = br#"{"targetURL":"u"}"#;
     wait_until_listening(at).await;
