@@ -15,7 +15,7 @@ use crate::plan::limits::Calling;
 use crate::plan::view::View;
 use crate::plan::{Arrival, Chosen, Destination, Purpose, Target, choose, only_port, resolve};
 use crate::refusal::Refusal;
-use crate::snapshot::rules::{Rest, Rule, STAND_IN, Standing, TOPIC, Target as Aim};
+use crate::snapshot::rules::{Rest, Rule, STAND_IN, Source, Standing, TOPIC, Target as Aim};
 use crate::snapshot::{Backend, Found, Pool, Reach, Snapshot, Tier};
 
 /// The Rule by which a message goes, if it goes by one.
@@ -102,6 +102,9 @@ pub(super) fn decide<V: View>(
         return Err(refusal);
     }
     let is_entry = destination.arrival != Arrival::Link;
+    if destination.from.is_some_and(|from| !may_begin_on(rule, &from.node)) {
+        return Err(Refusal::NotAllowed);
+    }
     if is_entry && matches!(destination.purpose, Purpose::Call) {
         take(rule, now, view)?;
     }
@@ -121,6 +124,16 @@ pub(super) fn decide<V: View>(
     let services = [called.map_or(found.service, |called| called.service), found.service];
     let chosen = choose((services, found), pool, (destination, &calling), now, view)?;
     Ok(Chosen { rule: Some(rule.clone()), ..chosen })
+}
+
+/// Whether a message of a Rule can have entered the mesh on that node. A node may not have others do
+/// what its own programs could not ask for.
+fn may_begin_on(rule: &Rule, node: &NodeName) -> bool {
+    match &rule.source {
+        Some(Source::Rest { .. }) => *node.0 == *CLOUD,
+        Some(Source::EventBus { .. } | Source::ServiceBus { .. }) => rule.begins_on(node),
+        Some(Source::Service { .. }) | None => true,
+    }
 }
 
 /// Takes a token of each limit: of the Rule, its source and its target.
