@@ -8,7 +8,7 @@ PACKAGES := iptables nftables iproute2 procps util-linux curl bind9-dnsutils red
   python3-grpcio python3-websockets python3-pip nghttp2-client wrk netcat-openbsd socat \
   mosquitto mosquitto-clients gcc libc6-dev
 
-.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet golden fuzz
+.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet bench-rules golden fuzz
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,12 @@ bench-fleet: ## What agents cost the cloud: 2,000 idle, a full sync of 100,000 B
 	$(CARGO) build --release -p edgemesh-daemon
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
 	python3 benches/links/fleet.py
+
+bench-rules: ## What a Rule costs: cloud, hub, agent and an application on the edge (ROUNDS=N)
+	@$(MAKE) --no-print-directory deps
+	$(CARGO) build --release -p edgemesh-daemon
+	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
+	python3 benches/links/rules.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 golden: ## Rewrite every snapshot and generated file; then read the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules

@@ -79,12 +79,14 @@ pub(super) fn led_to<'s>(
     let Some(Aim::Service { service, port, .. }) = &rule.target else {
         return Err(not_taking(&rule.standing).unwrap_or(Refusal::RuleFault));
     };
-    let service = snapshot.by_name(&service.namespace, &service.name).ok_or(Refusal::NoService)?;
+    // Not `noService`: that would let a captured call pass through to where nobody is.
+    let service =
+        snapshot.by_name(&service.namespace, &service.name).ok_or(Refusal::RuleWaiting)?;
     let port = match port {
         Some(port) => service.port(*port),
         None => called.and_then(|port| service.port(port)).or_else(|| only_port(service)),
     };
-    port.map(|port| Found { service, port, host: None }).ok_or(Refusal::NoPort)
+    port.map(|port| Found { service, port, host: None }).ok_or(Refusal::RuleWaiting)
 }
 
 /// Decides about a message of `rule`; `called` is the Service whose call it is, if it is one.

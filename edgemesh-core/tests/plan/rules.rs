@@ -207,6 +207,10 @@ fn calls_of_a_service_go_by_its_rule() {
     assert_eq!(said(ask(&edge, at(3), Arrival::Captured, "/x")), "hub 0.0.0.0:0 cloud cloud");
     let bytes = Destination::new(at(3), Arrival::Captured, Purpose::Call);
     assert_eq!(plan(&edge, &bytes, World::default().now()).unwrap_err(), Refusal::Unsupported);
+    // A Service that is not there lets nothing pass through.
+    let gone = records().into_iter().filter(|r| *r.name != *"cart" || r.kind() != Kind::Service);
+    let waits = snapshot(Seat::Edge, gone.collect());
+    assert_eq!(said(ask(&waits, at(1), Arrival::Captured, "/x")), "ruleWaiting");
     // What came over a Link is for this node's Backends, whatever Rules say; one step is enough.
     assert_eq!(said(ask(&edge, at(1), Arrival::Link, "/x")), "local 10.1.0.1:80 here edge-1");
     assert_eq!(said(ask(&edge, at(2), Arrival::Captured, "/x")), "hub 10.1.0.2:80 cloud cloud-1");

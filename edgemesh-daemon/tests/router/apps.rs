@@ -18,7 +18,7 @@ const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/router/app.py");
 #[derive(Debug)]
 pub(crate) struct App {
     log: PathBuf,
-    _running: Running,
+    running: Option<Running>,
 }
 
 /// What arrived at an application.
@@ -50,7 +50,12 @@ impl App {
         let line = ["/usr/bin/python3", APP, name, &port_text, &to];
         let running = Running::start(netns, &line, &said);
         accepts(netns, port);
-        Self { log, _running: running }
+        Self { log, running: Some(running) }
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(&mut self) {
+        self.running = None;
     }
 
     /// What arrived so far.

@@ -382,11 +382,20 @@ fn delivered(
         };
         assert_eq!(one.length, payload.len() as u64, "{name}");
         assert!(payload.starts_with(&one.body), "{name}: {}", STANDARD.encode(&one.body));
+        assert_eq!(one.sha256, sha256(site, &payload), "{name}");
         if name == "rest-servicebus-post" {
             assert_eq!(one.header("x-custom"), ["a", "b"]);
             assert_eq!(one.header("host"), ["127.0.0.1:6666"]);
         }
     }
+}
+
+/// As coreutils compute it.
+fn sha256(site: &Site, bytes: &[u8]) -> String {
+    let file = site.world.path("sum");
+    std::fs::write(&file, bytes).unwrap();
+    let sum = run("", &format!("sha256sum {}", file.display())).out;
+    sum.split(' ').next().unwrap().to_owned()
 }
 
 /// What an application hands to the ServiceBus.

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+/// Shared with others, of which this uses a part.
 #[path = "../common"]
+#[allow(dead_code, reason = "see there")]
 mod common {
     pub(crate) mod folder;
     pub(crate) mod namespace;
@@ -12,7 +14,7 @@ mod common {
 
 /// Shared with `links`, of which this uses a part.
 #[path = "../links"]
-#[allow(dead_code, reason = "see there")]
+#[allow(dead_code, unused_imports, reason = "see there")]
 mod links {
     pub(crate) mod nodes;
     pub(crate) mod world;

@@ -47,7 +47,7 @@ const BODY_WITHIN: Duration = Duration::from_secs(60);
 /// Connections at once. More wait to be accepted.
 const CONNECTIONS: usize = 256;
 /// A port that is in use is tried again.
-const BIND_AGAIN: Duration = Duration::from_secs(5);
+const BIND_AGAIN: Duration = Duration::from_secs(1);
 
 /// Serves the applications of this node at `address`, whenever a Rule begins with them.
 pub fn serve(here: Here, address: SocketAddr, tasks: &TaskTracker, stop: CancellationToken) {

@@ -16,7 +16,7 @@ use crate::io::now;
 use crate::metrics::Ended;
 use crate::plan::{Arrival, Hop, Outcome};
 use crate::refusal::{Culprit, Refusal};
-use crate::snapshot::rules::{Rule, Source, TOPIC, Target};
+use crate::snapshot::rules::{Rule, Source, Standing, TOPIC, Target};
 use crate::tunnel::now_ms;
 
 /// Host of a message that is no request of a client; no host is called so.
@@ -202,7 +202,15 @@ impl Call {
             }
             Refusal::RequestTimeout => format!("no answer within {:?}", rule.timeout),
             Refusal::RuleWaiting | Refusal::RuleFault | Refusal::RulePaused => {
-                rule.standing.to_string()
+                match (&rule.standing, &rule.target) {
+                    (Standing::Active, Some(Target::Service { service, port, .. })) => {
+                        let port = port.map(|port| format!(" with port {port}"));
+                        let port = port.unwrap_or_default();
+                        format!("waits: there is no Service {service}{port} yet")
+                    }
+                    (Standing::Active, _) => "neither the Rule nor the message names a node".into(),
+                    (standing, _) => standing.to_string(),
+                }
             }
             _ => refusal.row().text.to_owned(),
         }

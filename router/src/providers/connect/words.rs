@@ -36,7 +36,10 @@ pub(super) fn of_handshake(error: &io::Error) -> String {
 fn of_certificate(why: &CertificateError) -> String {
     use CertificateError as E;
     match why {
-        E::UnknownIssuer => "no authority that this machine trusts has signed it".into(),
+        // By the key of another authority of the same name, such as one that was set up again.
+        E::UnknownIssuer | E::BadSignature => {
+            "no authority that this machine trusts has signed it".into()
+        }
         E::Expired | E::ExpiredContext { .. } => "it has expired".into(),
         E::NotValidYet | E::NotValidYetContext { .. } => {
             "it is not valid yet; is the clock of this machine right?".into()

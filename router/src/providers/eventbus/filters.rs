@@ -44,6 +44,13 @@ impl Held {
         *self = Self::default();
     }
 
+    /// It may hold these of a client of the same name before.
+    pub(super) fn inherit(&mut self, filters: impl Iterator<Item = Filter>) {
+        for filter in filters {
+            self.filters.entry(filter).or_insert(Holds::Perhaps);
+        }
+    }
+
     /// Decides what is to be asked; from then on the broker may hold it.
     pub(super) fn step(&mut self, wanted: &Wanted) -> Step {
         let cover = cover(wanted.values());

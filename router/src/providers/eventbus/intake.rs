@@ -2,11 +2,12 @@
 //! last of those who take a message has ended with it.
 
 mod lane;
+mod retained;
 mod ticket;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use edgemesh_core::io::now;
@@ -21,15 +22,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::providers::Deliver;
 use crate::providers::eventbus::intake::lane::{Job, Lane};
+use crate::providers::eventbus::intake::retained::Retained;
 use crate::providers::eventbus::intake::ticket::{InHand, Ticket};
 
 pub(super) use ticket::acknowledge;
 
 /// Kilobytes of messages that wait or are under way, of all Rules.
 const ROOM_KB: u32 = 64 * 1024;
-/// What is retained comes after it was asked for, and one message soon after another. What comes
-/// later was asked for by another Rule.
-const RETAINED_WITHIN: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ pub(super) struct Intake {
     deliver: Arc<dyn Deliver>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    lanes: Mutex<BTreeMap<RuleName, Lane>>,
+    lanes: Mutex<BTreeMap<RuleName, (Lane, Retained)>>,
     in_hand: Arc<InHand>,
     room: Arc<Semaphore>,
 }
@@ -67,24 +66,29 @@ impl Intake {
         lanes.retain(|name, _| rules.iter().any(|(rule, _)| rule.name == *name));
         for (rule, filter) in rules {
             match lanes.get_mut(&rule.name) {
-                Some(lane) => lane.follow(rule, filter),
+                Some((lane, _)) => lane.follow(rule, filter),
                 None => {
                     let (lane, work) = Lane::new(rule, filter, self.deliver.clone());
                     self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(work));
-                    lanes.insert(rule.name.clone(), lane);
+                    lanes.insert(rule.name.clone(), (lane, Retained::default()));
                 }
             }
         }
     }
 
-    /// What is retained is about to come for these Rules.
-    pub(super) fn expect_retained(&self, rules: &[RuleName], now: Instant) {
+    /// What is retained is about to come, from its beginning for these Rules.
+    pub(super) fn expect_retained(&self, newcomers: &[RuleName], now: Instant) {
         let mut lanes = self.lanes.lock();
-        for rule in rules {
-            if let Some(lane) = lanes.get_mut(rule) {
-                lane.retained_until = Some(now + RETAINED_WITHIN);
+        for rule in newcomers {
+            if let Some((_, retained)) = lanes.get_mut(rule) {
+                retained.begin(now);
             }
         }
+    }
+
+    /// There is a connection again; the broker sends what it still has for this client.
+    pub(super) fn resume(&self, now: Instant) {
+        self.lanes.lock().values_mut().for_each(|(_, retained)| retained.resume(now));
     }
 
     /// The broker has forgotten this client: what is in hand will never be acknowledged.
@@ -122,16 +126,12 @@ impl Intake {
     fn takers(&self, publish: &Publish, now: Instant) -> Vec<Lane> {
         let Ok(topic) = std::str::from_utf8(&publish.topic) else { return Vec::new() };
         let mut lanes = self.lanes.lock();
-        let wants = |lane: &&mut Lane| lane.filter.matches(topic);
+        let wants = |(lane, _): &&mut (Lane, Retained)| lane.filter.matches(topic);
         let mut takers = Vec::new();
-        for lane in lanes.values_mut().filter(wants) {
-            if publish.retain {
-                if lane.retained_until.is_none_or(|until| until < now) {
-                    continue;
-                }
-                lane.retained_until = Some(now + RETAINED_WITHIN);
+        for (lane, retained) in lanes.values_mut().filter(wants) {
+            if !publish.retain || retained.is_new(topic, now) {
+                takers.push(lane.clone());
             }
-            takers.push(lane.clone());
         }
         takers
     }

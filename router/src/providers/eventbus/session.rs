@@ -39,6 +39,8 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Session {
     shared: Arc<Shared>,
     held: Held,
+    /// There was no connection yet.
+    is_first: bool,
 }
 
 /// How a connection ended.
@@ -53,7 +55,7 @@ enum Ended {
 
 impl Session {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, held: Held::default() }
+        Self { shared, held: Held::default(), is_first: true }
     }
 
     /// Runs until everything ends.
@@ -97,11 +99,15 @@ impl Session {
             Ok(_) => return Ended::Lost(self.shared.broken("does not speak MQTT as expected")),
             Err(error) => return Ended::Lost(words::unreached(&error, &self.shared.place)),
         };
-        if !is_known {
+        if is_known {
+            let inherited = self.shared.inherited().filter(|_| self.is_first);
+            self.held.inherit(inherited);
+        } else {
             self.held.forget();
             self.shared.forget();
         }
-        let _ended = self.shared.connected(client.clone());
+        self.is_first = false;
+        self.shared.connected(client.clone());
         let shared = self.shared.clone();
         let ending = tokio::select! {
             why = listen(&shared, &mut events, &client) => return Ended::Lost(why),

@@ -1,5 +1,6 @@
 //! What the connection to a broker and those who use it share: how it stands, and what is wanted of it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,10 @@ use edgemesh_proto::record::{NodeName, RuleName};
 use rumqttc::{AsyncClient, Publish};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use crate::providers::connect::{CONNECT_WITHIN, Connect, Place, Unreached};
-use crate::providers::eventbus::filters::Wanted;
+use crate::providers::eventbus::filters::{Wanted, cover};
 use crate::providers::eventbus::intake::{self, Intake};
 use crate::providers::eventbus::{BadBroker, BrokerConfig, BrokerState};
 
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     used: watch::Sender<Option<Instant>>,
     status: watch::Sender<Status>,
     intake: OnceLock<Intake>,
+    /// What Rules wanted when this process began, and so most likely when the one before it ended.
+    first: OnceLock<BTreeSet<Filter>>,
 }
 
 #[derive(Debug)]
@@ -80,6 +83,7 @@ impl Shared {
             used: watch::Sender::default(),
             status: watch::Sender::new(status),
             intake: OnceLock::new(),
+            first: OnceLock::new(),
         })
     }
 
@@ -138,7 +142,11 @@ impl Shared {
     }
 
     fn enter(&self, phase: Phase) {
-        self.status.send_replace(Status { phase, since: now_ms(), refused: None });
+        let before = self.status.send_replace(Status { phase, since: now_ms(), refused: None });
+        // After the reason is known: those who wait for a confirmation tell it.
+        if let Phase::Connected(_, ended) = before.phase {
+            ended.cancel();
+        }
     }
 }
 
@@ -186,12 +194,13 @@ impl Shared {
         }
     }
 
-    /// There is a connection, until what is returned is dropped.
-    pub(super) fn connected(&self, client: AsyncClient) -> DropGuard {
+    /// There is a connection, until it is [`Shared::lost`] or [`Shared::rest`] is called.
+    pub(super) fn connected(&self, client: AsyncClient) {
         tracing::info!(broker = %self.place, "connected to the broker");
-        let ended = CancellationToken::new();
-        self.enter(Phase::Connected(client, ended.clone()));
-        ended.drop_guard()
+        if let Some(intake) = self.intake.get() {
+            intake.resume(now());
+        }
+        self.enter(Phase::Connected(client, CancellationToken::new()));
     }
 
     /// There is none; said once for each reason.
@@ -241,6 +250,7 @@ impl Shared {
         }
         let wanted: Wanted =
             rules.iter().map(|(rule, filter)| (rule.name.clone(), filter.clone())).collect();
+        self.first.get_or_init(|| cover(wanted.values()));
         self.wanted.send_if_modified(|before| {
             let is_new = *before != wanted;
             *before = wanted;
@@ -259,6 +269,11 @@ impl Shared {
         if let Some(intake) = self.intake.get() {
             intake.expect_retained(rules, now);
         }
+    }
+
+    /// What the broker may hold for this client since before this process.
+    pub(super) fn inherited(&self) -> impl Iterator<Item = Filter> {
+        self.first.get().into_iter().flatten().cloned()
     }
 
     /// The broker has forgotten this client.

@@ -33,7 +33,10 @@ pub(super) fn unreached(error: &ConnectionError, broker: &Place) -> Unreached {
 const fn refused(code: ConnectReturnCode) -> &'static str {
     match code {
         ConnectReturnCode::BadUserNamePassword => "refuses the login (bad user name or password)",
-        ConnectReturnCode::NotAuthorized => "refuses the login (not authorised)",
+        // mosquitto says this of a wrong password too.
+        ConnectReturnCode::NotAuthorized => {
+            "refuses the login (bad user name or password, or not authorised)"
+        }
         ConnectReturnCode::BadClientId => "refuses the client id",
         ConnectReturnCode::RefusedProtocolVersion => "does not speak MQTT 3.1.1",
         ConnectReturnCode::ServiceUnavailable => "says that it is not available",

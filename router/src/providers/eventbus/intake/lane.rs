@@ -1,7 +1,7 @@
 //! One Rule's messages, delivered one after another in the order in which they came.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use edgemesh_core::forward::inbox::{AnswerBody, TOPIC};
@@ -29,8 +29,6 @@ const RETAINED: HeaderName = HeaderName::from_static("x-edgemesh-retained");
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     pub(super) filter: Filter,
-    /// Until when what is retained is for this Rule.
-    pub(super) retained_until: Option<Instant>,
     rule: Arc<Rule>,
     queue: mpsc::Sender<Job>,
 }
@@ -52,7 +50,7 @@ impl Lane {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let (rule, filter) = (rule.clone(), filter.clone());
         let work = work(rule.name.clone(), jobs, deliver);
-        (Self { filter, retained_until: None, rule, queue }, work)
+        (Self { filter, rule, queue }, work)
     }
 
     /// The Rule changed.

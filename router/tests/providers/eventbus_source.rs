@@ -1,0 +1,198 @@
+//! Messages of a broker, and the Rules that take them.
+
+use edgemesh_core::refusal::Refusal;
+use edgemesh_router::providers::Failure;
+
+use crate::broker::Broker;
+use crate::world::{Answer, World, until};
+
+/// What is published, and what lands: the form of KubeEdge's cases, bytes as they are.
+#[tokio::test]
+async fn messages_land_as_they_were_published() {
+    let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
+    let broker = Broker::start().await;
+    broker.client(&world).follow(world.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let rows: &[(&str, &[u8], &[&str])] = &[
+        ("n/up", b"hello", &["-q", "1"]),
+        ("n/up", b"{\"a\": 1}", &["-q", "0"]),
+        ("n/up", &every_byte, &["-q", "1"]),
+        ("n/up", b"", &["-q", "1"]),
+        ("n/up", &vec![b'x'; 100_000], &["-q", "2"]),
+        ("n/up", &vec![0xfe; 1024 * 1024], &["-q", "1"]),
+        ("n/up", &vec![0xfd; 12 * 1024 * 1024], &["-q", "1"]),
+    ];
+    for (landed, (topic, payload, options)) in rows.iter().enumerate() {
+        broker.publish("n/other", b"is nobody's", options).await;
+        broker.publish("up", b"has no namespace", options).await;
+        broker.publish(topic, payload, options).await;
+        let messages = world.messages.wait_for(landed + 1).await;
+        let message = &messages[landed];
+        assert_eq!((&*message.rule, &*message.topic, &*message.method), ("up", *topic, "POST"));
+        assert!(message.body == *payload, "{} bytes of {}", message.body.len(), payload.len());
+        assert!(!message.retained && !message.json);
+    }
+    assert_eq!(world.messages.all().len(), rows.len());
+}
+
+/// Whatever overlaps: each Rule has each message once. Also from a broker that sends one for each
+/// filter that matches.
+#[tokio::test]
+async fn a_message_lands_once_for_each_rule() {
+    for config in
+        ["allow_anonymous true\n", "allow_anonymous true\nallow_duplicate_messages true\n"]
+    {
+        let world = World::with(
+            "
+            one: eventbus topic=a/b -> rest resource=http://h/
+            same: eventbus topic=a/b -> rest resource=http://i/
+            any: eventbus topic=a/+ -> rest resource=http://h/
+            all: eventbus topic=# -> rest resource=http://h/
+            other: eventbus topic=x/+/c -> rest resource=http://h/
+            paused!: eventbus topic=a/b -> rest resource=http://h/
+            elsewhere: eventbus topic=a/b node_name=edge-2 -> rest resource=http://h/
+            ",
+        );
+        let broker = Broker::with(config).await;
+        broker.client(&world).follow(world.here());
+        broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+        let mut count = 0;
+        for (topic, want) in [
+            ("n/a/b", "all any one paused same"),
+            ("n/a/c", "all any"),
+            ("n/x/b/c", "all other"),
+            ("n/y", "all"),
+            ("n/end", "all"),
+        ] {
+            broker.publish(topic, topic.as_bytes(), &["-q", "1"]).await;
+            let before = count;
+            count += want.split(' ').count();
+            world.messages.wait_for(count).await;
+            let mut rules: Vec<_> =
+                world.messages.all().iter().skip(before).map(|m| m.rule.clone()).collect();
+            rules.sort_unstable();
+            assert_eq!(rules.join(" "), want, "{topic}");
+        }
+    }
+}
+
+/// Filters none of which covers another.
+#[tokio::test]
+async fn filters_that_cross_are_one() {
+    let broker = Broker::with("allow_anonymous true\nallow_duplicate_messages true\n").await;
+    let world = World::with(
+        "
+        one: eventbus topic=+/c -> rest resource=http://h/
+        two: eventbus topic=b/+ -> rest resource=http://h/
+        ",
+    );
+    broker.client(&world).follow(world.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    for topic in ["n/b/c", "n/x/y", "n/b/x", "n/x/c"] {
+        broker.publish(topic, b"", &["-q", "1"]).await;
+    }
+    let mut texts = world.messages.texts(4).await;
+    texts.sort_unstable();
+    assert_eq!(texts, ["one n/b/c ", "one n/x/c ", "two n/b/c ", "two n/b/x "]);
+}
+
+#[tokio::test]
+async fn one_rule_gets_its_messages_in_order() {
+    let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
+    let broker = Broker::start().await;
+    broker.client(&world).follow(world.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    // By one client, whose order the broker keeps.
+    let lines: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+    broker.publish_lines("n/up", &lines.join("\n"), "1").await;
+    let landed: Vec<_> =
+        world.messages.wait_for(200).await.iter().map(|m| m.body.clone()).collect();
+    assert_eq!(landed, lines);
+}
+
+/// What is retained lands at once for a Rule that is new, and not again for those that were there.
+#[tokio::test]
+async fn what_is_retained_lands_once() {
+    let world = World::with("one: eventbus topic=a/b -> rest resource=http://h/");
+    let broker = Broker::start().await;
+    broker.publish("n/a/b", b"kept", &["-q", "1", "-r"]).await;
+    broker.client(&world).follow(world.here());
+    assert_eq!(world.messages.texts(1).await, ["one n/a/b kept retained"]);
+    // One that is covered by what is subscribed to.
+    world.rules(
+        "
+        one: eventbus topic=a/b -> rest resource=http://h/
+        two: eventbus topic=a/b -> rest resource=http://i/
+        ",
+    );
+    let texts = world.messages.texts(2).await;
+    assert!(texts.contains(&"two n/a/b kept retained".to_owned()), "{texts:?}");
+    broker.publish("n/a/b", b"new", &["-q", "1", "-r"]).await;
+    let mut texts = world.messages.texts(4).await;
+    texts.sort_unstable();
+    let kept = ["one n/a/b kept retained", "one n/a/b new", "two n/a/b kept retained"];
+    assert_eq!(texts, [&kept[..], &["two n/a/b new"]].concat());
+}
+
+#[tokio::test]
+async fn a_rule_that_is_gone_is_unsubscribed() {
+    let world = World::with(
+        "
+        one: eventbus topic=a -> rest resource=http://h/
+        two: eventbus topic=b -> rest resource=http://h/
+        ",
+    );
+    let broker = Broker::start().await;
+    let eventbus = broker.client(&world);
+    eventbus.follow(world.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    world.rules("two: eventbus topic=b -> rest resource=http://h/");
+    broker.says("Sending UNSUBACK to edgemesh-edge-1", 1).await;
+    assert!(broker.log().contains("Received UNSUBSCRIBE from edgemesh-edge-1"));
+    broker.publish("n/a", b"too late", &["-q", "1"]).await;
+    broker.publish("n/b", b"in time", &["-q", "1"]).await;
+    assert_eq!(world.messages.texts(1).await, ["two n/b in time"]);
+    assert!(eventbus.state().connected);
+}
+
+/// Whatever comes of a message, the broker is told that it need not keep it.
+#[tokio::test]
+async fn a_message_that_fails_is_acknowledged() {
+    let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
+    let broker = Broker::start().await;
+    broker.client(&world).follow(world.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    let failure = Failure { refusal: Refusal::ConnectFailed, reason: "away".into() };
+    for (done, answer) in [
+        (1, Answer::Fails(failure)),
+        (2, Answer::With(500, "no".into())),
+        (3, Answer::With(204, "".into())),
+    ] {
+        world.messages.answer(answer);
+        broker.publish("n/up", b"x", &["-q", "1"]).await;
+        world.messages.wait_for(done).await;
+        broker.says("Received PUBACK from edgemesh-edge-1", done).await;
+    }
+}
+
+/// Messages that nobody keeps are dropped where too many wait, and that is counted.
+#[tokio::test]
+async fn a_flood_is_counted() {
+    let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
+    let broker = Broker::start().await;
+    broker.client(&world).follow(world.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    world.messages.open.send_replace(false);
+    let lines: Vec<String> = (0..400).map(|n| n.to_string()).collect();
+    broker.publish_lines("n/up", &lines.join("\n"), "0").await;
+    let rule = world.rule("up");
+    // 256 wait, and one or two are under way.
+    until("those that are left over fail", || rule.live.counts().1 >= 142).await;
+    let trouble = rule.live.trouble().unwrap();
+    assert!(trouble.reason.contains("too many messages wait"), "{trouble:?}");
+    world.messages.open.send_replace(true);
+    let (_, failed) = rule.live.counts();
+    let landed = 400 - usize::try_from(failed).unwrap();
+    assert_eq!(world.messages.wait_for(landed).await.len(), landed);
+}

@@ -1,0 +1,128 @@
+//! Brokers and clients that go away and come back.
+
+use bytes::Bytes;
+use edgemesh_core::refusal::Refusal;
+use edgemesh_router::providers::eventbus::Publication;
+use tokio::time::timeout;
+
+use crate::broker::Broker;
+use crate::world::{PATIENCE, World, until};
+
+const UP: &str = "up: eventbus topic=up -> rest resource=http://h/";
+/// A broker that remembers its sessions over a restart.
+const LASTING: &str =
+    "allow_anonymous true\npersistence true\npersistence_location {}/\nautosave_interval 1\n";
+
+/// It has forgotten everything, or nothing: messages land again, each once.
+#[tokio::test]
+async fn a_broker_that_restarts_is_found_again() {
+    for (config, subscriptions) in [("allow_anonymous true\n", 2), (LASTING, 1)] {
+        let mut broker = Broker::with(config).await;
+        let world = World::with(UP);
+        let eventbus = broker.client(&world);
+        eventbus.follow(world.here());
+        broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+        broker.publish("n/up", b"before", &["-q", "1"]).await;
+        world.messages.wait_for(1).await;
+        broker.end().await;
+        until("its absence is noticed", || !eventbus.state().connected).await;
+        let reason = eventbus.state().reason.unwrap();
+        let error = eventbus.publish(publication()).await.unwrap_err();
+        assert_eq!((error.refusal, error.sent), (Refusal::ConnectFailed, false), "{error:?}");
+        assert!(reason.starts_with("the broker at 127.0.0.1:"), "{reason}");
+        broker.run().await;
+        until("its return is noticed", || eventbus.state().connected).await;
+        broker.says("Sending SUBACK to edgemesh-edge-1", subscriptions).await;
+        eventbus.publish(publication()).await.unwrap();
+        broker.publish("n/up", b"after", &["-q", "1"]).await;
+        assert_eq!(world.messages.texts(2).await, ["up n/up before", "up n/up after"]);
+        let subscribed = broker.log().matches("Sending SUBACK to edgemesh-edge-1").count();
+        assert_eq!(subscribed, subscriptions);
+    }
+}
+
+/// The broker keeps what is published meanwhile, and what was not delivered to its end.
+#[tokio::test]
+async fn a_client_that_restarts_loses_nothing() {
+    let broker = Broker::start().await;
+    let first = World::with(UP);
+    broker.client(&first).follow(first.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    first.messages.open.send_replace(false);
+    broker.publish("n/up", b"begun", &["-q", "1"]).await;
+    first.messages.wait_for(1).await;
+    first.stop.cancel();
+    first.tasks.close();
+    timeout(PATIENCE, first.tasks.wait()).await.expect("it ends");
+    broker.says("Received DISCONNECT from edgemesh-edge-1", 1).await;
+    broker.publish("n/up", b"missed", &["-q", "1"]).await;
+    let second = World::with(UP);
+    broker.client(&second).follow(second.here());
+    assert_eq!(second.messages.texts(2).await, ["up n/up begun", "up n/up missed"]);
+    broker.says("Received PUBACK from edgemesh-edge-1", 2).await;
+}
+
+/// A message that is under way when the connection breaks is not delivered again.
+#[tokio::test]
+async fn what_is_in_hand_is_not_taken_twice() {
+    let mut broker = Broker::with(LASTING).await;
+    let world = World::with(UP);
+    let eventbus = broker.client(&world);
+    eventbus.follow(world.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    world.messages.open.send_replace(false);
+    broker.publish("n/up", b"slow", &["-q", "1"]).await;
+    world.messages.wait_for(1).await;
+    broker.end().await;
+    until("its absence is noticed", || !eventbus.state().connected).await;
+    broker.run().await;
+    broker.says("Sending PUBLISH to edgemesh-edge-1 (d1", 1).await;
+    world.messages.open.send_replace(true);
+    broker.says("Received PUBACK from edgemesh-edge-1", 1).await;
+    broker.publish("n/up", b"next", &["-q", "1"]).await;
+    assert_eq!(world.messages.texts(2).await, ["up n/up slow", "up n/up next"]);
+}
+
+/// A Rule that went while its node was off: what the broker holds for it is taken back. The node begins
+/// with what it knew, and hears of the change later.
+#[tokio::test]
+async fn what_an_earlier_process_asked_for_is_taken_back() {
+    let wide = "up: eventbus topic=up -> rest resource=http://h/\n\
+                all: eventbus topic=+ -> rest resource=http://h/";
+    let broker = Broker::start().await;
+    let first = World::with(wide);
+    broker.client(&first).follow(first.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    first.stop.cancel();
+    first.tasks.close();
+    timeout(PATIENCE, first.tasks.wait()).await.expect("it ends");
+    let second = World::with(wide);
+    let eventbus = broker.client(&second);
+    eventbus.follow(second.here());
+    tokio::task::yield_now().await;
+    second.rules(UP);
+    broker.says("Sending UNSUBACK to edgemesh-edge-1", 1).await;
+    broker.publish("n/other", b"is nobody's", &["-q", "1"]).await;
+    broker.publish("n/up", b"x", &["-q", "1"]).await;
+    assert_eq!(second.messages.texts(1).await, ["up n/up x"]);
+}
+
+/// No Rule, no connection.
+#[tokio::test]
+async fn nobody_connects_without_a_need() {
+    let (broker, world) = (Broker::start().await, World::with(""));
+    let eventbus = broker.client(&world);
+    eventbus.follow(world.here());
+    // Had it a need, it would be first.
+    broker.publish("t", b"x", &["-q", "1"]).await;
+    assert!(!broker.log().contains("edgemesh-edge-1"));
+    assert!(!eventbus.state().connected && eventbus.state().reason.is_none());
+    eventbus.publish(publication()).await.unwrap();
+    assert!(eventbus.state().connected);
+    world.rules(UP);
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+}
+
+fn publication() -> Publication<'static> {
+    Publication { topic: "t", payload: Bytes::from_static(b"x"), confirmed: true, retain: false }
+}
