@@ -1,5 +1,6 @@
 //! The cloud process as a library: authority, registry, hub, the cloud's own mesh, and the manifests.
 
+mod counting;
 mod manifests;
 mod own;
 mod upkeep;
@@ -105,7 +106,7 @@ impl Cloud {
         for repair in registry.repairs() {
             tracing::warn!("registry: {repair}");
         }
-        let (mesh, feeder) = Mesh::of_cloud(Options {
+        let (mesh, mut feeder) = Mesh::of_cloud(Options {
             node: NodeName(CLOUD.into()),
             zone: Some(options.zone.clone()),
             data_dir: options.data_dir.clone(),
@@ -118,6 +119,7 @@ impl Cloud {
             access_log: options.access_log,
             max_connections: 0,
         })?;
+        feeder.counted(registry.own_counts());
         let (authority, mesh, tasks) = (Arc::new(authority), Arc::new(mesh), TaskTracker::new());
         let own_nodes = OwnNodes::default();
         let known = own_nodes.clone();
@@ -175,6 +177,8 @@ impl Cloud {
                 manifests::Following { folder, zone, registry: registry.clone(), report: source };
             tasks.spawn(following.run(stop.clone()));
         }
+        let counting = counting::Counting { registry: registry.clone(), mesh: mesh.clone() };
+        tasks.spawn(counting.clone().run(stop.clone()));
         let looking = upkeep::Looking {
             authority: self.authority,
             registry: registry.clone(),
@@ -194,6 +198,7 @@ impl Cloud {
         if cut > 0 || links.is_err() {
             tracing::warn!(flows = cut, "what was under way is cut");
         }
+        counting.count().await;
         registry.close().await;
     }
 }

@@ -8,6 +8,7 @@
 //! Pure and in memory: [`store`] keeps what must survive, [`shared`] puts it behind a lock and wakes
 //! sessions.
 
+mod counts;
 mod effective;
 mod entries;
 mod owned;
@@ -30,6 +31,7 @@ use crate::registry::entries::{Effective, Entries};
 use crate::registry::owned::Owned;
 use crate::registry::view::{View, canonical};
 
+pub use crate::registry::counts::Counted;
 pub use crate::registry::owned::{Owner, Write};
 
 /// How much a registry remembers and says at once.
@@ -167,6 +169,11 @@ impl Registry {
     /// Every record that counts.
     pub fn records(&self) -> impl Iterator<Item = (&Key, &Bytes)> {
         self.entries.after(None).map(|(key, _, record)| (&**key, &record.body))
+    }
+
+    /// Whether there is a record of that identity.
+    pub fn has(&self, key: &Key) -> bool {
+        self.entries.get(key).is_some_and(|(_, entry)| entry.record.is_some())
     }
 
     /// Everybody who stands for anything.

@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use edgemesh_proto::record::RuleName;
+
+use crate::backends::Tally;
 use crate::io::now;
 use crate::mesh::{Mesh, OpenError, Options};
 use crate::peers::Ways;
@@ -17,6 +20,11 @@ pub struct Feeder {
 }
 
 impl Feeder {
+    /// What Rules counted in an earlier life of the cloud; said before the first step.
+    pub fn counted(&mut self, counted: Vec<(RuleName, Tally)>) {
+        self.follower.counted(counted);
+    }
+
     /// Takes a step in. Returns how many records this version does not read.
     pub fn apply(&mut self, step: FollowerStep) -> usize {
         let left_out = self.follower.apply(step, now());

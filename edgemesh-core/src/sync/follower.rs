@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use edgemesh_proto::record::{Delta, Key, NodeName, Record, ServiceName};
+use edgemesh_proto::record::{Delta, Key, NodeName, Record, RuleName, ServiceName};
 
+use crate::backends::Tally;
 use crate::snapshot::{Builder, Change, Host, Snapshot};
 
 /// The one writer of an application that follows an agent.
@@ -54,6 +55,11 @@ impl Follower {
     pub fn of_cloud(live: Arc<ArcSwap<Snapshot>>, node: NodeName, zone: Option<Box<str>>) -> Self {
         let builder = Builder::new(node, zone).covering_cloud();
         Self { builder, ..Self::new(live) }
+    }
+
+    /// What Rules counted in an earlier life; said before the first step.
+    pub fn counted(&mut self, counted: Vec<(RuleName, Tally)>) {
+        counted.into_iter().for_each(|(rule, tally)| self.builder.counted(rule, tally));
     }
 
     /// Makes a step visible. Returns how many of its records this version does not read; they are

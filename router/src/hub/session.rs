@@ -226,6 +226,11 @@ impl Session {
                 self.offered(offer).await;
                 None
             }
+            Body::Counts(counts) => {
+                let Seated { hub, node } = &self.seated;
+                hub.0.parts.registry.count(&node.name, self.proved.issued, &counts);
+                None
+            }
             Body::DialBack(asked) => {
                 self.ask_back(asked);
                 None

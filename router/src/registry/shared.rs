@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use edgemesh_core::backends::Tally;
+use edgemesh_core::identity::CLOUD;
 use edgemesh_core::io::now;
 use edgemesh_core::store::{CommitError, OpenError};
 use edgemesh_core::sync::offer;
-use edgemesh_proto::message::{Body, Hello};
-use edgemesh_proto::record::{Invalid, Key, Kind, NodeName, Put, Record};
+use edgemesh_proto::message::{Body, Counts as Told, Hello};
+use edgemesh_proto::record::{Invalid, Key, Kind, NodeName, Put, Record, RuleName};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use crate::registry::counts::{At, Counts, Line};
 use crate::registry::session::{Said, Session, Violation};
 use crate::registry::store::{Outcome, Repair, Store};
-use crate::registry::{Registry, Write};
+use crate::registry::{Counted, Registry, Write};
 
 /// The registry. Clones share it.
 #[derive(Clone, Debug)]
@@ -23,6 +26,7 @@ pub struct Shared(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     registry: Mutex<Registry>,
+    counts: Mutex<Counts>,
     /// `None` = it is kept nowhere.
     store: Option<Store>,
     /// Why the disk does not take changes.
@@ -49,7 +53,7 @@ pub struct Talk {
 impl Shared {
     /// A registry that is kept nowhere.
     pub fn in_memory(epoch: [u8; 16]) -> Self {
-        Self::of(Registry::new(epoch, []), None, Vec::new())
+        Self::of(Registry::new(epoch, []), Vec::new(), None, Vec::new())
     }
 
     /// Goes on with what is kept in `folder`, under a new epoch. Blocks for as long as that takes.
@@ -60,15 +64,22 @@ impl Shared {
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
         let (store, kept, repairs) = Store::open(folder)?;
         let epoch = *uuid::Uuid::new_v4().as_bytes();
-        Ok(Self::of(Registry::new(epoch, kept), Some(store), repairs))
+        let registry = Registry::new(epoch, kept.records);
+        Ok(Self::of(registry, kept.counts, Some(store), repairs))
     }
 
-    fn of(registry: Registry, store: Option<Store>, repairs: Vec<Repair>) -> Self {
+    fn of(
+        registry: Registry,
+        counts: Vec<(At, Line)>,
+        store: Option<Store>,
+        repairs: Vec<Repair>,
+    ) -> Self {
+        let counts = Mutex::new(Counts::new(counts, |rule| registry.has(&key_of(rule))));
         let changed = watch::Sender::new(registry.revision());
         let revoked = watch::Sender::new(Arc::new(registry.revocations()));
         let trouble = repairs.iter().find(|repair| repair.is_unwritable()).map(Repair::to_string);
         let (registry, trouble) = (Mutex::new(registry), Mutex::new(trouble));
-        Self(Arc::new(Inner { registry, store, trouble, repairs, changed, revoked }))
+        Self(Arc::new(Inner { registry, counts, store, trouble, repairs, changed, revoked }))
     }
 
     /// Why the disk does not take changes; they count all the same.
@@ -169,6 +180,45 @@ impl Shared {
         self.0.revoked.subscribe()
     }
 
+    /// A node which is here by a certificate `issued` then tells what Rules have counted there. It is
+    /// kept with the next [`Shared::keep_counts`].
+    pub fn count(&self, node: &NodeName, issued: i64, told: &Told) {
+        if self.revoked(node).is_none_or(|before| issued >= before) {
+            self.hear_counts(&node.0, told);
+        }
+    }
+
+    /// The same of this process.
+    pub fn count_own(&self, told: &Told) {
+        self.hear_counts(CLOUD, told);
+    }
+
+    fn hear_counts(&self, node: &str, told: &Told) {
+        let registry = self.0.registry.lock();
+        self.0.counts.lock().hear(node, told, |rule| registry.has(&key_of(rule)));
+    }
+
+    /// What Rules have counted, over all nodes.
+    pub fn counts(&self) -> BTreeMap<RuleName, Counted> {
+        self.0.counts.lock().sums()
+    }
+
+    /// What they have counted in earlier lives of this process.
+    pub fn own_counts(&self) -> Vec<(RuleName, Tally)> {
+        self.0.counts.lock().of(CLOUD)
+    }
+
+    /// Keeps what was counted, and returns when that is kept.
+    pub async fn keep_counts(&self) {
+        let Some(store) = &self.0.store else { return };
+        let Some(room) = store.room().await else { return };
+        let counts = self.0.counts.lock().take_unkept();
+        if !counts.is_empty() {
+            let kept = room.keep(Vec::new(), counts);
+            self.note(kept.await.unwrap_or_else(|_| Err(Arc::new(CommitError::Closed))));
+        }
+    }
+
     /// Every record that counts. Bodies are shared, keys are copies.
     pub fn records(&self) -> Vec<Put> {
         let registry = self.0.registry.lock();
@@ -200,7 +250,9 @@ impl Shared {
             if writes.iter().any(|write| write.key.kind == Kind::Revocation) {
                 self.0.revoked.send_replace(Arc::new(registry.revocations()));
             }
-            let kept = room.filter(|_| !writes.is_empty()).map(|room| room.keep(writes));
+            self.forget_counts(&registry, &writes);
+            let kept = room.filter(|_| !writes.is_empty());
+            let kept = kept.map(|room| room.keep(writes, Vec::new()));
             (kept, registry.revision())
         };
         self.0.changed.send_if_modified(|known| {
@@ -210,6 +262,16 @@ impl Shared {
         });
         if let Some(kept) = kept {
             self.note(kept.await.unwrap_or_else(|_| Err(Arc::new(CommitError::Closed))));
+        }
+    }
+
+    /// With a Rule goes what it counted.
+    fn forget_counts(&self, registry: &Registry, writes: &[Write]) {
+        let rules = writes.iter().filter(|write| write.key.kind == Kind::Rule);
+        for Key { namespace, name, .. } in
+            rules.map(|write| &write.key).filter(|key| !registry.has(key))
+        {
+            self.0.counts.lock().forget(&RuleName::new(namespace, name));
         }
     }
 
@@ -225,6 +287,11 @@ impl Shared {
         }
         *known = trouble;
     }
+}
+
+fn key_of(rule: &RuleName) -> Key {
+    let RuleName { namespace, name } = rule.clone();
+    Key { kind: Kind::Rule, namespace, name }
 }
 
 impl Talk {

@@ -26,6 +26,7 @@ use edgemesh_proto::record::{Key, Put};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::registry::counts::{At, Line};
 use crate::registry::store::database::{Database, MARK, SCHEMA};
 use crate::registry::{Owner, Write};
 
@@ -47,14 +48,20 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Room(mpsc::OwnedPermit<Job>);
 
-/// What was kept, by owner.
-pub type Kept = Vec<(Owner, Put)>;
+/// What was kept.
+#[derive(Debug, Default, PartialEq)]
+pub struct Kept {
+    /// Records by owner.
+    pub(super) records: Vec<(Owner, Put)>,
+    /// What Rules have counted.
+    pub(super) counts: Vec<(At, Line)>,
+}
 
 /// Kept, or why not; what is not is tried again with the next change.
 pub type Outcome = Result<(), Arc<CommitError>>;
 
 enum Job {
-    Keep(Vec<Write>, oneshot::Sender<Outcome>),
+    Keep(Vec<Write>, Vec<(At, Option<Line>)>, oneshot::Sender<Outcome>),
     Close(oneshot::Sender<()>),
 }
 
@@ -95,15 +102,23 @@ impl Store {
 
 impl Room {
     /// Keeps what was decided. Once this returns it will be, also when nobody waits for the answer.
-    pub fn keep(self, writes: Vec<Write>) -> oneshot::Receiver<Outcome> {
+    pub(super) fn keep(
+        self,
+        writes: Vec<Write>,
+        counts: Vec<(At, Option<Line>)>,
+    ) -> oneshot::Receiver<Outcome> {
         let (answer, kept) = oneshot::channel();
-        self.0.send(Job::Keep(writes, answer));
+        self.0.send(Job::Keep(writes, counts, answer));
         kept
     }
 }
 
-/// Changes that are not kept yet, the last one of each record.
-type Pending = BTreeMap<(Owner, Key), Option<Bytes>>;
+/// Changes that are not kept yet, the last one of each row.
+#[derive(Default)]
+struct Pending {
+    records: BTreeMap<(Owner, Key), Option<Bytes>>,
+    counts: BTreeMap<At, Option<Line>>,
+}
 
 /// What the thread works on.
 struct Keeper {
@@ -126,9 +141,10 @@ impl Keeper {
             let mut next = Some(job);
             while let Some(job) = next {
                 match job {
-                    Job::Keep(writes, answer) => {
+                    Job::Keep(writes, counts, answer) => {
                         let write = |Write { owner, key, body }| ((owner, key), body);
-                        self.pending.extend(writes.into_iter().map(write));
+                        self.pending.records.extend(writes.into_iter().map(write));
+                        self.pending.counts.extend(counts);
                         answers.push(answer);
                     }
                     Job::Close(answer) => {
@@ -154,7 +170,7 @@ impl Keeper {
     }
 
     fn keep(&mut self) -> Result<(), CommitError> {
-        if self.pending.is_empty() {
+        if self.pending.records.is_empty() && self.pending.counts.is_empty() {
             return Ok(());
         }
         let file = self.folder.database();
@@ -164,7 +180,7 @@ impl Keeper {
         };
         self.unknown = None;
         database.apply(&self.pending).map_err(|error| CommitError::new(&file, error))?;
-        self.pending.clear();
+        self.pending = Pending::default();
         Ok(())
     }
 }
@@ -213,7 +229,9 @@ fn open(folder: Folder) -> Result<(Keeper, Kept, Vec<Repair>), OpenError> {
     let mut unknown = None;
     let (database, kept) = match found {
         Ok((database, kept)) => (Some(database), kept),
-        Err(Fault::Damaged(why)) => (Some(begin_empty(&folder, &why, &mut repairs)?), Vec::new()),
+        Err(Fault::Damaged(why)) => {
+            (Some(begin_empty(&folder, &why, &mut repairs)?), Kept::default())
+        }
         Err(Fault::Unreachable(error)) => {
             let why: Box<str> = error.to_string().into();
             match attempt_reading(&file, &mut repairs) {
@@ -225,14 +243,14 @@ fn open(folder: Folder) -> Result<(Keeper, Kept, Vec<Repair>), OpenError> {
                 Err(Fault::Damaged(_) | Fault::Unreachable(_)) => {
                     unknown = Some(format!("it could not be opened: {why}").into());
                     repairs.push(Repair::Unreachable { file, why });
-                    (None, Vec::new())
+                    (None, Kept::default())
                 }
             }
         }
         Err(newer @ Fault::Newer(_)) => return Err(SCHEMA.not_opened(&file, newer)),
     };
     lock.mark_used();
-    let keeper = Keeper { folder, database, pending: Pending::new(), unknown, lock };
+    let keeper = Keeper { folder, database, pending: Pending::default(), unknown, lock };
     Ok((keeper, kept, repairs))
 }
 

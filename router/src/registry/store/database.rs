@@ -5,19 +5,22 @@ use std::path::Path;
 use bytes::Bytes;
 use edgemesh_core::digest::{Digest, Hasher};
 use edgemesh_core::store::{Fault, Schema, check_pages};
-use edgemesh_proto::record::{Key, Kind, NodeName, Put};
+use edgemesh_proto::record::{Key, Kind, NodeName, Put, RuleName};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use rusqlite_migration::M;
 
 use crate::registry::Owner;
+use crate::registry::counts::{At, Line};
 use crate::registry::store::{Kept, Pending, Repair};
 
 /// `application_id`: the letters `EMrg`.
 pub(super) const MARK: i32 = 0x454d_7267;
 /// What was answered is there after a power cut: changes are rare.
-pub(super) static SCHEMA: Schema =
-    Schema { mark: MARK, steps: &[M::up(include_str!("registry_1.sql"))], synchronous: "FULL" };
+pub(super) static SCHEMA: Schema = Schema { mark: MARK, steps: STEPS, synchronous: "FULL" };
+
+const STEPS: &[M<'_>] =
+    &[M::up(include_str!("registry_1.sql")), M::up(include_str!("registry_2.sql"))];
 
 /// Begins the names of owners that are nodes.
 const NODE: &str = "node/";
@@ -47,21 +50,21 @@ impl Database {
     pub(super) fn load(&mut self, file: &Path, repairs: &mut Vec<Repair>) -> Result<Kept, Fault> {
         check_pages(&self.connection)?;
         let stored = digest(&self.connection)?;
-        let (kept, found) = self.rows(repairs)?;
+        let (records, found) = self.rows(repairs)?;
         if found != stored {
             repairs.push(Repair::Altered { file: file.to_path_buf() });
             if !self.connection.is_readonly("main")? {
                 self.connection.execute("UPDATE state SET digest = ?1", [found.to_bytes()])?;
             }
         }
-        Ok(kept)
+        Ok(Kept { records, counts: self.counts()? })
     }
 
-    fn rows(&mut self, repairs: &mut Vec<Repair>) -> Result<(Kept, Digest), Fault> {
+    fn rows(&mut self, repairs: &mut Vec<Repair>) -> Result<(Vec<(Owner, Put)>, Digest), Fault> {
         let sql = "SELECT owner, kind, namespace, name, body FROM owned";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
-        let (mut kept, mut found) = (Kept::new(), Digest::default());
+        let (mut kept, mut found) = (Vec::new(), Digest::default());
         while let Some(row) = rows.next()? {
             let text = |at| -> Result<&str, rusqlite::Error> { Ok(row.get_ref(at)?.as_str()?) };
             let (who, what, namespace, name) = (text(0)?, text(1)?, text(2)?, text(3)?);
@@ -79,16 +82,37 @@ impl Database {
         Ok((kept, found))
     }
 
+    fn counts(&self) -> Result<Vec<(At, Line)>, rusqlite::Error> {
+        let sql = "SELECT namespace, name, node, counter, success, fail, past_success, past_fail, \
+                   last_success FROM rule_count";
+        let mut statement = self.connection.prepare(sql)?;
+        let rows = statement.query_map([], |row| {
+            let number = |at| row.get(at).map(i64::cast_unsigned);
+            let rule = RuleName { namespace: row.get(0)?, name: row.get(1)? };
+            let line = Line {
+                counter: row.get(3)?,
+                now: [number(4)?, number(5)?],
+                past: [number(6)?, number(7)?],
+                last_success: row.get(8)?,
+            };
+            Ok(((rule, row.get(2)?), line))
+        })?;
+        rows.collect()
+    }
+
     /// Applies changes whole, or not at all.
     pub(super) fn apply(&mut self, changes: &Pending) -> Result<(), rusqlite::Error> {
         let transaction = self.connection.transaction()?;
         let digest = digest(&transaction)?;
         let mut rows = Rows { transaction: &transaction, hasher: &mut self.hasher, digest };
-        for ((owner, key), body) in changes {
+        for ((owner, key), body) in &changes.records {
             rows.set(owner, key, body.as_deref())?;
         }
         let digest = rows.digest.to_bytes();
         transaction.execute("UPDATE state SET digest = ?1", [digest])?;
+        for (place, line) in &changes.counts {
+            set_count(&transaction, place, line.as_ref())?;
+        }
         transaction.commit()
     }
 
@@ -133,6 +157,24 @@ impl Rows<'_> {
         }
         Ok(())
     }
+}
+
+fn set_count(
+    transaction: &Transaction<'_>,
+    (RuleName { namespace, name }, node): &At,
+    line: Option<&Line>,
+) -> Result<(), rusqlite::Error> {
+    let Some(Line { counter, now, past, last_success }) = line else {
+        let sql = "DELETE FROM rule_count WHERE namespace = ?1 AND name = ?2 AND node = ?3";
+        transaction.prepare_cached(sql)?.execute((namespace, name, node))?;
+        return Ok(());
+    };
+    let [success, fail, past_success, past_fail] =
+        [now[0], now[1], past[0], past[1]].map(u64::cast_signed);
+    let row =
+        (namespace, name, node, counter, success, fail, past_success, past_fail, last_success);
+    let sql = "INSERT OR REPLACE INTO rule_count VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    transaction.prepare_cached(sql)?.execute(row).map(drop)
 }
 
 fn digest(connection: &Connection) -> Result<Digest, rusqlite::Error> {

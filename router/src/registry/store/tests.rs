@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod counts;
 mod unreachable;
 
 /// Kills; the moment moves from the opening on.
@@ -45,7 +46,7 @@ fn counter(number: u64) -> Write {
 type Content = BTreeMap<(Owner, Key), Bytes>;
 
 fn content(kept: Kept) -> Content {
-    kept.into_iter().map(|(owner, put)| ((owner, put.key), put.body)).collect()
+    kept.records.into_iter().map(|(owner, put)| ((owner, put.key), put.body)).collect()
 }
 
 /// The state that a store says it is in; it must be exactly that.
@@ -67,12 +68,12 @@ fn assert_whole(kept: Kept) -> u64 {
 }
 
 async fn keep(store: &Store, number: u64) -> Outcome {
-    store.room().await.unwrap().keep(change(number)).await.unwrap()
+    store.room().await.unwrap().keep(change(number), Vec::new()).await.unwrap()
 }
 
 async fn filled(folder: &Path, number: u64) {
     let (store, kept, repairs) = Store::open(folder).unwrap();
-    assert_eq!((kept, repairs), (vec![], vec![]));
+    assert_eq!((kept, repairs), (Kept::default(), vec![]));
     for number in 1..=number {
         keep(&store, number).await.unwrap();
     }
@@ -122,7 +123,7 @@ async fn damage_is_moved_aside_and_told() {
     bytes[half..].fill(0x5a);
     fs::write(&file, &bytes).unwrap();
     let (kept, repairs) = reopened(folder.path()).await;
-    assert_eq!(kept, vec![]);
+    assert_eq!(kept, Kept::default());
     assert!(matches!(&repairs[..], [Repair::Folder(_), Repair::BeganEmpty { .. }]), "{repairs:?}");
     assert_eq!(fs::read(folder.path().join("registry.db.damaged-1")).unwrap(), bytes);
     assert_eq!(reopened(folder.path()).await.1, vec![], "the next start is an ordinary one");
@@ -145,7 +146,7 @@ async fn an_altered_record_is_told() {
     drop(connection);
     let (kept, repairs) = reopened(folder.path()).await;
     assert!(matches!(&repairs[..], [Repair::Altered { .. }]), "{repairs:?}");
-    assert!(!kept.is_empty());
+    assert!(!kept.records.is_empty());
     assert_eq!(reopened(folder.path()).await.1, vec![]);
 }
 
@@ -177,7 +178,7 @@ async fn what_the_disk_refuses_is_kept_with_the_next_change() {
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     for number in [4, 5] {
         let write = |Write { owner, key, body }| ((owner, key), body);
-        keeper.pending.extend(change(number).into_iter().map(write));
+        keeper.pending.records.extend(change(number).into_iter().map(write));
         let error = keeper.keep().unwrap_err();
         assert!(matches!(error, CommitError::Busy { .. }), "{error}");
     }

@@ -28,7 +28,7 @@ async fn what_cannot_be_read_is_moved_aside_before_anything_is_kept() {
     // Nothing that SQLite could read as a log, nor take for the lack of one.
     fs::create_dir(folder.path().join("registry.db-wal")).unwrap();
     let (store, kept, repairs) = Store::open(folder.path()).unwrap();
-    assert_eq!(kept, vec![]);
+    assert_eq!(kept, Kept::default());
     let [told @ Repair::Unreachable { .. }] = &repairs[..] else { panic!("{repairs:?}") };
     assert!(told.to_string().contains("moves the file aside"), "{told}");
     keep(&store, 1).await.unwrap();

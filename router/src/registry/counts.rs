@@ -1,0 +1,198 @@
+//! What Rules have counted on all nodes together.
+//!
+//! Nodes tell totals. Of each node the highest of its counter is kept, so that what is told twice, or
+//! late, changes nothing; a new counter adds to what the ones before it had reached. A line is kept
+//! for as long as its Rule is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use edgemesh_core::backends::Tally;
+use edgemesh_proto::message::{Counts as Told, RuleCount};
+use edgemesh_proto::record::RuleName;
+
+/// What one Rule has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Messages that were delivered.
+    pub success: u64,
+    /// Messages that were not.
+    pub fail: u64,
+    /// When one was delivered last, in milliseconds since 1970.
+    pub last_success: Option<i64>,
+}
+
+/// What one Rule has counted on one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) counter: [u8; 16],
+    /// Delivered and not, the highest of that counter.
+    pub(super) now: [u64; 2],
+    /// The same of the node's counters before it, together.
+    pub(super) past: [u64; 2],
+    /// 0 = not known.
+    pub(super) last_success: i64,
+}
+
+/// Which Rule on which node.
+pub(super) type At = (RuleName, Box<str>);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    lines: BTreeMap<RuleName, BTreeMap<Box<str>, Line>>,
+    /// What the disk does not have.
+    unkept: BTreeSet<At>,
+}
+
+impl Line {
+    /// Takes in what is told now. Tells whether that is news.
+    fn hear(&mut self, counter: [u8; 16], told: &RuleCount) -> bool {
+        let before = self.clone();
+        if self.counter != counter {
+            self.past = self.totals();
+            (self.counter, self.now) = (counter, [0; 2]);
+        }
+        let [success, fail] = self.now;
+        self.now = [success.max(told.success), fail.max(told.fail)];
+        self.last_success = self.last_success.max(told.last_success);
+        *self != before
+    }
+
+    fn totals(&self) -> [u64; 2] {
+        [0, 1].map(|which| self.now[which].saturating_add(self.past[which]))
+    }
+}
+
+impl Counts {
+    /// Goes on with what was kept, of the Rules that are `known`.
+    pub(super) fn new(kept: Vec<(At, Line)>, known: impl Fn(&RuleName) -> bool) -> Self {
+        let mut new = Self::default();
+        for ((rule, node), line) in kept {
+            match known(&rule) {
+                true => drop(new.lines.entry(rule).or_default().insert(node, line)),
+                false => drop(new.unkept.insert((rule, node))),
+            }
+        }
+        new
+    }
+
+    /// Takes in what `node` tells of the Rules that are `known`.
+    pub(super) fn hear(&mut self, node: &str, told: &Told, known: impl Fn(&RuleName) -> bool) {
+        for count in told.rules.iter().filter(|count| known(&count.rule)) {
+            let of_rule = self.lines.entry(count.rule.clone()).or_default();
+            let line = of_rule
+                .entry(node.into())
+                .or_insert_with(|| Line { counter: told.counter, ..Line::default() });
+            if line.hear(told.counter, count) {
+                self.unkept.insert((count.rule.clone(), node.into()));
+            }
+        }
+    }
+
+    /// The Rule is gone, and with it what it counted.
+    pub(super) fn forget(&mut self, rule: &RuleName) {
+        let nodes = self.lines.remove(rule).unwrap_or_default().into_keys();
+        self.unkept.extend(nodes.map(|node| (rule.clone(), node)));
+    }
+
+    /// Over all nodes.
+    pub(super) fn sums(&self) -> BTreeMap<RuleName, Counted> {
+        let sum = |lines: &BTreeMap<Box<str>, Line>| {
+            lines.values().fold(Counted::default(), |sum, line| {
+                let [success, fail] = line.totals();
+                Counted {
+                    success: sum.success.saturating_add(success),
+                    fail: sum.fail.saturating_add(fail),
+                    last_success: sum
+                        .last_success
+                        .max(Some(line.last_success).filter(|at| *at > 0)),
+                }
+            })
+        };
+        self.lines.iter().map(|(rule, lines)| (rule.clone(), sum(lines))).collect()
+    }
+
+    /// What `node` has counted.
+    pub(super) fn of(&self, node: &str) -> Vec<(RuleName, Tally)> {
+        let tally = |line: &Line| {
+            let [success, fail] = line.totals();
+            Tally { success, fail, errors: Vec::new() }
+        };
+        let of_node = self.lines.iter().filter_map(|(rule, lines)| Some((rule, lines.get(node)?)));
+        of_node.map(|(rule, line)| (rule.clone(), tally(line))).collect()
+    }
+
+    /// What is to be kept now; `None` = the line is gone.
+    pub(super) fn take_unkept(&mut self) -> Vec<(At, Option<Line>)> {
+        let places = std::mem::take(&mut self.unkept).into_iter();
+        let line = |(rule, node): &At| Some(self.lines.get(rule)?.get(node)?.clone());
+        places.map(|place| (place.clone(), line(&place))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Node, the first byte of its counter, Rule, delivered, not delivered.
+    type Report = (&'static str, u8, &'static str, u64, u64);
+
+    fn told((_, counter, rule, success, fail): Report) -> Told {
+        let rule = RuleName::new("default", rule);
+        let count = RuleCount { rule, success, fail, last_success: 7 };
+        Told { counter: [counter; 16], rules: vec![count] }
+    }
+
+    fn shown(counts: &Counts) -> String {
+        let sums = counts.sums();
+        let shown = sums.iter().map(|(rule, c)| format!("{}={}/{}", rule.name, c.success, c.fail));
+        shown.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn reports_are_summed_once() {
+        let rows: &[(&[Report], &str)] = &[
+            (&[], ""),
+            (&[("n", 1, "a", 5, 1)], "a=5/1"),
+            (&[("n", 1, "a", 5, 1), ("n", 1, "a", 5, 1)], "a=5/1"),
+            // Late, and out of order.
+            (&[("n", 1, "a", 5, 1), ("n", 1, "a", 3, 0), ("n", 1, "a", 6, 1)], "a=6/1"),
+            (&[("n", 1, "a", 5, 1), ("m", 1, "a", 2, 2), ("n", 1, "b", 1, 0)], "a=7/3 b=1/0"),
+            // A store that was lost begins at 0.
+            (&[("n", 1, "a", 5, 1), ("n", 2, "a", 1, 0)], "a=6/1"),
+            (&[("n", 1, "a", 5, 1), ("n", 2, "a", 1, 0), ("n", 2, "a", 1, 0)], "a=6/1"),
+            (&[("n", 1, "a", 5, 1), ("n", 2, "a", 1, 0), ("n", 3, "a", 2, 2)], "a=8/3"),
+            (&[("n", 1, "a", u64::MAX, 1), ("m", 2, "a", 1, 0)], "a=18446744073709551615/1"),
+            // Nobody knows such a Rule.
+            (&[("n", 1, "gone", 5, 1)], ""),
+        ];
+        for (reports, want) in rows {
+            let mut counts = Counts::default();
+            for report in *reports {
+                counts.hear(report.0, &told(*report), |rule| &*rule.name != "gone");
+            }
+            assert_eq!(shown(&counts), *want, "{reports:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_gone_on_with() {
+        let mut counts = Counts::default();
+        for report in [("n", 1, "a", 5, 1), ("m", 9, "a", 1, 1), ("n", 1, "b", 1, 0)] {
+            counts.hear(report.0, &told(report), |_| true);
+        }
+        let kept: Vec<_> =
+            counts.take_unkept().into_iter().map(|(at, line)| (at, line.unwrap())).collect();
+        assert_eq!(counts.take_unkept(), []);
+        counts.hear("n", &told(("n", 1, "a", 5, 1)), |_| true);
+        assert_eq!(counts.take_unkept(), [], "it is no news");
+        let mut again = Counts::new(kept, |rule| &*rule.name == "a");
+        assert_eq!(shown(&again), "a=6/2");
+        assert_eq!(again.sums().values().next().unwrap().last_success, Some(7));
+        let [(gone, None)] = &again.take_unkept()[..] else { panic!("b is to go") };
+        assert_eq!((&*gone.0.name, &*gone.1), ("b", "n"));
+        assert_eq!(again.of("m")[0].1, Tally { success: 1, fail: 1, errors: Vec::new() });
+        again.forget(&RuleName::new("default", "a"));
+        assert_eq!((shown(&again), again.take_unkept().len()), (String::new(), 2));
+    }
+}

@@ -1,0 +1,61 @@
+//! What nodes tell of Rules, summed by the cloud.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use edgemesh_core::manifests;
+use edgemesh_proto::message::{Body, Counts, Hello, Ping, RuleCount};
+use edgemesh_proto::record::RuleName;
+
+use crate::world::{TODAY, World};
+
+const RULE: &str = "\
+{type: rest, name: in}
+---
+{name: r, source: in, source_resource: {path: /a}, target: in, target_resource: {resource: 'http://a/'}}
+";
+
+async fn observe(world: &World, text: &str) {
+    let parsed = manifests::parse(Path::new("a.yaml"), text);
+    let records = parsed.documents.into_iter().flat_map(|document| document.records);
+    let records: BTreeMap<_, _> = records.map(|record| (record.key(), record)).collect();
+    world.registry.observe(records).await;
+}
+
+fn counts(counter: u8, success: u64, fail: u64) -> Body {
+    let count =
+        |name| RuleCount { rule: RuleName::new("default", name), success, fail, last_success: 5 };
+    Body::Counts(Counts { counter: [counter; 16], rules: vec![count("r"), count("unknown")] })
+}
+
+/// Rules and what they counted.
+fn sums(world: &World) -> Vec<(String, u64, u64)> {
+    let sums = world.registry.counts();
+    sums.iter().map(|(rule, sum)| (rule.name.to_string(), sum.success, sum.fail)).collect()
+}
+
+#[tokio::test]
+async fn counts_of_nodes_are_summed_until_their_rule_goes() {
+    let world = World::open();
+    observe(&world, RULE).await;
+    let (mut one, mut other) = (world.control("one").await, world.control("other").await);
+    one.say(counts(1, 5, 1)).await;
+    one.say(counts(1, 5, 1)).await;
+    other.say(counts(1, 2, 0)).await;
+    let want = [("r".to_owned(), 7, 1)];
+    world.until("both are summed", |world| sums(world) == want).await;
+    // Who begins a conversation tells all of it again.
+    let newer = |hello: &mut Hello| (hello.generation, hello.takes_over) = (9, true);
+    let mut again = world.control_of("one", &world.tls("one", TODAY), newer).await;
+    again.say(counts(1, 6, 1)).await;
+    let want = [("r".to_owned(), 8, 1)];
+    world.until("only what is new is added", |world| sums(world) == want).await;
+    observe(&world, "").await;
+    assert_eq!(sums(&world), []);
+    // A word that is late brings nothing back.
+    again.say(counts(1, 6, 1)).await;
+    again.say(Body::Ping(Ping { number: 7, answer: false })).await;
+    let pong = |body| matches!(body, Body::Ping(ping) if ping.answer).then_some(());
+    again.hear("the answer", pong).await;
+    assert_eq!(sums(&world), []);
+}
