@@ -137,7 +137,7 @@ fn may_begin_on(rule: &Rule, node: &NodeName) -> bool {
 }
 
 /// Takes a token of each limit: of the Rule, its source and its target.
-fn take<V: View>(rule: &Rule, now: Instant, view: &mut V) -> Result<(), Refusal> {
+pub(super) fn take<V: View>(rule: &Rule, now: Instant, view: &mut V) -> Result<(), Refusal> {
     let sides = ["rule", "source Endpoint", "target Endpoint"];
     for (side, limiter) in sides.into_iter().zip(&rule.limits) {
         let Some(limiter) = limiter else { continue };
