@@ -185,7 +185,7 @@ impl Starting {
         let admin = sockets.page(config.admin.listen)?;
         let page = sockets.page(config.metrics.listen)?;
         mesh.follow_source().await;
-        router::start(&config, &mesh)?;
+        let router = router::plug(&config, &mesh)?;
 
         let alone = match config.proxy.intercept {
             Intercept::None => None,
@@ -229,6 +229,7 @@ impl Starting {
             before.serving()?;
             state.handing_over(false);
         }
+        router.begin();
         if let Some(guarded) = &guarded {
             guarded.ready().context("lost the guard")?;
         }

@@ -34,7 +34,7 @@ use crate::providers::eventbus::{EventBus, Publication};
 use crate::providers::rest::Rest;
 use crate::providers::whole::{Unread, whole};
 
-pub use plug::{Edge, plug_cloud, plug_edge};
+pub use plug::{Edge, Plugged, plug_cloud, plug_edge};
 
 /// What a publication is answered with: KubeEdge's words.
 const PUBLISHED: &str = "message delivered";

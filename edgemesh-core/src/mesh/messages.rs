@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Request, Response};
+use tokio_util::sync::CancellationToken;
 
 use crate::forward::http::{Body, ByRule, Unserved, send_by_rule};
 use crate::forward::inbox::{AnswerError, Inbox};
@@ -14,6 +15,11 @@ impl Mesh {
     /// one counts.
     pub fn deliver_by(&self, inbox: Arc<dyn Inbox>) {
         let _ = self.shared.inbox.set(inbox); // once a mesh
+    }
+
+    /// Ends when nothing more is to begin here: the mesh stops, or another process takes over.
+    pub fn accepting(&self) -> CancellationToken {
+        self.accepting.clone()
     }
 
     /// A way to send messages by Rules, for sources that are no connections of the mesh.

@@ -5,18 +5,17 @@ use std::fs;
 use anyhow::Context;
 use edgemesh_core::mesh::Mesh;
 use edgemesh_router::providers::eventbus::BrokerConfig;
-use edgemesh_router::providers::{Edge, plug_edge};
+use edgemesh_router::providers::{Edge, Plugged, plug_edge};
 
 use crate::config::{AgentConfig, EventBus};
 
-/// Plugs it in.
+/// Plugs it in; its sources wait.
 ///
 /// # Errors
 /// When the broker's password cannot be read.
-pub(super) fn start(config: &AgentConfig, mesh: &Mesh) -> anyhow::Result<()> {
+pub(super) fn plug(config: &AgentConfig, mesh: &Mesh) -> anyhow::Result<Plugged> {
     let broker = broker(&config.event_bus)?;
-    plug_edge(mesh, Edge { broker, service_bus: config.service_bus.listen })?;
-    Ok(())
+    Ok(plug_edge(mesh, Edge { broker, service_bus: config.service_bus.listen })?)
 }
 
 fn broker(config: &EventBus) -> anyhow::Result<BrokerConfig> {

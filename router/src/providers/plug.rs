@@ -9,6 +9,8 @@ use edgemesh_core::mesh::{Mesh, Messenger};
 use edgemesh_proto::record::RuleName;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::providers::connect::{Connect, Roots};
 use crate::providers::eventbus::{BadBroker, BrokerConfig, EventBus};
@@ -32,16 +34,40 @@ pub fn plug_cloud(mesh: &Mesh) {
     mesh.deliver_by(Arc::new(Providers::new(rest, None)));
 }
 
-/// Plugs a node's part in: URLs where no cloud calls them, the broker, the ServiceBus.
+/// A node's part, plugged in.
+#[derive(Debug)]
+pub struct Plugged {
+    /// Its broker.
+    pub bus: EventBus,
+    here: Here,
+    service_bus: SocketAddr,
+    tasks: TaskTracker,
+    accepting: CancellationToken,
+}
+
+impl Plugged {
+    /// From now on messages begin here: what the broker has for Rules, and calls of the ServiceBus. A
+    /// broker knows a node by its name, so that another process of it must have ended that before.
+    pub fn begin(&self) {
+        self.bus.follow(self.here.clone());
+        let (here, accepting) = (self.here.clone(), self.accepting.clone());
+        servicebus::serve(here, self.service_bus, &self.tasks, accepting);
+    }
+}
+
+/// Plugs a node's part in: URLs where no cloud calls them, and its broker. What begins on this node
+/// waits for [`Plugged::begin`].
 ///
 /// # Errors
 /// The broker's URL is none.
-pub fn plug_edge(mesh: &Mesh, edge: Edge) -> Result<EventBus, BadBroker> {
+pub fn plug_edge(mesh: &Mesh, edge: Edge) -> Result<Plugged, BadBroker> {
     let shared = mesh.shared();
     let (tasks, stop) = (&shared.tasks, shared.stop.clone());
+    // With the listeners: when another process takes over, that is who messages come to.
+    let accepting = mesh.accepting();
     let connect = Connect::new(shared.dial, Roots::Machine);
-    let rest = Rest::new(connect.clone(), tasks, stop.clone());
-    let bus = EventBus::new(&shared.node, edge.broker, connect, tasks, stop.clone())?;
+    let rest = Rest::new(connect.clone(), tasks, stop);
+    let bus = EventBus::new(&shared.node, edge.broker, connect, tasks, accepting.clone())?;
     mesh.deliver_by(Arc::new(Providers::new(rest, Some(bus.clone()))));
     let here = Here {
         node: shared.node.clone(),
@@ -49,9 +75,8 @@ pub fn plug_edge(mesh: &Mesh, edge: Edge) -> Result<EventBus, BadBroker> {
         changed: mesh.status().changes(),
         deliver: Arc::new(ByMesh(mesh.messenger())),
     };
-    bus.follow(here.clone());
-    servicebus::serve(here, edge.service_bus, tasks, stop);
-    Ok(bus)
+    let (service_bus, tasks) = (edge.service_bus, tasks.clone());
+    Ok(Plugged { bus, here, service_bus, tasks, accepting })
 }
 
 /// Sends as every call of the mesh is sent.
