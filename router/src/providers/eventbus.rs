@@ -175,11 +175,23 @@ fn check(what: &Publication<'_>) -> Result<(), Undelivered> {
 
 /// Rules whose messages begin on the broker of `node`. Those that are paused have theirs refused.
 fn beginning_on(node: &NodeName, snapshot: &Snapshot) -> Vec<(Arc<Rule>, Filter)> {
-    let filter = |rule: &Arc<Rule>| match (&rule.source, &rule.standing) {
-        (Some(Source::EventBus { topic, .. }), Standing::Active | Standing::Paused) => {
-            rule.begins_on(node).then(|| (rule.clone(), topic.clone()))
+    let is_there = |rule: &Rule| match &rule.standing {
+        Standing::Active | Standing::Paused => rule.begins_on(node),
+        Standing::Waiting(_) | Standing::Faulty(_) | Standing::Overruled(_) | Standing::Deleted => {
+            false
         }
-        _ => None,
+    };
+    let filter = |rule: &Arc<Rule>| match &rule.source {
+        Some(Source::EventBus { topic, .. }) if is_there(rule) => {
+            Some((rule.clone(), topic.clone()))
+        }
+        Some(
+            Source::EventBus { .. }
+            | Source::ServiceBus { .. }
+            | Source::Rest { .. }
+            | Source::Service { .. },
+        )
+        | None => None,
     };
     snapshot.rules.all().filter_map(filter).collect()
 }

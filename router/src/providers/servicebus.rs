@@ -174,12 +174,21 @@ fn beginning_on<'s>(
     node: &NodeName,
     snapshot: &'s Snapshot,
 ) -> impl Iterator<Item = (&'s Arc<Rule>, &'s str)> {
-    snapshot.rules.all().filter_map(move |rule| match (&rule.source, &rule.standing) {
-        (
-            Some(Source::ServiceBus { url, .. }),
-            Standing::Active | Standing::Paused | Standing::Waiting(_) | Standing::Faulty(_),
-        ) => rule.begins_on(node).then_some((rule, &**url)),
-        _ => None,
+    let is_there = move |rule: &Rule| match &rule.standing {
+        Standing::Active | Standing::Paused | Standing::Waiting(_) | Standing::Faulty(_) => {
+            rule.begins_on(node)
+        }
+        Standing::Overruled(_) | Standing::Deleted => false,
+    };
+    snapshot.rules.all().filter_map(move |rule| match &rule.source {
+        Some(Source::ServiceBus { url, .. }) if is_there(rule) => Some((rule, &**url)),
+        Some(
+            Source::ServiceBus { .. }
+            | Source::EventBus { .. }
+            | Source::Rest { .. }
+            | Source::Service { .. },
+        )
+        | None => None,
     })
 }
 

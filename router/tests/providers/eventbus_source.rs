@@ -196,3 +196,24 @@ async fn a_flood_is_counted() {
     let landed = 400 - usize::try_from(failed).unwrap();
     assert_eq!(world.messages.wait_for(landed).await.len(), landed);
 }
+
+/// A broker that sends more than this node queues is held back, and loses nothing.
+#[tokio::test]
+async fn what_the_broker_keeps_waits() {
+    let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
+    let all = "allow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n";
+    let broker = Broker::with(all).await;
+    let eventbus = broker.client(&world);
+    eventbus.follow(world.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    world.messages.open.send_replace(false);
+    let lines: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+    broker.publish_lines("n/up", &lines.join("\n"), "1").await;
+    world.messages.wait_for(1).await;
+    world.messages.open.send_replace(true);
+    let landed: Vec<_> =
+        world.messages.wait_for(1000).await.iter().map(|m| m.body.clone()).collect();
+    assert_eq!(landed, lines);
+    broker.says("Received PUBACK from edgemesh-edge-1", 1000).await;
+    assert_eq!(world.rule("up").live.counts().1, 0);
+}

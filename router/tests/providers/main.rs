@@ -6,6 +6,7 @@ mod broker;
 mod eventbus_source;
 mod eventbus_target;
 mod outage;
+mod recorded;
 mod rest;
 mod server;
 mod servicebus;

@@ -1,16 +1,15 @@
 //! Applications that call the ServiceBus of their node, in KubeEdge's form.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use edgemesh_core::refusal::Refusal;
 use edgemesh_router::providers::servicebus::serve;
 use edgemesh_router::providers::{Failure, Providers};
-use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use crate::recorded::recorded;
 use crate::server::Server;
 use crate::world::{Answer, PATIENCE, World, nobody, until};
 
@@ -37,7 +36,7 @@ async fn cases_of_kubeedge() {
         ("no-target", None),
         ("unknown-url", None),
     ] {
-        let recorded = recorded(case);
+        let recorded = recorded(&format!("servicebus-rest-{case}"));
         let request = recorded["client_request"]["body"].as_str().unwrap();
         let got = post(at, request.as_bytes()).await;
         let want = recorded["client_response"]["raw"].as_str().unwrap();
@@ -57,7 +56,7 @@ async fn cases_of_kubeedge() {
     }
     // A Rule that is gone takes nothing more, which in KubeEdge it does.
     world.rules(&format!("other: servicebus target_url=else -> rest resource=http://{target}/"));
-    let request = recorded("after-rule-delete")["client_request"]["body"].clone();
+    let request = recorded("servicebus-rest-after-rule-delete")["client_request"]["body"].clone();
     let got = post(at, request.as_str().unwrap().as_bytes()).await;
     assert!(
         got.contains("{\"code\":400,\"msg\":\"url http://127.0.0.1:7777/key is not allowed"),
@@ -189,12 +188,6 @@ async fn post(at: SocketAddr, body: &[u8]) -> String {
     let mut answer = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().ok();
     String::from_utf8(answer).unwrap()
-}
-
-fn recorded(case: &str) -> Value {
-    let file = format!("tests/vectors/router/case-servicebus-rest-{case}.json");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// The header of the length of this answer's body.

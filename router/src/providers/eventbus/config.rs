@@ -44,6 +44,14 @@ impl Default for BrokerConfig {
 }
 
 impl BrokerConfig {
+    /// Whether it can be a broker at all.
+    ///
+    /// # Errors
+    /// What is wrong with its URL.
+    pub fn check(&self) -> Result<(), BadBroker> {
+        self.place().map(drop)
+    }
+
     /// Where the broker is.
     pub(super) fn place(&self) -> Result<Place, BadBroker> {
         let bad = |why| BadBroker { url: self.url.clone(), why };

@@ -95,7 +95,11 @@ impl Shared {
         let decided =
             status.wait_for(|status| matches!(status.phase, Phase::Connected(..) | Phase::Away(_)));
         // The attempt ends by itself within its own time.
-        let decided = timeout(CONNECT_WITHIN * 2, decided).await;
+        let decided = timeout(CONNECT_WITHIN * 2, decided);
+        let Some(decided) = self.stop.run_until_cancelled(decided).await else {
+            let (refusal, reason) = (Refusal::Draining, Refusal::Draining.to_string().into());
+            return Err(Undelivered { refusal, sent: false, reason });
+        };
         let phase = decided.ok().and_then(Result::ok).map(|status| status.phase.clone());
         match phase {
             Some(Phase::Connected(client, ended)) => Ok((client, ended)),

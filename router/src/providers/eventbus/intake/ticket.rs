@@ -48,13 +48,17 @@ impl InHand {
         Arc::new(Ticket { number, turn, in_hand: self.clone() })
     }
 
-    /// Whether it is in hand already and the broker only sends it again, after the connection broke.
+    /// Whether it is in hand already and the broker only sends it again, after the connection broke. If
+    /// its delivery ended meanwhile, it is acknowledged now.
     pub(super) fn again(&self, publish: &Publish, client: &AsyncClient) -> bool {
         let mut in_hand = self.0.lock();
         let same =
             |held: &&mut Held| held.topic == publish.topic && held.payload == publish.payload;
         let Some(held) = in_hand.get_mut(&publish.pkid).filter(same) else { return false };
         held.client = client.clone();
+        if held.left == 0 && send(client, publish.pkid) {
+            in_hand.remove(&publish.pkid);
+        }
         true
     }
 
@@ -71,11 +75,9 @@ impl Ticket {
         let ours = |held: &&mut Held| Arc::ptr_eq(&held.turn, &self.turn);
         let Some(held) = in_hand.get_mut(&self.number).filter(ours) else { return };
         held.left = held.left.saturating_sub(1);
-        if held.left > 0 {
-            return;
-        }
-        if let Some(held) = in_hand.remove(&self.number) {
-            send(&held.client, self.number);
+        // Without its connection it stays in hand: it will be sent again.
+        if held.left == 0 && send(&held.client, self.number) {
+            in_hand.remove(&self.number);
         }
     }
 }
@@ -87,9 +89,8 @@ pub(in crate::providers::eventbus) fn acknowledge(client: &AsyncClient, publish:
     }
 }
 
-/// Never waits: whoever would make room may wait for us. What is not acknowledged comes again.
-fn send(client: &AsyncClient, number: u16) {
-    if let Err(error) = client.try_manual_ack(ManualAck::PubAck(PubAck::new(number))) {
-        tracing::debug!(%error, "a message was not acknowledged; the broker will send it again");
-    }
+/// Whether it could be acknowledged. Never waits: whoever would make room may wait for us. What is not
+/// acknowledged comes again.
+fn send(client: &AsyncClient, number: u16) -> bool {
+    client.try_manual_ack(ManualAck::PubAck(PubAck::new(number))).is_ok()
 }
