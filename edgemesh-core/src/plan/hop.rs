@@ -146,10 +146,13 @@ impl Hop {
         self.chosen.route.as_ref()
     }
 
-    /// Longest time for the call with all its attempts: the Route's, else the Policy's.
+    /// Longest time for the call with all its attempts: the Route's, else the Policy's, and no longer
+    /// than the Rule's.
     pub fn request_timeout(&self) -> Option<Duration> {
         let said = self.route().and_then(Routed::request_timeout);
-        said.unwrap_or(self.service().policy.request_timeout)
+        let said = said.unwrap_or(self.service().policy.request_timeout);
+        let of_rule = self.rule().and_then(|rule| rule.timeout);
+        said.into_iter().chain(of_rule).min()
     }
 
     /// Longest time for this attempt.

@@ -90,8 +90,8 @@ pub struct Rule {
     pub limits: [Option<Arc<Limiter>>; 3],
     /// Largest body, in bytes.
     pub max_body: u64,
-    /// Longest wait for the answer.
-    pub timeout: Duration,
+    /// Longest time for the answer; `None` = what the Service's Policy says.
+    pub timeout: Option<Duration>,
     /// What an operator should know.
     pub notes: Vec<Box<str>>,
     /// What messages leave behind.

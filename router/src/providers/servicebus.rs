@@ -44,6 +44,8 @@ const MAX_REQUEST: usize = 5_000_000;
 /// Longest time for the head of a request, and for its body.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const BODY_WITHIN: Duration = Duration::from_secs(60);
+/// Longest time for an answer to come to its end, where the Rule has none; Rules of this source do.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Connections at once. More wait to be accepted.
 const CONNECTIONS: usize = 256;
 /// A port that is in use is tried again.
@@ -163,7 +165,7 @@ impl ServiceBus {
         let rule = rule.ok_or(Refused::NotAllowed(call.target_url))?;
         let sent = self.here.deliver.send(rule.name.clone(), call.request);
         Ok(match sent.await {
-            Ok(answer) => Reply::of(answer, rule.timeout).await,
+            Ok(answer) => Reply::of(answer, rule.timeout.unwrap_or(ANSWER_WITHIN)).await,
             Err(Failure { refusal, reason }) => Reply::failed(refusal, &reason),
         })
     }

@@ -200,7 +200,10 @@ impl Call {
             Refusal::BodyTooLarge => {
                 format!("the body is larger than the {} bytes that the Rule takes", rule.max_body)
             }
-            Refusal::RequestTimeout => format!("no answer within {:?}", rule.timeout),
+            Refusal::RequestTimeout => match rule.timeout {
+                Some(timeout) => format!("no answer within {timeout:?}"),
+                None => refusal.row().text.to_owned(),
+            },
             Refusal::RuleWaiting | Refusal::RuleFault | Refusal::RulePaused => {
                 match (&rule.standing, &rule.target) {
                     (Standing::Active, Some(Target::Service { service, port, .. })) => {

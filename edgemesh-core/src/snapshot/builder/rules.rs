@@ -114,8 +114,7 @@ impl Book {
             Target::Rest(_) | Target::EventBus(_) => Some(stand_in(name, 1, stands_for, now)),
         });
         let stand_in = stand_in.map(|service| {
-            let request_timeout = Some(timeout);
-            let policy = Active { request_timeout, ..active(None, None, now) };
+            let policy = Active { request_timeout: timeout, ..active(None, None, now) };
             Arc::new(Service { policy, ..service })
         });
         Rule {

@@ -14,7 +14,7 @@ use crate::snapshot::rules::{Pattern, Source, Standing, Target, settings};
 /// Every type that is served.
 const KINDS: &[Kind] = &[REST, EVENTBUS, SERVICEBUS, SERVICE];
 
-/// Longest wait for an answer where a Rule says nothing: KubeEdge's `restTimeout`.
+/// Longest time for an answer where a Rule says nothing: KubeEdge's `restTimeout`.
 const USUAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest body where a Rule says nothing: KubeEdge's bound.
 const USUAL_BODY: u64 = 12 * 1024 * 1024;
@@ -82,8 +82,8 @@ pub struct Compiled {
     pub limit: Option<RateLimit>,
     /// Largest body, in bytes.
     pub max_body: u64,
-    /// Longest wait for the answer.
-    pub timeout: Duration,
+    /// Longest time for the answer; `None` = what the Service's Policy says.
+    pub timeout: Option<Duration>,
     /// What an operator should know: keys that nobody reads.
     pub notes: Vec<Box<str>>,
 }
@@ -100,7 +100,7 @@ pub fn compile<'e>(
         target: None,
         limit: None,
         max_body: USUAL_BODY,
-        timeout: USUAL_TIMEOUT,
+        timeout: None,
         notes: Vec::new(),
     };
     let source = found(name, record, &record.source, "source", &endpoint);
@@ -201,8 +201,13 @@ fn target_of(
 ) -> Result<Target, String> {
     check(side.endpoint)?;
     note_unread(kind, side, [kind.target_keys, &OF_TARGETS], into);
-    into.timeout = settings::timeout(&|key| side.resource(key))?.unwrap_or(USUAL_TIMEOUT);
-    (kind.target)(side, &Given { path })
+    let target = (kind.target)(side, &Given { path })?;
+    // A call of one Service that another answers may take as long as it could before.
+    let calls_on =
+        matches!((&into.source, &target), (Some(Source::Service { .. }), Target::Service { .. }));
+    let usual = Some(USUAL_TIMEOUT).filter(|_| !calls_on);
+    into.timeout = settings::timeout(&|key| side.resource(key))?.or(usual);
+    Ok(target)
 }
 
 /// A typing mistake must not go unseen; but what another program may read is no fault.
