@@ -170,6 +170,9 @@ pub fn confirm(
     (caller, from): (Option<IpAddr>, Option<&Vouched>),
     now: Instant,
 ) -> Result<(), Refusal> {
+    if let (Some(rule), None) = (hop.rule(), from) {
+        rule::take(rule, now, &mut Commit)?;
+    }
     let calling = Calling { callers: &snapshot.callers, address: caller, from };
     let guard = match from {
         Some(_) => Guard::Local,

@@ -12,6 +12,8 @@ mod grammar;
 mod histories;
 #[path = "plan/invariants.rs"]
 mod invariants;
+#[path = "plan/rule_records.rs"]
+mod rule_records;
 #[path = "plan/rules.rs"]
 mod rules;
 #[path = "plan/world.rs"]

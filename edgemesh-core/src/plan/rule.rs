@@ -15,7 +15,7 @@ use crate::plan::limits::Calling;
 use crate::plan::view::View;
 use crate::plan::{Arrival, Chosen, Destination, Purpose, Target, choose, only_port, resolve};
 use crate::refusal::Refusal;
-use crate::snapshot::rules::{Rest, Rule, STAND_IN, Standing, TOPIC, Target as Aim};
+use crate::snapshot::rules::{Rest, Rule, STAND_IN, Source, Standing, TOPIC, Target as Aim};
 use crate::snapshot::{Backend, Found, Pool, Reach, Snapshot, Tier};
 
 /// The Rule by which a message goes, if it goes by one.
@@ -102,6 +102,9 @@ pub(super) fn decide<V: View>(
         return Err(refusal);
     }
     let is_entry = destination.arrival != Arrival::Link;
+    if destination.from.is_some_and(|from| !may_begin_on(rule, &from.node)) {
+        return Err(Refusal::NotAllowed);
+    }
     if is_entry && matches!(destination.purpose, Purpose::Call) {
         take(rule, now, view)?;
     }
@@ -123,8 +126,18 @@ pub(super) fn decide<V: View>(
     Ok(Chosen { rule: Some(rule.clone()), ..chosen })
 }
 
+/// Whether a message of a Rule can have entered the mesh on that node. A node may not have others do
+/// what its own programs could not ask for.
+fn may_begin_on(rule: &Rule, node: &NodeName) -> bool {
+    match &rule.source {
+        Some(Source::Rest { .. }) => *node.0 == *CLOUD,
+        Some(Source::EventBus { .. } | Source::ServiceBus { .. }) => rule.begins_on(node),
+        Some(Source::Service { .. }) | None => true,
+    }
+}
+
 /// Takes a token of each limit: of the Rule, its source and its target.
-fn take<V: View>(rule: &Rule, now: Instant, view: &mut V) -> Result<(), Refusal> {
+pub(super) fn take<V: View>(rule: &Rule, now: Instant, view: &mut V) -> Result<(), Refusal> {
     let sides = ["rule", "source Endpoint", "target Endpoint"];
     for (side, limiter) in sides.into_iter().zip(&rule.limits) {
         let Some(limiter) = limiter else { continue };

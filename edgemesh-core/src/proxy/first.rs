@@ -161,6 +161,8 @@ impl First<'_> {
             let hop = match planned {
                 Ok(hop) if shared.is_own(hop.address()) => return self.alone(Refusal::Loop).await,
                 Ok(hop) => hop,
+                // A Rule leads to what takes requests only: no server could speak first.
+                Err(Refusal::Unsupported) => return self.client_only().await,
                 Err(refusal) => return self.alone(failed.unwrap_or(refusal)).await,
             };
             let live = hop.backend().live.clone();

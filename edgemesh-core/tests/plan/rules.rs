@@ -1,116 +1,21 @@
 //! Rules in the decision: who takes a message, from where it leads where, and what it costs.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_core::plan::{
-    Arrival, Destination, Head, Hop, Outcome, Purpose, Target, Via, explain, plan, rule_of,
+    Arrival, Destination, Head, Hop, Outcome, Purpose, Target, Via, Vouched, explain, plan, rule_of,
 };
 use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::rules::{Standing, TOPIC};
-use edgemesh_core::snapshot::{Builder, Change, Snapshot};
+use edgemesh_core::snapshot::{Builder, Change, Snapshot, Who};
 use edgemesh_proto::record::{
-    Body, Endpoint, EndpointName, Key, Kind, NodeName, Record, Rule, RuleName, ServiceName,
+    Body, EndpointName, Key, Kind, NodeName, Record, Rule, RuleName, ServiceName,
 };
-use edgemesh_proto::rule::{object_id, project_id};
+use edgemesh_proto::rule::project_id;
 use http::Request;
 
-use crate::grammar::{Words, record};
+use crate::rule_records::{Seat, endpoint, map, records, rule, snapshot};
 use crate::world::World;
-
-type Map<'a> = &'a [(&'a str, &'a str)];
-
-fn map(entries: Map<'_>) -> BTreeMap<String, String> {
-    entries.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
-}
-
-fn endpoint(name: &str, kind: &str, properties: Map<'_>) -> Record {
-    let body = Body::Endpoint(Endpoint {
-        id: object_id(Kind::Endpoint, "default", name),
-        endpoint_type: kind.to_owned().try_into().unwrap(),
-        project_id: Some(project_id("default")),
-        is_shared: false,
-        properties: map(properties).try_into().unwrap(),
-        created_at: 0,
-        updated_at: 0,
-    });
-    Record { namespace: "default".into(), name: name.into(), body }
-}
-
-fn rule(name: &str, source: (&str, Map<'_>), target: (&str, Map<'_>)) -> Record {
-    let body = Body::Rule(Rule {
-        id: object_id(Kind::Rule, "default", name),
-        project_id: project_id("default"),
-        domain_id: String::new().try_into().unwrap(),
-        source: EndpointName::new("default", source.0),
-        source_resource: map(source.1).try_into().unwrap(),
-        target: EndpointName::new("default", target.0),
-        target_resource: map(target.1).try_into().unwrap(),
-        in_use: true,
-        is_deleted: false,
-        created_at: 0,
-        updated_at: 0,
-    });
-    Record { namespace: "default".into(), name: name.into(), body }
-}
-
-/// The records of every test; each may change what it likes.
-fn records() -> Vec<Record> {
-    let lines = [
-        "node edge-1 agent",
-        "node edge-2 agent",
-        "node edge-3",
-        "node cloud-1 viaCloud",
-        "service default/shop 10.96.0.1 80",
-        "slice default/shop-1 for=shop ports=80 10.1.0.1@edge-1",
-        "service default/cart 10.96.0.2 80",
-        "slice default/cart-1 for=cart ports=80 10.1.0.2@cloud-1",
-        "service default/asked 10.96.0.3 80",
-    ];
-    let of = |line: &&str| {
-        let mut words = Words(line.split_whitespace().collect());
-        record(words.next("a verb").unwrap(), words).unwrap()
-    };
-    let mut all: Vec<Record> = lines.iter().map(of).collect();
-    all.extend([
-        endpoint("web", "rest", &[]),
-        endpoint("bus", "eventbus", &[]),
-        endpoint("app", "servicebus", &[("service_port", "6666")]),
-        endpoint("shop", "service", &[]),
-        endpoint("cart", "service", &[("service", "cart")]),
-        endpoint("asked", "service", &[("service", "asked:80")]),
-        rule("to-app", ("web", &[("path", "/a")]), ("app", &[("path", "/target")])),
-        rule("to-topic", ("web", &[("path", "/t")]), ("bus", &[("topic", "test/a")])),
-        rule("to-shop", ("web", &[("path", "/s")]), ("shop", &[])),
-        rule(
-            "to-fixed",
-            ("web", &[("path", "/f")]),
-            ("app", &[("path", "/"), ("node_name", "edge-2")]),
-        ),
-        rule("shop-to-cart", ("shop", &[]), ("cart", &[])),
-        rule("asked", ("asked", &[]), ("web", &[("resource", "http://cloud.example/asked")])),
-        rule("up", ("bus", &[("topic", "up")]), ("web", &[("resource", "http://c/up")])),
-    ]);
-    all
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Seat {
-    Alone,
-    Edge,
-    Cloud,
-}
-
-fn snapshot(seat: Seat, put: Vec<Record>) -> Arc<Snapshot> {
-    let now = World::default().now();
-    let mut builder = match seat {
-        Seat::Alone => Builder::new(NodeName("edge-1".into()), None),
-        Seat::Edge => Builder::new(NodeName("edge-1".into()), None).below_cloud(now),
-        Seat::Cloud => Builder::new(NodeName("cloud".into()), None).covering_cloud(),
-    };
-    builder.apply(Change { put, ..Change::default() }, now)
-}
 
 fn name(rule: &str) -> RuleName {
     RuleName::new("default", rule)
@@ -190,6 +95,38 @@ fn what_another_node_asks_for_stays_here() {
         let to = Target::Service { service: &service, port: 1, hostname: None };
         let got = said(ask(&snapshot, to, Arrival::Link, made));
         assert_eq!(&got, want, "{seat:?} {rule} {made}");
+    }
+}
+
+#[test]
+fn nodes_ask_for_what_may_begin_there() {
+    let mut all = changed("up", |rule| {
+        let source = [("topic", "up"), ("node_name", "edge-1")];
+        rule.source_resource = map(&source).try_into().unwrap();
+    });
+    all.push(rule("to-url", ("web", &[("path", "/u")]), ("web", &[("resource", "http://c/")])));
+    let cloud = snapshot(Seat::Cloud, all);
+    for (rule, node, path, want) in [
+        ("up", "edge-1", "/up", "local 0.0.0.0:0 inbox -"),
+        ("up", "edge-2", "/up", "notAllowed"),
+        ("asked", "edge-2", "/asked", "local 0.0.0.0:0 inbox -"),
+        ("to-url", "edge-1", "/", "notAllowed"),
+        ("to-url", "cloud", "/", "local 0.0.0.0:0 inbox -"),
+    ] {
+        let service = ServiceName::new("default", &format!("rule:{rule}"));
+        let to = Target::Service { service: &service, port: 1, hostname: None };
+        let node = NodeName(node.into());
+        let from = Vouched { who: Who { node: Some(node.clone()), ..Who::default() }, node };
+        let request = Request::get(path).body(()).unwrap();
+        let request = Some(Head::of(&request));
+        let asked = Destination::new(to, Arrival::Link, Purpose::Call);
+        let asked = Destination { request, from: Some(&from), ..asked };
+        assert_eq!(
+            said(plan(&cloud, &asked, World::default().now())),
+            want,
+            "{rule} {node:?}",
+            node = from.node
+        );
     }
 }
 

@@ -70,6 +70,8 @@ pub enum Feature {
     Sync,
     /// The node that is to be removed is not.
     Removal,
+    /// No Rules.
+    Rules,
 }
 
 impl Feature {
@@ -81,7 +83,8 @@ impl Feature {
             | Self::Hub
             | Self::Autonomy
             | Self::Sync
-            | Self::Removal => true,
+            | Self::Removal
+            | Self::Rules => true,
             Self::Namespaces
             | Self::Capture
             | Self::Dns

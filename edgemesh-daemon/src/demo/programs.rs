@@ -71,6 +71,21 @@ pub(crate) fn redis(world: &World, place: Place, at: SocketAddr) -> anyhow::Resu
     start(world, &mut command, "redis", (place, at), client).map(Some)
 }
 
+/// mosquitto somewhere, for everybody, if it is installed. Clients of it are found by who needs them.
+pub(crate) fn mosquitto(
+    world: &World,
+    place: Place,
+    at: SocketAddr,
+) -> anyhow::Result<Option<Real>> {
+    let Some(server) = find("mosquitto") else { return Ok(None) };
+    let config = world.folder.join("mosquitto.conf");
+    let text = format!("listener {} {}\nallow_anonymous true\nuser root\n", at.port(), at.ip());
+    std::fs::write(&config, text)?;
+    let mut command = Command::new(&server);
+    command.arg("-c").arg(&config);
+    start(world, &mut command, "mosquitto", (place, at), server).map(Some)
+}
+
 /// mariadbd on an empty folder, if it and its client are installed.
 pub(crate) fn mariadb(world: &World, at: SocketAddr) -> anyhow::Result<Option<Real>> {
     let (Some(server), Some(client)) = (find("mariadbd"), find("mariadb")) else {

@@ -4,6 +4,7 @@ mod depth;
 mod life;
 mod plug;
 mod policy;
+mod rules;
 mod traffic;
 mod ways;
 
@@ -52,6 +53,7 @@ pub(crate) const FAR_SCENES: &[(&str, Far)] = &[
     ("edge → edge behind NAT", ways::nat),
     ("edge → edge where neither can dial", ways::hub),
     ("cloud → edge", ways::from_cloud),
+    ("Rules", rules::all),
     ("the cloud's cable", plug::cable),
     ("kill -9 of the cloud", plug::killed),
     ("the cloud comes back", plug::back),

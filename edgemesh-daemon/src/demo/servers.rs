@@ -14,10 +14,12 @@ use bytes::Bytes;
 use http::Request;
 use http::Response;
 use http::StatusCode;
+use http_body_util::BodyExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -115,6 +117,40 @@ pub(crate) fn on(world: &World, place: Place, at: IpAddr, name: &str) -> anyhow:
         serve(world, speaks, name, Spot { place, addresses: &[at], port })?;
     }
     Ok(())
+}
+
+/// An HTTP server that keeps the bodies that it gets.
+pub(crate) fn inbox(
+    world: &World,
+    place: Place,
+    at: SocketAddr,
+) -> anyhow::Result<Arc<Mutex<Vec<String>>>> {
+    let got = Arc::<Mutex<Vec<String>>>::default();
+    let listener = world.within(place, || {
+        let listener = TcpListener::bind(at).with_context(|| format!("an inbox at {at}"))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    })?;
+    let _inside = world.runtime.enter();
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let all = got.clone();
+    world.runtime.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let all = all.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let all = all.clone();
+                async move {
+                    let body = request.into_body().collect().await?.to_bytes();
+                    all.lock().push(String::from_utf8_lossy(&body).into_owned());
+                    Ok::<_, hyper::Error>(Response::new(Full::<Bytes>::default()))
+                }
+            });
+            let builder = hyper::server::conn::http1::Builder::new();
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            tokio::runtime::Handle::current().spawn(connection);
+        }
+    });
+    Ok(got)
 }
 
 fn serve(world: &World, speaks: Speaks, name: &str, spot: Spot<'_>) -> anyhow::Result<Backend> {

@@ -3,6 +3,7 @@
 pub(crate) mod cloud;
 pub(crate) mod journal;
 pub(crate) mod network;
+pub(crate) mod rules;
 pub(crate) mod traffic;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ use crate::demo::sites::network::C2;
 use crate::demo::sites::network::CLOUD;
 use crate::demo::sites::network::MACHINES;
 use crate::demo::sites::network::Machine;
+use crate::demo::sites::rules::ANSWERED;
+use crate::demo::sites::rules::Rules;
 use crate::demo::world::World;
 use crate::say;
 
@@ -66,6 +69,7 @@ pub(crate) struct Sites<'w> {
     pub(crate) setups: BTreeMap<&'static str, Setup>,
     pub(crate) agents: BTreeMap<&'static str, Agent>,
     pub(crate) redis: Option<Real>,
+    pub(crate) rules: Rules,
 }
 
 impl<'w> Sites<'w> {
@@ -83,6 +87,7 @@ impl<'w> Sites<'w> {
         let at = SocketAddr::new(B1.address().into(), REDIS);
         let redis = programs::redis(world, B1.place(), at)?;
         let curl = find("curl");
+        let rules = rules::set(world)?;
         let mut sites = Self {
             world,
             curl,
@@ -90,10 +95,12 @@ impl<'w> Sites<'w> {
             setups: BTreeMap::new(),
             agents: BTreeMap::new(),
             redis,
+            rules,
         };
         for (name, host, port, machine, target) in SERVICES {
             sites.tell(name, *host, *port, (*machine, *target))?;
         }
+        sites.tell_nobody(ANSWERED)?;
         for machine in MACHINES.iter().filter(|machine| machine.agent) {
             let setup = Setup::on(world, machine.name, &sites.configuration(machine))?;
             sites.setups.insert(machine.name, setup);
@@ -126,6 +133,13 @@ impl<'w> Sites<'w> {
         let service = Service { name, host, ipv6: false, port, node, policy: "" };
         let yaml = service.yaml(&[SocketAddr::new(machine.address().into(), target)]);
         write(&self.world.folder.join(cloud::MANIFESTS), name, &yaml)
+    }
+
+    /// Writes a Service that nobody serves.
+    fn tell_nobody(&self, (name, host): (&str, u8)) -> anyhow::Result<()> {
+        let (host, node) = (Some(host), "");
+        let service = Service { name, host, ipv6: false, port: 80, node, policy: "" };
+        write(&self.world.folder.join(cloud::MANIFESTS), name, &service.yaml(&[]))
     }
 
     /// Writes the Service that nobody knows yet.

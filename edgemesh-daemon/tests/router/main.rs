@@ -26,6 +26,7 @@ mod bad;
 mod cases;
 mod life;
 mod pairs;
+mod recording;
 mod site;
 
 use std::time::Duration;

@@ -67,6 +67,14 @@ impl Cloud {
         page(world, CLOUD.place(), &self.admin, "/v1/status")
     }
 
+    /// A page of its admin API.
+    pub(crate) fn get<T>(&self, world: &World, path: &str) -> anyhow::Result<T>
+    where
+        T: serde::de::DeserializeOwned + Send,
+    {
+        page(world, CLOUD.place(), &self.admin, path)
+    }
+
     /// SIGKILL, and waits for the end.
     pub(crate) fn kill(self) {
         drop(self.process);
