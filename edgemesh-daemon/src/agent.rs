@@ -21,6 +21,7 @@ mod page;
 mod registering;
 mod reload;
 mod router;
+pub(crate) mod rule_series;
 pub(crate) mod serve;
 mod signals;
 mod socket;

@@ -1,7 +1,7 @@
 //! What the admin API says, as JSON objects in camelCase: written by the agent, read by the commands.
 //!
-//! Lists (`/v1/services`, `/v1/backends`, `/v1/nodes`, `/v1/policies`, `/v1/routes`) are JSON arrays sorted by
-//! namespace and name. An error is an [`ApiError`] beside its status. Fields may be added; none
+//! Lists (`/v1/services`, `/v1/backends`, `/v1/nodes`, `/v1/policies`, `/v1/routes`, `/v1/endpoints`, `/v1/rules`)
+//! are JSON arrays sorted by namespace and name; the last two have the names of the rule table. An error is an [`ApiError`] beside its status. Fields may be added; none
 //! changes its meaning.
 
 mod capture;
@@ -9,6 +9,7 @@ mod links;
 mod local;
 mod policy;
 mod routes;
+mod rules;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ pub use local::{
 };
 pub use policy::PolicySummary;
 pub use routes::{RouteBackendView, RouteParentView, RouteRuleView, RouteState, RouteView};
+pub use rules::{EndpointObject, EndpointView, RuleErrorView, RuleState, RuleView};
 
 /// The body of every answer that is not 2xx.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -247,6 +247,10 @@ pub enum Kind {
     Policies,
     /// Which requests of a Service go where (HTTPRoute)
     Routes,
+    /// Ends of Rules, such as brokers (no Pod addresses)
+    Endpoints,
+    /// Which messages go where, and how many did
+    Rules,
 }
 
 /// How an answer is printed.

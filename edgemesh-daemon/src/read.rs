@@ -5,10 +5,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::BackendView;
+use crate::api::EndpointView;
 use crate::api::Explanation;
 use crate::api::NodeView;
 use crate::api::PolicyView;
 use crate::api::RouteView;
+use crate::api::RuleView;
 use crate::api::ServiceView;
 use crate::api::Status;
 use crate::cli::ExplainArgs;
@@ -32,6 +34,8 @@ pub async fn get(admin: &Admin, args: &GetArgs) -> anyhow::Result<String> {
         Kind::Nodes => list::<NodeView>(admin, args, show::nodes).await,
         Kind::Routes => list::<RouteView>(admin, args, show::routes).await,
         Kind::Policies => list::<PolicyView>(admin, args, show::policies).await,
+        Kind::Endpoints => list::<EndpointView>(admin, args, show::endpoints).await,
+        Kind::Rules => list::<RuleView>(admin, args, show::rules).await,
     }
 }
 
@@ -197,6 +201,32 @@ impl Listed for PolicyView {
 impl Listed for RouteView {
     const PATH: &'static str = "/v1/routes";
     const NOUN: &'static str = "Route";
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
+    }
+}
+
+impl Listed for EndpointView {
+    const PATH: &'static str = "/v1/endpoints";
+    const NOUN: &'static str = "Endpoint";
+
+    fn name(&self) -> &str {
+        &self.endpoint.name
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.endpoint.namespace)
+    }
+}
+
+impl Listed for RuleView {
+    const PATH: &'static str = "/v1/rules";
+    const NOUN: &'static str = "Rule";
 
     fn name(&self) -> &str {
         &self.name

@@ -7,12 +7,15 @@ use crate::cli::Output;
 mod links;
 pub mod page;
 mod routes;
+mod rules;
 pub mod table;
 pub(crate) mod wrap;
 
 pub use page::explanation;
 pub use page::status;
 pub use routes::routes;
+pub use rules::endpoints;
+pub use rules::rules;
 pub use table::backends;
 pub use table::nodes;
 pub use table::policies;

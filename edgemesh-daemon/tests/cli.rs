@@ -142,7 +142,7 @@ fn exit_codes_are_0_fine_1_failed_2_usage() {
 
 #[test]
 fn commands_of_later_versions_are_not_offered() {
-    for args in [["token", "list"], ["node", "list"], ["get", "rules"], ["get", "queue"]] {
+    for args in [["token", "list"], ["node", "list"], ["get", "queue"]] {
         assert_eq!(edgemesh(&args).status.code(), Some(2), "{args:?}");
     }
 }

@@ -1,19 +1,25 @@
 //! What people read of the admin API: tables and pages at 80 columns, and never wider than asked.
 
 mod common;
+#[path = "show/samples.rs"]
+mod samples;
 
 use edgemesh_daemon::api::BackendView;
+use edgemesh_daemon::api::EndpointView;
 use edgemesh_daemon::api::Explanation;
 use edgemesh_daemon::api::Links;
 use edgemesh_daemon::api::NodeView;
 use edgemesh_daemon::api::PeerLink;
 use edgemesh_daemon::api::PolicyView;
 use edgemesh_daemon::api::RouteView;
+use edgemesh_daemon::api::RuleView;
 use edgemesh_daemon::api::ServiceView;
 use edgemesh_daemon::api::Status;
 use edgemesh_daemon::cli::Output;
 use edgemesh_daemon::show;
 use serde::de::DeserializeOwned;
+
+use crate::samples::{ENDPOINTS, RULES};
 
 /// The values as the admin API would send them, which fixes the JSON names too.
 fn from_json<T: DeserializeOwned>(text: &str) -> T {
@@ -188,6 +194,8 @@ fn pages(width: u16) -> Vec<(&'static str, String)> {
         ("status-many", show::status(&many(), width)),
         ("get-policies", show::policies(&from_json::<Vec<PolicyView>>(POLICIES), width)),
         ("get-routes", show::routes(&from_json::<Vec<RouteView>>(ROUTES), width)),
+        ("get-endpoints", show::endpoints(&from_json::<Vec<EndpointView>>(ENDPOINTS), width)),
+        ("get-rules", show::rules(&from_json::<Vec<RuleView>>(RULES), width)),
         ("status", show::status(&from_json::<Status>(STATUS), width)),
         ("status-quiet", show::status(&from_json::<Status>(QUIET), width)),
         ("explain-hop", show::explanation(&from_json::<Explanation>(HOP), width)),
@@ -299,6 +307,8 @@ fn json_and_yaml_are_the_objects_of_the_api() {
     check_objects::<Vec<NodeView>>(NODES);
     check_objects::<Vec<PolicyView>>(POLICIES);
     check_objects::<Vec<RouteView>>(ROUTES);
+    check_objects::<Vec<EndpointView>>(ENDPOINTS);
+    check_objects::<Vec<RuleView>>(RULES);
     check_objects::<Vec<NodeView>>(LINKED_NODES);
     check_objects::<Vec<BackendView>>(LINKED_BACKENDS);
     check_objects::<Status>(STATUS);

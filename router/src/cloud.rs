@@ -26,6 +26,7 @@ use crate::ingress::{Ingress, KnownNodes};
 use crate::providers::plug_cloud;
 use crate::registry::shared::Shared as Registry;
 
+pub use counting::count_own;
 pub use manifests::{Read, Report};
 
 /// How often the hub's own certificate, and removals by `edgemesh node remove`, are looked at.

@@ -45,7 +45,7 @@ const OF_RULE: &[&str] = &[
 ];
 /// What the admin API adds to a row, so that what it says can be read again.
 const OF_SIGHT: &[&str] =
-    &["state", "reason", "since", "last_success", "latency_ms", "errors", "notes"];
+    &["state", "reason", "since", "last_success", "latency_ms", "errors", "notes", "used_by"];
 
 /// What a plain document is.
 #[derive(Clone, Copy, Debug, PartialEq)]

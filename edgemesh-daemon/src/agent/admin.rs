@@ -242,6 +242,7 @@ impl State {
         let mut remarks = views::remarks(status.source_trouble.as_ref(), &status.remarks);
         remarks.extend(overruled);
         remarks.extend(views::unrouted(snapshot, &remarks));
+        remarks.extend(views::idle_rules(snapshot, &remarks));
         remarks
     }
 }
@@ -299,6 +300,11 @@ fn api_routes(state: Arc<State>, more: Router<Arc<State>>) -> Router {
             get(async |Extract(s): Shared| Json(views::policies(&s.live.load()))),
         )
         .route("/v1/routes", get(async |Extract(s): Shared| Json(views::routes(&s.live.load()))))
+        .route(
+            "/v1/endpoints",
+            get(async |Extract(s): Shared| Json(views::endpoints(&s.live.load()))),
+        )
+        .route("/v1/rules", get(async |Extract(s): Shared| Json(views::rules(&s.live.load()))))
         .route("/v1/explain", get(explain))
         .route("/v1/log", put(set_log))
         .merge(registering::routes())

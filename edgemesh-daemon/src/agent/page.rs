@@ -2,7 +2,7 @@
 //!
 //! The data path counts in plain atomics; this page reads them when it is asked for, so that a
 //! scrape costs the flows nothing. Every label set is bounded: protocols, outcomes and reasons
-//! are closed lists.
+//! are closed lists, Rules are cut off ([`Series`]).
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::agent::admin::State;
+use crate::agent::rule_series::{self, Series};
 use crate::agent::views::count_backends;
 
 /// The page.
@@ -46,6 +47,7 @@ impl Collector for Page {
         if let Some(dns) = &state.dns {
             self.dns(&mut out, dns)?;
         }
+        self.rules(&mut out)?;
         self.records(&mut out)
     }
 }
@@ -135,6 +137,31 @@ impl Page {
             ("refused", &dns.refused),
         ] {
             labelled(&mut queries, &[("outcome", outcome)], count.load(Relaxed))?;
+        }
+        Ok(())
+    }
+
+    fn rules(&self, out: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let series = Series::of(&self.0.live.load(), |rule| rule.live.counts());
+        let (name, help) = rule_series::MESSAGES;
+        let mut messages = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for ((namespace, rule), success, fail) in &series.messages {
+            for (outcome, count) in [("success", success), ("fail", fail)] {
+                let labels = [("namespace", &**namespace), ("rule", rule), ("outcome", outcome)];
+                labelled(&mut messages, &labels, *count)?;
+            }
+        }
+        let (name, help) = rule_series::LATENCY;
+        let mut latencies = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for ((namespace, rule), seconds) in &series.latencies {
+            let labels = [("namespace", namespace), ("rule", rule)];
+            latencies.encode_family(&labels)?.encode_gauge(seconds)?;
+        }
+        let (name, help) = rule_series::STATES;
+        let mut states = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (state, count) in &series.states {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            states.encode_family(&[("state", state.word())])?.encode_gauge(&count)?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod nodes;
 mod remarks;
 mod routes;
+mod rules;
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,6 +26,7 @@ use crate::api;
 pub(crate) use nodes::nodes;
 pub(crate) use remarks::remarks;
 pub(crate) use routes::{routes, unrouted};
+pub(crate) use rules::{endpoints, idle_rules, rules, rules_of_all, standing};
 
 /// Every Service.
 pub(crate) fn services(snapshot: &Snapshot, now: Instant) -> Vec<api::ServiceView> {

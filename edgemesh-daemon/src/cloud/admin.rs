@@ -106,6 +106,11 @@ fn pages(state: Arc<State>) -> Router {
             "/v1/routes",
             get(async |Extract(s): Shared| Json(snapshots::routes(&s.mesh.snapshot()))),
         )
+        .route(
+            "/v1/endpoints",
+            get(async |Extract(s): Shared| Json(snapshots::endpoints(&s.mesh.snapshot()))),
+        )
+        .route("/v1/rules", get(async |Extract(s): Shared| Json(views::rules(&s))))
         .route("/v1/explain", get(explain))
         .route("/v1/log", put(set_log))
         .fallback(async || fail(StatusCode::NOT_FOUND, "no such page; see docs/admin-api.md"))

@@ -7,8 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use edgemesh_core::identity::CLOUD;
 use edgemesh_core::io::now;
+use edgemesh_core::snapshot::rules::Rule;
+use edgemesh_router::cloud::count_own;
 use edgemesh_router::hub::Node;
 
+use crate::agent::rule_series::{self, Series};
 use crate::agent::views as snapshots;
 use crate::api;
 use crate::cloud::admin::State;
@@ -90,6 +93,13 @@ pub(super) fn backends(state: &State) -> impl serde::Serialize + use<> {
     snapshots::backends(&state.mesh.snapshot(), checked, &links(state), now())
 }
 
+/// `/v1/rules`
+pub(super) fn rules(state: &State) -> Vec<api::RuleView> {
+    let snapshot = state.mesh.snapshot();
+    count_own(&state.registry, &snapshot);
+    snapshots::rules_of_all(&snapshot, &state.registry.counts())
+}
+
 /// `/metrics`
 pub(super) fn metrics(state: &State) -> String {
     let metrics = state.mesh.metrics();
@@ -109,5 +119,44 @@ pub(super) fn metrics(state: &State) -> String {
         // A String takes everything.
         let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{total} {value}\n");
     }
+    rule_series(state, &mut page);
     page + "# EOF\n"
+}
+
+/// As an agent's, with what all nodes together counted.
+fn rule_series(state: &State, page: &mut String) {
+    let snapshot = state.mesh.snapshot();
+    count_own(&state.registry, &snapshot);
+    let counts = state.registry.counts();
+    let of = |rule: &Rule| counts.get(&rule.name).map_or((0, 0), |sum| (sum.success, sum.fail));
+    let series = Series::of(&snapshot, of);
+    let mut head = |(name, help): (&str, &str), kind: &str, lines: Vec<String>| {
+        // A String takes everything.
+        let _ = write!(page, "# HELP edgemesh_{name} {help}.\n# TYPE edgemesh_{name} {kind}\n");
+        for line in lines {
+            let _ = writeln!(page, "edgemesh_{name}{line}");
+        }
+    };
+    let labels = |(namespace, rule): &rule_series::Of| {
+        format!("namespace=\"{}\",rule=\"{}\"", escaped(namespace), escaped(rule))
+    };
+    let messages = series.messages.iter().flat_map(|(of, success, fail)| {
+        [("success", success), ("fail", fail)].map(|(outcome, count)| {
+            format!("_total{{{},outcome=\"{outcome}\"}} {count}", labels(of))
+        })
+    });
+    head(rule_series::MESSAGES, "counter", messages.collect());
+    let latencies =
+        series.latencies.iter().map(|(of, seconds)| format!("{{{}}} {seconds}", labels(of)));
+    head(rule_series::LATENCY, "gauge", latencies.collect());
+    let states = series
+        .states
+        .iter()
+        .map(|(state, count)| format!("{{state=\"{}\"}} {count}", state.word()));
+    head(rule_series::STATES, "gauge", states.collect());
+}
+
+/// The value of a label.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

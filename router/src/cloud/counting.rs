@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_core::mesh::Mesh;
+use edgemesh_core::snapshot::Snapshot;
+use edgemesh_core::snapshot::rules::Rule;
 use edgemesh_proto::message::{Counts, RuleCount};
 use tokio_util::sync::CancellationToken;
 
@@ -34,19 +36,19 @@ impl Counting {
 
     /// Also once more at the end.
     pub(super) async fn count(&self) {
-        let count = |rule: &Arc<edgemesh_core::snapshot::rules::Rule>| {
-            let (success, fail) = rule.live.counts();
-            let last_success = rule.live.last_success().unwrap_or(0);
-            RuleCount { rule: rule.name.clone(), success, fail, last_success }
-        };
-        let snapshot = self.mesh.snapshot();
-        let rules = snapshot
-            .rules
-            .all()
-            .map(count)
-            .filter(|count| (count.success, count.fail) != (0, 0))
-            .collect();
-        self.registry.count_own(&Counts { counter: COUNTER, rules });
+        count_own(&self.registry, &self.mesh.snapshot());
         self.registry.keep_counts().await;
     }
+}
+
+/// Tells the registry what the cloud's own process has counted by now.
+pub fn count_own(registry: &Registry, snapshot: &Snapshot) {
+    let count = |rule: &Arc<Rule>| {
+        let (success, fail) = rule.live.counts();
+        let last_success = rule.live.last_success().unwrap_or(0);
+        RuleCount { rule: rule.name.clone(), success, fail, last_success }
+    };
+    let rules = snapshot.rules.all().map(count);
+    let rules = rules.filter(|count| (count.success, count.fail) != (0, 0)).collect();
+    registry.count_own(&Counts { counter: COUNTER, rules });
 }

@@ -38,7 +38,7 @@ fn sums(world: &World) -> Vec<(String, u64, u64)> {
 async fn counts_of_nodes_are_summed_until_their_rule_goes() {
     let world = World::open();
     observe(&world, RULE).await;
-    let (mut one, mut other) = (world.control("one").await, world.control("other").await);
+    let (one, other) = (world.control("one").await, world.control("other").await);
     one.say(counts(1, 5, 1)).await;
     one.say(counts(1, 5, 1)).await;
     other.say(counts(1, 2, 0)).await;
