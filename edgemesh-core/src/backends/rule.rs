@@ -75,18 +75,29 @@ impl RuleLive {
         }
     }
 
-    /// A message was not.
+    /// A message was not, for no fault of who sent it.
     pub fn failed(&self, detail: &str, at: i64) {
-        self.fail.fetch_add(1, Relaxed);
-        let detail: Box<str> = detail[..detail.floor_char_boundary(MAX_DETAIL)].into();
+        let detail = shortened(detail);
         let since = self.trouble.load().as_ref().map_or(at, |trouble| trouble.since);
-        self.trouble.store(Some(Arc::new(Trouble { reason: detail.clone(), since })));
+        self.trouble.store(Some(Arc::new(Trouble { reason: detail.into(), since })));
+        self.refused(detail, at);
+    }
+
+    /// A message was not, since who sent it asked for too much: the Rule is no worse for it.
+    pub fn refused(&self, detail: &str, at: i64) {
+        self.fail.fetch_add(1, Relaxed);
+        let detail: Box<str> = shortened(detail).into();
         self.errors.rcu(|errors| {
             let kept = errors.len().min(MAX_ERRORS - 1);
             let mut errors = errors[errors.len() - kept..].to_vec();
             errors.push(RuleError { at, detail: detail.clone() });
             errors
         });
+    }
+
+    /// What was wrong may be so no more: the Rule is another one.
+    pub fn renewed(&self) {
+        self.trouble.store(None);
     }
 
     /// Messages that were delivered, and that were not.
@@ -116,6 +127,10 @@ impl RuleLive {
     }
 }
 
+fn shortened(detail: &str) -> &str {
+    &detail[..detail.floor_char_boundary(MAX_DETAIL)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,9 +141,11 @@ mod tests {
         live.failed("first", 100);
         live.failed("second", 200);
         assert_eq!(*live.trouble().unwrap(), Trouble { reason: "second".into(), since: 100 });
+        live.refused("too often", 250);
+        assert_eq!(live.trouble().unwrap().since, 100);
         live.delivered(Duration::from_millis(1), 300);
-        assert_eq!((live.trouble(), live.counts()), (None, (6, 3)));
-        assert_eq!((live.last_success(), live.errors().len()), (Some(300), 2));
+        assert_eq!((live.trouble(), live.counts()), (None, (6, 4)));
+        assert_eq!((live.last_success(), live.errors().len()), (Some(300), 3));
     }
 
     #[test]

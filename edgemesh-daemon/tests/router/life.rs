@@ -151,7 +151,8 @@ fn explained(site: &Site) {
         (&rule["source"]["type"], &rule["target"]["type"]),
         (&"eventbus".into(), &"rest".into())
     );
-    let ran = site.edge().sh(&format!("{EDGEMESH} get rules; {EDGEMESH} get endpoints"));
+    let both = format!("export COLUMNS=80; {EDGEMESH} get rules; {EDGEMESH} get endpoints");
+    let ran = site.edge().sh(&both);
     assert!(ran.out.contains("degraded"), "{ran:?}");
     assert!(ran.out.trim_end().ends_with("Pod addresses: edgemesh get backends"), "{ran:?}");
     assert!(ran.out.lines().all(|line| line.chars().count() <= 80), "{}", ran.out);

@@ -123,13 +123,25 @@ impl Call {
             }
             Ended::Ok => rule.live.delivered(now().saturating_duration_since(self.began), now_ms()),
             Ended::Refused(refusal) => {
-                let why = format!("{}: {}", self.hop_of(rule, refusal), self.reason(rule, refusal));
-                rule.live.failed(&why, now_ms());
+                let why = self.why(rule, refusal);
+                match refusal.row().culprit {
+                    Culprit::Client => rule.live.refused(&why, now_ms()),
+                    Culprit::Backend | Culprit::Mesh => rule.live.failed(&why, now_ms()),
+                }
             }
             Ended::Failed => rule.live.failed("the answer broke off", now_ms()),
             Ended::Cancelled => {
-                rule.live.failed("the caller left before the answer was there", now_ms());
+                rule.live.refused("the caller left before the answer was there", now_ms());
             }
+        }
+    }
+
+    /// Where and why, as one text; some reasons name the place themselves.
+    fn why(&self, rule: &Rule, refusal: Refusal) -> String {
+        let (hop, reason) = (self.hop_of(rule, refusal), self.reason(rule, refusal));
+        match &rule.target {
+            Some(Target::Rest(target)) if reason.starts_with(target.authority.as_str()) => reason,
+            _ => format!("{hop}: {reason}"),
         }
     }
 

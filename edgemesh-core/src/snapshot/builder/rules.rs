@@ -101,6 +101,9 @@ impl Book {
         let compiled = compile(name, record, |wanted| self.endpoints.get(wanted));
         let Compiled { standing, source, target, limit, max_body, timeout, notes } = compiled;
         let own = before.and_then(|before| before.limits[0].as_ref());
+        if before.is_some_and(|before| before.standing != standing || before.record != *record) {
+            live.renewed();
+        }
         let of = |endpoint| self.limiters.get(endpoint).cloned();
         let limits = [
             limit.map(|limit| limiter(limit, own, now)),
