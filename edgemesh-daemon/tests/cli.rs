@@ -27,8 +27,13 @@ fn stderr(output: &Output) -> String {
 }
 
 /// Commands that have commands of their own.
-const INNER: &[(&str, &str)] =
-    &[("token", "create"), ("node", "remove"), ("ca", "export"), ("ca", "restore")];
+const INNER: &[(&str, &str)] = &[
+    ("token", "create"),
+    ("node", "remove"),
+    ("ca", "export"),
+    ("ca", "restore"),
+    ("explain", "rule"),
+];
 
 #[test]
 fn help_is_what_it_was() {

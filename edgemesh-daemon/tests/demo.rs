@@ -185,6 +185,12 @@ fn what_is_told_to_nobody_arrives_nowhere() {
 }
 
 #[test]
+fn without_rules_messages_lead_nowhere() {
+    let red = ["Rule: REST", "Rule: MQTT", "Rule: edge call"];
+    check("rules", &red, &[JOIN, ACROSS, TO_CLOUD, CLOUD_BACK, UNHARMED]);
+}
+
+#[test]
 fn a_node_that_is_not_removed_is_not_refused() {
     check("removal", &[REMOVED], &[RELAYED, REBOOT, CLOUD_BACK, UNHARMED]);
 }
