@@ -89,6 +89,11 @@ impl RuleLive {
         });
     }
 
+    /// What was wrong says nothing of the Rule as it is now.
+    pub fn changed(&self) {
+        self.trouble.store(None);
+    }
+
     /// Messages that were delivered, and that were not.
     pub fn counts(&self) -> (u64, u64) {
         (self.success.load(Relaxed), self.fail.load(Relaxed))

@@ -296,6 +296,12 @@ impl Rules {
 }
 
 impl Rule {
+    /// Whether messages fare with both as they do with one.
+    pub(super) fn serves_alike(&self, other: &Self) -> bool {
+        let of = |rule: &Self| (rule.standing.clone(), rule.source.clone(), rule.target.clone());
+        of(self) == of(other)
+    }
+
     /// The pattern of its path, where it has one.
     pub const fn path(&self) -> Option<&Pattern> {
         match &self.source {

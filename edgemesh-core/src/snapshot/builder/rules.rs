@@ -85,6 +85,11 @@ impl Book {
             rules.insert(name.clone(), self.rule(name, record, live, before, now));
         }
         overrule(&mut rules);
+        for (name, rule) in &rules {
+            if self.current.get(name).is_some_and(|before| !before.serves_alike(rule)) {
+                rule.live.changed();
+            }
+        }
         let rules = rules.into_iter().map(|(name, rule)| (name, Arc::new(rule))).collect();
         self.current = Arc::new(Rules::new(seat, rules, self.endpoints.clone()));
         self.current.clone()
