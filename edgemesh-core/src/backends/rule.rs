@@ -95,8 +95,8 @@ impl RuleLive {
         });
     }
 
-    /// What was wrong may be so no more: the Rule is another one.
-    pub fn renewed(&self) {
+    /// What was wrong says nothing of the Rule as it is now.
+    pub fn changed(&self) {
         self.trouble.store(None);
     }
 

@@ -296,6 +296,12 @@ impl Rules {
 }
 
 impl Rule {
+    /// Whether messages fare with both as they do with one.
+    pub(super) fn serves_alike(&self, other: &Self) -> bool {
+        (&self.standing, &self.source, &self.target)
+            == (&other.standing, &other.source, &other.target)
+    }
+
     /// The pattern of its path, where it has one.
     pub const fn path(&self) -> Option<&Pattern> {
         match &self.source {

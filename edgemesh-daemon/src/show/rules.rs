@@ -9,6 +9,8 @@ use crate::show::table::draw;
 
 /// What people who look for the other kind of endpoint are told.
 const PODS: &str = "Pod addresses: edgemesh get backends\n";
+/// Wider tables than this are harder to read than lines that wrap.
+const WIDEST: u16 = 80;
 /// Said of a resource map first, in this order; what else is in it follows.
 const TELLING: [&str; 4] = ["path", "topic", "target_url", "resource"];
 
@@ -28,7 +30,7 @@ pub fn endpoints(endpoints: &[EndpointView], width: u16) -> String {
             or_none(view.used_by.clone()),
         ]
     });
-    draw(&["ENDPOINT", "TYPE", "SAYS", "USED BY"], &[], rows, width) + PODS
+    draw(&["ENDPOINT", "TYPE", "SAYS", "USED BY"], &[], rows, width.min(WIDEST)) + PODS
 }
 
 /// Rules with what they take, where it goes, and what came of it.
@@ -46,7 +48,8 @@ pub fn rules(rules: &[RuleView], width: u16) -> String {
             rule.fail_messages.to_string(),
         ]
     });
-    draw(&["RULE", "FROM", "TO", "STATE", "OK", "FAILED"], &[4, 5], rows, width)
+    let head = ["RULE", "FROM", "TO", "STATE", "OK", "FAILED"];
+    draw(&head, &[4, 5], rows, width.min(WIDEST))
 }
 
 /// The type of its Endpoint, and what on it the Rule is about.

@@ -85,6 +85,11 @@ impl Book {
             rules.insert(name.clone(), self.rule(name, record, live, before, now));
         }
         overrule(&mut rules);
+        for (name, rule) in &rules {
+            if self.current.get(name).is_some_and(|before| !before.serves_alike(rule)) {
+                rule.live.changed();
+            }
+        }
         let rules = rules.into_iter().map(|(name, rule)| (name, Arc::new(rule))).collect();
         self.current = Arc::new(Rules::new(seat, rules, self.endpoints.clone()));
         self.current.clone()
@@ -101,9 +106,6 @@ impl Book {
         let compiled = compile(name, record, |wanted| self.endpoints.get(wanted));
         let Compiled { standing, source, target, limit, max_body, timeout, notes } = compiled;
         let own = before.and_then(|before| before.limits[0].as_ref());
-        if before.is_some_and(|before| before.standing != standing || before.record != *record) {
-            live.renewed();
-        }
         let of = |endpoint| self.limiters.get(endpoint).cloned();
         let limits = [
             limit.map(|limit| limiter(limit, own, now)),

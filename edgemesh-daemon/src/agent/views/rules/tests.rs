@@ -30,11 +30,18 @@ const TEXT: &str = "\
 {name: w, source: in, source_resource: {path: /w}, target: shop/app, is_deleted: true}
 ";
 
-fn snapshot() -> Arc<Snapshot> {
-    let parsed = manifests::parse(Path::new("a.yaml"), TEXT);
+fn builder() -> Builder {
+    Builder::new(NodeName("edge-1".into()), None)
+}
+
+fn read(builder: &mut Builder, text: &str) -> Arc<Snapshot> {
+    let parsed = manifests::parse(Path::new("a.yaml"), text);
     let put = parsed.documents.into_iter().flat_map(|document| document.records).collect();
-    let change = Change { put, ..Change::default() };
-    Builder::new(NodeName("edge-1".into()), None).apply(change, now())
+    builder.apply(Change { put, ..Change::default() }, now())
+}
+
+fn snapshot() -> Arc<Snapshot> {
+    read(&mut builder(), TEXT)
 }
 
 fn rule(snapshot: &Snapshot, name: &str) -> Arc<Rule> {
@@ -120,4 +127,25 @@ fn the_cloud_tells_the_sums() {
     let told = rules_of_all(&snapshot, &counts);
     assert_eq!((told[0].success_messages, told[0].fail_messages), (9, 3));
     assert_eq!((told[0].last_success, told[1].success_messages), (Some(99), 0));
+}
+
+/// What was refused while a Rule was paused says nothing of how it fares afterwards.
+#[test]
+fn trouble_ends_with_what_caused_it() {
+    let mut builder = builder();
+    let state = |snapshot: &Snapshot| standing(&rule(snapshot, "r")).0;
+    let paused = read(&mut builder, &TEXT.replace("path: /b, x: y}}", "path: /b}, in_use: false}"));
+    assert_eq!(state(&paused), RuleState::Paused);
+    rule(&paused, "r").live.failed("rule-paused", 5);
+    let active = read(&mut builder, TEXT);
+    assert_eq!((state(&active), rule(&active, "r").live.counts()), (RuleState::Active, (0, 1)));
+    // What others say changes nothing of it.
+    rule(&active, "r").live.failed("no answer", 6);
+    let same = read(&mut builder, "{type: rest, name: other}");
+    assert_eq!(state(&same), RuleState::Degraded);
+    let moved = read(
+        &mut builder,
+        "{type: servicebus, name: app, namespace: shop, is_shared: true, properties: {service_port: 7}}",
+    );
+    assert_eq!(state(&moved), RuleState::Active);
 }
