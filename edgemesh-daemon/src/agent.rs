@@ -15,6 +15,7 @@ mod guards;
 mod leaving;
 mod limits;
 mod linking;
+mod looks;
 mod memory;
 mod outside;
 mod page;
@@ -215,7 +216,7 @@ impl Starting {
         let watching = links.clone().map(linking::Watching::new);
         if let (Some(links), Some(cloud)) = (links, &config.cloud) {
             let (live, status, servers) = (mesh.live(), mesh.status(), cloud.servers.clone());
-            state.linked(move || linking::view(&links, &servers, &live.load(), &status));
+            state.looks.linked(move || linking::view(&links, &servers, &live.load(), &status));
         }
         state.handing_over(before.is_some());
         let admin = Admin::start(state.clone(), Doors { admin, page })?;
@@ -231,6 +232,7 @@ impl Starting {
             state.handing_over(false);
         }
         router.begin();
+        state.looks.has_broker(router::look(&config.event_bus, router));
         if let Some(guarded) = &guarded {
             guarded.ready().context("lost the guard")?;
         }

@@ -24,7 +24,7 @@ pub use local::{
 };
 pub use policy::PolicySummary;
 pub use routes::{RouteBackendView, RouteParentView, RouteRuleView, RouteState, RouteView};
-pub use rules::{EndpointObject, EndpointView, RuleErrorView, RuleState, RuleView};
+pub use rules::{Broker, EndpointObject, EndpointView, RuleErrorView, RuleState, RuleView};
 
 /// The body of every answer that is not 2xx.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,9 @@ pub struct Status {
     /// Links to the cloud and to other nodes; absent: there are none.
     #[serde(default, skip_serializing_if = "Links::is_empty")]
     pub links: Links,
+    /// The MQTT broker of this node; absent while no Rule needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<Broker>,
     /// The state of the capture rules.
     pub capture: Capture,
     /// Every listener, as `NAME ADDRESS`.

@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::agent::explain::explained;
+use crate::agent::looks::Looks;
 use crate::agent::{following, page, registering, views};
 use crate::api;
 use crate::config::AgentConfig;
@@ -40,9 +41,6 @@ const NAMED_WITHIN: Duration = Duration::from_secs(4);
 
 /// Why an agent's mesh has registrations and a feed.
 const OWN: &str = "an agent follows nobody: it keeps its records itself";
-
-/// How the Links are at this moment.
-type LookAtLinks = dyn Fn() -> api::Links + Send + Sync;
 
 /// What the pages are made from.
 pub(super) struct State {
@@ -61,8 +59,7 @@ pub(super) struct State {
     /// Places of streams, and the tasks that write them.
     pub(super) followers: Arc<Semaphore>,
     pub(super) streams: TaskTracker,
-    /// Looks at the Links; unset: there are none.
-    links: OnceLock<Box<LookAtLinks>>,
+    pub(super) looks: Looks,
     capture: ArcSwap<Option<api::Capture>>,
     /// Revision that capture followed last, and names after it.
     followed: watch::Sender<u64>,
@@ -98,21 +95,12 @@ impl State {
             feed: mesh.feed().expect(OWN),
             followers: Arc::new(Semaphore::new(following::FOLLOWERS)),
             streams: TaskTracker::new(),
-            links: OnceLock::new(),
+            looks: Looks::default(),
             capture: ArcSwap::default(),
             followed: watch::Sender::new(0),
             stopping: AtomicBool::new(false),
             handing_over: AtomicBool::new(false),
         }
-    }
-
-    /// There are Links, and this looks at them. Only the first one counts.
-    pub(super) fn linked(&self, look: impl Fn() -> api::Links + Send + Sync + 'static) {
-        self.links.get_or_init(|| Box::new(look));
-    }
-
-    fn links(&self) -> api::Links {
-        self.links.get().map(|look| look()).unwrap_or_default()
     }
 
     /// Capture is in place, or off.
@@ -211,7 +199,8 @@ impl State {
                 StoreHealth::ReadOnly { .. } => api::StoreState::StoreReadOnly,
             },
             repairs,
-            links: self.links(),
+            links: self.looks.links(),
+            broker: self.looks.broker(),
             capture: self.capture.load().as_ref().clone().unwrap_or_else(api::Capture::off),
             listeners: self.listeners.iter().chain(self.socket.get()).cloned().collect(),
             services: snapshot.services().len() as u64,
@@ -285,14 +274,14 @@ fn api_routes(state: Arc<State>, more: Router<Arc<State>>) -> Router {
         .route(
             "/v1/backends",
             get(async |Extract(s): Shared| {
-                let (links, checked) = (s.links(), &s.status.get().checked);
+                let (links, checked) = (s.looks.links(), &s.status.get().checked);
                 Json(views::backends(&s.live.load(), checked, &links, now()))
             }),
         )
         .route(
             "/v1/nodes",
             get(async |Extract(s): Shared| {
-                Json(views::nodes(&s.live.load(), Some(&s.node), &s.links()))
+                Json(views::nodes(&s.live.load(), Some(&s.node), &s.looks.links()))
             }),
         )
         .route(

@@ -4,9 +4,11 @@ use std::fs;
 
 use anyhow::Context;
 use edgemesh_core::mesh::Mesh;
-use edgemesh_router::providers::eventbus::BrokerConfig;
+use edgemesh_core::tunnel::now_ms;
+use edgemesh_router::providers::eventbus::{BrokerConfig, BrokerState};
 use edgemesh_router::providers::{Edge, Plugged, plug_edge};
 
+use crate::api;
 use crate::config::{AgentConfig, EventBus};
 
 /// Plugs it in; its sources wait.
@@ -16,6 +18,18 @@ use crate::config::{AgentConfig, EventBus};
 pub(super) fn plug(config: &AgentConfig, mesh: &Mesh) -> anyhow::Result<Plugged> {
     let broker = broker(&config.event_bus)?;
     Ok(plug_edge(mesh, Edge { broker, service_bus: config.service_bus.listen })?)
+}
+
+/// How the broker is, while something needs it.
+pub(super) fn look(config: &EventBus, router: Plugged) -> impl Fn() -> Option<api::Broker> + use<> {
+    let url = config.broker.clone();
+    move || {
+        let BrokerState { connected, since, reason } = router.bus.state();
+        let reason = reason.map(String::from);
+        let seconds = u64::try_from((now_ms() - since) / 1000).unwrap_or(0);
+        let view = api::Broker { url: url.clone(), connected, since_seconds: seconds, reason };
+        (connected || view.reason.is_some()).then_some(view)
+    }
 }
 
 fn broker(config: &EventBus) -> anyhow::Result<BrokerConfig> {

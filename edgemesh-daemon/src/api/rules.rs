@@ -145,3 +145,18 @@ impl RuleState {
         }
     }
 }
+
+/// How the MQTT broker of a node is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Broker {
+    /// As configured.
+    pub url: String,
+    /// Whether it is.
+    pub connected: bool,
+    /// Since when it is so.
+    pub since_seconds: u64,
+    /// Why it is not, or what it refuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}

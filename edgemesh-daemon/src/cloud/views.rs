@@ -55,6 +55,7 @@ pub(super) fn status(state: &State) -> api::Status {
         },
         repairs: state.registry.repairs().iter().map(ToString::to_string).collect(),
         links: links(state),
+        broker: None,
         capture: api::Capture::off(),
         listeners: state.listeners.clone(),
         services: snapshot.services().len() as u64,

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use edgemesh_core::refusal::Refusal;
 
+use crate::api::Broker;
 use crate::api::Capture;
 use crate::api::CaptureState;
 use crate::api::Explanation;
@@ -53,6 +54,9 @@ pub fn status(status: &Status, width: u16) -> String {
         page.fact("", &format!("repaired: {repair}"));
     }
     links(&mut page, status);
+    if let Some(broker) = &status.broker {
+        page.fact("broker", &broker_text(broker));
+    }
     capture(&mut page, &status.capture);
     page.fact("flows", &format!("{} open, {} in all", status.flows.open, status.flows.total));
     let refusals: Vec<_> =
@@ -64,6 +68,13 @@ pub fn status(status: &Status, width: u16) -> String {
     }
     remarks(&mut page, &status.remarks);
     page.finish()
+}
+
+fn broker_text(broker: &Broker) -> String {
+    let Broker { url, connected, since_seconds, reason } = broker;
+    let state = if *connected { "connected" } else { "away" };
+    let why = reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{url}, {state} since {}{why}", duration(*since_seconds))
 }
 
 fn records(status: &Status) -> String {

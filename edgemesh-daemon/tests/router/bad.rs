@@ -158,6 +158,8 @@ fn a_broker_may_refuse_the_login_or_be_away() {
         assert!(rule["fail_messages"].as_u64() > Some(0), "{rule}");
         let said = site.edge().log();
         assert!(said.contains("refuses"), "{said}");
+        let page = site.edge().sh(&format!("{EDGEMESH} status"));
+        assert!(page.out.contains("mqtt://127.0.0.1:1883, away since"), "{page:?}");
     });
 }
 
