@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
@@ -82,6 +82,10 @@ where
 {
     let towards = Towards::Library;
     let origin = Origin { shared, place: None, client, towards, dialled: None, passed: None };
+    // Targets may be no friends of chunks; and whoever passes it on cannot tell how long it is.
+    if let Some(length) = request.body().size_hint().exact() {
+        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
     // Whom it is for, its Rule says.
     request.headers_mut().insert(HOST, HeaderValue::from_static(NOBODY));
     request.extensions_mut().insert(by);

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body as _, Frame, SizeHint};
@@ -21,6 +21,35 @@ pub(super) enum Payload {
     Link(Inbound),
     /// The embedding application.
     Application(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+/// An application's body in one kind of pieces. It is as long as it was, which a mapped body would not
+/// say any more.
+struct Flat<B>(Pin<Box<B>>);
+
+impl<B> http_body::Body for Flat<B>
+where
+    B: http_body::Body<Error: Into<BoxError>>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(self.0.as_mut().poll_frame(cx));
+        let flat = |mut data: B::Data| data.copy_to_bytes(data.remaining()); // free for `Bytes`
+        Poll::Ready(frame.map(|frame| frame.map(|f| f.map_data(flat)).map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
 }
 
 /// The next piece of a payload, or whose fault it is that there is none.
@@ -66,10 +95,7 @@ impl Payload {
     where
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        let inner = inner.map_err(Into::into).map_frame(|frame| {
-            frame.map_data(|mut data| data.copy_to_bytes(data.remaining())) // free for `Bytes`
-        });
-        Self::Application(inner.boxed_unsync())
+        Self::Application(Flat(Box::pin(inner)).boxed_unsync())
     }
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
