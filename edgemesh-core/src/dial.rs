@@ -1,5 +1,5 @@
 //! Outgoing TCP: every connection of the mesh is made here, so that none misses the mark by
-//! which the capture rules let it through.
+//! which the capture rules let it through, and none ends at what is only this machine's.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +15,9 @@ use crate::refusal::Refusal;
 pub struct Dial {
     /// fwmark of the sockets; `None` where nothing is captured (and no capability is needed).
     pub mark: Option<u32>,
+    /// Ports of this process on loopback addresses that only programs of this machine may reach (0 =
+    /// none): whoever writes a Service or a Rule is no such program.
+    pub private: [u16; 2],
 }
 
 /// A peer that vanished without a word is noticed after this long.
@@ -23,6 +26,10 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 impl Dial {
     /// Connects within `timeout`.
     pub async fn tcp(&self, to: SocketAddr, timeout: Duration) -> Result<TcpStream, DialError> {
+        let ip = to.ip().to_canonical();
+        if (ip.is_loopback() || ip.is_unspecified()) && self.private.contains(&to.port()) {
+            return Err(DialError::Private);
+        }
         let socket = self.tcp_socket(to).map_err(DialError::Socket)?;
         match tokio::time::timeout(timeout, socket.connect(to)).await {
             Ok(connected) => connected.map_err(DialError::Connect),
@@ -78,6 +85,9 @@ pub enum DialError {
     /// Nobody answered in time.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// See [`Dial::private`].
+    #[error("this port of the mesh is only for programs of this machine")]
+    Private,
 }
 
 impl DialError {
@@ -87,13 +97,14 @@ impl DialError {
             Self::Socket(_) => Refusal::Overloaded,
             Self::Connect(_) => Refusal::ConnectFailed,
             Self::Timeout(_) => Refusal::ConnectTimeout,
+            Self::Private => Refusal::Loop,
         }
     }
 
     /// Whether the Backend is to blame.
     pub fn blames_backend(&self) -> bool {
         match self {
-            Self::Socket(_) => false,
+            Self::Socket(_) | Self::Private => false,
             Self::Timeout(_) => true,
             // Ports that ran out, or an uplink that is down, are this machine's trouble: blaming
             // the Backend for it would eject everyone.

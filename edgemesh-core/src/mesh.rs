@@ -94,8 +94,8 @@ pub struct Options {
     pub virtual_range: Vec<IpNet>,
     /// The cluster domain.
     pub domain: String,
-    /// fwmark of our own sockets; `None` where nothing is captured.
-    pub mark: Option<u32>,
+    /// Makes its connections.
+    pub dial: Dial,
     /// Which flows are logged.
     pub access_log: AccessLog,
     /// Connections served at once; over it they are reset.
@@ -171,7 +171,7 @@ impl Mesh {
     /// Opens the store and serves what it holds. Blocks for as long as that takes (tens of
     /// milliseconds for 20,000 records).
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        Dial { mark: options.mark }.check().map_err(OpenError::Mark)?;
+        options.dial.check().map_err(OpenError::Mark)?;
         let opened = Store::open(&options.data_dir)?;
         let registrations = Registrations::open(&options.data_dir, now());
         Self::assemble(options, Some((opened, registrations)))
@@ -205,7 +205,7 @@ impl Mesh {
         let shared = Arc::new(Shared {
             node: options.node.clone(),
             live: live.clone(),
-            dial: Dial { mark: options.mark },
+            dial: options.dial,
             metrics: Arc::default(),
             domain: options.domain.as_str().into(),
             access_log: AccessLogSwitch::new(options.access_log),
@@ -245,7 +245,7 @@ impl Mesh {
         let Some(sync) = self.sync.get_mut().take() else { return };
         let Some(Keeper { registrations, talking, .. }) = &mut self.keeper else { return };
         let ended = Ended { sync, talking: talking.take() };
-        let dial = Dial { mark: self.options.mark };
+        let dial = self.options.dial;
         let checker =
             Checker::new(dial, Pace::default(), self.tasks.clone(), self.following.clone());
         let local = local::Local::new(self.options.node.clone(), registrations.clone(), checker);

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use edgemesh_core::config::AccessLog;
+use edgemesh_core::dial::Dial;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::{Folders, Mesh, Options};
 use edgemesh_core::metrics::{Carried, Metrics};
@@ -37,7 +38,7 @@ async fn mesh(folder: &std::path::Path, backend: u16, room: usize) -> (Mesh, std
         folders: Folders { source: Some(manifests), ..Folders::default() },
         virtual_range: Vec::new(),
         domain: "cluster.local".into(),
-        mark: None,
+        dial: Dial::default(),
         access_log: AccessLog::All,
         max_connections: room,
         is_linked: false,

@@ -345,7 +345,7 @@ fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Optio
         is_synced: config.cloud.is_some() && config.source == Source::Cloud,
         virtual_range: config.dns.virtual_range.clone(),
         domain: config.dns.domain.clone(),
-        mark: needs_guard(config).then_some(config.proxy.mark),
+        dial: sockets::dial(config, needs_guard(config)),
         access_log: config.access_log,
         max_connections,
     })

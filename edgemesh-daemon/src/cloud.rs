@@ -6,6 +6,7 @@ mod views;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use edgemesh_core::dial::Dial;
 use edgemesh_core::listen::Listener;
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::authority::{self, Authority};
@@ -78,6 +79,7 @@ fn options(config: &CloudConfig) -> CloudOptions {
         },
         names: config.hub.names.clone(),
         domain: config.dns.domain.clone(),
+        dial: Dial { mark: None, private: [config.admin.listen.port(), 0] },
         access_log: config.access_log,
         grace: config.hub.offline_grace,
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_core::config::AccessLog;
+use edgemesh_core::dial::Dial;
 use edgemesh_core::identity::{CLOUD, Clock, Tls};
 use edgemesh_core::io::unique_id;
 use edgemesh_core::listen::Listener;
@@ -47,6 +48,8 @@ pub struct CloudOptions {
     pub names: Vec<String>,
     /// The cluster domain.
     pub domain: String,
+    /// Makes connections to Backends and URLs.
+    pub dial: Dial,
     /// Which flows are logged.
     pub access_log: AccessLog,
     /// How long certificates may have been expired.
@@ -116,7 +119,7 @@ impl Cloud {
             is_synced: false,
             virtual_range: Vec::new(),
             domain: options.domain.clone(),
-            mark: None,
+            dial: options.dial,
             access_log: options.access_log,
             max_connections: 0,
         })?;

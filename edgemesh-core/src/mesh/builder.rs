@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use edgemesh_proto::record::NodeName;
 
 use crate::config::{AccessLog, Dns};
+use crate::dial::Dial;
 use crate::mesh::agent::Agent;
 use crate::mesh::follow::Followed;
 use crate::mesh::{Folders, Mesh, OpenError, Options};
@@ -122,7 +123,7 @@ impl Builder {
             is_synced: false,
             virtual_range: defaults.virtual_range,
             domain: defaults.domain,
-            mark: None,
+            dial: Dial::default(),
             access_log: self.access_log.unwrap_or(AccessLog::Off),
             max_connections: 0, // nothing listens
         }

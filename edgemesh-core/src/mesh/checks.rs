@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use crate::backends::BackendLive;
 use crate::config::Check;
-use crate::dial::Dial;
 use crate::health::{Checker, Health, Pace, Target};
 use crate::mesh::Mesh;
 use crate::snapshot::Snapshot;
@@ -19,8 +18,8 @@ use crate::snapshot::Snapshot;
 impl Mesh {
     /// Probes the Backends of Services whose Policy asks for it, until the mesh stops.
     pub(super) fn check_backends(&self) {
-        let dial = Dial { mark: self.options.mark };
-        let checker = Checker::new(dial, Pace::default(), self.tasks.clone(), self.stop.clone());
+        let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
+        let checker = Checker::new(self.options.dial, Pace::default(), tasks, stop);
         let checks = Checks { live: self.live.clone(), checker, probed: Vec::new() };
         let following = checks.follow(self.status.changes());
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(following));

@@ -41,7 +41,7 @@ impl Mesh {
         self.tasks
             .spawn(self.stop.clone().run_until_cancelled_owned(conf.follow(upstreams.clone())));
         let names = Live(self.announced.as_ref().unwrap_or(&self.live).clone());
-        let dial = Arc::new(Dial { mark: self.options.mark });
+        let dial = Arc::new(self.options.dial);
         let server = Server::new(domain, Arc::new(names), Forwarder::new(upstreams, dial));
         for sockets in sockets {
             server.serve(sockets, &self.tasks, &self.accepting);

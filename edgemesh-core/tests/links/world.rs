@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_core::config::AccessLog;
+use edgemesh_core::dial::Dial;
 use edgemesh_core::io::now;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::{Folders, Mesh, Options};
@@ -84,7 +85,7 @@ impl Site {
             folders: Folders::default(),
             virtual_range: Vec::new(),
             domain: "cluster.local".into(),
-            mark: None,
+            dial: Dial::default(),
             access_log: AccessLog::All,
             max_connections: 1000,
             is_linked: false,

@@ -5,10 +5,21 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use anyhow::Context;
+use edgemesh_core::dial::Dial;
 use edgemesh_core::dns;
 use edgemesh_core::listen::Listener;
 
+use crate::config::AgentConfig;
 use crate::handover::{Inherited, Label, Role};
+
+/// How the agent's own connections are made; `marked` where something is captured.
+pub(super) fn dial(config: &AgentConfig, marked: bool) -> Dial {
+    let bus = config.service_bus.listen;
+    // Beyond loopback it is whoever's that can reach it.
+    let bus = if bus.ip().is_loopback() { bus.port() } else { 0 };
+    let private = [config.admin.listen.port(), bus];
+    Dial { mark: marked.then_some(config.proxy.mark), private }
+}
 
 /// Sockets that wait to be asked for, and second handles to those that were.
 #[derive(Debug, Default)]

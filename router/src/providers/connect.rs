@@ -100,7 +100,7 @@ impl Connect {
             last = match self.dial.tcp(*address, within).await {
                 Ok(tcp) => return Ok(tcp),
                 Err(DialError::Timeout(_)) => place.silent(),
-                Err(error @ DialError::Socket(_)) => {
+                Err(error @ (DialError::Socket(_) | DialError::Private)) => {
                     Unreached { refusal: error.refusal(), reason: error.to_string().into() }
                 }
                 Err(DialError::Connect(error)) => place.unreached(&words::of_dial(&error)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_core::config::AccessLog;
+use edgemesh_core::dial::Dial;
 use edgemesh_core::identity::OFFLINE_GRACE;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::snapshot::rules::Rule;
@@ -31,6 +32,7 @@ async fn life(data: &Path, folder: &Path, count: impl FnOnce(&Rule)) -> (u64, u6
         manifests: Some(folder.into()),
         names: vec!["localhost".into()],
         domain: "cluster.local".into(),
+        dial: Dial::default(),
         access_log: AccessLog::Off,
         grace: OFFLINE_GRACE,
     };

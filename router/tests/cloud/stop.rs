@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use edgemesh_core::config::AccessLog;
+use edgemesh_core::dial::Dial;
 use edgemesh_core::identity::OFFLINE_GRACE;
 use edgemesh_core::listen::Listener;
 use edgemesh_router::cloud::{Cloud, CloudOptions};
@@ -65,6 +66,7 @@ async fn a_call_through_the_ingress_ends_before_the_cloud_does() {
         manifests: Some(folder.path().into()),
         names: vec!["localhost".into()],
         domain: "cluster.local".into(),
+        dial: Dial::default(),
         access_log: AccessLog::Off,
         grace: OFFLINE_GRACE,
     };

@@ -49,7 +49,7 @@ async fn connected(alpn: &'static [u8]) -> (Made, Made) {
     (dialled.unwrap(), accepted)
 }
 
-pub(super) const DIAL: Dial = Dial { mark: None };
+pub(super) const DIAL: Dial = Dial { mark: None, private: [0; 2] };
 
 #[tokio::test]
 async fn who_dials_opens_or_serves_as_was_agreed() {

@@ -67,7 +67,7 @@ impl World {
             is_synced: true,
             virtual_range: Vec::new(),
             domain: "cluster.local".into(),
-            mark: None,
+            dial: Dial::default(),
             access_log: AccessLog::Off,
             max_connections: 0,
         };
