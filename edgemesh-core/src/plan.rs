@@ -55,6 +55,20 @@ pub struct Destination<'a> {
     pub request: Option<Head<'a>>,
     /// What the first attempt at the same call fitted.
     pub routed: Option<&'a Routed>,
+    /// Which Rule the first attempt at the same call went by.
+    pub ruled: Ruled<'a>,
+}
+
+/// Which Rule a call of a Service goes by.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Ruled<'a> {
+    /// That is to be found out.
+    #[default]
+    Unknown,
+    /// None.
+    No,
+    /// This one. The path, which it has made another of, says so no more.
+    By(&'a Arc<Rule>),
 }
 
 /// A caller on another node, for whom that node vouches.
@@ -140,7 +154,8 @@ impl<'a> Destination<'a> {
     /// A connection of bytes, by nobody in particular.
     pub const fn new(to: Target<'a>, arrival: Arrival, purpose: Purpose<'a>) -> Self {
         let (caller, from, wish) = (None, None, None);
-        Self { to, arrival, purpose, caller, from, wish, request: None, routed: None }
+        let (request, routed, ruled) = (None, None, Ruled::Unknown);
+        Self { to, arrival, purpose, caller, from, wish, request, routed, ruled }
     }
 }
 
@@ -179,7 +194,7 @@ pub fn confirm(
         None if hop.backend().is_dialled() => Guard::Here,
         None => Guard::There,
     };
-    let place = limits::confirmed(hop.service(), guard, &calling, now)?;
+    let place = limits::confirmed([hop.called(), hop.service()], guard, &calling, now)?;
     hop.became_a_call(place);
     Ok(())
 }
@@ -287,6 +302,8 @@ struct Chosen {
     purpose: Counted,
     route: Option<Routed>,
     rule: Option<Arc<Rule>>,
+    /// The Service that was called, where another takes the call.
+    called: Option<Arc<Service>>,
     /// The first attempt of its call, which pays into the budget for retries.
     first: bool,
     /// Held while the call is under way, where a Policy caps them.
@@ -315,7 +332,7 @@ fn decide<V: View>(
     view.resolved(destination, called.service, called.port);
     let calling = Calling::of(snapshot, destination);
     limits::allowed(called.service, &calling, view)?;
-    if let Some(rule) = rule::called(snapshot, called, destination) {
+    if let Some(rule) = rule::called(snapshot, called, destination)? {
         return rule::decide(snapshot, (rule, Some(called)), destination, now, view);
     }
     let (found, route) = match called.host {
@@ -326,9 +343,6 @@ fn decide<V: View>(
         // A host is meant, and nobody else.
         None | Some(_) => (called, None),
     };
-    if found.service.proxy_protocol && destination.request.is_some() {
-        return Err(Refusal::ProxyProtocol);
-    }
     let pool = pool(found, destination);
     let services = [called.service, found.service];
     let chosen = choose((services, found), pool, (destination, &calling), now, view)?;
@@ -343,6 +357,9 @@ fn choose<V: View>(
     now: Instant,
     view: &mut V,
 ) -> Result<Chosen, Refusal> {
+    if found.service.proxy_protocol && destination.request.is_some() {
+        return Err(Refusal::ProxyProtocol);
+    }
     let guard = Guard::of(destination.arrival, pool);
     if guard == Guard::Local && !pool.has_local() {
         view.tiers(pool, Locality::OnlyNode, guard);
@@ -351,7 +368,8 @@ fn choose<V: View>(
     let place = limits::admit(services, calling, destination, guard, now, view)?;
     let chosen = pick(found, pool, (destination, calling, guard), now, view)?;
     let first = !matches!(destination.purpose, Purpose::Retry(_));
-    Ok(Chosen { first, place, ..chosen })
+    let called = (!Arc::ptr_eq(services[0], services[1])).then(|| services[0].clone());
+    Ok(Chosen { called, first, place, ..chosen })
 }
 
 /// The Backends that a call may go to: of the family that the client dialled, or that the other

@@ -1,5 +1,7 @@
 //! Runs the tables in `plan/`: topology in, Hop or Refusal out. `plan/README.md` has their format.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "plan/across.rs"]
 mod across;
 #[path = "plan/asked.rs"]
@@ -12,6 +14,8 @@ mod grammar;
 mod histories;
 #[path = "plan/invariants.rs"]
 mod invariants;
+#[path = "plan/rule_bounds.rs"]
+mod rule_bounds;
 #[path = "plan/rule_records.rs"]
 mod rule_records;
 #[path = "plan/rules.rs"]

@@ -121,6 +121,11 @@ impl Hop {
         &self.chosen.service
     }
 
+    /// The Service that was called, which may have led to another.
+    pub(super) fn called(&self) -> &Arc<Service> {
+        self.chosen.called.as_ref().unwrap_or(&self.chosen.service)
+    }
+
     /// Index of the port in the Service.
     pub const fn port(&self) -> usize {
         self.chosen.port

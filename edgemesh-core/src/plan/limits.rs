@@ -126,7 +126,7 @@ pub(super) fn admit<V: View>(
 
 /// As [`admit`] for a raced dial, which was allowed, and turned out to be a connection.
 pub(super) fn confirmed(
-    service: &Service,
+    [called, service]: [&Arc<Service>; 2],
     guard: Guard,
     calling: &Calling<'_>,
     now: Instant,
@@ -134,7 +134,7 @@ pub(super) fn confirmed(
     let view = &mut Commit;
     let place = place(service, Capped::Connection, Purpose::Call, view)?;
     if guard != Guard::Local {
-        take("client", service.policy.client.as_ref(), calling, now, view).map_err(limited)?;
+        take("client", called.policy.client.as_ref(), calling, now, view).map_err(limited)?;
     }
     if guard != Guard::There {
         server(service, calling, now, view).map_err(limited)?;

@@ -68,6 +68,7 @@ pub(super) fn pick<V: View>(
         // The rest is said by whoever knows.
         route: None,
         rule: None,
+        called: None,
         first: true,
         place: None,
     })

@@ -11,9 +11,11 @@ use edgemesh_proto::record::{NodeName, RuleName};
 
 use crate::identity::CLOUD;
 use crate::limit::Caller;
-use crate::plan::limits::Calling;
+use crate::plan::limits::{self, Calling};
 use crate::plan::view::View;
-use crate::plan::{Arrival, Chosen, Destination, Purpose, Target, choose, only_port, resolve};
+use crate::plan::{
+    Arrival, Chosen, Destination, Purpose, Ruled, Target, choose, only_port, resolve,
+};
 use crate::refusal::Refusal;
 use crate::snapshot::rules::{Rest, Rule, STAND_IN, Source, Standing, TOPIC, Target as Aim};
 use crate::snapshot::{Backend, Found, Pool, Reach, Snapshot, Tier};
@@ -24,7 +26,7 @@ pub fn rule_of<'s>(snapshot: &'s Snapshot, destination: &Destination<'_>) -> Opt
         Named::Rule(rule) => Some(rule),
         Named::Unknown => None,
         Named::Nothing if snapshot.rules.has_services() => {
-            called(snapshot, resolve(snapshot, destination.to).ok()?, destination)
+            called(snapshot, resolve(snapshot, destination.to).ok()?, destination).ok()?
         }
         Named::Nothing => None,
     }
@@ -53,17 +55,27 @@ pub(super) fn named<'s>(snapshot: &'s Snapshot, to: Target<'_>) -> Named<'s> {
     found.map_or(Named::Unknown, Named::Rule)
 }
 
-/// The Rule whose source is the Service that is called.
+/// The Rule whose source is the Service that is called. A further attempt goes by the one that the
+/// first went by, for as long as that still leads to the same place.
 pub(super) fn called<'s>(
     snapshot: &'s Snapshot,
     found: Found<'_>,
     destination: &Destination<'_>,
-) -> Option<&'s Arc<Rule>> {
+) -> Result<Option<&'s Arc<Rule>>, Refusal> {
     if destination.arrival == Arrival::Link || found.host.is_some() {
-        return None;
+        return Ok(None);
     }
-    let path = destination.request.map(|head| head.uri.path());
-    snapshot.rules.of_service(&found.service.name, found.port().port, path)
+    match destination.ruled {
+        Ruled::No => Ok(None),
+        Ruled::By(before) => {
+            let rule = snapshot.rules.get(&before.name).ok_or(Refusal::NoRule)?;
+            if rule.target == before.target { Ok(Some(rule)) } else { Err(Refusal::NoRule) }
+        }
+        Ruled::Unknown => {
+            let path = destination.request.map(|head| head.uri.path());
+            Ok(snapshot.rules.of_service(&found.service.name, found.port().port, path))
+        }
+    }
 }
 
 /// The Service that a Rule leads to: its target, or what stands for that. Where neither says which
@@ -105,10 +117,18 @@ pub(super) fn decide<V: View>(
     if destination.from.is_some_and(|from| !may_begin_on(rule, &from.node)) {
         return Err(Refusal::NotAllowed);
     }
+    // What leads to a Service comes over a Link as a call of that, not as a message.
+    if !is_entry && rule.stand_in.is_none() {
+        return Err(Refusal::NoRule);
+    }
+    let found = led_to(snapshot, rule, called.map(|called| called.port().port))?;
+    let calling = Calling::of(snapshot, destination);
+    if called.is_none() {
+        limits::allowed(found.service, &calling, view)?; // where one was called, `choose` asks
+    }
     if is_entry && matches!(destination.purpose, Purpose::Call) {
         take(rule, now, view)?;
     }
-    let found = led_to(snapshot, rule, called.map(|called| called.port().port))?;
     let made;
     let pool = match &rule.stand_in {
         None => found.pool(None),
@@ -120,7 +140,6 @@ pub(super) fn decide<V: View>(
             &made
         }
     };
-    let calling = Calling::of(snapshot, destination);
     let services = [called.map_or(found.service, |called| called.service), found.service];
     let chosen = choose((services, found), pool, (destination, &calling), now, view)?;
     Ok(Chosen { rule: Some(rule.clone()), ..chosen })

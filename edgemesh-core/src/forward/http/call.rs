@@ -21,7 +21,7 @@ use crate::forward::http::{Origin, Towards};
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
 use crate::metrics::{Carried, Ended};
-use crate::plan::{Destination, Head, Hop, Purpose, Target, Via, plan, resolve, rule_of};
+use crate::plan::{Destination, Head, Hop, Purpose, Ruled, Target, Via, plan, resolve, rule_of};
 use crate::refusal::Refusal;
 use crate::snapshot::rules::Rule;
 use crate::snapshot::{Service, Spot};
@@ -59,6 +59,8 @@ pub(super) struct Call {
     /// When the attempt under way is over.
     pub(super) until: Option<Deadline>,
     pub(super) uploaded: Arc<Uploaded>,
+    /// The whole answer came, whatever it says.
+    pub(super) answered: bool,
     over: bool,
 }
 
@@ -71,7 +73,7 @@ pub struct Unserved {
     pub by: Option<By>,
     service: Option<ServiceName>,
     /// Of a message of a Rule.
-    undone: Option<Undone>,
+    undone: Option<Box<Undone>>,
     grpc: bool,
     version: Version,
 }
@@ -111,7 +113,7 @@ impl Unserved {
 
     /// Why, for people.
     pub fn reason(&self) -> &str {
-        self.undone.as_ref().map_or(self.refusal.row().text, Undone::reason)
+        self.undone.as_ref().map_or_else(|| self.refusal.row().text, |undone| undone.reason())
     }
 }
 
@@ -149,6 +151,7 @@ impl Call {
             routing: Routing::default(),
             until: None,
             uploaded,
+            answered: false,
             over: false,
         }
     }
@@ -162,9 +165,13 @@ impl Call {
             },
         };
         let (request, routed) = (Some(head), self.routing.routed());
-        let destination = Destination { request, routed, ..asked };
+        let ruled = match &self.rule {
+            _ if self.attempts == 0 => Ruled::Unknown,
+            Some(rule) => Ruled::By(rule),
+            None => Ruled::No,
+        };
+        let destination = Destination { request, routed, ruled, ..asked };
         let snapshot = self.origin.shared.live.load();
-        // What an attempt before went by, a further one goes by, too.
         let rule = rule_of(&snapshot, &destination).cloned();
         let planned = plan(&snapshot, &destination, now());
         self.routing = Routing::after(&snapshot, &destination, &planned);
@@ -233,7 +240,7 @@ impl Call {
                 (Ended::Refused(refusal), Some(refused_status(refusal, grpc).as_u16()))
             }
         };
-        let undone = self.undone(refusal);
+        let undone = self.undone(refusal).map(Box::new);
         self.end(&shared, ended, status, 0, found.as_ref());
         Unserved { refusal, by, service: found, undone, grpc, version }
     }
