@@ -8,6 +8,7 @@ pub mod http;
 mod idle;
 pub mod inbox;
 mod proxy_protocol;
+mod ruled;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};

@@ -17,13 +17,17 @@ use crate::dial::DialError;
 use crate::forward::across::{Calling, Passed, Unopened, open_stream};
 use crate::forward::bytes::{Carriage, Early, Reached, Side, Traffic};
 use crate::forward::proxy_protocol::introduce;
+use crate::forward::ruled::count;
 use crate::forward::{Access, Shared, What};
 use crate::io::now;
 use crate::listen::reset_on_close;
 use crate::metrics::{Carried, Ended};
-use crate::plan::{Arrival, Destination, Hop, Outcome, Purpose, Target, confirm, plan, resolve};
+use crate::plan::{
+    Arrival, Destination, Hop, Outcome, Purpose, Target, confirm, plan, resolve, rule_of,
+};
 use crate::refusal::Refusal;
-use crate::tunnel::{message_id, now_ms};
+use crate::snapshot::rules::Rule;
+use crate::tunnel::message_id;
 
 /// What the client said it wants.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ pub struct Flow {
     pub traffic: Traffic,
     service: Option<ServiceName>,
     hop: Option<Hop>,
+    /// The Rule by which it goes.
+    rule: Option<Arc<Rule>>,
     across: Across,
     over: bool,
 }
@@ -84,6 +90,7 @@ impl Flow {
             traffic: Traffic::default(),
             service: None,
             hop: None,
+            rule: None,
             across: Across::No,
             over: false,
         })
@@ -108,6 +115,7 @@ impl Flow {
 
     fn is_for(&mut self, hop: Hop) {
         self.service = Some(hop.service().name.clone());
+        self.rule = hop.rule().cloned();
         self.hop = Some(hop);
     }
 
@@ -162,6 +170,7 @@ impl Flow {
             let hop = match plan(&snapshot, &Destination { purpose, ..asked }, now()) {
                 Ok(hop) => hop,
                 Err(refusal) => {
+                    self.rule = rule_of(&snapshot, &asked).cloned();
                     let found = resolve(&snapshot, asked.to).ok();
                     self.service = found.map(|found| found.service.name.clone());
                     return Err(failed.unwrap_or(refusal));
@@ -283,7 +292,7 @@ impl Flow {
             client: self.client,
             destination: self.to,
             service: service.as_ref(),
-            rule: self.hop.as_ref().and_then(Hop::rule).map(|rule| &rule.name),
+            rule: self.rule.as_ref().map(|rule| &rule.name),
             backend: self.hop.as_ref().map(|hop| (hop.address(), hop.via())),
             what: match &self.said {
                 Said::Nothing => What::Bytes,
@@ -311,14 +320,13 @@ impl Flow {
     /// A connection of bytes that went by a Rule is one message, counted where it entered the mesh.
     fn count_on_rule(&self, ended: Ended) {
         let is_entry = !matches!(self.across, Across::From(_));
-        let Some(rule) = self.hop.as_ref().and_then(Hop::rule).filter(|_| is_entry) else { return };
-        match ended {
-            Ended::Ok | Ended::Cancelled => {
-                rule.live.delivered(now().saturating_duration_since(self.began), now_ms());
-            }
-            Ended::Refused(refusal) => rule.live.failed(refusal.row().text, now_ms()),
-            Ended::Failed => rule.live.failed("the backend broke the connection", now_ms()),
-        }
+        let Some(rule) = self.rule.as_ref().filter(|_| is_entry) else { return };
+        let ended = match ended {
+            // Who leaves a connection that has carried something is done with it.
+            Ended::Cancelled if self.traffic.so_far().up > 0 => Ended::Ok,
+            ended => ended,
+        };
+        count(rule, ended, self.began, |refusal| refusal.row().text.to_owned());
     }
 
     fn service_at_address(&self) -> Option<ServiceName> {

@@ -17,7 +17,7 @@ use crate::forward::http::Outgoing;
 use crate::refusal::Refusal;
 use crate::snapshot::rules::Rule;
 
-pub use crate::snapshot::rules::TOPIC;
+pub use crate::snapshot::rules::{RETAINED, TOPIC};
 
 /// Why the body of an answer breaks off.
 pub type AnswerError = Box<dyn std::error::Error + Send + Sync>;

@@ -40,6 +40,9 @@ pub const STAND_IN: &str = "rule:";
 /// Header of a message for, or from, a broker that says its topic.
 pub const TOPIC: HeaderName = HeaderName::from_static("x-edgemesh-topic");
 
+/// Header of a message from a broker that has kept it for whoever subscribes.
+pub const RETAINED: HeaderName = HeaderName::from_static("x-edgemesh-retained");
+
 /// Every Rule and Endpoint of one revision.
 #[derive(Debug, Default)]
 pub struct Rules {

@@ -23,6 +23,7 @@ use links::{nodes, world};
 
 mod apps;
 mod bad;
+mod bounds;
 mod cases;
 mod life;
 mod pairs;

@@ -161,6 +161,7 @@ impl Ending {
             keep.keep(&shared.pools, hop.address(), now);
         }
         hop.finish(outcome, now);
+        call.answered = how == How::Whole;
         call.end(&shared, ended, Some(status), down, None);
     }
 }

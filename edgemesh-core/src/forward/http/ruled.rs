@@ -1,10 +1,10 @@
 //! Messages of Rules on their way: what their target is sent, how they are counted, and what a caller
 //! is told when one was not delivered.
 
-use edgemesh_proto::record::{NodeName, RuleName};
+use edgemesh_proto::record::{NodeName, RuleName, ServiceName};
 use http::header::{CONTENT_TYPE, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
 use serde_json::json;
 
 use crate::forward::http::answer::decorate;
@@ -12,15 +12,22 @@ use crate::forward::http::body::Body;
 use crate::forward::http::call::Call;
 use crate::forward::http::upload::Upload;
 use crate::forward::http::wire::as_http1;
+use crate::forward::ruled::count;
 use crate::io::now;
 use crate::metrics::Ended;
 use crate::plan::{Arrival, Hop, Outcome};
 use crate::refusal::{Culprit, Refusal};
-use crate::snapshot::rules::{Rule, Source, Standing, TOPIC, Target};
-use crate::tunnel::now_ms;
+use crate::snapshot::rules::{RETAINED, Rule, Source, Standing, TOPIC, Target};
 
 /// Host of a message that is no request of a client; no host is called so.
 pub(super) const NOBODY: &str = "-";
+
+/// Who has passed a request on, where it may come round again (RFC 8586).
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+/// This mesh, in [`CDN_LOOP`].
+const US: &str = "edgemesh";
+/// Rules that one request goes by, each leading to where another takes it.
+const MAX_ROUNDS: usize = 8;
 
 /// In the extensions of a request: it goes by this Rule, whatever it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +66,19 @@ pub(super) fn edit(hop: Hop, request: &mut Request<Upload>, call: &Call) -> Resu
 }
 
 fn aimed(rule: &Rule, request: &mut Request<Upload>) -> Result<(), Refusal> {
+    if !matches!(rule.source, Some(Source::EventBus { .. })) {
+        // Only a broker says so.
+        request.headers_mut().remove(TOPIC);
+        request.headers_mut().remove(RETAINED);
+    }
+    if !matches!(rule.target, Some(Target::EventBus(_))) {
+        count_round(request.headers_mut())?;
+    }
+    if let (Some(Source::Service { .. }), Some(Target::Service { path: None, .. })) =
+        (&rule.source, &rule.target)
+    {
+        return Ok(()); // a call of a Service stays what it is
+    }
     let made = rule.onto_target(request.uri().path(), request.uri().query());
     let host = match &rule.target {
         Some(Target::EventBus(_)) => {
@@ -89,6 +109,21 @@ fn aimed(rule: &Rule, request: &mut Request<Upload>) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Notes that a request goes by a Rule, so that one that comes round is told from one that is new.
+fn count_round(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let before: Vec<&str> =
+        headers.get_all(CDN_LOOP).iter().filter_map(|line| line.to_str().ok()).collect();
+    let before = before.join(", ");
+    let name = |entry: &str| entry.split(';').next().is_some_and(|name| name.trim() == US);
+    if before.split(',').filter(|entry| name(entry)).count() >= MAX_ROUNDS {
+        return Err(Refusal::Loop);
+    }
+    let now = if before.is_empty() { US.to_owned() } else { format!("{before}, {US}") };
+    let now = HeaderValue::from_str(&now).map_err(|_| Refusal::BadRequest)?;
+    headers.insert(CDN_LOOP, now);
+    Ok(())
+}
+
 /// Makes `host` the one whom a request names; what speaks HTTP/1 beyond the mesh is told so in it.
 fn name(request: &mut Request<Upload>, host: &str) -> Result<(), Refusal> {
     let (mut parts, body) =
@@ -112,28 +147,16 @@ fn name(request: &mut Request<Upload>, host: &str) -> Result<(), Refusal> {
 impl Call {
     /// Counts a message on its Rule, where it entered the mesh.
     pub(super) fn count_on_rule(&self, ended: Ended, status: Option<u16>) {
-        let Some(rule) = self.rule.as_ref().filter(|_| self.origin.arrival() != Arrival::Link)
-        else {
-            return;
-        };
-        match ended {
+        let is_entry = self.origin.arrival() != Arrival::Link;
+        let Some(rule) = self.rule.as_ref().filter(|_| is_entry) else { return };
+        let ended = match ended {
             // Whatever its target says to it: it was delivered.
-            Ended::Failed if status.is_some_and(|status| status >= 500) => {
-                rule.live.delivered(now().saturating_duration_since(self.began), now_ms());
-            }
-            Ended::Ok => rule.live.delivered(now().saturating_duration_since(self.began), now_ms()),
-            Ended::Refused(refusal) => {
-                let why = self.why(rule, refusal);
-                match refusal.row().culprit {
-                    Culprit::Client => rule.live.refused(&why, now_ms()),
-                    Culprit::Backend | Culprit::Mesh => rule.live.failed(&why, now_ms()),
-                }
-            }
-            Ended::Failed => rule.live.failed("the answer broke off", now_ms()),
-            Ended::Cancelled => {
-                rule.live.refused("the caller left before the answer was there", now_ms());
-            }
-        }
+            Ended::Failed if self.answered => Ended::Ok,
+            // Who leaves in the midst of an answer has asked.
+            Ended::Cancelled if status.is_some() => Ended::Ok,
+            ended => ended,
+        };
+        count(rule, ended, self.began, |refusal| self.why(rule, refusal));
     }
 
     /// Where and why, as one text; some reasons name the place themselves.
@@ -208,7 +231,9 @@ impl Call {
             return detail.to_string();
         }
         match refusal {
-            Refusal::RateLimited { .. } => format!("the rate limit of Rule {} is spent", rule.name),
+            Refusal::RateLimited { .. } => {
+                "a rate limit is spent: of the Rule, an Endpoint of it, or the Service".into()
+            }
             Refusal::BodyTooLarge => {
                 format!("the body is larger than the {} bytes that the Rule takes", rule.max_body)
             }
@@ -219,15 +244,26 @@ impl Call {
             Refusal::RuleWaiting | Refusal::RuleFault | Refusal::RulePaused => {
                 match (&rule.standing, &rule.target) {
                     (Standing::Active, Some(Target::Service { service, port, .. })) => {
-                        let port = port.map(|port| format!(" with port {port}"));
-                        let port = port.unwrap_or_default();
-                        format!("waits: there is no Service {service}{port} yet")
+                        self.missing(service, *port)
                     }
                     (Standing::Active, _) => "neither the Rule nor the message names a node".into(),
                     (standing, _) => standing.to_string(),
                 }
             }
             _ => refusal.row().text.to_owned(),
+        }
+    }
+
+    /// What of a target's Service is not there.
+    fn missing(&self, service: &ServiceName, port: Option<u16>) -> String {
+        let snapshot = self.origin.shared.live.load();
+        let is_there = snapshot.by_name(&service.namespace, &service.name).is_some();
+        match (is_there, port) {
+            (false, _) => format!("waits: there is no Service {service} yet"),
+            (true, Some(port)) => format!("waits: Service {service} has no port {port} yet"),
+            (true, None) => {
+                format!("waits: Service {service} has several ports; the Rule must name one")
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::forward::http::upgrade;
 use crate::forward::http::upload::Upload;
 use crate::plan::Hop;
 use crate::refusal::Refusal;
+use crate::snapshot::Reach;
 use crate::sniff::Declared;
 
 /// Gives `request` the form that the Backend of `hop` expects.
@@ -35,7 +36,8 @@ pub(super) fn towards_backend(
         Version::HTTP_2 => to_http2(request, &call.origin.towards),
         _ if call.grpc && crosses => Err(Refusal::Unsupported),
         _ => {
-            to_http1(request, &call.origin.towards);
+            let to_inbox = matches!(hop.backend().reach, Reach::Inbox);
+            to_http1(request, &call.origin.towards, to_inbox);
             Ok(())
         }
     }
@@ -70,16 +72,15 @@ const fn spoken(declared: Declared, client: Version) -> Version {
     }
 }
 
-fn to_http1(request: &mut Request<Upload>, towards: &Towards) {
+fn to_http1(request: &mut Request<Upload>, towards: &Towards, to_inbox: bool) {
     if request.version() == Version::HTTP_2 {
         join_cookies(request.headers_mut());
     }
     *request.version_mut() = Version::HTTP_11;
-    if request
-        .headers()
-        .get(EXPECT)
-        .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
+    let waits = request.headers().get(EXPECT);
+    let waits = waits.is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    // The inbox says nothing before its answer.
+    if waits && !to_inbox {
         upgrade::wait_for_continue(request);
     }
     // RFC 9110 §10.1.4: whoever sends TE names it as between neighbours.

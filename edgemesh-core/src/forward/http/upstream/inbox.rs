@@ -1,6 +1,6 @@
 //! Hands one message to the Router of this process.
 
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, EXPECT, UPGRADE};
 use http::{Request, Response};
 
 use crate::forward::http::source::Source;
@@ -18,6 +18,7 @@ impl Attempt<'_> {
         // What its connection could become ends with it.
         request.headers_mut().remove(UPGRADE);
         request.headers_mut().remove(CONNECTION);
+        request.headers_mut().remove(EXPECT); // its body is wanted
         let failure =
             |refusal, sent, backends_fault| Failure { refusal, again: None, sent, backends_fault };
         let (Some(inbox), Some(rule)) = (self.shared.inbox.get(), self.hop.rule()) else {
