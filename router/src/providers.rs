@@ -152,8 +152,7 @@ impl Providers {
 impl Inbox for Providers {
     fn deliver(&self, delivery: Delivery) -> Delivering {
         let providers = self.clone();
-        // Whoever asks holds the time.
-        let Delivery { rule, request, deadline: _ } = delivery;
+        let Delivery { rule, request } = delivery;
         Box::pin(async move { providers.send(&rule, request).await })
     }
 }

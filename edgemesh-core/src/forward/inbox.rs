@@ -7,7 +7,6 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -43,8 +42,6 @@ pub struct Delivery {
     pub rule: Arc<Rule>,
     /// Method, fields, and the path and query as the target wants them; for a topic, [`TOPIC`] says it.
     pub request: Request<Outgoing>,
-    /// When the answer's head must be there.
-    pub deadline: Option<Instant>,
 }
 
 /// Why a message was not delivered.

@@ -25,9 +25,8 @@ impl Attempt<'_> {
             return Err(failure(Refusal::Unsupported, false, false));
         };
         let uploaded = request.body().uploaded();
-        let deadline = self.deadline.map(|deadline| deadline.at.into_std());
         let (rule, request) = (rule.clone(), request.map(Outgoing));
-        let delivering = inbox.deliver(Delivery { rule, request, deadline });
+        let delivering = inbox.deliver(Delivery { rule, request });
         match self.head(&uploaded, delivering).await? {
             Ok(response) => {
                 let (head, body) = response.into_parts();
