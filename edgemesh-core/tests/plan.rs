@@ -12,6 +12,8 @@ mod grammar;
 mod histories;
 #[path = "plan/invariants.rs"]
 mod invariants;
+#[path = "plan/made.rs"]
+mod made;
 #[path = "plan/rule_records.rs"]
 mod rule_records;
 #[path = "plan/rules.rs"]

@@ -77,13 +77,19 @@ fn messages_go_where_their_rule_says() {
 const PASSED_ON: &[(Seat, &str, &str, &str)] = &[
     (Seat::Edge, "to-app", "/target", "local 127.0.0.1:6666 here -"),
     (Seat::Edge, "to-app", "/target/b", "local 127.0.0.1:6666 here -"),
+    (Seat::Edge, "to-app", "/target//b/", "local 127.0.0.1:6666 here -"),
     (Seat::Edge, "to-app", "/secret", "noRule"),
+    (Seat::Edge, "to-app", "/targetsecret", "noRule"),
+    (Seat::Edge, "to-app", "/target/../admin", "noRule"),
+    (Seat::Edge, "to-app", "/target/b/%2E%2e/x", "noRule"),
     (Seat::Edge, "to-topic", "/test/a/b", "local 0.0.0.0:0 inbox -"),
     (Seat::Edge, "to-topic", "/other", "noRule"),
     (Seat::Edge, "to-fixed", "/", "noLocalBackend"),
     (Seat::Edge, "up", "/up", "noLocalBackend"),
     (Seat::Edge, "gone", "/", "noRule"),
     (Seat::Cloud, "up", "/up", "local 0.0.0.0:0 inbox -"),
+    (Seat::Cloud, "up", "/up/b", "noRule"),
+    (Seat::Cloud, "up", "/up?x=1", "noRule"),
     (Seat::Cloud, "to-app", "/target", "ruleFault"),
 ];
 

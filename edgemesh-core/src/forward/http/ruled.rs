@@ -16,7 +16,7 @@ use crate::io::now;
 use crate::metrics::Ended;
 use crate::plan::{Arrival, Hop, Outcome};
 use crate::refusal::{Culprit, Refusal};
-use crate::snapshot::rules::{Rule, Source, Standing, TOPIC, Target};
+use crate::snapshot::rules::{Rule, Source, Standing, TOPIC, Target, has_dots};
 use crate::tunnel::now_ms;
 
 /// Host of a message that is no request of a client; no host is called so.
@@ -59,7 +59,11 @@ pub(super) fn edit(hop: Hop, request: &mut Request<Upload>, call: &Call) -> Resu
 }
 
 fn aimed(rule: &Rule, request: &mut Request<Upload>) -> Result<(), Refusal> {
-    let made = rule.onto_target(request.uri().path(), request.uri().query());
+    let (path, query) = (request.uri().path(), request.uri().query());
+    let made = rule.onto_target(path, query).ok_or_else(|| match has_dots(path) {
+        true => Refusal::BadRequest,
+        false => Refusal::NoRule,
+    })?;
     let host = match &rule.target {
         Some(Target::EventBus(_)) => {
             let topic = HeaderValue::from_str(&made).map_err(|_| Refusal::BadRequest)?;

@@ -107,6 +107,11 @@ impl std::fmt::Display for Pattern {
 }
 
 impl Matched<'_> {
+    /// Whether what a client wrote there has a segment `.` or `..`.
+    pub(super) fn has_dots(&self) -> bool {
+        has_dots(self.rest) || self.params.iter().any(|(_, value)| has_dots(value))
+    }
+
     /// What a target's path or topic becomes: `{name}` replaced by what stands for it, the rest of the
     /// path and the query after it.
     pub fn onto(&self, target: &str, query: Option<&str>) -> String {
@@ -129,10 +134,49 @@ pub(super) fn unknown_name<'t>(target: &'t str, source: Option<&Pattern>) -> Opt
     parts.find(|wanted| source.is_none_or(|source| !source.names(wanted)))
 }
 
-/// What every path or topic begins with that [`Matched::onto`] makes of `target`.
-pub fn literal(target: &str) -> &str {
-    let named = target.find("/{").map_or(target, |at| &target[..at]);
-    named.trim_end_matches('/')
+/// Whether [`Matched::onto`] can make `made`, which has no query, of `target`.
+pub(super) fn could_be(made: &str, target: &str) -> bool {
+    let follows = |rest: &str| rest.len() > 1 && !has_dots(rest);
+    after(made, target).is_some_and(str::is_empty)
+        || after(made, target.trim_end_matches('/')).is_some_and(follows)
+}
+
+/// Whether a segment is `.` or `..`, as whoever reads the path may understand it: with them a path
+/// leads out of what a target is for.
+pub fn has_dots(path: &str) -> bool {
+    if !path.contains(['.', '%']) {
+        return false;
+    }
+    let plain = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/");
+    let plain = plain.replace("%5c", "/");
+    plain.split(['/', '\\']).any(|part| matches!(part, "." | ".."))
+}
+
+/// What follows in `made` after the segments of `target`, from its `/` on; `None` = it does not begin
+/// with what they may become.
+fn after<'m>(made: &'m str, target: &str) -> Option<&'m str> {
+    let mut rest = made;
+    let mut params: Vec<(&str, &str)> = Vec::new();
+    for (at, wanted) in target.split('/').enumerate() {
+        if at > 0 {
+            rest = rest.strip_prefix('/')?;
+        }
+        let (part, left) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        rest = left;
+        let Some(name) = name(wanted) else {
+            if part != wanted {
+                return None;
+            }
+            continue;
+        };
+        // Of one name each segment is the same.
+        let is_other = params.iter().any(|(known, value)| *known == name && *value != part);
+        if part.is_empty() || is_other || has_dots(part) {
+            return None;
+        }
+        params.push((name, part));
+    }
+    Some(rest)
 }
 
 fn filled(target: &str, params: &[(&str, &str)]) -> String {
@@ -217,6 +261,25 @@ mod tests {
         assert_eq!(unknown_name("/t/{id}", Some(&source)), None);
         assert_eq!(unknown_name("/t/{no}", Some(&source)), Some("no"));
         assert_eq!(unknown_name("/t/{id}", None), Some("id"));
-        assert_eq!((literal("/t/{id}/x"), literal("/t/"), literal("")), ("/t", "/t", ""));
+    }
+
+    #[test]
+    fn dots() {
+        for (path, want) in [
+            ("/a/b", false),
+            ("/a.b/..c/...", false),
+            ("/a/..", true),
+            ("/./a", true),
+            ("..", true),
+            ("/a/%2e%2E/b", true),
+            ("/a/.%2e", true),
+            ("/a/%2E", true),
+            ("/a/%2e%2fb", true),
+            ("/a..%5C..%5Cb", true),
+            ("/a/..\\b", true),
+            ("/%2d/%", false),
+        ] {
+            assert_eq!(has_dots(path), want, "{path}");
+        }
     }
 }

@@ -53,6 +53,8 @@ fn url(text: &str) -> Result<RestTarget, String> {
     let path = after.find(['/', '?']).map_or("", |at| &after[at..]);
     let path = path.split('#').next().unwrap_or_default();
     let (path, query) = match path.split_once('?') {
+        // A `?` alone may be lost on its way.
+        Some((path, "")) => (path, None),
         Some((path, query)) => (path, Some(query.into())),
         None => (path, None),
     };
