@@ -31,7 +31,7 @@ use crate::snapshot::Service;
 pub(in crate::snapshot) use kinds::limit_of;
 pub use kinds::{Compiled, check, compile};
 pub use path::{Matched, Pattern, has_dots};
-pub use precedence::{Claim, overruled};
+pub use precedence::{Claim, overruled, rank};
 pub use topic::{Filter, check_topic};
 
 /// Begins the name of the Service that stands for a Rule's target, where that is none; no Kubernetes

@@ -1,12 +1,13 @@
 //! Rules in the decision: who takes a message, from where it leads where, and what it costs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_core::plan::{
     Arrival, Destination, Head, Hop, Outcome, Purpose, Target, Via, Vouched, explain, plan, rule_of,
 };
 use edgemesh_core::refusal::Refusal;
-use edgemesh_core::snapshot::rules::{Standing, TOPIC};
+use edgemesh_core::snapshot::rules::{Rule as Known, Standing, TOPIC};
 use edgemesh_core::snapshot::{Builder, Change, Snapshot, Who};
 use edgemesh_proto::record::{
     Body, EndpointName, Key, Kind, NodeName, Record, Rule, RuleName, ServiceName,
@@ -14,7 +15,7 @@ use edgemesh_proto::record::{
 use edgemesh_proto::rule::project_id;
 use http::Request;
 
-use crate::rule_records::{Seat, endpoint, map, records, rule, snapshot};
+use crate::rule_records::{Map, Seat, endpoint, map, records, rule, snapshot};
 use crate::world::World;
 
 fn name(rule: &str) -> RuleName {
@@ -216,20 +217,64 @@ fn rules_that_take_nothing_say_why() {
     }
 }
 
+/// The elder's target, who takes `/a/x`, and who is overruled by it.
+type Elder = (Map<'static>, &'static str, Option<&'static str>);
+
+const ELDERS: &[Elder] = &[
+    (&[("path", "/elder")], "elder", Some("to-app")),
+    // One that can never be served keeps nobody out.
+    (&[("path", "/{no}")], "to-app", None),
+];
+
 #[test]
 fn of_two_on_one_path_the_older_counts() {
-    let mut all = changed("to-app", |rule| rule.created_at = 2000);
-    let mut other = rule("elder", ("web", &[("path", "a/")]), ("app", &[("path", "/elder")]));
-    if let Body::Rule(rule) = &mut other.body {
-        rule.created_at = 1000;
+    for (target, takes, loser) in ELDERS {
+        let mut all = changed("to-app", |rule| rule.created_at = 2000);
+        let mut other = rule("elder", ("web", &[("path", "a/")]), ("app", target));
+        if let Body::Rule(rule) = &mut other.body {
+            rule.created_at = 1000;
+        }
+        all.push(other);
+        let rules = &snapshot(Seat::Cloud, all).rules;
+        let found = rules.rest("default", "/a/x").unwrap();
+        assert_eq!(&*found.name.name, *takes, "{target:?}");
+        let overruled = |rule: &&Arc<Known>| rule.standing == Standing::Overruled(name(takes));
+        let losers = rules.all().find(overruled).map(|rule| &*rule.name.name);
+        assert_eq!(losers, *loser, "{target:?}");
+        assert!(rules.rest("shop", "/a/x").is_none(), "each namespace has its own");
     }
-    all.push(other);
-    let snapshot = snapshot(Seat::Cloud, all);
-    let found = snapshot.rules.rest("default", "/a/x").unwrap();
-    assert_eq!(&*found.name.name, "elder");
-    let loser = snapshot.rules.get(&name("to-app")).unwrap();
-    assert_eq!(loser.standing, Standing::Overruled(name("elder")));
-    assert!(snapshot.rules.rest("shop", "/a/x").is_none(), "each namespace has its own");
+}
+
+/// Sources of two Rules, and whether the younger takes nothing.
+const SAME: &[((&str, Map<'_>), (&str, Map<'_>), bool)] = &[
+    (("web", &[("path", "/d/{id}/x")]), ("web", &[("path", "d/{other}/x/")]), true),
+    (("web", &[("path", "/d/{id}")]), ("web", &[("path", "/d/id")]), false),
+    (("web", &[("path", "/d/{id}")]), ("web", &[("path", "/d/{id}/x")]), false),
+    (("app", &[("target_url", "u")]), ("app", &[("target_url", "u")]), true),
+    (
+        ("app", &[("target_url", "u")]),
+        ("app", &[("target_url", "u"), ("node_name", "edge-1")]),
+        false,
+    ),
+    (("cart", &[]), ("cart", &[]), true),
+    (("cart", &[("path", "/{x}")]), ("cart", &[("path", "/{y}")]), true),
+    (("cart", &[]), ("cart", &[("path", "/")]), false),
+    (("cart", &[]), ("shop", &[]), false),
+    (("bus", &[("topic", "t")]), ("bus", &[("topic", "t")]), false),
+];
+
+#[test]
+fn of_two_that_want_the_same_one_takes_it() {
+    for (one, other, want) in SAME {
+        let mut all = records();
+        all.retain(|record| record.kind() != Kind::Rule);
+        all.extend([rule("one", *one, ("app", &[])), rule("two", *other, ("app", &[]))]);
+        let snapshot = snapshot(Seat::Cloud, all);
+        let standing = |rule| snapshot.rules.get(&name(rule)).unwrap().standing.clone();
+        assert_eq!(standing("one"), Standing::Active, "{one:?} {other:?}");
+        let is_overruled = standing("two") == Standing::Overruled(name("one"));
+        assert_eq!(is_overruled, *want, "{one:?} {other:?}");
+    }
 }
 
 #[test]

@@ -15,6 +15,9 @@ enum Segment {
     Named(Box<str>),
 }
 
+/// The segments of a [`Pattern`]; `None` = any.
+pub(super) type Shape<'p> = Vec<Option<&'p str>>;
+
 /// What a path has beside a [`Pattern`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matched<'p> {
@@ -69,14 +72,13 @@ impl Pattern {
         Some(Matched { params, rest })
     }
 
-    /// Whether both take the same paths.
-    pub fn is_same(&self, other: &Self) -> bool {
-        let alike = |pair: (&Segment, &Segment)| match pair {
-            (Segment::Is(one), Segment::Is(other)) => one == other,
-            (Segment::Named(_), Segment::Named(_)) => true,
-            (Segment::Is(_), Segment::Named(_)) | (Segment::Named(_), Segment::Is(_)) => false,
-        };
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(alike)
+    /// Its segments; alike for those that take the same paths.
+    pub(super) fn shape(&self) -> Shape<'_> {
+        let segments = self.0.iter().map(|segment| match segment {
+            Segment::Is(text) => Some(&**text),
+            Segment::Named(_) => None,
+        });
+        segments.collect()
     }
 
     /// The order in which patterns are tried: the longer first, of two of one length the one that
