@@ -202,6 +202,30 @@ fn rules_that_take_nothing_say_why() {
         ),
         (
             "up",
+            changed("up", |r| r.target_resource = pairs(&[("resource", "http://{id}.x/")])),
+            "ruleFault",
+            "has a {name} in its host",
+        ),
+        (
+            "to-topic",
+            changed("to-topic", |r| r.target_resource = pairs(&[("topic", "a/x{id}")])),
+            "ruleFault",
+            "target: topic: `x{id}` is neither a segment nor a {name}",
+        ),
+        (
+            "to-app",
+            changed("to-app", |r| r.target_resource = pairs(&[("path", "/a/{}")])),
+            "ruleFault",
+            "target: path: `{}` is neither a segment nor a {name}",
+        ),
+        (
+            "to-shop",
+            changed("to-shop", |r| r.target_resource = pairs(&[("path", "/{a")])),
+            "ruleFault",
+            "target: path: `{a` is neither a segment nor a {name}",
+        ),
+        (
+            "up",
             changed("up", |r| r.target_resource = pairs(&[("resource", "ftp://x")])),
             "ruleFault",
             "begins with neither http:// nor https://",

@@ -40,7 +40,7 @@ impl Pattern {
         let mut segment = |part| {
             let Some(name) = name(part) else {
                 return match str::contains(part, ['{', '}']) {
-                    true => Err(format!("`{part}` is neither a segment nor a {{name}}")),
+                    true => Err(no_segment(part)),
                     false => Ok(Segment::Is(part.into())),
                 };
             };
@@ -130,10 +130,20 @@ impl Matched<'_> {
     }
 }
 
-/// Names that a target uses and that nothing stands for, the first of them.
-pub(super) fn unknown_name<'t>(target: &'t str, source: Option<&Pattern>) -> Option<&'t str> {
-    let mut parts = target.split('/').filter_map(name);
-    parts.find(|wanted| source.is_none_or(|source| !source.names(wanted)))
+/// What is wrong with the `{name}`s of a target's path or topic: braces are replaced where they hold a
+/// whole segment whose name the source's path has, and mean nothing elsewhere.
+pub(super) fn check_names(target: &str, source: Option<&Pattern>) -> Result<(), String> {
+    target.split('/').filter(|part| part.contains(['{', '}'])).try_for_each(|part| {
+        match name(part) {
+            Some(name) if source.is_some_and(|source| source.names(name)) => Ok(()),
+            Some(name) => Err(format!("{{{name}}} is not in the path of the source")),
+            None => Err(no_segment(part)),
+        }
+    })
+}
+
+fn no_segment(part: &str) -> String {
+    format!("`{part}` is neither a segment nor a {{name}}")
 }
 
 /// Whether [`Matched::onto`] can make `made`, which has no query, of `target`.
@@ -260,9 +270,22 @@ mod tests {
     #[test]
     fn what_a_target_may_name() {
         let source = Pattern::parse("/dev/{id}").unwrap();
-        assert_eq!(unknown_name("/t/{id}", Some(&source)), None);
-        assert_eq!(unknown_name("/t/{no}", Some(&source)), Some("no"));
-        assert_eq!(unknown_name("/t/{id}", None), Some("id"));
+        for (target, with_id, without) in [
+            ("/t/x", "", ""),
+            ("{id}", "", "{id} is not in"),
+            ("/t/{no}", "{no} is not in", "{no} is not in"),
+            ("/t/x{id}", "`x{id}` is neither", "`x{id}` is neither"),
+            ("/{id}/{}", "`{}` is neither", "{id} is not in"),
+            ("/}/x", "`}` is neither", "`}` is neither"),
+        ] {
+            for (source, want) in [(Some(&source), with_id), (None, without)] {
+                let got = check_names(target, source).err().unwrap_or_default();
+                assert!(
+                    got.starts_with(want) && got.is_empty() == want.is_empty(),
+                    "{target}: {got}"
+                );
+            }
+        }
     }
 
     #[test]
