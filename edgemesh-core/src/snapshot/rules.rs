@@ -9,6 +9,7 @@ mod made;
 mod path;
 mod precedence;
 mod rest;
+mod rounds;
 mod service;
 mod servicebus;
 mod settings;
@@ -32,6 +33,7 @@ pub(in crate::snapshot) use kinds::limit_of;
 pub use kinds::{Compiled, check, compile};
 pub use path::{Matched, Pattern, has_dots};
 pub use precedence::{Claim, overruled, rank};
+pub use rounds::{Step, rounds};
 pub use topic::{Filter, check_topic};
 
 /// Begins the name of the Service that stands for a Rule's target, where that is none; no Kubernetes

@@ -150,3 +150,35 @@ fn what_a_rule_makes_it_could_make() {
     }
     assert!(made > 1000, "{made}");
 }
+
+/// Rules from topic to topic, as `source target`, and what stands in the way of each.
+const TOPICS: &[(&[(&str, &str)], &[&str])] = &[
+    (
+        &[("x", "default/x")],
+        &["its target is a topic that it takes: a message would go round for ever"],
+    ),
+    (&[("x", "x")], &[""]),
+    (&[("#", "default/x/y")], &["its target is a topic that it takes"]),
+    (
+        &[("x", "default/y"), ("y", "default/x"), ("z", "default/x")],
+        &["messages would go round: default/r0 → default/r1 → default/r0", "default/r1 → ", ""],
+    ),
+    (&[("x", "default/y"), ("y", "default/z")], &["", ""]),
+];
+
+#[test]
+fn messages_do_not_go_round() {
+    for (topics, want) in TOPICS {
+        let mut all = vec![endpoint("bus", "eventbus", &[])];
+        for (at, (from, to)) in topics.iter().enumerate() {
+            let (source, target) = ([("topic", *from)], [("topic", *to)]);
+            all.push(rule(&format!("r{at}"), ("bus", &source), ("bus", &target)));
+        }
+        let snapshot = snapshot(Seat::Edge, all);
+        let got: Vec<_> = snapshot.rules.all().map(|rule| rule.standing.to_string()).collect();
+        for (got, want) in got.iter().zip(*want) {
+            let as_wanted = if want.is_empty() { got == "active" } else { got.contains(want) };
+            assert!(as_wanted, "{topics:?}: {got}");
+        }
+    }
+}
