@@ -14,6 +14,8 @@ mod grammar;
 mod histories;
 #[path = "plan/invariants.rs"]
 mod invariants;
+#[path = "plan/made.rs"]
+mod made;
 #[path = "plan/rule_bounds.rs"]
 mod rule_bounds;
 #[path = "plan/rule_records.rs"]

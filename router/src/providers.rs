@@ -115,7 +115,7 @@ impl Providers {
     where
         B: Body<Data = Bytes, Error: Into<AnswerError>> + Send + 'static,
     {
-        if !rule.could_make(request.uri().path()) {
+        if !rule.could_make(request.uri().path(), request.uri().query()) {
             return Err(refused(Refusal::BadRequest, "the Rule makes no such path"));
         }
         self.rest.deliver(target, request).await
@@ -138,7 +138,7 @@ impl Providers {
         let Some(Ok(topic)) = topic else {
             return Err(refused(Refusal::BadRequest, "no topic is named, or not in UTF-8"));
         };
-        if !rule.could_make(topic) {
+        if !rule.could_make(topic, None) {
             return Err(refused(Refusal::BadRequest, "the Rule makes no such topic"));
         }
         let payload = payload(body, rule.max_body).await?;

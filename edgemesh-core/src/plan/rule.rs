@@ -179,7 +179,7 @@ fn check_made(rule: &Rule, destination: &Destination<'_>, is_entry: bool) -> Res
             Some(head.uri.path())
         }
     };
-    match made.is_some_and(|made| rule.could_make(made)) {
+    match made.is_some_and(|made| rule.could_make(made, head.uri.query())) {
         true => Ok(()),
         false => Err(Refusal::NoRule),
     }

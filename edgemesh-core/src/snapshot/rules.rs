@@ -5,9 +5,11 @@
 
 mod eventbus;
 mod kinds;
+mod made;
 mod path;
 mod precedence;
 mod rest;
+mod rounds;
 mod service;
 mod servicebus;
 mod settings;
@@ -29,8 +31,9 @@ use crate::snapshot::Service;
 
 pub(in crate::snapshot) use kinds::limit_of;
 pub use kinds::{Compiled, check, compile};
-pub use path::{Matched, Pattern, literal};
-pub use precedence::{Claim, overruled};
+pub use path::{Matched, Pattern, has_dots};
+pub use precedence::{Claim, overruled, rank};
+pub use rounds::{Step, rounds};
 pub use topic::{Filter, check_topic};
 
 /// Begins the name of the Service that stands for a Rule's target, where that is none; no Kubernetes
@@ -331,46 +334,6 @@ impl Rule {
                 of.as_ref().is_none_or(|of| of == node)
             }
             Some(Source::Rest { .. } | Source::Service { .. }) | None => false,
-        }
-    }
-
-    /// What a request's path and query become, or the topic: all that its target wants to know.
-    pub fn onto_target(&self, path: &str, query: Option<&str>) -> String {
-        let whole = Pattern::default();
-        let matched = self.path().unwrap_or(&whole).matches(path);
-        let onto = |target: &str, query| match &matched {
-            Some(matched) => matched.onto(target, query),
-            None => target.to_owned(),
-        };
-        match &self.target {
-            Some(Target::Rest(RestTarget { path: base, query: own, .. })) => {
-                let both = match (own.as_deref(), query) {
-                    (Some(own), Some(query)) => Some(format!("{own}&{query}")),
-                    (own, query) => own.or(query).map(str::to_owned),
-                };
-                onto(base, both.as_deref())
-            }
-            Some(Target::EventBus(TopicTarget { topic, .. })) => onto(topic, query),
-            Some(Target::ServiceBus { path: base, .. }) => onto(base, query),
-            Some(Target::Service { path: Some(base), .. }) => onto(base, query),
-            Some(Target::Service { path: None, .. }) | None => match &self.source {
-                // A call of a Service stays what it is.
-                Some(Source::Service { .. }) | None => {
-                    Pattern::default().matches(path).map_or_else(String::new, |m| m.onto("", query))
-                }
-                Some(_) => onto("", query),
-            },
-        }
-    }
-
-    /// Whether what another node made of a message is what this Rule could make of one.
-    pub fn could_make(&self, made: &str) -> bool {
-        let begins = |base: &str| made.starts_with(literal(base));
-        match &self.target {
-            Some(Target::Rest(target)) => begins(&target.path),
-            Some(Target::EventBus(target)) => begins(&target.topic),
-            Some(Target::ServiceBus { path, .. }) => begins(path),
-            Some(Target::Service { .. }) | None => false,
         }
     }
 }

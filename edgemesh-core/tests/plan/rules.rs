@@ -1,12 +1,13 @@
 //! Rules in the decision: who takes a message, from where it leads where, and what it costs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use edgemesh_core::plan::{
     Arrival, Destination, Head, Hop, Outcome, Purpose, Target, Via, Vouched, explain, plan, rule_of,
 };
 use edgemesh_core::refusal::Refusal;
-use edgemesh_core::snapshot::rules::{Standing, TOPIC};
+use edgemesh_core::snapshot::rules::{Rule as Known, Standing, TOPIC};
 use edgemesh_core::snapshot::{Builder, Change, Snapshot, Who};
 use edgemesh_proto::record::{
     Body, EndpointName, Key, Kind, NodeName, Record, Rule, RuleName, ServiceName,
@@ -14,7 +15,7 @@ use edgemesh_proto::record::{
 use edgemesh_proto::rule::project_id;
 use http::Request;
 
-use crate::rule_records::{Seat, endpoint, map, records, rule, snapshot};
+use crate::rule_records::{Map, Seat, endpoint, map, records, rule, snapshot};
 use crate::world::World;
 
 fn name(rule: &str) -> RuleName {
@@ -77,13 +78,19 @@ fn messages_go_where_their_rule_says() {
 const PASSED_ON: &[(Seat, &str, &str, &str)] = &[
     (Seat::Edge, "to-app", "/target", "local 127.0.0.1:6666 here -"),
     (Seat::Edge, "to-app", "/target/b", "local 127.0.0.1:6666 here -"),
+    (Seat::Edge, "to-app", "/target//b/", "local 127.0.0.1:6666 here -"),
     (Seat::Edge, "to-app", "/secret", "noRule"),
+    (Seat::Edge, "to-app", "/targetsecret", "noRule"),
+    (Seat::Edge, "to-app", "/target/../admin", "noRule"),
+    (Seat::Edge, "to-app", "/target/b/%2E%2e/x", "noRule"),
     (Seat::Edge, "to-topic", "/test/a/b", "local 0.0.0.0:0 inbox -"),
     (Seat::Edge, "to-topic", "/other", "noRule"),
     (Seat::Edge, "to-fixed", "/", "noLocalBackend"),
     (Seat::Edge, "up", "/up", "noLocalBackend"),
     (Seat::Edge, "gone", "/", "noRule"),
     (Seat::Cloud, "up", "/up", "local 0.0.0.0:0 inbox -"),
+    (Seat::Cloud, "up", "/up/b", "noRule"),
+    (Seat::Cloud, "up", "/up?x=1", "noRule"),
     (Seat::Cloud, "to-app", "/target", "ruleFault"),
 ];
 
@@ -195,6 +202,30 @@ fn rules_that_take_nothing_say_why() {
         ),
         (
             "up",
+            changed("up", |r| r.target_resource = pairs(&[("resource", "http://{id}.x/")])),
+            "ruleFault",
+            "has a {name} in its host",
+        ),
+        (
+            "to-topic",
+            changed("to-topic", |r| r.target_resource = pairs(&[("topic", "a/x{id}")])),
+            "ruleFault",
+            "target: topic: `x{id}` is neither a segment nor a {name}",
+        ),
+        (
+            "to-app",
+            changed("to-app", |r| r.target_resource = pairs(&[("path", "/a/{}")])),
+            "ruleFault",
+            "target: path: `{}` is neither a segment nor a {name}",
+        ),
+        (
+            "to-shop",
+            changed("to-shop", |r| r.target_resource = pairs(&[("path", "/{a")])),
+            "ruleFault",
+            "target: path: `{a` is neither a segment nor a {name}",
+        ),
+        (
+            "up",
             changed("up", |r| r.target_resource = pairs(&[("resource", "ftp://x")])),
             "ruleFault",
             "begins with neither http:// nor https://",
@@ -210,20 +241,67 @@ fn rules_that_take_nothing_say_why() {
     }
 }
 
+/// The elder's target, who takes `/a/x`, and who is overruled by it.
+type Elder = (Map<'static>, &'static str, Option<&'static str>);
+
+const ELDERS: &[Elder] = &[
+    (&[("path", "/elder")], "elder", Some("to-app")),
+    // One that can never be served keeps nobody out.
+    (&[("path", "/{no}")], "to-app", None),
+];
+
 #[test]
 fn of_two_on_one_path_the_older_counts() {
-    let mut all = changed("to-app", |rule| rule.created_at = 2000);
-    let mut other = rule("elder", ("web", &[("path", "a/")]), ("app", &[("path", "/elder")]));
-    if let Body::Rule(rule) = &mut other.body {
-        rule.created_at = 1000;
+    for (target, takes, loser) in ELDERS {
+        let mut all = changed("to-app", |rule| rule.created_at = 2000);
+        let mut other = rule("elder", ("web", &[("path", "a/")]), ("app", target));
+        if let Body::Rule(rule) = &mut other.body {
+            rule.created_at = 1000;
+        }
+        all.push(other);
+        let rules = &snapshot(Seat::Cloud, all).rules;
+        let found = rules.rest("default", "/a/x").unwrap();
+        assert_eq!(&*found.name.name, *takes, "{target:?}");
+        let overruled = |rule: &&Arc<Known>| rule.standing == Standing::Overruled(name(takes));
+        let losers = rules.all().find(overruled).map(|rule| &*rule.name.name);
+        assert_eq!(losers, *loser, "{target:?}");
+        assert!(rules.rest("shop", "/a/x").is_none(), "each namespace has its own");
     }
-    all.push(other);
-    let snapshot = snapshot(Seat::Cloud, all);
-    let found = snapshot.rules.rest("default", "/a/x").unwrap();
-    assert_eq!(&*found.name.name, "elder");
-    let loser = snapshot.rules.get(&name("to-app")).unwrap();
-    assert_eq!(loser.standing, Standing::Overruled(name("elder")));
-    assert!(snapshot.rules.rest("shop", "/a/x").is_none(), "each namespace has its own");
+}
+
+/// An Endpoint, and what on it a Rule is about.
+type Side<'a> = (&'a str, Map<'a>);
+
+/// Sources of two Rules, and whether the younger takes nothing.
+const SAME: &[(Side<'_>, Side<'_>, bool)] = &[
+    (("web", &[("path", "/d/{id}/x")]), ("web", &[("path", "d/{other}/x/")]), true),
+    (("web", &[("path", "/d/{id}")]), ("web", &[("path", "/d/id")]), false),
+    (("web", &[("path", "/d/{id}")]), ("web", &[("path", "/d/{id}/x")]), false),
+    (("app", &[("target_url", "u")]), ("app", &[("target_url", "u")]), true),
+    (
+        ("app", &[("target_url", "u")]),
+        ("app", &[("target_url", "u"), ("node_name", "edge-1")]),
+        false,
+    ),
+    (("cart", &[]), ("cart", &[]), true),
+    (("cart", &[("path", "/{x}")]), ("cart", &[("path", "/{y}")]), true),
+    (("cart", &[]), ("cart", &[("path", "/")]), false),
+    (("cart", &[]), ("shop", &[]), false),
+    (("bus", &[("topic", "t")]), ("bus", &[("topic", "t")]), false),
+];
+
+#[test]
+fn of_two_that_want_the_same_one_takes_it() {
+    for (one, other, want) in SAME {
+        let mut all = records();
+        all.retain(|record| record.kind() != Kind::Rule);
+        all.extend([rule("one", *one, ("app", &[])), rule("two", *other, ("app", &[]))]);
+        let snapshot = snapshot(Seat::Cloud, all);
+        let standing = |rule| snapshot.rules.get(&name(rule)).unwrap().standing.clone();
+        assert_eq!(standing("one"), Standing::Active, "{one:?} {other:?}");
+        let is_overruled = standing("two") == Standing::Overruled(name("one"));
+        assert_eq!(is_overruled, *want, "{one:?} {other:?}");
+    }
 }
 
 #[test]

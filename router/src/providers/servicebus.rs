@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use edgemesh_core::listen::{Accepted, Listener};
 use edgemesh_core::snapshot::Snapshot;
-use edgemesh_core::snapshot::rules::{Rule, Source, Standing};
+use edgemesh_core::snapshot::rules::{Rule, Source, Standing, rank};
 use edgemesh_proto::record::NodeName;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -194,14 +194,13 @@ fn beginning_on<'s>(
     })
 }
 
-/// The Rule that takes calls for `url`: one of this node before one of each, then the older.
+/// The Rule that takes calls for `url`: one of this node before one of each, then as [`rank`] says.
 fn rule(node: &NodeName, snapshot: &Snapshot, url: &str) -> Option<Arc<Rule>> {
-    let fits = beginning_on(node, snapshot).filter(|(_, of)| *of == url);
-    let rank = |rule: &Rule| {
-        let is_of_each = matches!(&rule.source, Some(Source::ServiceBus { node: None, .. }));
-        let created = rule.record.created_at;
-        (is_of_each, created == 0, created)
+    let is_of_each =
+        |rule: &Rule| matches!(&rule.source, Some(Source::ServiceBus { node: None, .. }));
+    let fits = beginning_on(node, snapshot).filter(|(_, of)| *of == url).map(|(rule, _)| rule);
+    let order = |one: &Rule, other: &Rule| {
+        is_of_each(one).cmp(&is_of_each(other)).then_with(|| rank(one, other))
     };
-    // Of two of one age the first by name.
-    fits.map(|(rule, _)| rule).min_by_key(|rule| rank(rule)).cloned()
+    fits.min_by(|one, other| order(one, other)).cloned()
 }

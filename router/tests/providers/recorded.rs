@@ -81,7 +81,7 @@ async fn requests_are_published() {
             .parse()
             .unwrap();
         let below = url.path().strip_prefix("/edge-1/default").unwrap();
-        let topic = world.rule("r").onto_target(below, url.query());
+        let topic = world.rule("r").onto_target(below, url.query()).unwrap();
         // What KubeEdge damaged is right here.
         let payload = match case {
             "binary" => bytes(&asked["body_hex"], &asked["body_len"]),

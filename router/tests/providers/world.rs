@@ -209,7 +209,7 @@ impl Deliver for Messages {
                 Answer::Fails(failure) => Err(failure),
                 Answer::Targets(providers, live) => {
                     let rule = live.load().rules.get(&rule).unwrap().clone();
-                    let path = rule.onto_target(head.uri.path(), None);
+                    let path = rule.onto_target(head.uri.path(), None).unwrap();
                     let mut request = Request::from_parts(head, Full::new(body));
                     *request.uri_mut() = path.parse().unwrap();
                     let sent = providers.send(&rule, request).await;

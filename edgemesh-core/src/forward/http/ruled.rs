@@ -17,7 +17,7 @@ use crate::io::now;
 use crate::metrics::Ended;
 use crate::plan::{Arrival, Hop, Outcome};
 use crate::refusal::{Culprit, Refusal};
-use crate::snapshot::rules::{RETAINED, Rule, Source, Standing, TOPIC, Target};
+use crate::snapshot::rules::{RETAINED, Rule, Source, Standing, TOPIC, Target, has_dots};
 
 /// Host of a message that is no request of a client; no host is called so.
 pub(super) const NOBODY: &str = "-";
@@ -79,7 +79,11 @@ fn aimed(rule: &Rule, request: &mut Request<Upload>) -> Result<(), Refusal> {
     {
         return Ok(()); // a call of a Service stays what it is
     }
-    let made = rule.onto_target(request.uri().path(), request.uri().query());
+    let (path, query) = (request.uri().path(), request.uri().query());
+    let made = rule.onto_target(path, query).ok_or_else(|| match has_dots(path) {
+        true => Refusal::BadRequest,
+        false => Refusal::NoRule,
+    })?;
     let host = match &rule.target {
         Some(Target::EventBus(_)) => {
             let topic = HeaderValue::from_str(&made).map_err(|_| Refusal::BadRequest)?;

@@ -8,7 +8,7 @@ use edgemesh_proto::rule::Id;
 
 use crate::manifests::whole::{Verdict, Whole, about, whole_of};
 use crate::manifests::{Document, Focus, Severity, Sides};
-use crate::snapshot::rules::{Claim, Compiled, Standing, compile, overruled};
+use crate::snapshot::rules::{Claim, Compiled, Standing, Step, compile, overruled, rounds};
 
 /// Every Endpoint that documents say, by name and by id.
 #[derive(Default)]
@@ -124,15 +124,21 @@ impl Whole {
             Claim::of(name, rule, &read.standing, read.source.as_ref())
         });
         let losers: BTreeMap<RuleName, RuleName> = overruled(claims).into_iter().collect();
+        let active = compiled.iter().filter(|(_, (_, read))| read.standing == Standing::Active);
+        let steps = active.filter_map(|(name, (_, read))| {
+            Step::of(name, read.source.as_ref()?, read.target.as_ref()?)
+        });
+        let in_rounds: BTreeMap<RuleName, Box<str>> = rounds(steps).into_iter().collect();
         for (file, document) in &self.documents {
             let (Some(sides), Some(record)) = (&document.sides, document.records.first()) else {
                 continue;
             };
             let name = RuleName::new(&record.namespace, &record.name);
             let Some((_, read)) = compiled.get(&name) else { continue };
-            let idle = match losers.get(&name) {
-                Some(winner) => Some(overruled_by(sides, winner)),
-                None => idle(document, sides, &read.standing),
+            let idle = match (losers.get(&name), in_rounds.get(&name)) {
+                (Some(winner), _) => Some(overruled_by(sides, winner)),
+                (None, Some(why)) => idle(document, sides, &Standing::Faulty(why.clone())),
+                (None, None) => idle(document, sides, &read.standing),
             };
             let notes = read
                 .notes

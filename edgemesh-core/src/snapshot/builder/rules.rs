@@ -12,7 +12,8 @@ use crate::backends::{RuleLive, Tally};
 use crate::limit::Limiter;
 use crate::snapshot::builder::make::active;
 use crate::snapshot::rules::{
-    Claim, Compiled, Rule, Rules, STAND_IN, Seat, Standing, Target, compile, limit_of, overruled,
+    Claim, Compiled, Rule, Rules, STAND_IN, Seat, Standing, Step, Target, compile, limit_of,
+    overruled, rounds,
 };
 use crate::snapshot::{Active, Pool, Port, Service, Source};
 use crate::sniff::Declared;
@@ -85,6 +86,7 @@ impl Book {
             rules.insert(name.clone(), self.rule(name, record, live, before, now));
         }
         overrule(&mut rules);
+        stop_rounds(&mut rules);
         for (name, rule) in &rules {
             if self.current.get(name).is_some_and(|before| !before.serves_alike(rule)) {
                 rule.live.changed();
@@ -113,15 +115,13 @@ impl Book {
             of(&record.target).filter(|_| record.source != record.target),
         ];
         let stands_for = before.and_then(|before| before.stand_in.as_deref());
-        let stand_in = target.as_ref().and_then(|target| match target {
+        let port = target.as_ref().and_then(|target| match target {
             Target::Service { .. } => None,
-            Target::ServiceBus { port, .. } => Some(stand_in(name, *port, stands_for, now)),
-            Target::Rest(_) | Target::EventBus(_) => Some(stand_in(name, 1, stands_for, now)),
+            Target::ServiceBus { port, .. } => Some(*port),
+            Target::Rest(_) | Target::EventBus(_) => Some(1),
         });
-        let stand_in = stand_in.map(|service| {
-            let policy = Active { request_timeout: timeout, ..active(None, None, now) };
-            Arc::new(Service { policy, ..service })
-        });
+        let policy = Active { request_timeout: timeout, ..active(None, None, now) };
+        let stand_in = port.map(|port| Arc::new(stand_in(name, port, policy, stands_for, now)));
         Rule {
             name: name.clone(),
             record: record.clone(),
@@ -156,9 +156,28 @@ fn overrule(rules: &mut BTreeMap<RuleName, Rule>) {
     }
 }
 
+/// Of several by which messages would go round none takes any: which of them is wrong, nobody can tell.
+fn stop_rounds(rules: &mut BTreeMap<RuleName, Rule>) {
+    // One that is paused lets nothing go round.
+    let active = rules.values().filter(|rule| rule.standing == Standing::Active);
+    let steps = active
+        .filter_map(|rule| Step::of(&rule.name, rule.source.as_ref()?, rule.target.as_ref()?));
+    for (name, why) in rounds(steps) {
+        if let Some(rule) = rules.get_mut(&name) {
+            rule.standing = Standing::Faulty(why);
+        }
+    }
+}
+
 /// The Service that stands for a target that is none: everything that decides about calls and carries
 /// them knows Services. Its Backend is made when a message says on which node.
-fn stand_in(rule: &RuleName, port: u16, before: Option<&Service>, now: Instant) -> Service {
+fn stand_in(
+    rule: &RuleName,
+    port: u16,
+    policy: Active,
+    before: Option<&Service>,
+    now: Instant,
+) -> Service {
     let nobody = || Arc::new(Pool::new(Vec::new(), None, now));
     let none = nobody();
     let name = format!("{STAND_IN}{}", rule.name);
@@ -182,7 +201,7 @@ fn stand_in(rule: &RuleName, port: u16, before: Option<&Service>, now: Instant) 
             live: Arc::default(),
         }],
         source: Source::Nothing,
-        policy: active(None, None, now),
+        policy,
         affinity: None,
         live: before.map(|before| before.live.clone()).unwrap_or_default(),
     }

@@ -5,7 +5,7 @@
 use edgemesh_proto::record::NodeName;
 
 use crate::snapshot::rules::kinds::{Given, Kind, Side};
-use crate::snapshot::rules::path::unknown_name;
+use crate::snapshot::rules::path::check_names;
 use crate::snapshot::rules::{Filter, Source, Target, TopicTarget, check_topic, settings};
 
 /// See the module.
@@ -28,10 +28,9 @@ fn source(side: &Side<'_>, _: &Given<'_>) -> Result<Source, String> {
 
 fn target(side: &Side<'_>, given: &Given<'_>) -> Result<Target, String> {
     let topic = topic(side)?;
-    if let Some(name) = unknown_name(topic, given.path) {
-        return Err(format!("topic: {{{name}}} is not in the path of the source"));
-    }
-    check_topic(topic).map_err(|why| format!("topic: {why}"))?;
+    check_topic(topic)
+        .and_then(|()| check_names(topic, given.path))
+        .map_err(|why| format!("topic: {why}"))?;
     let confirmed = match side.resource("qos") {
         None | Some("1") => true,
         Some("0") => false,

@@ -9,7 +9,7 @@ use crate::snapshot::rules::eventbus::EVENTBUS;
 use crate::snapshot::rules::rest::REST;
 use crate::snapshot::rules::service::SERVICE;
 use crate::snapshot::rules::servicebus::SERVICEBUS;
-use crate::snapshot::rules::{Pattern, Source, Standing, Target, settings};
+use crate::snapshot::rules::{Pattern, Source, Standing, Step, Target, settings};
 
 /// Every type that is served.
 const KINDS: &[Kind] = &[REST, EVENTBUS, SERVICEBUS, SERVICE];
@@ -24,6 +24,9 @@ const OF_ALL: [&str; 2] = ["qps", "burst"];
 const OF_SOURCES: [&str; 3] = ["qps", "burst", "max_body"];
 /// Keys that every target's resource map may have, for the Rule.
 const OF_TARGETS: [&str; 1] = ["timeout"];
+
+/// Why a Rule from topic to topic is none.
+const GOES_ROUND: &str = "its target is a topic that it takes: a message would go round for ever";
 
 /// One type.
 pub(super) struct Kind {
@@ -118,8 +121,12 @@ pub fn compile<'e>(
             Some(Source::EventBus { .. } | Source::ServiceBus { .. }) | None => None,
         };
         let target = target_of(kind, &side, path.as_ref(), &mut compiled);
-        compiled.target = Some(target.map_err(faulty("target"))?);
-        Ok(())
+        let target = compiled.target.insert(target.map_err(faulty("target"))?);
+        let step = compiled.source.as_ref().and_then(|source| Step::of(name, source, target));
+        match step.is_some_and(|step| step.is_round()) {
+            true => Err(Standing::Faulty(GOES_ROUND.into())),
+            false => Ok(()),
+        }
     });
     // What can never work is said before what may come.
     compiled.standing = match (read, aimed, record) {
@@ -154,13 +161,17 @@ fn found<'e>(
     if !is_own && !endpoint.is_shared {
         return Err(faulty(format!("Endpoint {wanted} of another namespace is not shared")));
     }
-    let kind = KINDS.iter().find(|kind| kind.name == endpoint.endpoint_type.as_str());
-    let kind = kind.ok_or_else(|| {
-        let known: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
-        let is = &endpoint.endpoint_type;
-        faulty(format!("Endpoint {wanted} is of type `{is}`; known are {}", known.join(", ")))
-    })?;
+    let kind =
+        kind_of(endpoint).map_err(|why| faulty(format!("Endpoint {wanted}: type: {why}")))?;
     Ok((kind, endpoint))
+}
+
+fn kind_of(endpoint: &Endpoint) -> Result<&'static Kind, String> {
+    let name = endpoint.endpoint_type.as_str();
+    KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+        let known: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+        format!("`{name}` is not known; known are {}", known.join(", "))
+    })
 }
 
 /// What is wrong with an Endpoint by itself, whatever Rules want of it.
@@ -168,11 +179,7 @@ fn found<'e>(
 /// # Errors
 /// In words.
 pub fn check(endpoint: &Endpoint) -> Result<(), String> {
-    let name = endpoint.endpoint_type.as_str();
-    let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {
-        let known: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
-        return Err(format!("type: `{name}` is not known; known are {}", known.join(", ")));
-    };
+    let kind = kind_of(endpoint).map_err(|why| format!("type: {why}"))?;
     settings::limit(&|key| endpoint.properties.get(key))?;
     (kind.check)(endpoint)
 }

@@ -15,6 +15,9 @@ enum Segment {
     Named(Box<str>),
 }
 
+/// The segments of a [`Pattern`]; `None` = any.
+pub(super) type Shape<'p> = Vec<Option<&'p str>>;
+
 /// What a path has beside a [`Pattern`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matched<'p> {
@@ -37,7 +40,7 @@ impl Pattern {
         let mut segment = |part| {
             let Some(name) = name(part) else {
                 return match str::contains(part, ['{', '}']) {
-                    true => Err(format!("`{part}` is neither a segment nor a {{name}}")),
+                    true => Err(no_segment(part)),
                     false => Ok(Segment::Is(part.into())),
                 };
             };
@@ -69,14 +72,13 @@ impl Pattern {
         Some(Matched { params, rest })
     }
 
-    /// Whether both take the same paths.
-    pub fn is_same(&self, other: &Self) -> bool {
-        let alike = |pair: (&Segment, &Segment)| match pair {
-            (Segment::Is(one), Segment::Is(other)) => one == other,
-            (Segment::Named(_), Segment::Named(_)) => true,
-            (Segment::Is(_), Segment::Named(_)) | (Segment::Named(_), Segment::Is(_)) => false,
-        };
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(alike)
+    /// Its segments; alike for those that take the same paths.
+    pub(super) fn shape(&self) -> Shape<'_> {
+        let segments = self.0.iter().map(|segment| match segment {
+            Segment::Is(text) => Some(&**text),
+            Segment::Named(_) => None,
+        });
+        segments.collect()
     }
 
     /// The order in which patterns are tried: the longer first, of two of one length the one that
@@ -107,6 +109,11 @@ impl std::fmt::Display for Pattern {
 }
 
 impl Matched<'_> {
+    /// Whether what a client wrote there has a segment `.` or `..`.
+    pub(super) fn has_dots(&self) -> bool {
+        has_dots(self.rest) || self.params.iter().any(|(_, value)| has_dots(value))
+    }
+
     /// What a target's path or topic becomes: `{name}` replaced by what stands for it, the rest of the
     /// path and the query after it.
     pub fn onto(&self, target: &str, query: Option<&str>) -> String {
@@ -123,16 +130,65 @@ impl Matched<'_> {
     }
 }
 
-/// Names that a target uses and that nothing stands for, the first of them.
-pub(super) fn unknown_name<'t>(target: &'t str, source: Option<&Pattern>) -> Option<&'t str> {
-    let mut parts = target.split('/').filter_map(name);
-    parts.find(|wanted| source.is_none_or(|source| !source.names(wanted)))
+/// What is wrong with the `{name}`s of a target's path or topic: braces are replaced where they hold a
+/// whole segment whose name the source's path has, and mean nothing elsewhere.
+pub(super) fn check_names(target: &str, source: Option<&Pattern>) -> Result<(), String> {
+    target.split('/').filter(|part| part.contains(['{', '}'])).try_for_each(|part| {
+        match name(part) {
+            Some(name) if source.is_some_and(|source| source.names(name)) => Ok(()),
+            Some(name) => Err(format!("{{{name}}} is not in the path of the source")),
+            None => Err(no_segment(part)),
+        }
+    })
 }
 
-/// What every path or topic begins with that [`Matched::onto`] makes of `target`.
-pub fn literal(target: &str) -> &str {
-    let named = target.find("/{").map_or(target, |at| &target[..at]);
-    named.trim_end_matches('/')
+fn no_segment(part: &str) -> String {
+    format!("`{part}` is neither a segment nor a {{name}}")
+}
+
+/// Whether [`Matched::onto`] can make `made`, which has no query, of `target`.
+pub(super) fn could_be(made: &str, target: &str) -> bool {
+    let follows = |rest: &str| rest.len() > 1 && !has_dots(rest);
+    after(made, target).is_some_and(str::is_empty)
+        || after(made, target.trim_end_matches('/')).is_some_and(follows)
+}
+
+/// Whether a segment is `.` or `..`, as whoever reads the path may understand it: with them a path
+/// leads out of what a target is for.
+pub fn has_dots(path: &str) -> bool {
+    if !path.contains(['.', '%']) {
+        return false;
+    }
+    let plain = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/");
+    let plain = plain.replace("%5c", "/");
+    plain.split(['/', '\\']).any(|part| matches!(part, "." | ".."))
+}
+
+/// What follows in `made` after the segments of `target`, from its `/` on; `None` = it does not begin
+/// with what they may become.
+fn after<'m>(made: &'m str, target: &str) -> Option<&'m str> {
+    let mut rest = made;
+    let mut params: Vec<(&str, &str)> = Vec::new();
+    for (at, wanted) in target.split('/').enumerate() {
+        if at > 0 {
+            rest = rest.strip_prefix('/')?;
+        }
+        let (part, left) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        rest = left;
+        let Some(name) = name(wanted) else {
+            if part != wanted {
+                return None;
+            }
+            continue;
+        };
+        // Of one name each segment is the same.
+        let is_other = params.iter().any(|(known, value)| *known == name && *value != part);
+        if part.is_empty() || is_other || has_dots(part) {
+            return None;
+        }
+        params.push((name, part));
+    }
+    Some(rest)
 }
 
 fn filled(target: &str, params: &[(&str, &str)]) -> String {
@@ -214,9 +270,41 @@ mod tests {
     #[test]
     fn what_a_target_may_name() {
         let source = Pattern::parse("/dev/{id}").unwrap();
-        assert_eq!(unknown_name("/t/{id}", Some(&source)), None);
-        assert_eq!(unknown_name("/t/{no}", Some(&source)), Some("no"));
-        assert_eq!(unknown_name("/t/{id}", None), Some("id"));
-        assert_eq!((literal("/t/{id}/x"), literal("/t/"), literal("")), ("/t", "/t", ""));
+        for (target, with_id, without) in [
+            ("/t/x", "", ""),
+            ("{id}", "", "{id} is not in"),
+            ("/t/{no}", "{no} is not in", "{no} is not in"),
+            ("/t/x{id}", "`x{id}` is neither", "`x{id}` is neither"),
+            ("/{id}/{}", "`{}` is neither", "{id} is not in"),
+            ("/}/x", "`}` is neither", "`}` is neither"),
+        ] {
+            for (source, want) in [(Some(&source), with_id), (None, without)] {
+                let got = check_names(target, source).err().unwrap_or_default();
+                assert!(
+                    got.starts_with(want) && got.is_empty() == want.is_empty(),
+                    "{target}: {got}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn dots() {
+        for (path, want) in [
+            ("/a/b", false),
+            ("/a.b/..c/...", false),
+            ("/a/..", true),
+            ("/./a", true),
+            ("..", true),
+            ("/a/%2e%2E/b", true),
+            ("/a/.%2e", true),
+            ("/a/%2E", true),
+            ("/a/%2e%2fb", true),
+            ("/a..%5C..%5Cb", true),
+            ("/a/..\\b", true),
+            ("/%2d/%", false),
+        ] {
+            assert_eq!(has_dots(path), want, "{path}");
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! Which of several Rules takes a message: the longest path, then the oldest.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use edgemesh_proto::record::{Rule as RuleRecord, RuleName};
+use edgemesh_proto::record::{NodeName, Rule as RuleRecord, RuleName, ServiceName};
 
-use crate::snapshot::rules::{Rule, Source, Standing};
+use crate::snapshot::rules::path::Shape;
+use crate::snapshot::rules::{Pattern, Rule, Source, Standing};
 
 /// What a Rule wants to take.
 #[derive(Clone, Copy, Debug)]
@@ -34,67 +37,68 @@ impl<'a> Claim<'a> {
         }
     }
 
-    /// By which of two the older is told. An unknown age is the youngest.
-    fn age(&self) -> (bool, i64, &RuleName) {
-        (self.created_at == 0, self.created_at, self.rule)
-    }
-
-    /// Whether both take the same messages, so that one of them can take none. Of one topic each
-    /// gets every message.
-    fn contends(&self, other: &Self) -> bool {
-        match (self.source, other.source) {
-            (Source::Rest { path }, Source::Rest { path: same }) => {
-                self.rule.namespace == other.rule.namespace && path.is_same(same)
+    /// What it takes; of several Rules with one such place only one takes anything. `None` = a topic, of
+    /// which each gets every message.
+    fn place(&self) -> Option<Place<'a>> {
+        match self.source {
+            Source::Rest { path } => Some(Place::Rest(&self.rule.namespace, path.shape())),
+            Source::ServiceBus { url, node } => Some(Place::ServiceBus(url, node.as_ref())),
+            Source::Service { service, port, path } => {
+                Some(Place::Service(service, *port, path.as_ref().map(Pattern::shape)))
             }
-            (Source::ServiceBus { url, node }, Source::ServiceBus { url: same, node: there }) => {
-                url == same && node == there
-            }
-            (
-                Source::Service { service, port, path },
-                Source::Service { service: same, port: there, path: alike },
-            ) => {
-                let paths = match (path, alike) {
-                    (Some(path), Some(alike)) => path.is_same(alike),
-                    (path, alike) => path.is_none() && alike.is_none(),
-                };
-                service == same && port == there && paths
-            }
-            (
-                Source::Rest { .. }
-                | Source::EventBus { .. }
-                | Source::ServiceBus { .. }
-                | Source::Service { .. },
-                _,
-            ) => false,
+            Source::EventBus { .. } => None,
         }
     }
+}
+
+/// See [`Claim::place`].
+#[derive(PartialEq, Eq, Hash)]
+enum Place<'a> {
+    /// Below this namespace.
+    Rest(&'a str, Shape<'a>),
+    ServiceBus(&'a str, Option<&'a NodeName>),
+    Service(&'a ServiceName, Option<u16>, Option<Shape<'a>>),
 }
 
 /// Those that are overruled, each with the Rule that takes its messages.
 pub fn overruled<'a>(claims: impl Iterator<Item = Claim<'a>>) -> Vec<(RuleName, RuleName)> {
     let mut by_age: Vec<Claim<'a>> = claims.collect();
-    by_age.sort_by(|one, other| one.age().cmp(&other.age()));
-    let mut winners: Vec<Claim<'a>> = Vec::new();
+    by_age.sort_by(|one, other| {
+        age(one.created_at, one.rule).cmp(&age(other.created_at, other.rule))
+    });
+    let mut winners: HashMap<Place<'a>, &'a RuleName> = HashMap::new();
     let mut overruled = Vec::new();
     for claim in by_age {
-        match winners.iter().find(|winner| winner.contends(&claim)) {
-            Some(winner) => overruled.push((claim.rule.clone(), winner.rule.clone())),
-            None => winners.push(claim),
+        let Some(place) = claim.place() else { continue };
+        match winners.entry(place) {
+            Entry::Occupied(winner) => {
+                overruled.push((claim.rule.clone(), (*winner.get()).clone()))
+            }
+            Entry::Vacant(free) => drop(free.insert(claim.rule)),
         }
     }
     overruled
 }
 
-/// The longer path first, then the older, then the name. An unknown age is the youngest.
+/// The longer path first, then as [`rank`] says.
 pub(super) fn order(one: &Arc<Rule>, other: &Arc<Rule>) -> Ordering {
     let paths = match (one.path(), other.path()) {
         (Some(one), Some(other)) => one.order(other),
         (one, other) => other.is_some().cmp(&one.is_some()),
     };
-    paths.then_with(|| age(one).cmp(&age(other)))
+    paths.then_with(|| rank(one, other))
 }
 
-/// By which of two Rules the older is told.
-fn age(rule: &Rule) -> (bool, i64, &RuleName) {
-    (rule.record.created_at == 0, rule.record.created_at, &rule.name)
+/// Of two Rules that want the same: one that is faulty keeps nobody out, then the older, then the first
+/// by name.
+pub fn rank(one: &Rule, other: &Rule) -> Ordering {
+    let is_faulty = |rule: &Rule| matches!(rule.standing, Standing::Faulty(_));
+    let ages =
+        age(one.record.created_at, &one.name).cmp(&age(other.record.created_at, &other.name));
+    is_faulty(one).cmp(&is_faulty(other)).then(ages)
+}
+
+/// By which of two Rules the older is told. An unknown age is the youngest.
+const fn age(created_at: i64, rule: &RuleName) -> (bool, i64, &RuleName) {
+    (created_at == 0, created_at, rule)
 }

@@ -3,7 +3,7 @@
 use http::Uri;
 
 use crate::snapshot::rules::kinds::{Given, Kind, Side};
-use crate::snapshot::rules::path::unknown_name;
+use crate::snapshot::rules::path::check_names;
 use crate::snapshot::rules::{Pattern, RestTarget, Source, Target};
 
 /// See the module.
@@ -26,13 +26,12 @@ fn source(side: &Side<'_>, _: &Given<'_>) -> Result<Source, String> {
 fn target(side: &Side<'_>, given: &Given<'_>) -> Result<Target, String> {
     let text = side.resource("resource").ok_or("resource: is missing; a URL is wanted")?;
     let target = url(text).map_err(|why| format!("resource: `{text}` {why}"))?;
-    if let Some(name) = unknown_name(&target.path, given.path) {
-        return Err(format!("resource: {{{name}}} is not in the path of the source"));
-    }
+    check_names(&target.path, given.path).map_err(|why| format!("resource: {why}"))?;
     Ok(Target::Rest(target))
 }
 
 fn url(text: &str) -> Result<RestTarget, String> {
+    let is_braced = |part: &str| part.contains(['{', '}']);
     // Braces are no part of a URI, and are ours.
     let plain = text.replace(['{', '}'], "_");
     let uri: Uri = plain.parse().map_err(|error| format!("is no URL: {error}"))?;
@@ -45,17 +44,25 @@ fn url(text: &str) -> Result<RestTarget, String> {
     if authority.as_str().contains('@') {
         return Err("holds a user name or password, which logs would show".into());
     }
+    let after = text.find("://").map_or(text, |at| &text[at + 3..]);
+    let (host, path) = after.split_at(after.find(['/', '?', '#']).unwrap_or(after.len()));
+    if is_braced(host) {
+        return Err("has a {name} in its host, which is one for all messages".into());
+    }
     let has_port = authority.as_str().len() > authority.host().len();
     if authority.host().is_empty() || (has_port && authority.port_u16().is_none_or(|p| p == 0)) {
         return Err("names no host, or a port that is none".into());
     }
-    let after = text.find("://").map_or(text, |at| &text[at + 3..]);
-    let path = after.find(['/', '?']).map_or("", |at| &after[at..]);
     let path = path.split('#').next().unwrap_or_default();
     let (path, query) = match path.split_once('?') {
+        // A `?` alone may be lost on its way.
+        Some((path, "")) => (path, None),
         Some((path, query)) => (path, Some(query.into())),
         None => (path, None),
     };
+    if query.as_deref().is_some_and(is_braced) {
+        return Err("has a {name} in its query; it may stand in the path".into());
+    }
     let path = if path.is_empty() { "/" } else { path };
     Ok(RestTarget { tls, authority, path: path.into(), query })
 }
@@ -71,7 +78,12 @@ mod tests {
             ("https://a.example", Ok((true, "a.example", "/", None))),
             ("http://a/x/{id}?k=v", Ok((false, "a", "/x/{id}", Some("k=v")))),
             ("http://[::1]:80?k", Ok((false, "[::1]:80", "/", Some("k")))),
+            ("http://a?", Ok((false, "a", "/", None))),
+            ("http://a#x/{id}", Ok((false, "a", "/", None))),
             ("ftp://a/", Err("begins with neither")),
+            ("http://{id}.example/x", Err("has a {name} in its host")),
+            ("http://a:{port}/", Err("has a {name} in its host")),
+            ("http://a/x?i={id}", Err("has a {name} in its query")),
             ("/x", Err("begins with neither")),
             ("http://u:p@a/", Err("holds a user name")),
             ("http://", Err("is no URL")),

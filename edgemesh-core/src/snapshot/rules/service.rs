@@ -6,7 +6,7 @@
 use edgemesh_proto::record::ServiceName;
 
 use crate::snapshot::rules::kinds::{Given, Kind, Side};
-use crate::snapshot::rules::path::unknown_name;
+use crate::snapshot::rules::path::check_names;
 use crate::snapshot::rules::{Pattern, Source, Target, settings};
 
 /// See the module.
@@ -30,10 +30,8 @@ fn source(side: &Side<'_>, _: &Given<'_>) -> Result<Source, String> {
 fn target(side: &Side<'_>, given: &Given<'_>) -> Result<Target, String> {
     let (service, port) = of(side)?;
     let text = side.resource("path");
-    if let Some(name) = text.and_then(|text| unknown_name(text, given.path)) {
-        return Err(format!("path: {{{name}}} is not in the path of the source"));
-    }
-    Ok(Target::Service { service, port, path: text.map(path).transpose()? })
+    let path = text.map(|text| path(text, given)).transpose()?;
+    Ok(Target::Service { service, port, path })
 }
 
 fn of(side: &Side<'_>) -> Result<(ServiceName, Option<u16>), String> {
@@ -66,7 +64,8 @@ pub(super) fn named(text: &str, namespace: &str) -> Result<(ServiceName, Option<
 }
 
 /// A path that a target's request begins with.
-pub(super) fn path(text: &str) -> Result<Box<str>, String> {
+pub(super) fn path(text: &str, given: &Given<'_>) -> Result<Box<str>, String> {
+    check_names(text, given.path).map_err(|why| format!("path: {why}"))?;
     let good = text.bytes().all(|b| b.is_ascii_graphic()) && !text.contains(['?', '#']);
     match good {
         true if text.starts_with('/') => Ok(text.into()),

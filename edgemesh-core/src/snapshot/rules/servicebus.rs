@@ -4,7 +4,6 @@
 use edgemesh_proto::record::Endpoint;
 
 use crate::snapshot::rules::kinds::{Given, Kind, Side};
-use crate::snapshot::rules::path::unknown_name;
 use crate::snapshot::rules::{Source, Target, service, settings};
 
 /// See the module.
@@ -34,11 +33,7 @@ fn source(side: &Side<'_>, _: &Given<'_>) -> Result<Source, String> {
 }
 
 fn target(side: &Side<'_>, given: &Given<'_>) -> Result<Target, String> {
-    let path = side.resource("path").unwrap_or("/");
-    if let Some(name) = unknown_name(path, given.path) {
-        return Err(format!("path: {{{name}}} is not in the path of the source"));
-    }
-    let path = service::path(path)?;
+    let path = service::path(side.resource("path").unwrap_or("/"), given)?;
     if let Some(text) = side.property("service") {
         let (service, port) =
             service::named(text, &side.name.namespace).map_err(|why| format!("service: {why}"))?;

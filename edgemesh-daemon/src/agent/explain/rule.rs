@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use edgemesh_core::io::now;
 use edgemesh_core::plan::{Arrival, Destination, Head, Purpose, Target, explain};
+use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::Snapshot;
-use edgemesh_core::snapshot::rules::{Rule, Source, TOPIC, Target as Aim};
+use edgemesh_core::snapshot::rules::{Rule, Source, TOPIC, Target as Aim, has_dots};
 use edgemesh_proto::record::RuleName;
 use http::{HeaderValue, Request};
 
@@ -25,7 +26,7 @@ pub(super) fn explained(
     let path = asked.path.unwrap_or_else(|| usual_path(rule));
     let mut request = Request::post(&path).body(()).map_err(|error| format!("path: {error}"))?;
     let made = rule.onto_target(request.uri().path(), request.uri().query());
-    if let Ok(topic) = HeaderValue::from_str(&made) {
+    if let Some(Ok(topic)) = made.as_deref().map(HeaderValue::from_str) {
         request.headers_mut().insert(TOPIC, topic);
     }
     let to = Target::Rule { rule: &asked.rule, node: asked.node.as_deref() };
@@ -35,14 +36,27 @@ pub(super) fn explained(
     };
     let explanation = explain(snapshot, &destination, now());
     let mut view = view(&format!("Rule {}", asked.rule), to, snapshot, explanation);
-    let mut steps = vec![step("source", taken(rule, &path)), step("target", sent(rule, &made))];
+    let path = request.uri().path();
+    let target = match &made {
+        Some(made) => sent(rule, made),
+        None => format!("{}: nothing, since the Rule does not take {path}", rule.record.target),
+    };
+    let mut steps = vec![step("source", taken(rule, path)), step("target", target)];
     if let Some(bytes) = asked.bytes {
         steps.push(step("body", fits(rule, bytes)));
     }
     steps.extend(rule.notes.iter().map(|note| step("note", note.to_string())));
     view.steps.splice(0..0, steps);
-    if asked.bytes.is_some_and(|bytes| bytes > rule.max_body) {
-        let row = edgemesh_core::refusal::Refusal::BodyTooLarge.row();
+    let refusal = match &made {
+        None if has_dots(path) => Some(Refusal::BadRequest),
+        None => Some(Refusal::NoRule),
+        Some(_) if asked.bytes.is_some_and(|bytes| bytes > rule.max_body) => {
+            Some(Refusal::BodyTooLarge)
+        }
+        Some(_) => None,
+    };
+    if let Some(refusal) = refusal {
+        let row = refusal.row();
         let (label, text) = (row.label.into(), row.text.into());
         (view.verdict, view.backend) = (api::Verdict::Refused, None);
         view.refusal = Some(api::RefusalView { label, status: row.http, text });
@@ -96,7 +110,10 @@ fn taken(rule: &Rule, path: &str) -> String {
     match &rule.source {
         Some(Source::Rest { path: pattern }) => {
             let namespace = &rule.name.namespace;
-            let takes = if pattern.matches(path).is_some() { "takes" } else { "does not take" };
+            let takes = match rule.onto_target(path, None) {
+                Some(_) => "takes",
+                None => "does not take",
+            };
             format!("rest {of}: /{{node}}/{namespace}{pattern} {takes} {path}")
         }
         Some(Source::EventBus { topic, node }) => {
