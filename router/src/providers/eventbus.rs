@@ -10,9 +10,11 @@ mod filters;
 mod intake;
 mod session;
 mod shared;
+mod turn;
 mod words;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,11 +90,12 @@ impl EventBus {
         Ok(Self { shared, tasks: tasks.clone() })
     }
 
-    /// From now on messages of the broker go to the Rules that begin on this node. To be called once.
+    /// From now on messages of the broker go to the Rules that begin on this node, once no other process
+    /// of the node takes them any more. To be called once.
     pub fn follow(&self, here: Here) {
         let Here { node, live, mut changed, deliver } = here;
         let (shared, stop) = (self.shared.clone(), self.shared.stop.clone());
-        if !shared.begin() {
+        if shared.followed.swap(true, Relaxed) {
             tracing::error!("the broker's messages have somebody who takes them already");
             return;
         }

@@ -124,6 +124,7 @@ async fn a_broker_may_ask_for_tls_and_a_login() {
         username: Some("somebody".into()),
         password: Some(password.into()),
         client_id: Some(format!("with-{password}").into()),
+        lock: None,
     };
     let trusting = Connect::new(Dial::default(), Roots::MachineAnd(vec![authority.root.clone()]));
     for (connect, password, want) in [

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use edgemesh_core::refusal::Refusal;
-use edgemesh_router::providers::eventbus::Publication;
+use edgemesh_router::providers::eventbus::{BrokerConfig, Publication};
 use tokio::time::timeout;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, client};
 use crate::world::{PATIENCE, World, until};
 
 const UP: &str = "up: eventbus topic=up -> rest resource=http://h/";
@@ -89,6 +89,32 @@ async fn what_the_broker_keeps_waits_for_who_takes_it() {
     eventbus.follow(second.here());
     publishing.await.unwrap();
     assert_eq!(second.messages.texts(1).await, ["up n/up kept"]);
+}
+
+/// Two processes of one node in a hand-over: what the first has under way ends there, and does not land
+/// with the second, which waits for that.
+#[tokio::test]
+async fn a_hand_over_delivers_once() {
+    let (broker, folder) = (Broker::start().await, tempfile::tempdir().unwrap());
+    let lock = Some(folder.path().join("lock").into());
+    let config = BrokerConfig { lock, ..broker.config() };
+    let (first, second) = (World::with(UP), World::with(UP));
+    client(&first, config.clone()).follow(first.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    first.messages.open.send_replace(false);
+    broker.publish_lines("n/up", "begun\nqueued", "1").await;
+    first.messages.wait_for(1).await;
+    let successor = client(&second, config);
+    successor.follow(second.here());
+    let mut publishing = Box::pin(successor.publish(publication()));
+    let early = timeout(std::time::Duration::from_millis(300), &mut publishing).await;
+    assert!(early.is_err(), "it waits: {early:?}");
+    first.stop.cancel();
+    first.messages.open.send_replace(true);
+    publishing.await.unwrap();
+    assert_eq!(second.messages.texts(1).await, ["up n/up queued"]);
+    assert_eq!(first.messages.texts(1).await, ["up n/up begun"]);
+    assert!(!broker.log().contains("session taken over"), "{}", broker.log());
 }
 
 /// Its subscription does not stay, even if the broker is away when the Rule goes.

@@ -4,6 +4,7 @@
 //! Each connection has an event loop of its own: one that outlives its connection would publish again, on
 //! the next, what its sender was told is lost.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::providers::connect::{CONNECT_WITHIN, Unreached};
 use crate::providers::eventbus::filters::{Held, Step};
 use crate::providers::eventbus::intake::{Flood, Intake};
+use crate::providers::eventbus::turn::turn;
 use crate::providers::eventbus::{CONFIRMED_WITHIN, MAX_PACKET, Shared, words};
 
 /// Requests and acknowledgements that wait for the event loop.
@@ -35,7 +37,7 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 const GOOD_AFTER: Duration = Duration::from_secs(30);
 /// Time for messages that are under way when everything ends: somewhat less than an agent takes to stop.
 /// Those that take longer the broker sends again.
-const LAST_WITHIN: Duration = Duration::from_secs(25);
+pub(super) const LAST_WITHIN: Duration = Duration::from_secs(25);
 /// Time for the goodbye.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -74,6 +76,8 @@ impl Session {
     /// Runs until everything ends.
     pub(super) async fn run(mut self) {
         let stop = self.shared.stop.clone();
+        let turn = stop.run_until_cancelled(self.turn());
+        let Some(_ours) = turn.await else { return };
         let mut pause = PAUSES[0];
         while stop.run_until_cancelled(self.shared.needed()).await.is_some() {
             let begun = now();
@@ -94,6 +98,16 @@ impl Session {
             }
         }
         self.shared.rest();
+    }
+
+    /// Waits until there may be connections.
+    async fn turn(&self) -> Option<File> {
+        let lock = match &self.shared.config.lock {
+            Some(lock) => turn(lock).await,
+            None => None,
+        };
+        self.shared.begin();
+        lock
     }
 
     /// One connection, from its beginning to its end.

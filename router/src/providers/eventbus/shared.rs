@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use edgemesh_core::forward::inbox::Undelivered;
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     holds: watch::Sender<bool>,
     /// What the connection is kept for when everything ends: messages that are under way, in and out.
     pub(super) busy: TaskTracker,
+    /// Whether somebody takes messages.
+    pub(super) followed: AtomicBool,
     status: watch::Sender<Status>,
     /// What Rules wanted when this process began, and so most likely when the one before it ended.
     first: OnceLock<BTreeSet<Filter>>,
@@ -55,8 +58,8 @@ struct Status {
 
 #[derive(Clone, Debug)]
 enum Phase {
-    /// Nobody takes what the broker keeps for this client. It must not hear of us: messages would come,
-    /// and to another process of this node no more.
+    /// Nobody takes what the broker keeps for this client, or another process of this node does. The
+    /// broker must not hear of us: messages would come, and to the other one no more.
     Unbegun,
     /// Nothing needs a connection.
     Resting,
@@ -89,6 +92,7 @@ impl Shared {
             used: watch::Sender::default(),
             holds: watch::Sender::default(),
             busy: TaskTracker::new(),
+            followed: AtomicBool::new(false),
             status: watch::Sender::new(status),
             first: OnceLock::new(),
         })
@@ -149,13 +153,9 @@ impl Shared {
         Unreached { refusal: Refusal::ConnectFailed, reason }
     }
 
-    /// From now on there may be connections. Whether that is new.
-    pub(super) fn begin(&self) -> bool {
-        let is_new = matches!(self.status.borrow().phase, Phase::Unbegun);
-        if is_new {
-            self.enter(Phase::Resting);
-        }
-        is_new
+    /// From now on there may be connections.
+    pub(super) fn begin(&self) {
+        self.enter(Phase::Resting);
     }
 
     pub(super) fn state(&self) -> BrokerState {
