@@ -10,6 +10,7 @@ mod filters;
 mod intake;
 mod session;
 mod shared;
+mod shrink;
 mod turn;
 mod words;
 
@@ -100,7 +101,7 @@ impl EventBus {
             return;
         }
         let tasks = [self.tasks.clone(), shared.busy.clone()];
-        let intake = Arc::new(Intake::new(deliver, tasks, stop.clone()));
+        let intake = Arc::new(Intake::new(deliver, tasks, shared.mark, stop.clone()));
         self.tasks.spawn(Session::new(shared.clone(), intake.clone()).run());
         self.tasks.spawn(stop.run_until_cancelled_owned(async move {
             loop {

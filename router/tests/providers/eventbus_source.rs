@@ -277,6 +277,27 @@ async fn a_broker_that_sends_too_much_is_left_for_a_while() {
     assert_eq!(world.rule("up").live.counts().1, 0);
 }
 
+/// It is not read whole, does not come again and again, and is told.
+#[tokio::test]
+async fn a_message_that_is_too_large_is_passed_over() {
+    let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
+    let broker = Broker::start().await;
+    let eventbus = broker.client(&world);
+    eventbus.follow(world.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    let (large, largest) = (vec![b'x'; 17 * 1024 * 1024], vec![b'y'; 16 * 1024 * 1024]);
+    for (qos, failed) in [("0", 1), ("1", 2)] {
+        broker.publish("n/up", &large, &["-q", qos]).await;
+        until("it is counted", || world.rule("up").live.counts().1 == failed).await;
+    }
+    let trouble = world.rule("up").live.trouble().unwrap();
+    assert_eq!(&*trouble.reason, "dropped: a packet of 17825800 bytes, and 16842752 are read");
+    broker.publish("n/up", &largest, &["-q", "1"]).await;
+    assert!(world.messages.wait_for(1).await[0].body == largest);
+    broker.says("Received PUBACK from edgemesh-edge-1", 2).await;
+    assert!(eventbus.state().connected && !broker.log().contains("(d1"));
+}
+
 /// They are refused by whoever sends them, who counts that and knows why; nobody loses them silently.
 #[tokio::test]
 async fn a_rule_that_cannot_be_served_takes_its_messages() {

@@ -24,6 +24,7 @@ use crate::providers::Deliver;
 use crate::providers::eventbus::intake::lane::{Job, Lane};
 use crate::providers::eventbus::intake::retained::Retained;
 use crate::providers::eventbus::intake::ticket::{InHand, Ticket};
+use crate::providers::eventbus::shrink::{MOST_READ, Mark};
 
 /// Messages that the broker keeps until they are acknowledged, and that wait or are under way, of all
 /// Rules. Brokers send 10 to 100 before the first is acknowledged, unless they are told otherwise.
@@ -42,6 +43,7 @@ pub(super) struct Intake {
     tasks: TaskTracker,
     /// Those who are to end before everything does.
     busy: TaskTracker,
+    mark: Mark,
     stop: CancellationToken,
     lanes: Mutex<BTreeMap<RuleName, (Lane, Retained)>>,
     in_hand: Arc<InHand>,
@@ -66,12 +68,13 @@ impl Intake {
     pub(super) fn new(
         deliver: Arc<dyn Deliver>,
         [tasks, busy]: [TaskTracker; 2],
+        mark: Mark,
         stop: CancellationToken,
     ) -> Self {
         let room = |kilobytes: u32| Arc::new(Semaphore::new(kilobytes as usize));
         let (kept, loose) = (room(KEPT_KB), room(LOOSE_KB));
         let (lanes, in_hand) = (Mutex::default(), Arc::default());
-        Self { deliver, tasks, busy, stop, lanes, in_hand, kept, loose }
+        Self { deliver, tasks, busy, mark, stop, lanes, in_hand, kept, loose }
     }
 
     /// From now on these Rules take messages, and no others.
@@ -127,6 +130,10 @@ impl Intake {
         if self.stop.is_cancelled() {
             return Ok(());
         }
+        if let Some(size) = self.mark.size(&publish.payload) {
+            self.pass_over(&publish, client, size);
+            return Ok(());
+        }
         match publish.qos {
             QoS::AtMostOnce => {
                 self.take_loose(publish);
@@ -149,12 +156,21 @@ impl Intake {
         Ok(())
     }
 
+    /// Takes one of which only the size was read: it would come again, for ever.
+    fn pass_over(&self, publish: &Publish, client: &AsyncClient, size: u64) {
+        let why = format!("dropped: a packet of {size} bytes, and {MOST_READ} are read");
+        self.takers(publish, now()).iter().for_each(|lane| lane.lose(&why));
+        if publish.qos != QoS::AtMostOnce {
+            self.in_hand.enter(publish, client, 0);
+        }
+    }
+
     fn take_loose(&self, publish: Publish) {
         let takers = self.takers(&publish, now());
         let size = kilobytes(&publish).clamp(1, LOOSE_KB);
         match self.loose.clone().try_acquire_many_owned(size) {
             Ok(room) => give(&takers, publish, room, &None),
-            Err(_) => takers.iter().for_each(Lane::drop_one),
+            Err(_) => takers.iter().for_each(|lane| lane.lose(lane::TOO_MANY)),
         }
     }
 

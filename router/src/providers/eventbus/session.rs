@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::providers::connect::{CONNECT_WITHIN, Unreached};
 use crate::providers::eventbus::filters::{Held, Step};
 use crate::providers::eventbus::intake::{Flood, Intake};
+use crate::providers::eventbus::shrink::{MOST_READ, Shrinking};
 use crate::providers::eventbus::turn::turn;
 use crate::providers::eventbus::{CONFIRMED_WITHIN, MAX_PACKET, Shared, words};
 
@@ -186,7 +187,7 @@ fn options(shared: &Shared) -> MqttOptions {
     // A restart of ours loses nothing: what is not acknowledged comes again.
     options.set_session_mode(SessionMode::Persistent).set_ack_mode(AckMode::Manual);
     options.set_keep_alive(u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX));
-    options.set_max_packet_size(MAX_PACKET, MAX_PACKET).set_inflight(IN_FLIGHT);
+    options.set_max_packet_size(MOST_READ, MAX_PACKET).set_inflight(IN_FLIGHT);
     match (&shared.config.username, &shared.config.password) {
         (Some(name), Some(password)) => {
             options.set_credentials(&**name, password.as_bytes().to_vec());
@@ -196,10 +197,10 @@ fn options(shared: &Shared) -> MqttOptions {
         }
         (None, _) => {}
     }
-    let (connect, place) = (shared.connect.clone(), shared.place.clone());
+    let (connect, place, mark) = (shared.connect.clone(), shared.place.clone(), shared.mark);
     options.set_socket_connector(move |_, _| {
         let (connect, place) = (connect.clone(), place.clone());
-        async move { Ok(connect.open(&place).await?) }
+        async move { Ok(Shrinking::new(connect.open(&place).await?, mark)) }
     });
     options
 }

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::providers::connect::{CONNECT_WITHIN, Connect, Place, Unreached};
 use crate::providers::eventbus::filters::{Wanted, cover};
+use crate::providers::eventbus::shrink::Mark;
 use crate::providers::eventbus::{BadBroker, BrokerConfig, BrokerState};
 
 /// How long a connection is kept after the last publication, if no Rule needs it.
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     holds: watch::Sender<bool>,
     /// What the connection is kept for when everything ends: messages that are under way, in and out.
     pub(super) busy: TaskTracker,
+    /// Tells messages that were too large.
+    pub(super) mark: Mark,
     /// Whether somebody takes messages.
     pub(super) followed: AtomicBool,
     status: watch::Sender<Status>,
@@ -92,6 +95,7 @@ impl Shared {
             used: watch::Sender::default(),
             holds: watch::Sender::default(),
             busy: TaskTracker::new(),
+            mark: Mark::new(),
             followed: AtomicBool::new(false),
             status: watch::Sender::new(status),
             first: OnceLock::new(),

@@ -25,6 +25,8 @@ const QUEUE: usize = MOST_KEPT + MOST_LOOSE;
 const MAX_ANSWER: usize = 1024 * 1024;
 /// Longest time for that.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Why a message of QoS 0 is given up.
+pub(super) const TOO_MANY: &str = "dropped: too many messages wait, and of QoS 0 none is kept";
 /// Says that a message is one which the broker had kept.
 const RETAINED: HeaderName = HeaderName::from_static("x-edgemesh-retained");
 
@@ -68,7 +70,7 @@ impl Lane {
     pub(super) fn give(&self, job: Job) {
         let waiting = self.queue.max_capacity() - self.queue.capacity();
         if job.ticket.is_none() && waiting >= MOST_LOOSE {
-            self.drop_one();
+            self.lose(TOO_MANY);
             return;
         }
         // Fails if the work was stopped: the broker keeps it.
@@ -76,8 +78,8 @@ impl Lane {
     }
 
     /// Counts a message that is given up.
-    pub(super) fn drop_one(&self) {
-        lost(&self.rule, "dropped: too many messages wait, and of QoS 0 none is kept");
+    pub(super) fn lose(&self, why: &str) {
+        lost(&self.rule, why);
     }
 }
 
