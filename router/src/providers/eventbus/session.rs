@@ -132,7 +132,7 @@ impl Session {
         let ending = self.until_it_ends(&client, &mut events, stop).await;
         match ending {
             Ok(ending) => {
-                goodbye(&client, &mut events).await;
+                goodbye(&self.intake, &client, &mut events).await;
                 ending
             }
             Err(why) => Ended::Lost(why),
@@ -275,10 +275,18 @@ async fn ask(client: &AsyncClient, step: &Step) -> Option<Vec<Filter>> {
     Some(refused)
 }
 
-/// Takes leave, so that the broker need not find out; after what is acknowledged already.
-async fn goodbye(client: &AsyncClient, events: &mut EventLoop) {
-    if client.try_disconnect().is_ok() {
-        let gone = async { while events.poll().await.is_ok() {} };
-        timeout(GOODBYE_WITHIN, gone).await.ok();
-    }
+/// Takes leave, so that the broker need not find out; after all that is to be acknowledged.
+async fn goodbye(intake: &Intake, client: &AsyncClient, events: &mut EventLoop) {
+    let gone = async {
+        let mut said = false;
+        loop {
+            // While there is no room for these, there is none for the goodbye.
+            intake.settle();
+            said = said || client.try_disconnect().is_ok();
+            if events.poll().await.is_err() {
+                return;
+            }
+        }
+    };
+    timeout(GOODBYE_WITHIN, gone).await.ok();
 }
