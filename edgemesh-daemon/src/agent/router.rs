@@ -11,12 +11,17 @@ use edgemesh_router::providers::{Edge, Plugged, plug_edge};
 use crate::api;
 use crate::config::{AgentConfig, EventBus};
 
+/// A file in the data folder, locked by the agent that is the broker's client: in a hand-over there are
+/// two.
+const LOCK: &str = "eventbus.lock";
+
 /// Plugs it in; its sources wait.
 ///
 /// # Errors
 /// When the broker's password cannot be read.
 pub(super) fn plug(config: &AgentConfig, mesh: &Mesh) -> anyhow::Result<Plugged> {
-    let broker = broker(&config.event_bus)?;
+    let lock = Some(config.data_dir.join(LOCK).into());
+    let broker = BrokerConfig { lock, ..broker(&config.event_bus)? };
     Ok(plug_edge(mesh, Edge { broker, service_bus: config.service_bus.listen })?)
 }
 
@@ -45,5 +50,6 @@ fn broker(config: &EventBus) -> anyhow::Result<BrokerConfig> {
         username: username.as_deref().map(Into::into),
         password: password.transpose()?,
         client_id: None,
+        lock: None,
     })
 }

@@ -101,14 +101,13 @@ const CASES: &[(&str, Ours)] = &[
 ];
 
 /// Those that need a step before them, told below.
-const AFTER_STEPS: [&str; 7] = [
+const AFTER_STEPS: [&str; 6] = [
     "rest-servicebus-after-rule-update-new-path",
     "rest-servicebus-after-rule-update-old-path",
     "rest-servicebus-after-rule-delete",
     "servicebus-rest-after-rule-delete",
     "node-offline-rest-eventbus",
     "node-offline-rest-servicebus",
-    "none",
 ];
 
 fn rules() -> Vec<(&'static str, String)> {

@@ -59,7 +59,7 @@ fn limited_in_calls(site: &Site) {
     assert_eq!(site.app.arrived().len(), known + through, "what is refused is not sent");
     let head = site.curl(&format!("-i {} {}", at("limited"), at("limited"))).out.to_lowercase();
     assert!(head.contains("http/1.1 429") && head.contains("retry-after: 1"), "{head}");
-    assert!(head.contains("the rate limit of rule default/limited is spent"), "{head}");
+    assert!(head.contains("a rate limit is spent: of rule default/limited"), "{head}");
 }
 
 fn overruled(site: &Site) {

@@ -10,9 +10,12 @@ mod filters;
 mod intake;
 mod session;
 mod shared;
+mod shrink;
+mod turn;
 mod words;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,7 +76,7 @@ pub struct BrokerState {
 }
 
 impl EventBus {
-    /// A client of `node`'s broker. It connects when there is a need.
+    /// A client of `node`'s broker. It connects when there is a need, after [`EventBus::follow`].
     ///
     /// # Errors
     /// The broker's URL is none.
@@ -85,20 +88,27 @@ impl EventBus {
         stop: CancellationToken,
     ) -> Result<Self, BadBroker> {
         let shared = Arc::new(Shared::new(node, config, connect, stop)?);
-        tasks.spawn(Session::new(shared.clone()).run());
         Ok(Self { shared, tasks: tasks.clone() })
     }
 
-    /// From now on messages of the broker go to the Rules that begin on this node. To be called once.
+    /// From now on messages of the broker go to the Rules that begin on this node, once no other process
+    /// of the node takes them any more. To be called once.
     pub fn follow(&self, here: Here) {
         let Here { node, live, mut changed, deliver } = here;
-        let stop = self.shared.stop.clone();
-        let intake = Intake::new(deliver, self.tasks.clone(), stop.clone());
-        let shared = self.shared.clone();
-        shared.begin(intake);
+        let (shared, stop) = (self.shared.clone(), self.shared.stop.clone());
+        if shared.followed.swap(true, Relaxed) {
+            tracing::error!("the broker's messages have somebody who takes them already");
+            return;
+        }
+        let tasks = [self.tasks.clone(), shared.busy.clone()];
+        let intake = Arc::new(Intake::new(deliver, tasks, shared.mark, stop.clone()));
+        self.tasks.spawn(Session::new(shared.clone(), intake.clone()).run());
         self.tasks.spawn(stop.run_until_cancelled_owned(async move {
             loop {
-                shared.serve(&beginning_on(&node, &live.load()));
+                let rules = beginning_on(&node, &live.load());
+                intake.serve(&rules);
+                let wanted = rules.iter().map(|(rule, topic)| (rule.name.clone(), topic.clone()));
+                shared.want(wanted.collect());
                 if changed.changed().await.is_err() {
                     return;
                 }
@@ -118,6 +128,7 @@ impl EventBus {
     /// It was not, or nobody knows whether it was.
     pub async fn publish(&self, what: Publication<'_>) -> Result<(), Undelivered> {
         check(&what)?;
+        let _under_way = self.shared.busy.token();
         let (client, ended) = self.shared.client().await?;
         let Publication { topic, payload, confirmed, retain } = what;
         let qos = if confirmed { QoS::AtLeastOnce } else { QoS::AtMostOnce };
@@ -173,13 +184,14 @@ fn check(what: &Publication<'_>) -> Result<(), Undelivered> {
     Ok(())
 }
 
-/// Rules whose messages begin on the broker of `node`. Those that are paused have theirs refused.
+/// Rules whose messages begin on the broker of `node`. Those that cannot be served have theirs refused,
+/// which counts them.
 fn beginning_on(node: &NodeName, snapshot: &Snapshot) -> Vec<(Arc<Rule>, Filter)> {
     let is_there = |rule: &Rule| match &rule.standing {
-        Standing::Active | Standing::Paused => rule.begins_on(node),
-        Standing::Waiting(_) | Standing::Faulty(_) | Standing::Overruled(_) | Standing::Deleted => {
-            false
+        Standing::Active | Standing::Paused | Standing::Waiting(_) | Standing::Faulty(_) => {
+            rule.begins_on(node)
         }
+        Standing::Overruled(_) | Standing::Deleted => false,
     };
     let filter = |rule: &Arc<Rule>| match &rule.source {
         Some(Source::EventBus { topic, .. }) if is_there(rule) => {

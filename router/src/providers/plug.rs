@@ -47,7 +47,8 @@ pub struct Plugged {
 
 impl Plugged {
     /// From now on messages begin here: what the broker has for Rules, and calls of the ServiceBus. A
-    /// broker knows a node by its name, so that another process of it must have ended that before.
+    /// broker knows a node by its name; another process of it ends that first, as [`BrokerConfig::lock`]
+    /// tells.
     pub fn begin(&self) {
         self.bus.follow(self.here.clone());
         let (here, accepting) = (self.here.clone(), self.accepting.clone());

@@ -26,7 +26,9 @@ const RULES: &str = "
 #[tokio::test]
 async fn messages_are_published_as_they_are() {
     let (broker, world) = (Broker::start().await, World::with(RULES));
-    let providers = Providers::new(world.call(), Some(broker.client(&world)));
+    let eventbus = broker.client(&world);
+    eventbus.follow(world.here());
+    let providers = Providers::new(world.call(), Some(eventbus));
     let mut subscriber = broker.subscribe("t/#").await;
     let every_byte: Vec<u8> = (0..=255).collect();
     let large = vec![b'x'; 1024 * 1024];
@@ -44,7 +46,7 @@ async fn messages_are_published_as_they_are() {
         ("confirmed", Some("t/b"), b"", Err("the Rule makes no such topic")),
         ("confirmed", Some("t/a/+"), b"", Err("topic: `t/a/+` has a wildcard")),
         ("confirmed", None, b"", Err("no topic is named")),
-        ("small", Some("t/d"), b"eleven byte", Err("it is larger than 10 bytes")),
+        ("small", Some("t/d"), b"eleven byte", Err("the body is larger than 10 bytes")),
     ] {
         let got = send(&providers, &world, rule, topic, payload).await;
         match (got, want) {
@@ -55,7 +57,11 @@ async fn messages_are_published_as_they_are() {
             }
             (Err(got), Err(want)) => {
                 assert!(got.reason.starts_with(want), "{rule} {topic:?}: {got:?}");
-                assert_eq!((got.refusal, got.sent), (Refusal::BadRequest, false), "{rule}");
+                let refusal = match rule {
+                    "small" => Refusal::BodyTooLarge,
+                    _ => Refusal::BadRequest,
+                };
+                assert_eq!((got.refusal, got.sent), (refusal, false), "{rule}");
             }
             (got, want) => panic!("{rule} {topic:?}: {got:?}, not {want:?}"),
         }
@@ -84,6 +90,7 @@ async fn who_cannot_publish_is_told_why() {
         (at(format!("mqtts://{}", broker.at)), "it broke the TLS handshake|it does not speak TLS"),
     ] {
         let eventbus = client(&world, config.clone());
+        eventbus.follow(world.here());
         let providers = Providers::new(world.call(), Some(eventbus.clone()));
         // The second does not wait for a connection, and knows as much.
         for _ in 0..2 {
@@ -117,6 +124,7 @@ async fn a_broker_may_ask_for_tls_and_a_login() {
         username: Some("somebody".into()),
         password: Some(password.into()),
         client_id: Some(format!("with-{password}").into()),
+        lock: None,
     };
     let trusting = Connect::new(Dial::default(), Roots::MachineAnd(vec![authority.root.clone()]));
     for (connect, password, want) in [
@@ -127,9 +135,11 @@ async fn a_broker_may_ask_for_tls_and_a_login() {
         let node = NodeName(NODE.into());
         let eventbus =
             EventBus::new(&node, config(password), connect, &world.tasks, world.stop.clone());
+        let eventbus = eventbus.unwrap();
+        eventbus.follow(world.here());
         let publication =
             Publication { topic: "t", payload: Bytes::new(), confirmed: true, retain: false };
-        let published = eventbus.unwrap().publish(publication).await;
+        let published = eventbus.publish(publication).await;
         match (published, want) {
             (Ok(()), None) => assert!(broker.log().contains("as with-right")),
             (Err(error), Some(want)) => assert!(error.reason.contains(want), "{error:?}"),
@@ -151,6 +161,7 @@ async fn what_the_broker_does_not_confirm_may_have_been_sent() {
     let (broker, world) =
         (Broker::with("allow_anonymous true\nmax_packet_size 2000\n").await, World::with(""));
     let eventbus = broker.client(&world);
+    eventbus.follow(world.here());
     let publication = |size| Publication {
         topic: "t",
         payload: Bytes::from(vec![b'x'; size]),

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use edgemesh_core::refusal::Refusal;
-use edgemesh_router::providers::eventbus::Publication;
+use edgemesh_router::providers::eventbus::{BrokerConfig, Publication};
 use tokio::time::timeout;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, client};
 use crate::world::{PATIENCE, World, until};
 
 const UP: &str = "up: eventbus topic=up -> rest resource=http://h/";
@@ -41,7 +41,8 @@ async fn a_broker_that_restarts_is_found_again() {
     }
 }
 
-/// The broker keeps what is published meanwhile, and what was not delivered to its end.
+/// What is under way ends and is acknowledged; the broker keeps what waited, and what is published
+/// meanwhile.
 #[tokio::test]
 async fn a_client_that_restarts_loses_nothing() {
     let broker = Broker::start().await;
@@ -49,17 +50,94 @@ async fn a_client_that_restarts_loses_nothing() {
     broker.client(&first).follow(first.here());
     broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
     first.messages.open.send_replace(false);
-    broker.publish("n/up", b"begun", &["-q", "1"]).await;
+    broker.publish_lines("n/up", "begun\nqueued", "1").await;
+    broker.says("Sending PUBLISH to edgemesh-edge-1", 2).await;
     first.messages.wait_for(1).await;
     first.stop.cancel();
     first.tasks.close();
+    broker.publish("n/up", b"late", &["-q", "1"]).await;
+    first.messages.open.send_replace(true);
     timeout(PATIENCE, first.tasks.wait()).await.expect("it ends");
     broker.says("Received DISCONNECT from edgemesh-edge-1", 1).await;
+    assert_eq!(first.messages.texts(1).await, ["up n/up begun"]);
+    assert_eq!(broker.log().matches("Received PUBACK from edgemesh-edge-1").count(), 1);
     broker.publish("n/up", b"missed", &["-q", "1"]).await;
     let second = World::with(UP);
     broker.client(&second).follow(second.here());
-    assert_eq!(second.messages.texts(2).await, ["up n/up begun", "up n/up missed"]);
-    broker.says("Received PUBACK from edgemesh-edge-1", 2).await;
+    let texts = second.messages.texts(3).await;
+    assert_eq!(texts, ["up n/up queued", "up n/up late", "up n/up missed"]);
+    broker.says("Received PUBACK from edgemesh-edge-1", 4).await;
+}
+
+/// Somebody publishes before this process takes messages: those that the broker kept wait for that.
+#[tokio::test]
+async fn what_the_broker_keeps_waits_for_who_takes_it() {
+    let broker = Broker::start().await;
+    let first = World::with(UP);
+    broker.client(&first).follow(first.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    first.stop.cancel();
+    first.tasks.close();
+    timeout(PATIENCE, first.tasks.wait()).await.expect("it ends");
+    broker.publish("n/up", b"kept", &["-q", "1"]).await;
+    let second = World::with(UP);
+    let eventbus = broker.client(&second);
+    let mut publishing = Box::pin(eventbus.publish(publication()));
+    let early = timeout(std::time::Duration::from_millis(300), &mut publishing).await;
+    assert!(early.is_err(), "it waits: {early:?}");
+    assert_eq!(broker.log().matches("as edgemesh-edge-1").count(), 1, "the session is another's");
+    eventbus.follow(second.here());
+    publishing.await.unwrap();
+    assert_eq!(second.messages.texts(1).await, ["up n/up kept"]);
+}
+
+/// Two processes of one node in a hand-over: what the first has under way ends there, and does not land
+/// with the second, which waits for that.
+#[tokio::test]
+async fn a_hand_over_delivers_once() {
+    let (broker, folder) = (Broker::start().await, tempfile::tempdir().unwrap());
+    let lock = Some(folder.path().join("lock").into());
+    let config = BrokerConfig { lock, ..broker.config() };
+    let (first, second) = (World::with(UP), World::with(UP));
+    client(&first, config.clone()).follow(first.here());
+    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    first.messages.open.send_replace(false);
+    broker.publish_lines("n/up", "begun\nqueued", "1").await;
+    first.messages.wait_for(1).await;
+    let successor = client(&second, config);
+    successor.follow(second.here());
+    let mut publishing = Box::pin(successor.publish(publication()));
+    let early = timeout(std::time::Duration::from_millis(300), &mut publishing).await;
+    assert!(early.is_err(), "it waits: {early:?}");
+    first.stop.cancel();
+    first.messages.open.send_replace(true);
+    publishing.await.unwrap();
+    assert_eq!(second.messages.texts(1).await, ["up n/up queued"]);
+    assert_eq!(first.messages.texts(1).await, ["up n/up begun"]);
+    assert!(!broker.log().contains("session taken over"), "{}", broker.log());
+}
+
+/// Its subscription does not stay, even if the broker is away when the Rule goes.
+#[tokio::test]
+async fn the_last_rule_that_goes_is_unsubscribed() {
+    for is_away in [false, true] {
+        let mut broker = Broker::with(LASTING).await;
+        let world = World::with(UP);
+        let eventbus = broker.client(&world);
+        eventbus.follow(world.here());
+        broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+        if is_away {
+            broker.end().await;
+            until("its absence is noticed", || !eventbus.state().connected).await;
+        }
+        world.rules("");
+        if is_away {
+            broker.run().await;
+        }
+        broker.says("Sending UNSUBACK to edgemesh-edge-1", 1).await;
+        broker.says("Received DISCONNECT from edgemesh-edge-1", 1).await;
+        until("nothing needs it", || !eventbus.state().connected).await;
+    }
 }
 
 /// A message that is under way when the connection breaks is not delivered again, whether that ends

@@ -66,7 +66,9 @@ async fn published_messages_land() {
 async fn requests_are_published() {
     let world = World::with("r: rest path=/a -> eventbus topic=test/a");
     let broker = Broker::start().await;
-    let providers = Providers::new(world.call(), Some(broker.client(&world)));
+    let eventbus = broker.client(&world);
+    eventbus.follow(world.here());
+    let providers = Providers::new(world.call(), Some(eventbus));
     let mut subscriber = broker.subscribe("#").await;
     for case in ["post", "get", "suffix-query", "binary", "1MiB"] {
         let recorded = recorded(&format!("rest-eventbus-{case}"));

@@ -236,7 +236,10 @@ impl Call {
         }
         match refusal {
             Refusal::RateLimited { .. } => {
-                "a rate limit is spent: of the Rule, an Endpoint of it, or the Service".into()
+                format!(
+                    "a rate limit is spent: of Rule {}, its Endpoints, or its Service",
+                    rule.name
+                )
             }
             Refusal::BodyTooLarge => {
                 format!("the body is larger than the {} bytes that the Rule takes", rule.max_body)

@@ -1,6 +1,7 @@
 //! Which broker a node has, and how to log in there.
 
 use std::fmt;
+use std::path::Path;
 
 use crate::providers::connect::Place;
 
@@ -25,6 +26,8 @@ pub struct BrokerConfig {
     pub password: Option<Box<str>>,
     /// By which the broker knows this node again; `None` = `edgemesh-` and the node's name.
     pub client_id: Option<Box<str>>,
+    /// Locked by the process of this node that is the broker's client; `None` = there is never another.
+    pub lock: Option<Box<Path>>,
 }
 
 /// A URL that no broker can have.
@@ -39,7 +42,7 @@ pub struct BadBroker {
 
 impl Default for BrokerConfig {
     fn default() -> Self {
-        Self { url: USUAL_URL.into(), username: None, password: None, client_id: None }
+        Self { url: USUAL_URL.into(), username: None, password: None, client_id: None, lock: None }
     }
 }
 
@@ -82,6 +85,7 @@ impl fmt::Debug for BrokerConfig {
             .field("username", &self.username)
             .field("password", &password)
             .field("client_id", &self.client_id)
+            .field("lock", &self.lock)
             .finish()
     }
 }

@@ -27,6 +27,8 @@ enum Holds {
     Perhaps,
     /// It said so.
     Surely,
+    /// It said no. What it held of that before, it may hold still.
+    Refused,
 }
 
 /// What is to be done so that it holds what is wanted.
@@ -42,6 +44,17 @@ impl Held {
     /// The broker knows nothing of this client.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether it holds nothing for this client, for sure.
+    pub(super) fn is_empty(&self) -> bool {
+        self.filters.is_empty()
+    }
+
+    /// What it does not let this client read.
+    pub(super) fn refused(&self) -> impl Iterator<Item = &Filter> {
+        let refused = self.filters.iter().filter(|(_, holds)| **holds == Holds::Refused);
+        refused.map(|(filter, _)| filter)
     }
 
     /// It may hold these of a client of the same name before.
@@ -73,15 +86,20 @@ impl Held {
         Step { subscribe, newcomers, unsubscribe }
     }
 
-    /// The broker did all of a step for `wanted`.
-    pub(super) fn done(&mut self, step: &Step, wanted: &Wanted) {
+    /// The broker did a step for `wanted`, but for what it `refused`: that is asked for again with the
+    /// next step.
+    pub(super) fn done(&mut self, step: &Step, wanted: &Wanted, refused: &[Filter]) {
         for filter in &step.subscribe {
-            self.filters.insert(filter.clone(), Holds::Surely);
+            let is_refused = refused.contains(filter);
+            let holds = if is_refused { Holds::Refused } else { Holds::Surely };
+            self.filters.insert(filter.clone(), holds);
         }
         for filter in &step.unsubscribe {
             self.filters.remove(filter);
         }
         self.rules.clone_from(wanted);
+        // Those that got nothing are new still, once they may.
+        self.rules.retain(|_, own| !refused.iter().any(|filter| overlap(own, filter)));
     }
 }
 
@@ -182,7 +200,7 @@ mod tests {
             let wanted: Wanted =
                 pairs.map(|(rule, text)| (RuleName::new("n", rule), filter(text))).collect();
             let step = held.step(&wanted);
-            held.done(&step, &wanted);
+            held.done(&step, &wanted, &[]);
             let mut said: Vec<_> = step.subscribe.iter().map(|f| f.as_str().to_owned()).collect();
             for rule in &step.newcomers {
                 said.extend(["for".to_owned(), rule.name.to_string()]);
@@ -199,8 +217,29 @@ mod tests {
         let step = held.step(&wanted);
         assert_eq!(held.step(&wanted), step);
         assert_eq!(held.step(&Wanted::new()).unsubscribe, [filter("n/a")], "it may be held");
-        held.done(&step, &wanted);
+        held.done(&step, &wanted, &[]);
         held.forget();
         assert_eq!(held.step(&wanted), step);
+    }
+
+    #[test]
+    fn what_was_refused_is_remembered_and_asked_for_again() {
+        let mut held = Held::default();
+        let mut wanted = Wanted::from([(RuleName::new("n", "a"), filter("n/a"))]);
+        let first = held.step(&wanted);
+        held.done(&first, &wanted, &[filter("n/a")]);
+        wanted.insert(RuleName::new("n", "b"), filter("n/b"));
+        let second = held.step(&wanted);
+        assert_eq!((second.subscribe.len(), second.newcomers.len()), (2, 2), "{second:?}");
+        held.done(&second, &wanted, &[filter("n/a")]);
+        assert_eq!(held.refused().collect::<Vec<_>>(), [&filter("n/a")]);
+        wanted.remove(&RuleName::new("n", "a"));
+        let third = held.step(&wanted);
+        held.done(&third, &wanted, &[]);
+        assert_eq!(held.refused().count(), 0);
+        assert!(!held.is_empty());
+        let last = held.step(&Wanted::new());
+        held.done(&last, &Wanted::new(), &[]);
+        assert!(held.is_empty());
     }
 }

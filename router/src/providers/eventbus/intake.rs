@@ -24,22 +24,36 @@ use crate::providers::Deliver;
 use crate::providers::eventbus::intake::lane::{Job, Lane};
 use crate::providers::eventbus::intake::retained::Retained;
 use crate::providers::eventbus::intake::ticket::{InHand, Ticket};
+use crate::providers::eventbus::shrink::{MOST_READ, Mark};
 
-pub(super) use ticket::acknowledge;
-
-/// Kilobytes of messages that wait or are under way, of all Rules.
-const ROOM_KB: u32 = 64 * 1024;
+/// Messages that the broker keeps until they are acknowledged, and that wait or are under way, of all
+/// Rules. Brokers send 10 to 100 before the first is acknowledged, unless they are told otherwise.
+const MOST_KEPT: usize = 4096;
+/// Kilobytes of those.
+const KEPT_KB: u32 = 64 * 1024;
+/// What one of those counts as, at least, so that both bounds are one.
+const LEAST_KB: u32 = KEPT_KB / 4096;
+/// Kilobytes of messages that nobody keeps, beside those.
+const LOOSE_KB: u32 = 32 * 1024;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Intake {
     deliver: Arc<dyn Deliver>,
     tasks: TaskTracker,
+    /// Those who are to end before everything does.
+    busy: TaskTracker,
+    mark: Mark,
     stop: CancellationToken,
     lanes: Mutex<BTreeMap<RuleName, (Lane, Retained)>>,
     in_hand: Arc<InHand>,
-    room: Arc<Semaphore>,
+    kept: Arc<Semaphore>,
+    loose: Arc<Semaphore>,
 }
+
+/// The broker sent more than there is room for.
+#[derive(Debug)]
+pub(super) struct Flood;
 
 /// A message, and its place in the room.
 #[derive(Clone, Debug)]
@@ -53,11 +67,14 @@ struct Arrived {
 impl Intake {
     pub(super) fn new(
         deliver: Arc<dyn Deliver>,
-        tasks: TaskTracker,
+        [tasks, busy]: [TaskTracker; 2],
+        mark: Mark,
         stop: CancellationToken,
     ) -> Self {
-        let room = Arc::new(Semaphore::new(ROOM_KB as usize));
-        Self { deliver, tasks, stop, lanes: Mutex::default(), in_hand: Arc::default(), room }
+        let room = |kilobytes: u32| Arc::new(Semaphore::new(kilobytes as usize));
+        let (kept, loose) = (room(KEPT_KB), room(LOOSE_KB));
+        let (lanes, in_hand) = (Mutex::default(), Arc::default());
+        Self { deliver, tasks, busy, mark, stop, lanes, in_hand, kept, loose }
     }
 
     /// From now on these Rules take messages, and no others.
@@ -68,8 +85,9 @@ impl Intake {
             match lanes.get_mut(&rule.name) {
                 Some((lane, _)) => lane.follow(rule, filter),
                 None => {
-                    let (lane, work) = Lane::new(rule, filter, self.deliver.clone());
-                    self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(work));
+                    let (deliver, stop) = (self.deliver.clone(), self.stop.clone());
+                    let (lane, work) = Lane::new(rule, filter, deliver, stop);
+                    self.tasks.spawn(self.busy.track_future(work));
                     lanes.insert(rule.name.clone(), (lane, Retained::default()));
                 }
             }
@@ -88,6 +106,7 @@ impl Intake {
 
     /// There is a connection again; the broker sends what it still has for this client.
     pub(super) fn resume(&self, now: Instant) {
+        self.in_hand.resume();
         self.lanes.lock().values_mut().for_each(|(_, retained)| retained.resume(now));
     }
 
@@ -96,29 +115,62 @@ impl Intake {
         self.in_hand.forget();
     }
 
-    /// Takes a message. Waits, and with it the broker, where there is no room for one that is to be
-    /// acknowledged; another one is dropped then.
-    pub(super) async fn take(&self, publish: Publish, client: &AsyncClient) {
-        let is_lasting = publish.qos != QoS::AtMostOnce;
-        if is_lasting && publish.dup && self.in_hand.again(&publish, client) {
-            return;
+    /// Acknowledges what there was no room to acknowledge before.
+    pub(super) fn settle(&self) {
+        self.in_hand.settle();
+    }
+
+    /// Takes a message. Never waits, since with it the connection would. Where there is no room, one of
+    /// QoS 0 is dropped.
+    ///
+    /// # Errors
+    /// There is no room for one that is to be acknowledged: the broker is to send it again.
+    pub(super) fn take(&self, publish: Publish, client: &AsyncClient) -> Result<(), Flood> {
+        // Whoever comes after us takes it.
+        if self.stop.is_cancelled() {
+            return Ok(());
         }
+        if let Some(size) = self.mark.size(&publish.payload) {
+            self.pass_over(&publish, client, size);
+            return Ok(());
+        }
+        match publish.qos {
+            QoS::AtMostOnce => {
+                self.take_loose(publish);
+                Ok(())
+            }
+            QoS::AtLeastOnce | QoS::ExactlyOnce => self.take_kept(publish, client),
+        }
+    }
+
+    fn take_kept(&self, publish: Publish, client: &AsyncClient) -> Result<(), Flood> {
+        if publish.dup && self.in_hand.again(&publish, client) {
+            return Ok(());
+        }
+        let size = kilobytes(&publish).clamp(LEAST_KB, KEPT_KB);
+        let room = self.kept.clone().try_acquire_many_owned(size).map_err(|_| Flood)?;
+        // Without takers it is of a Rule that is gone, or what a filter covers too much.
         let takers = self.takers(&publish, now());
-        if takers.is_empty() {
-            // It is of a Rule that is gone, or what a filter covers too much.
-            acknowledge(client, &publish);
-            return;
+        let ticket = self.in_hand.enter(&publish, client, takers.len());
+        give(&takers, publish, room, &Some(ticket));
+        Ok(())
+    }
+
+    /// Takes one of which only the size was read: it would come again, for ever.
+    fn pass_over(&self, publish: &Publish, client: &AsyncClient, size: u64) {
+        let why = format!("dropped: a packet of {size} bytes, and {MOST_READ} are read");
+        self.takers(publish, now()).iter().for_each(|lane| lane.lose(&why));
+        if publish.qos != QoS::AtMostOnce {
+            self.in_hand.enter(publish, client, 0);
         }
-        let size = u32::try_from(publish.payload.len() / 1024).unwrap_or(u32::MAX);
-        let Some(room) = self.room(size.clamp(1, ROOM_KB), is_lasting).await else {
-            takers.iter().for_each(|lane| lane.drop_one());
-            return;
-        };
-        let ticket = is_lasting.then(|| self.in_hand.enter(&publish, client, takers.len()));
-        let Publish { topic, payload, retain, .. } = publish;
-        let message = Arrived { topic, payload, retained: retain, _room: Arc::new(room) };
-        for lane in takers {
-            lane.give(Job { message: message.clone(), ticket: ticket.clone() }).await;
+    }
+
+    fn take_loose(&self, publish: Publish) {
+        let takers = self.takers(&publish, now());
+        let size = kilobytes(&publish).clamp(1, LOOSE_KB);
+        match self.loose.clone().try_acquire_many_owned(size) {
+            Ok(room) => give(&takers, publish, room, &None),
+            Err(_) => takers.iter().for_each(|lane| lane.lose(lane::TOO_MANY)),
         }
     }
 
@@ -135,13 +187,17 @@ impl Intake {
         }
         takers
     }
+}
 
-    async fn room(&self, size: u32, waits: bool) -> Option<OwnedSemaphorePermit> {
-        let room = self.room.clone();
-        match waits {
-            true => room.acquire_many_owned(size).await.ok(),
-            false => room.try_acquire_many_owned(size).ok(),
-        }
+fn kilobytes(publish: &Publish) -> u32 {
+    u32::try_from(publish.payload.len() / 1024).unwrap_or(u32::MAX)
+}
+
+fn give(takers: &[Lane], publish: Publish, room: OwnedSemaphorePermit, ticket: &Tickets) {
+    let Publish { topic, payload, retain, .. } = publish;
+    let message = Arrived { topic, payload, retained: retain, _room: Arc::new(room) };
+    for lane in takers {
+        lane.give(Job { message: message.clone(), ticket: ticket.clone() });
     }
 }
 

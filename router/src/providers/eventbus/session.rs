@@ -4,6 +4,7 @@
 //! Each connection has an event loop of its own: one that outlives its connection would publish again, on
 //! the next, what its sender was told is lost.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::providers::connect::{CONNECT_WITHIN, Unreached};
 use crate::providers::eventbus::filters::{Held, Step};
+use crate::providers::eventbus::intake::{Flood, Intake};
+use crate::providers::eventbus::shrink::{MOST_READ, Shrinking};
+use crate::providers::eventbus::turn::turn;
 use crate::providers::eventbus::{CONFIRMED_WITHIN, MAX_PACKET, Shared, words};
 
 /// Requests and acknowledgements that wait for the event loop.
@@ -32,15 +36,27 @@ const FILTERS_AT_ONCE: usize = 8;
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// A connection that lasted so long was a good one.
 const GOOD_AFTER: Duration = Duration::from_secs(30);
+/// Time for messages that are under way when everything ends: somewhat less than an agent takes to stop.
+/// Those that take longer the broker sends again.
+pub(super) const LAST_WITHIN: Duration = Duration::from_secs(25);
 /// Time for the goodbye.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Session {
     shared: Arc<Shared>,
+    intake: Arc<Intake>,
     held: Held,
     /// There was no connection yet.
     is_first: bool,
+}
+
+/// Why nothing more is listened to.
+enum Deaf {
+    /// The connection ended.
+    Broken(Unreached),
+    /// It brings more than there is room for.
+    Flooded,
 }
 
 /// How a connection ended.
@@ -54,13 +70,15 @@ enum Ended {
 }
 
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, held: Held::default(), is_first: true }
+    pub(super) fn new(shared: Arc<Shared>, intake: Arc<Intake>) -> Self {
+        Self { shared, intake, held: Held::default(), is_first: true }
     }
 
     /// Runs until everything ends.
     pub(super) async fn run(mut self) {
         let stop = self.shared.stop.clone();
+        let turn = stop.run_until_cancelled(self.turn());
+        let Some(_ours) = turn.await else { return };
         let mut pause = PAUSES[0];
         while stop.run_until_cancelled(self.shared.needed()).await.is_some() {
             let begun = now();
@@ -83,6 +101,16 @@ impl Session {
         self.shared.rest();
     }
 
+    /// Waits until there may be connections.
+    async fn turn(&self) -> Option<File> {
+        let lock = match &self.shared.config.lock {
+            Some(lock) => turn(lock).await,
+            None => None,
+        };
+        self.shared.begin();
+        lock
+    }
+
     /// One connection, from its beginning to its end.
     async fn connection(&mut self, stop: &CancellationToken) -> Ended {
         let (client, mut events) =
@@ -99,24 +127,57 @@ impl Session {
             Ok(_) => return Ended::Lost(self.shared.broken("does not speak MQTT as expected")),
             Err(error) => return Ended::Lost(words::unreached(&error, &self.shared.place)),
         };
+        self.resume(is_known);
+        self.shared.connected(client.clone());
+        let ending = self.until_it_ends(&client, &mut events, stop).await;
+        match ending {
+            Ok(ending) => {
+                goodbye(&self.intake, &client, &mut events).await;
+                ending
+            }
+            Err(why) => Ended::Lost(why),
+        }
+    }
+
+    /// There is a connection, by which the broker knows this client or not.
+    fn resume(&mut self, is_known: bool) {
         if is_known {
             let inherited = self.shared.inherited().filter(|_| self.is_first);
             self.held.inherit(inherited);
         } else {
             self.held.forget();
-            self.shared.forget();
+            self.intake.forget();
         }
         self.is_first = false;
-        self.shared.connected(client.clone());
-        let shared = self.shared.clone();
-        let ending = tokio::select! {
-            why = listen(&shared, &mut events, &client) => return Ended::Lost(why),
-            why = subscribe(&shared, &mut self.held, &client) => Ended::Lost(why),
-            () = shared.unneeded() => Ended::Unneeded,
-            () = stop.cancelled() => Ended::Stopped,
+        self.intake.resume(now());
+        self.shared.holds(!self.held.is_empty());
+    }
+
+    /// Uses the connection.
+    ///
+    /// # Errors
+    /// It broke. Else the broker can still be told that it ends.
+    async fn until_it_ends(
+        &mut self,
+        client: &AsyncClient,
+        events: &mut EventLoop,
+        stop: &CancellationToken,
+    ) -> Result<Ended, Unreached> {
+        let (shared, intake) = (&self.shared, &self.intake);
+        let last = async {
+            stop.cancelled().await;
+            shared.busy.close();
+            timeout(LAST_WITHIN, shared.busy.wait()).await.ok();
         };
-        goodbye(&client, &mut events).await;
-        ending
+        tokio::select! {
+            deaf = listen(shared, intake, events, client) => match deaf {
+                Deaf::Broken(why) => Err(why),
+                Deaf::Flooded => Ok(Ended::Lost(shared.broken("sends more than this node keeps"))),
+            },
+            why = subscribe(shared, intake, &mut self.held, client) => Ok(Ended::Lost(why)),
+            () = shared.unneeded() => Ok(Ended::Unneeded),
+            () = last => Ok(Ended::Stopped),
+        }
     }
 }
 
@@ -126,7 +187,7 @@ fn options(shared: &Shared) -> MqttOptions {
     // A restart of ours loses nothing: what is not acknowledged comes again.
     options.set_session_mode(SessionMode::Persistent).set_ack_mode(AckMode::Manual);
     options.set_keep_alive(u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or(u16::MAX));
-    options.set_max_packet_size(MAX_PACKET, MAX_PACKET).set_inflight(IN_FLIGHT);
+    options.set_max_packet_size(MOST_READ, MAX_PACKET).set_inflight(IN_FLIGHT);
     match (&shared.config.username, &shared.config.password) {
         (Some(name), Some(password)) => {
             options.set_credentials(&**name, password.as_bytes().to_vec());
@@ -136,71 +197,96 @@ fn options(shared: &Shared) -> MqttOptions {
         }
         (None, _) => {}
     }
-    let (connect, place) = (shared.connect.clone(), shared.place.clone());
+    let (connect, place, mark) = (shared.connect.clone(), shared.place.clone(), shared.mark);
     options.set_socket_connector(move |_, _| {
         let (connect, place) = (connect.clone(), place.clone());
-        async move { Ok(connect.open(&place).await?) }
+        async move { Ok(Shrinking::new(connect.open(&place).await?, mark)) }
     });
     options
 }
 
 /// Takes what the broker sends, until the connection ends.
-async fn listen(shared: &Shared, events: &mut EventLoop, client: &AsyncClient) -> Unreached {
+///
+/// Nothing here may wait but for the event loop: with that, pings, confirmations and all Rules would.
+async fn listen(
+    shared: &Shared,
+    intake: &Intake,
+    events: &mut EventLoop,
+    client: &AsyncClient,
+) -> Deaf {
     loop {
         match events.poll().await {
-            Ok(Event::Incoming(Packet::Publish(publish))) => shared.take(publish, client).await,
+            Ok(Event::Incoming(Packet::Publish(publish))) => match intake.take(publish, client) {
+                Ok(()) => {}
+                Err(Flood) => return Deaf::Flooded,
+            },
             Ok(Event::Incoming(_) | Event::Outgoing(_)) => {}
-            Err(error) => return words::unreached(&error, &shared.place),
+            Err(error) => return Deaf::Broken(words::unreached(&error, &shared.place)),
         }
+        intake.settle();
     }
 }
 
 /// Asks for what is wanted, again with each change; ends where the broker does not answer.
-async fn subscribe(shared: &Shared, held: &mut Held, client: &AsyncClient) -> Unreached {
+async fn subscribe(
+    shared: &Shared,
+    intake: &Intake,
+    held: &mut Held,
+    client: &AsyncClient,
+) -> Unreached {
     let mut changes = shared.wanted.subscribe();
     loop {
         let wanted = changes.borrow_and_update().clone();
         let step = held.step(&wanted);
-        let asked = timeout(CONFIRMED_WITHIN, ask(shared, client, &step)).await;
-        if !asked.unwrap_or(false) {
+        shared.holds(!held.is_empty());
+        intake.expect_retained(&step.newcomers, now());
+        let asked = timeout(CONFIRMED_WITHIN, ask(client, &step)).await;
+        let Some(refused) = asked.ok().flatten() else {
             return shared.broken("did not answer what it was asked to send");
-        }
-        held.done(&step, &wanted);
+        };
+        held.done(&step, &wanted, &refused);
+        shared.refused(held.refused());
+        shared.holds(!held.is_empty());
         if changes.changed().await.is_err() {
             return shared.broken("is not needed any more");
         }
     }
 }
 
-/// What is new first: a message may come twice in between, but none is lost.
-async fn ask(shared: &Shared, client: &AsyncClient, step: &Step) -> bool {
-    shared.expect_retained(&step.newcomers, now());
+/// What is new first: a message may come twice in between, but none is lost. Gives what the broker
+/// refuses; `None` if it does not answer.
+async fn ask(client: &AsyncClient, step: &Step) -> Option<Vec<Filter>> {
     let mut refused = Vec::new();
     for filters in step.subscribe.chunks(FILTERS_AT_ONCE) {
         let at_least_once =
             |filter: &Filter| SubscribeFilter::new(filter.as_str().to_owned(), QoS::AtLeastOnce);
         let asked = client.subscribe_many_tracked(filters.iter().map(at_least_once)).await;
-        let Ok(asked) = asked else { return false };
-        let Ok(answer) = asked.wait_async().await else { return false };
+        let answer = asked.ok()?.wait_async().await.ok()?;
         let is_refused = |code: &SubscribeReasonCode| *code == SubscribeReasonCode::Failure;
         let answers = filters.iter().zip(&answer.return_codes);
-        refused.extend(answers.filter(|(_, code)| is_refused(code)).map(|(filter, _)| filter));
+        refused
+            .extend(answers.filter(|(_, code)| is_refused(code)).map(|(filter, _)| filter.clone()));
     }
     for filters in step.unsubscribe.chunks(FILTERS_AT_ONCE) {
         let texts = filters.iter().map(Filter::as_str);
-        let Ok(asked) = client.unsubscribe_many_tracked(texts).await else { return false };
-        if asked.wait_async().await.is_err() {
-            return false;
-        }
+        let asked = client.unsubscribe_many_tracked(texts).await;
+        asked.ok()?.wait_async().await.ok()?;
     }
-    shared.subscribed(&refused);
-    true
+    Some(refused)
 }
 
-/// Takes leave, so that the broker need not find out.
-async fn goodbye(client: &AsyncClient, events: &mut EventLoop) {
-    if client.try_disconnect_now().is_ok() {
-        let gone = async { while events.poll().await.is_ok() {} };
-        timeout(GOODBYE_WITHIN, gone).await.ok();
-    }
+/// Takes leave, so that the broker need not find out; after all that is to be acknowledged.
+async fn goodbye(intake: &Intake, client: &AsyncClient, events: &mut EventLoop) {
+    let gone = async {
+        let mut said = false;
+        loop {
+            // While there is no room for these, there is none for the goodbye.
+            intake.settle();
+            said = said || client.try_disconnect().is_ok();
+            if events.poll().await.is_err() {
+                return;
+            }
+        }
+    };
+    timeout(GOODBYE_WITHIN, gone).await.ok();
 }

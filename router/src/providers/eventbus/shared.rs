@@ -1,23 +1,25 @@
 //! What the connection to a broker and those who use it share: how it stands, and what is wanted of it.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use edgemesh_core::forward::inbox::Undelivered;
 use edgemesh_core::io::now;
 use edgemesh_core::refusal::Refusal;
-use edgemesh_core::snapshot::rules::{Filter, Rule};
+use edgemesh_core::snapshot::rules::Filter;
 use edgemesh_core::tunnel::now_ms;
-use edgemesh_proto::record::{NodeName, RuleName};
-use rumqttc::{AsyncClient, Publish};
+use edgemesh_proto::record::NodeName;
+use rumqttc::AsyncClient;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::providers::connect::{CONNECT_WITHIN, Connect, Place, Unreached};
 use crate::providers::eventbus::filters::{Wanted, cover};
-use crate::providers::eventbus::intake::{self, Intake};
+use crate::providers::eventbus::shrink::Mark;
 use crate::providers::eventbus::{BadBroker, BrokerConfig, BrokerState};
 
 /// How long a connection is kept after the last publication, if no Rule needs it.
@@ -35,8 +37,15 @@ pub(super) struct Shared {
     pub(super) wanted: watch::Sender<Wanted>,
     /// When somebody last had something to publish.
     used: watch::Sender<Option<Instant>>,
+    /// Whether the broker may hold a subscription of this client.
+    holds: watch::Sender<bool>,
+    /// What the connection is kept for when everything ends: messages that are under way, in and out.
+    pub(super) busy: TaskTracker,
+    /// Tells messages that were too large.
+    pub(super) mark: Mark,
+    /// Whether somebody takes messages.
+    pub(super) followed: AtomicBool,
     status: watch::Sender<Status>,
-    intake: OnceLock<Intake>,
     /// What Rules wanted when this process began, and so most likely when the one before it ended.
     first: OnceLock<BTreeSet<Filter>>,
 }
@@ -46,12 +55,15 @@ struct Status {
     phase: Phase,
     /// Milliseconds since 1970.
     since: i64,
-    /// What the broker does not let this client read.
+    /// What the broker does not let this client read, in words.
     refused: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug)]
 enum Phase {
+    /// Nobody takes what the broker keeps for this client, or another process of this node does. The
+    /// broker must not hear of us: messages would come, and to the other one no more.
+    Unbegun,
     /// Nothing needs a connection.
     Resting,
     /// The first attempt is under way.
@@ -72,7 +84,7 @@ impl Shared {
         let place = config.place()?;
         let client_id = config.client_id.clone();
         let client_id = client_id.unwrap_or_else(|| format!("edgemesh-{}", node.0).into());
-        let status = Status { phase: Phase::Resting, since: now_ms(), refused: None };
+        let status = Status { phase: Phase::Unbegun, since: now_ms(), refused: None };
         Ok(Self {
             config,
             place,
@@ -81,8 +93,11 @@ impl Shared {
             stop,
             wanted: watch::Sender::default(),
             used: watch::Sender::default(),
+            holds: watch::Sender::default(),
+            busy: TaskTracker::new(),
+            mark: Mark::new(),
+            followed: AtomicBool::new(false),
             status: watch::Sender::new(status),
-            intake: OnceLock::new(),
             first: OnceLock::new(),
         })
     }
@@ -94,16 +109,22 @@ impl Shared {
         self.used.send_replace(Some(now()));
         let decided =
             status.wait_for(|status| matches!(status.phase, Phase::Connected(..) | Phase::Away(_)));
-        // The attempt ends by itself within its own time.
-        let decided = timeout(CONNECT_WITHIN * 2, decided);
-        let Some(decided) = self.stop.run_until_cancelled(decided).await else {
-            let (refusal, reason) = (Refusal::Draining, Refusal::Draining.to_string().into());
-            return Err(Undelivered { refusal, sent: false, reason });
+        let decided = tokio::select! {
+            biased;
+            // The attempt ends by itself within its own time. While there is a connection, what is
+            // under way may use it, even if everything ends.
+            decided = timeout(CONNECT_WITHIN * 2, decided) => decided,
+            () = self.stop.cancelled() => {
+                let (refusal, reason) = (Refusal::Draining, Refusal::Draining.to_string().into());
+                return Err(Undelivered { refusal, sent: false, reason });
+            }
         };
         let phase = decided.ok().and_then(Result::ok).map(|status| status.phase.clone());
         match phase {
             Some(Phase::Connected(client, ended)) => Ok((client, ended)),
-            Some(Phase::Away(_) | Phase::Resting | Phase::Connecting) | None => Err(self.unsent()),
+            Some(Phase::Unbegun | Phase::Away(_) | Phase::Resting | Phase::Connecting) | None => {
+                Err(self.unsent())
+            }
         }
     }
 
@@ -123,6 +144,7 @@ impl Shared {
     fn why(&self) -> Unreached {
         match &self.status.borrow().phase {
             Phase::Away(why) => why.clone(),
+            Phase::Unbegun => self.broken("is not this process's to speak with yet"),
             Phase::Resting | Phase::Connecting | Phase::Connected(..) => {
                 self.broken("closed the connection")
             }
@@ -135,12 +157,17 @@ impl Shared {
         Unreached { refusal: Refusal::ConnectFailed, reason }
     }
 
+    /// From now on there may be connections.
+    pub(super) fn begin(&self) {
+        self.enter(Phase::Resting);
+    }
+
     pub(super) fn state(&self) -> BrokerState {
         let status = self.status.borrow();
         let (connected, reason) = match &status.phase {
             Phase::Connected(..) => (true, status.refused.clone()),
             Phase::Away(why) => (false, Some(why.reason.clone())),
-            Phase::Resting | Phase::Connecting => (false, None),
+            Phase::Unbegun | Phase::Resting | Phase::Connecting => (false, None),
         };
         BrokerState { connected, since: status.since, reason }
     }
@@ -174,10 +201,11 @@ impl Shared {
 
     /// Waits until none is.
     pub(super) async fn unneeded(&self) {
-        let mut wanted = self.wanted.subscribe();
+        let (mut wanted, mut holds) = (self.wanted.subscribe(), self.holds.subscribe());
         while self.is_needed() {
             tokio::select! {
                 _ = wanted.changed() => {}
+                _ = holds.changed() => {}
                 () = sleep(IDLE_AFTER) => {}
             }
         }
@@ -185,7 +213,9 @@ impl Shared {
 
     fn is_needed(&self) -> bool {
         let lately = |used: Instant| now().saturating_duration_since(used) < IDLE_AFTER;
-        !self.wanted.borrow().is_empty() || self.used.borrow().is_some_and(lately)
+        // Until the broker has taken back what no Rule wants any more, it would keep messages for us.
+        let holds = *self.holds.borrow();
+        holds || !self.wanted.borrow().is_empty() || self.used.borrow().is_some_and(lately)
     }
 
     /// Waits before the next attempt; not so long, if somebody wants to publish.
@@ -201,9 +231,6 @@ impl Shared {
     /// There is a connection, until it is [`Shared::lost`] or [`Shared::rest`] is called.
     pub(super) fn connected(&self, client: AsyncClient) {
         tracing::info!(broker = %self.place, "connected to the broker");
-        if let Some(intake) = self.intake.get() {
-            intake.resume(now());
-        }
         self.enter(Phase::Connected(client, CancellationToken::new()));
     }
 
@@ -211,7 +238,7 @@ impl Shared {
     pub(super) fn lost(&self, why: Unreached) {
         let known = match &self.status.borrow().phase {
             Phase::Away(before) => *before == why,
-            Phase::Resting | Phase::Connecting | Phase::Connected(..) => false,
+            Phase::Unbegun | Phase::Resting | Phase::Connecting | Phase::Connected(..) => false,
         };
         if !known {
             tracing::warn!(reason = %why.reason, "no connection to the broker; trying again");
@@ -226,12 +253,18 @@ impl Shared {
         }
     }
 
-    /// What the broker holds for this client is decided; this it refused.
-    pub(super) fn subscribed(&self, refused: &[&Filter]) {
-        let texts: Vec<_> = refused.iter().map(|filter| filter.as_str()).collect();
+    /// Whether the broker may hold anything for this client.
+    pub(super) fn holds(&self, anything: bool) {
+        self.holds.send_if_modified(|before| std::mem::replace(before, anything) != anything);
+    }
+
+    /// What the broker holds for this client is decided; this it refuses.
+    pub(super) fn refused<'f>(&self, filters: impl Iterator<Item = &'f Filter>) {
+        let texts: Vec<_> = filters.map(Filter::as_str).collect();
         let text: Option<Box<str>> = (!texts.is_empty())
             .then(|| format!("the broker does not let this node read {}", texts.join(", ")).into());
-        if let Some(reason) = &text {
+        let is_new = self.status.borrow().refused != text;
+        if let Some(reason) = text.as_ref().filter(|_| is_new) {
             tracing::warn!(%reason, "Rules get no messages");
         }
         self.status.send_modify(|status| status.refused = text);
@@ -240,20 +273,8 @@ impl Shared {
 
 /// For what comes in.
 impl Shared {
-    /// From now on messages are taken.
-    pub(super) fn begin(&self, intake: Intake) {
-        if self.intake.set(intake).is_err() {
-            tracing::error!("the broker's messages have somebody who takes them already");
-        }
-    }
-
-    /// Rules that take messages, and what of.
-    pub(super) fn serve(&self, rules: &[(Arc<Rule>, Filter)]) {
-        if let Some(intake) = self.intake.get() {
-            intake.serve(rules);
-        }
-        let wanted: Wanted =
-            rules.iter().map(|(rule, filter)| (rule.name.clone(), filter.clone())).collect();
+    /// What Rules take.
+    pub(super) fn want(&self, wanted: Wanted) {
         self.first.get_or_init(|| cover(wanted.values()));
         self.wanted.send_if_modified(|before| {
             let is_new = *before != wanted;
@@ -262,28 +283,8 @@ impl Shared {
         });
     }
 
-    pub(super) async fn take(&self, publish: Publish, client: &AsyncClient) {
-        match self.intake.get() {
-            Some(intake) => intake.take(publish, client).await,
-            None => intake::acknowledge(client, &publish),
-        }
-    }
-
-    pub(super) fn expect_retained(&self, rules: &[RuleName], now: Instant) {
-        if let Some(intake) = self.intake.get() {
-            intake.expect_retained(rules, now);
-        }
-    }
-
     /// What the broker may hold for this client since before this process.
     pub(super) fn inherited(&self) -> impl Iterator<Item = Filter> {
         self.first.get().into_iter().flatten().cloned()
-    }
-
-    /// The broker has forgotten this client.
-    pub(super) fn forget(&self) {
-        if let Some(intake) = self.intake.get() {
-            intake.forget();
-        }
     }
 }
