@@ -71,6 +71,17 @@ impl Database {
         self.connection.query_row("SELECT id FROM counter", [], |row| row.get(0))
     }
 
+    /// One that nobody has, for as long as the file cannot hold it.
+    pub(super) fn another_counter(&self) -> Result<[u8; 16], rusqlite::Error> {
+        self.connection.query_row("SELECT randomblob(16)", [], |row| row.get(0))
+    }
+
+    /// Goes on under the name that the cloud was told while this file could only be read.
+    pub(super) fn go_on_as(&self, counter: [u8; 16]) -> Result<(), rusqlite::Error> {
+        let sql = "UPDATE counter SET id = ?1 WHERE id IS NOT ?1";
+        self.connection.execute(sql, [counter]).map(drop)
+    }
+
     /// Forgets what was counted: it is less than what was told of it, and cannot go on from there.
     pub(super) fn count_anew(&self) -> Result<(), rusqlite::Error> {
         self.connection.execute_batch(

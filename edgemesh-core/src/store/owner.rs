@@ -28,13 +28,16 @@ pub(super) struct Owner {
     database: Option<Database>,
     /// Given up last, when the database is closed.
     lock: Option<Lock>,
+    /// Whose counts these are.
+    counter: [u8; 16],
 }
 
 impl Owner {
     /// Takes over what was opened.
     pub(super) fn new(opened: Opened) -> (Self, Loaded, Vec<Repair>) {
         let Opened { folder, lock, database, loaded, repairs } = opened;
-        (Self { folder, database, lock }, loaded, repairs)
+        let counter = loaded.counter;
+        (Self { folder, database, lock, counter }, loaded, repairs)
     }
 
     /// Works until the last handle is gone or one of them closes the store.
@@ -96,6 +99,7 @@ impl Owner {
             Some(database) => Ok(database),
             none => {
                 let database = Database::open(&file).map_err(|fault| fault.on_commit(&file))?;
+                database.go_on_as(self.counter).map_err(|error| CommitError::new(&file, error))?;
                 Ok(none.insert(database))
             }
         }

@@ -133,7 +133,7 @@ fn read_only_folder() {
     in_namespace("in_namespace_read_only_folder");
 }
 
-fn mount(arguments: &[&str], folder: &Path) {
+pub(super) fn mount(arguments: &[&str], folder: &Path) {
     let status = Command::new("mount").args(arguments).arg(folder).status().unwrap();
     assert!(status.success(), "mount {arguments:?} {}", folder.display());
 }

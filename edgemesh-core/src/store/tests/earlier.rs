@@ -1,0 +1,139 @@
+//! Files of earlier versions where the step to this one cannot be written: what they hold is served.
+
+use std::fs;
+use std::path::Path;
+
+use edgemesh_proto::record::Put;
+use rusqlite::Connection;
+
+use super::world::{given_folder, hidden_in_namespace};
+use super::{EPOCH, change, folder, service};
+use crate::digest::{Digest, Hasher};
+use crate::store::schema::APPLICATION_ID;
+use crate::store::{Loaded, Repair, Store};
+
+const STEPS: [&str; 2] = [include_str!("../schema_1.sql"), include_str!("../schema_2.sql")];
+/// Records in each file.
+const RECORDS: u64 = 5;
+/// Their revision.
+const REVISION: u64 = 9;
+
+/// What a release of that `version` left in `file`.
+fn write(file: &Path, version: usize) {
+    let connection = Connection::open(file).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = WAL").unwrap();
+    connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    STEPS[..version].iter().for_each(|step| connection.execute_batch(step).unwrap());
+    connection.pragma_update(None, "user_version", version as i64).unwrap();
+    let (mut digest, mut hasher) = (Digest::default(), Hasher::default());
+    let insert = |table: &str, index: u64, revision: &str| {
+        let Put { key, body } = Put::from(&service(index, REVISION));
+        let sql = format!("INSERT INTO {table} VALUES (?1, ?2, ?3, {revision} ?4)");
+        let row = (key.kind.name(), &*key.namespace, &*key.name, &*body);
+        connection.execute(&sql, row).unwrap();
+        (key, body)
+    };
+    for index in 0..RECORDS {
+        let (key, body) = insert("record", index, "9,");
+        digest.add(hasher.of(&key, &body));
+    }
+    if version == 2 {
+        insert("local_record", RECORDS, "");
+    }
+    let state = (EPOCH, REVISION.cast_signed(), digest.to_bytes());
+    let sql = "UPDATE sync_state SET epoch = ?1, revision = ?2, digest = ?3";
+    connection.execute(sql, state).unwrap();
+}
+
+fn assert_served(loaded: &Loaded, version: usize, case: &str) {
+    assert_eq!((loaded.epoch, loaded.revision), (EPOCH, REVISION), "{version} {case}");
+    assert_eq!(loaded.records.len() as u64, RECORDS, "{version} {case}");
+    assert_eq!(loaded.local.len(), version - 1, "{version} {case}");
+    assert_ne!(loaded.counter, [0; 16], "{version} {case}");
+}
+
+/// Another program holds it while the agent starts; when it lets go, the step is made.
+#[tokio::test]
+async fn locked() {
+    for version in 1..=STEPS.len() {
+        let folder = folder();
+        let meta = folder.path().join("meta.db");
+        write(&meta, version);
+        let other = Connection::open(&meta).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let (store, loaded, repairs) = Store::open(folder.path()).unwrap();
+        assert_served(&loaded, version, "locked");
+        assert!(matches!(&repairs[..], [Repair::ReadOnly { .. }]), "{version}: {repairs:?}");
+        other.execute_batch("ROLLBACK").unwrap();
+        drop(other);
+        store.commit(change(REVISION + 1)).await.unwrap();
+        store.close().await;
+        let (store, later, repairs) = Store::open(folder.path()).unwrap();
+        store.close().await;
+        assert_eq!((later.revision, repairs), (REVISION + 1, vec![]));
+        // The cloud was told this one's counts.
+        assert_eq!(later.counter, loaded.counter);
+    }
+}
+
+/// The good copy is of the release before, until the next one is made.
+#[tokio::test]
+async fn good_copy() {
+    for version in 1..=STEPS.len() {
+        for damage in ["", "hello"] {
+            let folder = folder();
+            Store::open(folder.path()).unwrap().0.close().await;
+            fs::write(folder.path().join("meta.db"), damage).unwrap();
+            write(&folder.path().join("meta.db.good"), version);
+            let (store, loaded, repairs) = Store::open(folder.path()).unwrap();
+            assert_served(&loaded, version, "good copy");
+            let restored = |repair: &Repair| matches!(repair, Repair::Restored { .. });
+            assert!(repairs.iter().any(restored), "{version}: {repairs:?}");
+            store.commit(change(REVISION + 1)).await.unwrap();
+            store.close().await;
+        }
+    }
+}
+
+#[test]
+fn read_only_folder() {
+    let folder = folder();
+    let name = "store::tests::earlier::in_namespace_read_only_folder";
+    let output = hidden_in_namespace(name, folder.path()).output().expect("unshare runs");
+    let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// The file itself, and the good copy of one that is damaged.
+#[tokio::test]
+#[ignore = "runs in the namespaces of read_only_folder"]
+async fn in_namespace_read_only_folder() {
+    let Some(folder) = given_folder() else { return };
+    super::folders::mount(&["-t", "tmpfs", "none"], &folder);
+    let place = |version: usize, case: &str| folder.join(format!("{case}-{version}"));
+    for version in 1..=STEPS.len() {
+        for (case, file) in [("file", "meta.db"), ("copy", "meta.db.good")] {
+            let place = place(version, case);
+            fs::create_dir(&place).unwrap();
+            // It was used before, so that what is at the metastore's place is the agent's own.
+            Store::open(&place).unwrap().0.close().await;
+            match file {
+                "meta.db" => fs::remove_file(place.join("meta.db")).unwrap(),
+                _ => fs::write(place.join("meta.db"), "hello").unwrap(),
+            }
+            write(&place.join(file), version);
+        }
+    }
+    super::folders::mount(&["-o", "remount,ro"], &folder);
+    for version in 1..=STEPS.len() {
+        for case in ["file", "copy"] {
+            let (store, loaded, repairs) = Store::open(&place(version, case)).unwrap();
+            assert_served(&loaded, version, case);
+            assert!(
+                matches!(&repairs[0], Repair::ReadOnly { .. }),
+                "{version} {case}: {repairs:?}"
+            );
+            store.close().await;
+        }
+    }
+}
