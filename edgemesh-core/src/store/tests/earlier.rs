@@ -21,8 +21,8 @@ const REVISION: u64 = 9;
 /// What a release of that `version` left in `file`.
 fn write(file: &Path, version: usize) {
     let connection = Connection::open(file).unwrap();
-    connection.execute_batch("PRAGMA journal_mode = WAL").unwrap();
     connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = WAL").unwrap();
     STEPS[..version].iter().for_each(|step| connection.execute_batch(step).unwrap());
     connection.pragma_update(None, "user_version", version as i64).unwrap();
     let (mut digest, mut hasher) = (Digest::default(), Hasher::default());

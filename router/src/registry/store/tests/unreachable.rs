@@ -46,8 +46,8 @@ async fn what_cannot_be_brought_up_to_date_is_read() {
     let file = folder.path().join("registry.db");
     let holder = rusqlite::Connection::open(&file).unwrap();
     let before = include_str!("../registry_1.sql");
-    holder.execute_batch(&format!("PRAGMA journal_mode = WAL; {before}")).unwrap();
     holder.pragma_update(None, "application_id", MARK).unwrap();
+    holder.execute_batch(&format!("PRAGMA journal_mode = WAL; {before}")).unwrap();
     holder.pragma_update(None, "user_version", 1).unwrap();
     let made = made.path().join("registry.db");
     let copy = format!(
