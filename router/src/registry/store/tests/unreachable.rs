@@ -41,7 +41,7 @@ async fn what_cannot_be_read_is_moved_aside_before_anything_is_kept() {
 /// A file of the release before, which another program holds while the cloud is upgraded.
 #[tokio::test]
 async fn what_cannot_be_brought_up_to_date_is_read() {
-    let (folder, made) = (folder(), self::folder());
+    let (folder, made) = (folder(), folder());
     filled(made.path(), 7).await;
     let file = folder.path().join("registry.db");
     let holder = rusqlite::Connection::open(&file).unwrap();
