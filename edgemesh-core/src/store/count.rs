@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use edgemesh_proto::record::RuleName;
+use edgemesh_proto::rule::Id;
 use rusqlite::TransactionBehavior;
 
 use crate::backends::{MAX_DETAIL, RuleError, Tally};
@@ -12,8 +13,9 @@ use crate::store::project::InForce;
 
 impl Database {
     /// Stores totals, and adds errors. A Rule without a row is kept for when it has one; one that
-    /// is gone, until the next change of Rules.
-    pub(super) fn count(&mut self, counted: &[Counted]) -> Result<(), rusqlite::Error> {
+    /// is gone, until the next change of Rules. Gives those of whose errors none was added.
+    pub(super) fn count(&mut self, counted: &[Counted]) -> Result<Vec<Id>, rusqlite::Error> {
+        let mut without_row = Vec::new();
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for Counted { id, tally: Tally { success, fail, errors } } in counted {
@@ -27,6 +29,7 @@ impl Database {
                 transaction
                     .prepare_cached("INSERT OR REPLACE INTO waiting_count VALUES (?1, ?2, ?3)")?
                     .execute(columns)?;
+                without_row.push(id.clone());
                 continue;
             }
             let mut add =
@@ -35,7 +38,8 @@ impl Database {
                 add.execute((id.as_str(), at, &detail[..detail.floor_char_boundary(MAX_DETAIL)]))?;
             }
         }
-        transaction.commit()
+        transaction.commit()?;
+        Ok(without_row)
     }
 
     /// What was counted, by the Rules that are in force.

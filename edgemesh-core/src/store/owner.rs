@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use edgemesh_proto::rule::Id;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::database::Database;
@@ -17,7 +18,7 @@ pub(super) const QUEUE: usize = 64;
 /// is done all the same.
 pub(super) enum Job {
     Commit(Arc<Change>, oneshot::Sender<Result<(), CommitError>>),
-    Count(Vec<Counted>, oneshot::Sender<Result<(), CommitError>>),
+    Count(Vec<Counted>, oneshot::Sender<Result<Vec<Id>, CommitError>>),
     KeepGoodCopy(oneshot::Sender<Result<(), CommitError>>),
     Close(oneshot::Sender<()>),
 }
@@ -70,7 +71,7 @@ impl Owner {
         self.database()?.apply(change).map_err(|error| CommitError::new(&file, error))
     }
 
-    fn count(&mut self, counted: &[Counted]) -> Result<(), CommitError> {
+    fn count(&mut self, counted: &[Counted]) -> Result<Vec<Id>, CommitError> {
         let file = self.folder.database();
         self.database()?.count(counted).map_err(|error| CommitError::new(&file, error))
     }
