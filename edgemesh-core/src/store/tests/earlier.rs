@@ -6,6 +6,7 @@ use std::path::Path;
 use edgemesh_proto::record::Put;
 use rusqlite::Connection;
 
+use super::folders::{fill, mount};
 use super::world::{given_folder, hidden_in_namespace};
 use super::{EPOCH, change, folder, service};
 use crate::digest::{Digest, Hasher};
@@ -95,45 +96,81 @@ async fn good_copy() {
     }
 }
 
-#[test]
-fn read_only_folder() {
+/// Runs a hidden test below in namespaces of its own.
+fn in_namespace(name: &str) {
     let folder = folder();
-    let name = "store::tests::earlier::in_namespace_read_only_folder";
-    let output = hidden_in_namespace(name, folder.path()).output().expect("unshare runs");
+    let name = format!("store::tests::earlier::{name}");
+    let output = hidden_in_namespace(&name, folder.path()).output().expect("unshare runs");
     let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
-/// The file itself, and the good copy of one that is damaged.
+#[test]
+fn read_only_folder() {
+    in_namespace("in_namespace_read_only_folder");
+}
+
+#[test]
+fn full_disk() {
+    in_namespace("in_namespace_full_disk");
+}
+
+/// A folder with what a release of that `version` left: the metastore, or the good copy of one that is
+/// damaged now.
+async fn left(place: &Path, version: usize, is_copy: bool) {
+    fs::create_dir(place).unwrap();
+    // It was used before, so that what is at the metastore's place is the agent's own.
+    Store::open(place).unwrap().0.close().await;
+    fs::remove_file(place.join("meta.db")).unwrap();
+    if is_copy {
+        fs::write(place.join("meta.db"), "hello").unwrap();
+    }
+    write(&place.join(if is_copy { "meta.db.good" } else { "meta.db" }), version);
+}
+
+async fn assert_read(place: &Path, version: usize) {
+    let (store, loaded, repairs) = Store::open(place).unwrap();
+    assert_served(&loaded, version, &place.display().to_string());
+    assert!(matches!(&repairs[0], Repair::ReadOnly { .. }), "{}: {repairs:?}", place.display());
+    store.close().await;
+}
+
 #[tokio::test]
 #[ignore = "runs in the namespaces of read_only_folder"]
 async fn in_namespace_read_only_folder() {
     let Some(folder) = given_folder() else { return };
-    super::folders::mount(&["-t", "tmpfs", "none"], &folder);
-    let place = |version: usize, case: &str| folder.join(format!("{case}-{version}"));
+    mount(&["-t", "tmpfs", "none"], &folder);
+    let place = |version, is_copy| folder.join(format!("{version}-{is_copy}"));
     for version in 1..=STEPS.len() {
-        for (case, file) in [("file", "meta.db"), ("copy", "meta.db.good")] {
-            let place = place(version, case);
-            fs::create_dir(&place).unwrap();
-            // It was used before, so that what is at the metastore's place is the agent's own.
-            Store::open(&place).unwrap().0.close().await;
-            match file {
-                "meta.db" => fs::remove_file(place.join("meta.db")).unwrap(),
-                _ => fs::write(place.join("meta.db"), "hello").unwrap(),
-            }
-            write(&place.join(file), version);
-        }
+        left(&place(version, false), version, false).await;
+        left(&place(version, true), version, true).await;
     }
-    super::folders::mount(&["-o", "remount,ro"], &folder);
+    mount(&["-o", "remount,ro"], &folder);
     for version in 1..=STEPS.len() {
-        for case in ["file", "copy"] {
-            let (store, loaded, repairs) = Store::open(&place(version, case)).unwrap();
-            assert_served(&loaded, version, case);
-            assert!(
-                matches!(&repairs[0], Repair::ReadOnly { .. }),
-                "{version} {case}: {repairs:?}"
-            );
-            store.close().await;
-        }
+        assert_read(&place(version, false), version).await;
+        assert_read(&place(version, true), version).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "runs in the namespaces of full_disk"]
+async fn in_namespace_full_disk() {
+    let Some(folder) = given_folder() else { return };
+    mount(&["-t", "tmpfs", "-o", "size=2m", "none"], &folder);
+    let place = |version: usize| folder.join(version.to_string());
+    for version in 1..=STEPS.len() {
+        left(&place(version), version, false).await;
+    }
+    fill(&folder);
+    for version in 1..=STEPS.len() {
+        assert_read(&place(version), version).await;
+    }
+    // With space the step is made.
+    fs::remove_file(folder.join("ballast")).unwrap();
+    for version in 1..=STEPS.len() {
+        let (store, loaded, repairs) = Store::open(&place(version)).unwrap();
+        assert_eq!((loaded.revision, repairs), (REVISION, vec![]));
+        store.commit(change(REVISION + 1)).await.unwrap();
+        store.close().await;
     }
 }

@@ -139,7 +139,7 @@ pub(super) fn mount(arguments: &[&str], folder: &Path) {
 }
 
 /// Takes all space that is left.
-fn fill(folder: &Path) {
+pub(super) fn fill(folder: &Path) {
     let mut file = File::create(folder.join("ballast")).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}
 }
