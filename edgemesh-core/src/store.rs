@@ -157,8 +157,9 @@ impl Store {
         self.ask(|answer| Job::Commit(change, answer)).await
     }
 
-    /// Stores what Rules have counted, in one transaction.
-    pub async fn count(&self, counted: Vec<Counted>) -> Result<(), CommitError> {
+    /// Stores what Rules have counted, in one transaction. Errors of the Rules that this gives have no
+    /// place yet, for these Rules wait for an Endpoint.
+    pub async fn count(&self, counted: Vec<Counted>) -> Result<Vec<Id>, CommitError> {
         self.ask(|answer| Job::Count(counted, answer)).await
     }
 
@@ -184,11 +185,11 @@ impl Store {
         }
     }
 
-    async fn ask(
+    async fn ask<T: Default>(
         &self,
-        job: impl FnOnce(oneshot::Sender<Result<(), CommitError>>) -> Job,
-    ) -> Result<(), CommitError> {
-        let Some(jobs) = &self.jobs else { return Ok(()) };
+        job: impl FnOnce(oneshot::Sender<Result<T, CommitError>>) -> Job,
+    ) -> Result<T, CommitError> {
+        let Some(jobs) = &self.jobs else { return Ok(T::default()) };
         let (answer, outcome) = oneshot::channel();
         jobs.send(job(answer)).await.map_err(|_| CommitError::Closed)?;
         outcome.await.unwrap_or(Err(CommitError::Closed))

@@ -8,6 +8,7 @@
 //! Pure and in memory: [`store`] keeps what must survive, [`shared`] puts it behind a lock and wakes
 //! sessions.
 
+mod begins;
 mod counts;
 mod effective;
 mod entries;
@@ -174,6 +175,13 @@ impl Registry {
     /// Whether there is a record of that identity.
     pub fn has(&self, key: &Key) -> bool {
         self.entries.get(key).is_some_and(|(_, entry)| entry.record.is_some())
+    }
+
+    /// The record of that identity, where there is one that can be read.
+    fn get(&self, key: &Key) -> Option<Record> {
+        let (_, entry) = self.entries.get(key)?;
+        let body = &entry.record.as_ref()?.body;
+        Record::decode(key.kind, &key.namespace, &key.name, body).ok()
     }
 
     /// Everybody who stands for anything.

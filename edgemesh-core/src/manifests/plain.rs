@@ -136,7 +136,7 @@ pub(super) fn embedded(top: &Field<'_>) -> Result<Vec<Record>, Fault> {
 /// first two a text is tells only who knows all documents.
 fn side(field: &Field<'_>, namespace: &str) -> Result<EndpointName, Fault> {
     if !field.is_map() {
-        return named(field, namespace, name);
+        return named(field, namespace, name_of);
     }
     let Record { namespace, name, .. } = endpoint(field, Some(namespace))?;
     Ok(EndpointName { namespace, name })
@@ -164,12 +164,17 @@ fn own_namespace(top: &Field<'_>, usual: Option<&str>) -> Result<Box<str>, Fault
 
 /// Freer than Kubernetes' names; a slash would make `namespace/name` mean two things.
 fn name(field: &Field<'_>) -> Result<Box<str>, Fault> {
-    let text = field.text()?;
+    name_of(field, field.text()?)
+}
+
+/// The same, of a text that is a part of the field's.
+fn name_of(of: &Field<'_>, text: &str) -> Result<Box<str>, Fault> {
     let is_clean = !text.contains(|c: char| c == '/' || c.is_control());
     if is_clean && (1..=MAX_NAME).contains(&text.len()) {
         return Ok(text.into());
     }
-    Err(field.wrong(&format!("a name of 1 to {MAX_NAME} bytes without slashes")))
+    let wanted = format!("must be a name of 1 to {MAX_NAME} bytes without slashes");
+    Err(of.fault(format!("{wanted}, not `{}`", field::brief(text))))
 }
 
 fn id(field: &Field<'_>) -> Result<Id, Fault> {

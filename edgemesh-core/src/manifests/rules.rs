@@ -53,9 +53,9 @@ pub(super) fn rule(
         id: object_id(Kind::Rule, namespace, name),
         project_id: project_id(namespace),
         domain_id: DomainId::default(),
-        source: named(&source, namespace, syntax::subdomain)?,
+        source: named(&source, namespace, syntax::subdomain_of)?,
         source_resource: spec.maybe("sourceResource", resource)?.unwrap_or_default(),
-        target: named(&target, namespace, syntax::subdomain)?,
+        target: named(&target, namespace, syntax::subdomain_of)?,
         target_resource: spec.maybe("targetResource", resource)?.unwrap_or_default(),
         in_use: said(top, &spec, ("inUse", IN_USE))?.unwrap_or(true),
         is_deleted: false,
@@ -68,14 +68,14 @@ pub(super) fn rule(
 pub(super) fn named(
     field: &Field<'_>,
     namespace: &str,
-    name: fn(&Field<'_>) -> Result<Box<str>, Fault>,
+    name: fn(&Field<'_>, &str) -> Result<Box<str>, Fault>,
 ) -> Result<EndpointName, Fault> {
     let text = field.text()?;
     let Some((namespace, rest)) = text.split_once('/') else {
-        return Ok(EndpointName { namespace: namespace.into(), name: name(field)? });
+        return Ok(EndpointName { namespace: namespace.into(), name: name(field, text)? });
     };
     if syntax::is_label(namespace) && !rest.is_empty() && !rest.contains('/') {
-        return Ok(EndpointName::new(namespace, rest));
+        return Ok(EndpointName { namespace: namespace.into(), name: name(field, rest)? });
     }
     let reason = format!("`{}` names no Endpoint; write NAME or NAMESPACE/NAME", brief(text));
     Err(field.fault(reason))

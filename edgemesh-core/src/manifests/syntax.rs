@@ -27,7 +27,11 @@ pub(super) fn label(field: &Field<'_>) -> Result<Box<str>, Fault> {
 
 /// DNS labels with dots between them: `edge-1.site.example`.
 pub(super) fn subdomain(field: &Field<'_>) -> Result<Box<str>, Fault> {
-    let text = field.text()?;
+    subdomain_of(field, field.text()?)
+}
+
+/// The same, of a text that is a part of the field's.
+pub(super) fn subdomain_of(field: &Field<'_>, text: &str) -> Result<Box<str>, Fault> {
     if is_subdomain(text) {
         return Ok(text.into());
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use edgemesh_proto::record::RuleName;
+use edgemesh_proto::rule::Id;
 use rusqlite::TransactionBehavior;
 
 use crate::backends::{MAX_DETAIL, RuleError, Tally};
@@ -12,8 +13,9 @@ use crate::store::project::InForce;
 
 impl Database {
     /// Stores totals, and adds errors. A Rule without a row is kept for when it has one; one that
-    /// is gone, until the next change of Rules.
-    pub(super) fn count(&mut self, counted: &[Counted]) -> Result<(), rusqlite::Error> {
+    /// is gone, until the next change of Rules. Gives those of whose errors none was added.
+    pub(super) fn count(&mut self, counted: &[Counted]) -> Result<Vec<Id>, rusqlite::Error> {
+        let mut without_row = Vec::new();
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         for Counted { id, tally: Tally { success, fail, errors } } in counted {
@@ -27,6 +29,7 @@ impl Database {
                 transaction
                     .prepare_cached("INSERT OR REPLACE INTO waiting_count VALUES (?1, ?2, ?3)")?
                     .execute(columns)?;
+                without_row.push(id.clone());
                 continue;
             }
             let mut add =
@@ -35,7 +38,8 @@ impl Database {
                 add.execute((id.as_str(), at, &detail[..detail.floor_char_boundary(MAX_DETAIL)]))?;
             }
         }
-        transaction.commit()
+        transaction.commit()?;
+        Ok(without_row)
     }
 
     /// What was counted, by the Rules that are in force.
@@ -69,6 +73,17 @@ impl Database {
     /// Whose counts these are.
     pub(super) fn counter(&self) -> Result<[u8; 16], rusqlite::Error> {
         self.connection.query_row("SELECT id FROM counter", [], |row| row.get(0))
+    }
+
+    /// One that nobody has, for as long as the file cannot hold it.
+    pub(super) fn another_counter(&self) -> Result<[u8; 16], rusqlite::Error> {
+        self.connection.query_row("SELECT randomblob(16)", [], |row| row.get(0))
+    }
+
+    /// Goes on under the name that the cloud was told while this file could only be read.
+    pub(super) fn go_on_as(&self, counter: [u8; 16]) -> Result<(), rusqlite::Error> {
+        let sql = "UPDATE counter SET id = ?1 WHERE id IS NOT ?1";
+        self.connection.execute(sql, [counter]).map(drop)
     }
 
     /// Forgets what was counted: it is less than what was told of it, and cannot go on from there.

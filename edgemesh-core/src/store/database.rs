@@ -53,13 +53,19 @@ impl Database {
     /// digest finds records that are not those that were stored.
     pub(super) fn load(&mut self) -> Result<Contents, Fault> {
         check_pages(&self.connection)?;
+        let version = schema::META.version_of(&self.connection)?;
         let (epoch, revision, digest) = self.state()?;
         let mut skipped = Vec::new();
         let mut loaded = Loaded { epoch, revision, digest: digest.to_bytes(), ..Loaded::default() };
         let found = self.records(&mut loaded, &mut skipped)?;
-        loaded.local = self.local_records(&mut skipped)?;
+        if version >= schema::WITH_LOCAL_RECORDS {
+            loaded.local = self.local_records(&mut skipped)?;
+        }
         loaded.addresses = self.addresses(&mut skipped)?;
-        (loaded.counted, loaded.counter) = (self.counted()?, self.counter()?);
+        (loaded.counted, loaded.counter) = match version {
+            schema::WITH_COUNTS.. => (self.counted()?, self.counter()?),
+            _ => (Vec::new(), self.another_counter()?),
+        };
         Ok(Contents { loaded, skipped, sound: found == digest })
     }
 

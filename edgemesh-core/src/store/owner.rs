@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use edgemesh_proto::rule::Id;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::store::database::Database;
@@ -17,7 +18,7 @@ pub(super) const QUEUE: usize = 64;
 /// is done all the same.
 pub(super) enum Job {
     Commit(Arc<Change>, oneshot::Sender<Result<(), CommitError>>),
-    Count(Vec<Counted>, oneshot::Sender<Result<(), CommitError>>),
+    Count(Vec<Counted>, oneshot::Sender<Result<Vec<Id>, CommitError>>),
     KeepGoodCopy(oneshot::Sender<Result<(), CommitError>>),
     Close(oneshot::Sender<()>),
 }
@@ -28,13 +29,16 @@ pub(super) struct Owner {
     database: Option<Database>,
     /// Given up last, when the database is closed.
     lock: Option<Lock>,
+    /// Whose counts these are.
+    counter: [u8; 16],
 }
 
 impl Owner {
     /// Takes over what was opened.
     pub(super) fn new(opened: Opened) -> (Self, Loaded, Vec<Repair>) {
         let Opened { folder, lock, database, loaded, repairs } = opened;
-        (Self { folder, database, lock }, loaded, repairs)
+        let counter = loaded.counter;
+        (Self { folder, database, lock, counter }, loaded, repairs)
     }
 
     /// Works until the last handle is gone or one of them closes the store.
@@ -67,7 +71,7 @@ impl Owner {
         self.database()?.apply(change).map_err(|error| CommitError::new(&file, error))
     }
 
-    fn count(&mut self, counted: &[Counted]) -> Result<(), CommitError> {
+    fn count(&mut self, counted: &[Counted]) -> Result<Vec<Id>, CommitError> {
         let file = self.folder.database();
         self.database()?.count(counted).map_err(|error| CommitError::new(&file, error))
     }
@@ -96,6 +100,7 @@ impl Owner {
             Some(database) => Ok(database),
             none => {
                 let database = Database::open(&file).map_err(|fault| fault.on_commit(&file))?;
+                database.go_on_as(self.counter).map_err(|error| CommitError::new(&file, error))?;
                 Ok(none.insert(database))
             }
         }

@@ -1,7 +1,7 @@
 //! The tables `endpoint` and `rule`: rows made of the records, with what each Rule has counted.
 //!
-//! They are made anew, all together, when a change touches one of them: a row that stays is updated,
-//! so that its counts and errors stay too.
+//! They are made anew, all together, when a change touches one of them. A row that stays is updated, so
+//! that its counts and errors stay too, and one that stays as it is not even written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,7 +125,9 @@ fn put_endpoint(
         .prepare_cached(
             "INSERT INTO endpoint VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
              ON CONFLICT (id) DO UPDATE SET type = ?2, name = ?3, project_id = ?4, \
-             is_shared = ?5, properties = ?6, created_at = ?7, updated_at = ?8",
+             is_shared = ?5, properties = ?6, created_at = ?7, updated_at = ?8 \
+             WHERE (type, name, project_id, is_shared, properties, created_at, updated_at) \
+             IS NOT (?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             endpoint.id.as_str(),
@@ -155,7 +157,10 @@ fn put_rule(
              coalesce((SELECT fail_messages FROM waiting_count WHERE id = ?1), 0)) \
              ON CONFLICT (id) DO UPDATE SET name = ?2, project_id = ?3, domain_id = ?4, \
              source = ?5, source_resource = ?6, target = ?7, target_resource = ?8, in_use = ?9, \
-             is_deleted = ?10, created_at = ?11, updated_at = ?12",
+             is_deleted = ?10, created_at = ?11, updated_at = ?12 \
+             WHERE (name, project_id, domain_id, source, source_resource, target, \
+             target_resource, in_use, is_deleted, created_at, updated_at) \
+             IS NOT (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             rule.id.as_str(),

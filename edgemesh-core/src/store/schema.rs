@@ -15,6 +15,10 @@ pub(super) static META: Schema =
 /// Tables by which a file without our mark is still known as ours.
 pub(super) const OUR_TABLES: [&str; 3] = ["record", "sync_state", "virtual_address"];
 
+/// The versions that brought a table which not every file has that can only be read.
+pub(super) const WITH_LOCAL_RECORDS: u32 = 2;
+pub(super) const WITH_COUNTS: u32 = 3;
+
 const STEPS: &[M<'_>] = &[
     M::up(include_str!("schema_1.sql")),
     M::up(include_str!("schema_2.sql")),

@@ -74,7 +74,7 @@ impl Schema {
         // Closing must not write: the file may be about to be moved aside as it is. The owner
         // transfers the log itself.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        let version = self.readable_version(&connection)?;
+        let version = self.version_of(&connection)?;
         // Before anything is asked for that would have to be written: SQLite then answers with the
         // old state, and not with an error.
         if connection.is_readonly("main")? {
@@ -100,6 +100,9 @@ impl Schema {
     /// Opens a database of ours where nothing can be written, not even a lock: the caller knows
     /// that nobody writes. The log, if there is one, is read too; its index is kept in memory.
     ///
+    /// Its tables may be those of an earlier version, since they cannot be brought up to date:
+    /// [`Schema::version_of`] tells which are there.
+    ///
     /// # Errors
     /// [`Fault`].
     pub fn open_read_only(&self, file: &Path) -> Result<Connection, Fault> {
@@ -113,14 +116,15 @@ impl Schema {
         let options = if logged { "vfs=unix-none" } else { "immutable=1" };
         let connection = Connection::open_with_flags(uri(file, options), flags)?;
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        let version = self.readable_version(&connection)?;
-        if version < self.version() {
-            return Err(Fault::Damaged(format!("schema {version}").into()));
-        }
+        self.version_of(&connection)?;
         Ok(connection)
     }
 
-    fn readable_version(&self, connection: &Connection) -> Result<u32, Fault> {
+    /// The version of the tables that are there: this program's, or an earlier one.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn version_of(&self, connection: &Connection) -> Result<u32, Fault> {
         let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         match found {
             found if found <= self.version() => Ok(found),

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::store::{Change, CommitError, Loaded, Repair, Store, VirtualAddress};
 
 mod damage;
+mod earlier;
 mod folders;
 mod kill;
 mod measure;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use edgemesh_proto::message::RuleCount;
 use edgemesh_proto::record::RuleName;
+use edgemesh_proto::rule::Id;
 
 use crate::backends::{RuleError, RuleLive, Tally};
 use crate::snapshot::Rules;
@@ -32,6 +33,18 @@ impl Counting {
         let stored = rules.all().map(|rule| (rule.name.clone(), Stored::of(&rule.live)));
         Self { stored: stored.collect(), failing: false }
     }
+
+    /// Errors of Rules that are `unplaced` are stored with what is counted when they have a place.
+    fn are_stored(&mut self, stored: Vec<(RuleName, Id, Stored)>, unplaced: &[Id]) {
+        self.failing = false;
+        for (name, id, mut now) in stored {
+            if unplaced.contains(&id) {
+                let before = self.stored.remove(&name);
+                now.errors = before.map(|before| before.errors).unwrap_or_default();
+            }
+            self.stored.insert(name, now);
+        }
+    }
 }
 
 impl Stored {
@@ -57,8 +70,8 @@ impl Sync {
             let known: &[RuleError] = before.map_or(&[], |before| &before.errors);
             let ((success, fail), errors) = (now.counts, fresh(known, &now.errors).to_vec());
             let id = rule.record.id.clone();
-            counted.push(Counted { id, tally: Tally { success, fail, errors } });
-            stored.push((rule.name.clone(), now));
+            counted.push(Counted { id: id.clone(), tally: Tally { success, fail, errors } });
+            stored.push((rule.name.clone(), id, now));
             told.push(told_of(rule, (success, fail)));
         }
         if self.counting.stored.len() > rules.all().count() {
@@ -68,10 +81,7 @@ impl Sync {
             return told;
         }
         match self.store.count(counted).await {
-            Ok(()) => {
-                self.counting.stored.extend(stored);
-                self.counting.failing = false;
-            }
+            Ok(unplaced) => self.counting.are_stored(stored, &unplaced),
             Err(error) => {
                 if !std::mem::replace(&mut self.counting.failing, true) {
                     let error = &error as &dyn std::error::Error;

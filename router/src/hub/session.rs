@@ -9,7 +9,7 @@ use edgemesh_core::link::{
     self, Answering, Called, Failure, LinkError, MessageReader, MessageWriter, Messages,
 };
 use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message, removal};
-use edgemesh_proto::message::{Body, DialBack, Message, Offer, Refused, Welcome};
+use edgemesh_proto::message::{Body, Counts, DialBack, Message, Offer, Refused, Welcome};
 use edgemesh_proto::record::NodeName;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::hub::door::{refusal, refuse, reply};
 use crate::hub::node::Node;
 use crate::hub::roster::Arrival;
-use crate::hub::{Hub, LAST_WORDS};
+use crate::hub::{Hub, LAST_WORDS, Parts};
 use crate::registry::session::Said;
 use crate::registry::shared::Talk;
 
@@ -227,8 +227,7 @@ impl Session {
                 None
             }
             Body::Counts(counts) => {
-                let Seated { hub, node } = &self.seated;
-                hub.0.parts.registry.count(&node.name, self.proved.issued, &counts);
+                self.counted(counts);
                 None
             }
             Body::DialBack(asked) => {
@@ -254,6 +253,17 @@ impl Session {
         for bad in registry.offer(&node.name, self.proved.issued, offer.records).await {
             tracing::warn!(node = %node.name.0, "an offered record does not count: {bad}");
         }
+    }
+
+    /// A node whose clock is ahead says of no message that it is yet to be delivered.
+    fn counted(&self, mut counts: Counts) {
+        let Seated { hub, node } = &self.seated;
+        let Parts { registry, tls, .. } = &hub.0.parts;
+        let now = tls.clock().seconds().saturating_add(1).saturating_mul(1000);
+        for count in &mut counts.rules {
+            count.last_success = count.last_success.min(now);
+        }
+        registry.count(&node.name, self.proved.issued, &counts);
     }
 
     /// Passes on to another node that this one wants to be dialled.

@@ -1,7 +1,8 @@
 //! Endpoint type `rest`: a URL that is called over HTTP/1.1.
 //!
 //! A message is sent once and its answer comes back as it is. Only a request that hyper hands back,
-//! since it never left, is sent again: a server closes the connections that it was kept on.
+//! since it never left, is sent again: a server closes the connections that it was kept on. gRPC ends with
+//! trailers over HTTP/2, and is refused.
 
 mod fault;
 
@@ -13,10 +14,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgemesh_core::forward::inbox::{AnswerBody, AnswerError, Undelivered};
+use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::rules::RestTarget;
 use http::header::{
-    CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
@@ -34,8 +36,9 @@ use crate::providers::connect::{Connect, Place, Stream, Unreached};
 
 /// Connections to one server that wait for their next request.
 const IDLE_CONNECTIONS: usize = 8;
-/// How long one waits: servers rarely close it sooner.
-const IDLE_AFTER: Duration = Duration::from_secs(30);
+/// How long one waits. A request that crosses with the server's close may be lost, and is not sent again:
+/// no server in wide use closes within a second (gunicorn after 2 s, Node after 5 s).
+const IDLE_AFTER: Duration = Duration::from_millis(900);
 /// What is between two neighbours only (RFC 9110 §7.6.1).
 const BETWEEN_NEIGHBOURS: [HeaderName; 9] = [
     CONNECTION,
@@ -84,6 +87,15 @@ impl Rest {
     where
         B: Body<Data = Bytes, Error: Into<AnswerError>> + Send + 'static,
     {
+        if is_grpc(request.headers()) {
+            let reason =
+                "gRPC is not called by URL: lead the Rule to a Service, which is reached by HTTP/2";
+            return Err(Undelivered {
+                refusal: Refusal::Unsupported,
+                sent: false,
+                reason: reason.into(),
+            });
+        }
         // Held by the answer's body too: until its end the connection is in use.
         let exchange = self.exchanges.token();
         let request = towards(target, request).map(|body| body.map_err(Into::into).boxed_unsync());
@@ -107,7 +119,7 @@ impl fmt::Debug for Rest {
 }
 
 /// The same request, to `target`.
-fn towards<B>(target: &RestTarget, request: Request<B>) -> Request<B> {
+fn towards<B: Body>(target: &RestTarget, request: Request<B>) -> Request<B> {
     let (mut head, body) = request.into_parts();
     let scheme = if target.tls { Scheme::HTTPS } else { Scheme::HTTP };
     let path = head.uri.path_and_query().cloned();
@@ -122,7 +134,19 @@ fn towards<B>(target: &RestTarget, request: Request<B>) -> Request<B> {
     if let Ok(host) = HeaderValue::from_str(target.authority.as_str()) {
         head.headers.insert(HOST, host);
     }
+    // Of a GET hyper would otherwise believe that it has no body, and drop it.
+    let of_unknown_size = !body.is_end_stream() && body.size_hint().exact().is_none();
+    if of_unknown_size && !head.headers.contains_key(CONTENT_LENGTH) {
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     Request::from_parts(head, body)
+}
+
+/// Whether a call is gRPC, whose status comes in trailers; gRPC-Web, which passes over HTTP/1.1, is not.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let more = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    more.is_some_and(|more| matches!(more.first(), None | Some(b'+' | b';')))
 }
 
 fn take_out_what_is_between_neighbours(headers: &mut HeaderMap) {
@@ -240,6 +264,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Keeper {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+
     use super::*;
 
     #[test]
@@ -257,7 +283,7 @@ mod tests {
             .header("te", "trailers")
             .header("content-length", "3")
             .header("x-kept", "yes");
-        let sent = towards(&target, request.body(()).unwrap());
+        let sent = towards(&target, request.body(Full::new(Bytes::from_static(b"abc"))).unwrap());
         assert_eq!(sent.uri(), "https://a.example:8443/x/y?k=v");
         assert_eq!(
             (sent.method().as_str(), sent.headers()["host"].as_bytes()),

@@ -6,6 +6,7 @@
 //! keeps the form and the words, and puts right what it loses: the method, the payload, the status.
 
 mod call;
+mod guard;
 mod reply;
 
 use std::convert::Infallible;
@@ -24,6 +25,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -31,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::providers::servicebus::call::{Call, Refused};
+use crate::providers::servicebus::guard::is_from_here;
 use crate::providers::servicebus::reply::Reply;
 use crate::providers::whole::{Unread, whole};
 use crate::providers::{Failure, Here};
@@ -46,6 +49,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const BODY_WITHIN: Duration = Duration::from_secs(60);
 /// Longest time for an answer to come to its end, where the Rule has none; Rules of this source do.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// Longest time in which a client takes nothing of its answer: its place is another's then.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// Connections at once. More wait to be accepted.
 const CONNECTIONS: usize = 256;
 /// A port that is in use is tried again.
@@ -134,6 +139,7 @@ impl ServiceBus {
             let bus = self.clone();
             async move { Ok::<_, Infallible>(bus.request(request).await) }
         });
+        give_up_after(TAKEN_WITHIN, &stream);
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
         let serving = builder.serve_connection(TokioIo::new(stream), service);
@@ -147,6 +153,9 @@ impl ServiceBus {
     }
 
     async fn request(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if !is_from_here(request.headers(), self.address) {
+            return Reply::forbidden();
+        }
         let reply = match self.answer(request.into_body()).await {
             Ok(reply) => reply,
             Err(refused) => Reply::refused(&refused),
@@ -169,6 +178,12 @@ impl ServiceBus {
             Err(Failure { refusal, reason }) => Reply::failed(refusal, &reason),
         })
     }
+}
+
+/// Has the system break a connection whose other side takes nothing of what is written for so long.
+fn give_up_after(silence: Duration, stream: &TcpStream) {
+    // Where the system cannot, a client holds its place, which others wait for.
+    SockRef::from(stream).set_tcp_user_timeout(Some(silence)).ok();
 }
 
 /// Rules that begin with applications of `node`. One that waits or is faulty says so when it is called.
@@ -203,4 +218,33 @@ fn rule(node: &NodeName, snapshot: &Snapshot, url: &str) -> Option<Arc<Rule>> {
         is_of_each(one).cmp(&is_of_each(other)).then_with(|| rank(one, other))
     };
     fits.min_by(|one, other| order(one, other)).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A client that reads now and then keeps its connection, one that does not loses it.
+    #[tokio::test]
+    async fn who_takes_nothing_is_given_up() {
+        let silence = Duration::from_millis(500);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (client, served) = tokio::join!(TcpStream::connect(at), listener.accept());
+        let (mut client, (mut served, _)) = (client.unwrap(), served.unwrap());
+        give_up_after(silence, &served);
+        let much = vec![b'x'; 16 << 20];
+        let mut writing = Box::pin(served.write_all(&much));
+        let mut some = vec![0; 1 << 20];
+        for _ in 0..6 {
+            let waited = timeout(silence / 2, &mut writing).await;
+            assert!(waited.is_err(), "it waits for the client: {waited:?}");
+            client.read_exact(&mut some).await.unwrap();
+        }
+        let broken = timeout(Duration::from_secs(20), writing).await.expect("it is given up");
+        assert_eq!(broken.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    }
 }

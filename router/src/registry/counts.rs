@@ -33,6 +33,9 @@ pub(super) struct Line {
     pub(super) last_success: i64,
 }
 
+/// The line of nodes that are gone; no node has this name.
+const GONE: &str = "";
+
 /// Which Rule on which node.
 pub(super) type At = (RuleName, Box<str>);
 
@@ -56,6 +59,13 @@ impl Line {
         self.now = [success.max(told.success), fail.max(told.fail)];
         self.last_success = self.last_success.max(told.last_success);
         *self != before
+    }
+
+    /// Takes over what another counted.
+    fn inherit(&mut self, other: &Self) {
+        let theirs = other.totals();
+        self.past = [0, 1].map(|which| self.past[which].saturating_add(theirs[which]));
+        self.last_success = self.last_success.max(other.last_success);
     }
 
     fn totals(&self) -> [u64; 2] {
@@ -93,6 +103,16 @@ impl Counts {
     pub(super) fn forget(&mut self, rule: &RuleName) {
         let nodes = self.lines.remove(rule).unwrap_or_default().into_keys();
         self.unkept.extend(nodes.map(|node| (rule.clone(), node)));
+    }
+
+    /// `node` is gone for good: what it counted joins that of the others that are, so that there are no
+    /// more lines than nodes.
+    pub(super) fn fold(&mut self, node: &str) {
+        for (rule, lines) in &mut self.lines {
+            let Some(line) = lines.remove(node) else { continue };
+            lines.entry(GONE.into()).or_default().inherit(&line);
+            self.unkept.extend([node, GONE].map(|node| (rule.clone(), node.into())));
+        }
     }
 
     /// Over all nodes.
@@ -173,6 +193,26 @@ mod tests {
             }
             assert_eq!(shown(&counts), *want, "{reports:?}");
         }
+    }
+
+    #[test]
+    fn nodes_that_are_gone_share_a_line() {
+        let mut counts = Counts::default();
+        for report in [("n", 1, "a", 5, 1), ("m", 9, "a", 1, 1), ("o", 2, "a", 2, 0)] {
+            counts.hear(report.0, &told(report), |_| true);
+        }
+        counts.take_unkept();
+        counts.fold("n");
+        counts.fold("o");
+        counts.fold("unknown");
+        assert_eq!(shown(&counts), "a=8/2");
+        let unkept = counts.take_unkept();
+        let shown: Vec<_> = unkept
+            .iter()
+            .map(|((_, node), line)| (&**node, line.as_ref().map(Line::totals)))
+            .collect();
+        assert_eq!(shown, [("", Some([7, 1])), ("n", None), ("o", None)]);
+        assert_eq!(counts.sums().values().next().unwrap().last_success, Some(7));
     }
 
     #[test]

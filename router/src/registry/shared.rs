@@ -14,6 +14,7 @@ use edgemesh_proto::record::{Invalid, Key, Kind, NodeName, Put, Record, RuleName
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use crate::registry::begins::Begins;
 use crate::registry::counts::{At, Counts, Line};
 use crate::registry::session::{Said, Session, Violation};
 use crate::registry::store::{Outcome, Repair, Store};
@@ -152,9 +153,17 @@ impl Shared {
         .await;
     }
 
-    /// Nothing is left that the Revocation of a node makes void.
+    /// Nothing is left that the Revocation of a node makes void. One that has not come back by now
+    /// is no longer told apart in what Rules have counted.
     pub async fn forget_revocation(&self, node: &NodeName) {
-        self.change(|registry| registry.forget_revocation(node)).await;
+        self.change(|registry| {
+            let agent = Key { kind: Kind::Node, namespace: "".into(), name: node.0.clone() };
+            if !registry.has(&agent) {
+                self.0.counts.lock().fold(&node.0);
+            }
+            registry.forget_revocation(node)
+        })
+        .await;
     }
 
     /// As [`Shared::change`], by a node whose certificate is not void when the change is made.
@@ -180,22 +189,20 @@ impl Shared {
         self.0.revoked.subscribe()
     }
 
-    /// A node which is here by a certificate `issued` then tells what Rules have counted there. It is
-    /// kept with the next [`Shared::keep_counts`].
+    /// A node which is here by a certificate `issued` then tells what Rules have counted there: only of
+    /// those that may begin there. It is kept with the next [`Shared::keep_counts`].
     pub fn count(&self, node: &NodeName, issued: i64, told: &Told) {
         if self.revoked(node).is_none_or(|before| issued >= before) {
-            self.hear_counts(&node.0, told);
+            let registry = self.0.registry.lock();
+            let is_on = |rule: &RuleName| Begins::of(&registry, rule).is_on(node);
+            self.0.counts.lock().hear(&node.0, told, is_on);
         }
     }
 
     /// The same of this process.
     pub fn count_own(&self, told: &Told) {
-        self.hear_counts(CLOUD, told);
-    }
-
-    fn hear_counts(&self, node: &str, told: &Told) {
         let registry = self.0.registry.lock();
-        self.0.counts.lock().hear(node, told, |rule| registry.has(&key_of(rule)));
+        self.0.counts.lock().hear(CLOUD, told, |rule| registry.has(&key_of(rule)));
     }
 
     /// What Rules have counted, over all nodes.

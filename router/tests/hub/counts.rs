@@ -9,10 +9,17 @@ use edgemesh_proto::record::RuleName;
 
 use crate::world::{TODAY, World};
 
-const RULE: &str = "\
-{type: rest, name: in}
+/// One that may begin on each node, one that begins on `one` only, and one that only the cloud begins.
+const RULES: &str = "\
+{type: eventbus, name: in}
 ---
-{name: r, source: in, source_resource: {path: /a}, target: in, target_resource: {resource: 'http://a/'}}
+{type: rest, name: out}
+---
+{name: r, source: in, source_resource: {topic: a}, target: out, target_resource: {resource: 'http://a/'}}
+---
+{name: ones, source: in, source_resource: {topic: b, node_name: one}, target: out, target_resource: {resource: 'http://a/'}}
+---
+{name: clouds, source: out, source_resource: {path: /a}, target: out, target_resource: {resource: 'http://a/'}}
 ";
 
 async fn observe(world: &World, text: &str) {
@@ -23,9 +30,13 @@ async fn observe(world: &World, text: &str) {
 }
 
 fn counts(counter: u8, success: u64, fail: u64) -> Body {
-    let count =
-        |name| RuleCount { rule: RuleName::new("default", name), success, fail, last_success: 5 };
-    Body::Counts(Counts { counter: [counter; 16], rules: vec![count("r"), count("unknown")] })
+    of(&["r", "unknown"], counter, (success, fail), 5)
+}
+
+fn of(rules: &[&str], counter: u8, (success, fail): (u64, u64), last_success: i64) -> Body {
+    let rule = |name: &&str| RuleName::new("default", name);
+    let count = |name| RuleCount { rule: rule(name), success, fail, last_success };
+    Body::Counts(Counts { counter: [counter; 16], rules: rules.iter().map(count).collect() })
 }
 
 /// Rules and what they counted.
@@ -37,7 +48,7 @@ fn sums(world: &World) -> Vec<(String, u64, u64)> {
 #[tokio::test]
 async fn counts_of_nodes_are_summed_until_their_rule_goes() {
     let world = World::open();
-    observe(&world, RULE).await;
+    observe(&world, RULES).await;
     let (one, other) = (world.control("one").await, world.control("other").await);
     one.say(counts(1, 5, 1)).await;
     one.say(counts(1, 5, 1)).await;
@@ -58,4 +69,20 @@ async fn counts_of_nodes_are_summed_until_their_rule_goes() {
     let pong = |body| matches!(body, Body::Ping(ping) if ping.answer).then_some(());
     again.hear("the answer", pong).await;
     assert_eq!(sums(&world), []);
+}
+
+#[tokio::test]
+async fn a_node_counts_only_what_may_begin_there() {
+    let world = World::open();
+    observe(&world, RULES).await;
+    let (one, other) = (world.control("one").await, world.control("other").await);
+    // Their clocks are ahead.
+    other.say(of(&["clouds", "ones", "r"], 1, (3, 0), i64::MAX)).await;
+    let want = [("r".to_owned(), 3, 0)];
+    world.until("the other's is heard", |world| sums(world) == want).await;
+    one.say(of(&["clouds", "ones", "r"], 1, (2, 1), i64::MAX)).await;
+    let want = [("ones".to_owned(), 2, 1), ("r".to_owned(), 5, 1)];
+    world.until("the one's is heard", |world| sums(world) == want).await;
+    let last = world.registry.counts()[&RuleName::new("default", "r")].last_success.unwrap();
+    assert!(last <= (TODAY + 1) * 1000, "{last}");
 }

@@ -15,6 +15,7 @@ use edgemesh_router::providers::rest::Rest;
 use http::Request;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Full};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::server::{Authority, LARGE, Server, breaks_at_the_second, talks_nonsense};
@@ -121,6 +122,66 @@ async fn bodies_are_streamed() {
     }
     drop(up);
     assert!(timeout(PATIENCE, down.frame()).await.unwrap().is_none());
+}
+
+/// The size of what is sent in parts is not known before its end; a GET's too arrives whole.
+#[tokio::test]
+async fn bodies_of_unknown_size_arrive() {
+    let (world, server) = (World::with(""), Server::default());
+    let at = server.listen(None, &world.tasks).await;
+    world.rules(&format!("r: rest path=/in -> rest resource=http://{at}/"));
+    let providers = Providers::new(world.call(), None);
+    for method in ["GET", "HEAD", "DELETE", "POST"] {
+        let (mut up, body) = Channel::<Bytes, Infallible>::new(1);
+        up.send_data(Bytes::from("hello")).await.unwrap();
+        drop(up);
+        let request = Request::builder().method(method).uri("/echo").body(body).unwrap();
+        providers.send(&world.rule("r"), request).await.unwrap();
+        let asked = server.asked.lock().pop().unwrap();
+        assert_eq!((&*asked.line, &*asked.body), (&*format!("{method} /echo"), &b"hello"[..]));
+    }
+}
+
+/// Servers close a connection that is idle after two or five seconds: before that it is closed here.
+#[tokio::test]
+async fn connections_are_not_kept_until_servers_close_them() {
+    let world = World::with("");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let served = world.tasks.spawn(async move {
+        let (mut stream, mut read) = (listener.accept().await.unwrap().0, [0; 4096]);
+        while !stream.read(&mut read).await.is_ok_and(|n| read[..n].ends_with(b"x")) {}
+        let answer = b"HTTP/1.1 200 OK\r\nx-app: yes\r\ncontent-length: 2\r\n\r\nok";
+        stream.write_all(answer).await.unwrap();
+        timeout(Duration::from_secs(5), stream.read(&mut read)).await
+    });
+    world.rules(&format!("r: rest path=/in -> rest resource=http://{at}/"));
+    let providers = Providers::new(world.call(), None);
+    assert_eq!(send(&providers, &world, "POST", "/1", "x").await.unwrap(), "200 ok");
+    assert_eq!(served.await.unwrap().expect("it is closed before Node would").unwrap(), 0);
+}
+
+/// A URL is called over HTTP/1.1, where a status in trailers would be lost.
+#[tokio::test]
+async fn grpc_is_refused() {
+    let (world, server) = (World::with(""), Server::default());
+    let at = server.listen(None, &world.tasks).await;
+    world.rules(&format!("r: rest path=/in -> rest resource=http://{at}/"));
+    let providers = Providers::new(world.call(), None);
+    for (kind, is_refused) in [
+        ("application/grpc", true),
+        ("application/grpc+proto", true),
+        ("application/grpc; charset=utf-8", true),
+        ("application/grpc-web", false),
+        ("text/plain", false),
+    ] {
+        let request = Request::post("/echo").header("content-type", kind);
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        let sent = providers.send(&world.rule("r"), request).await;
+        let refused = sent.err().map(|error| (error.refusal, error.sent));
+        assert_eq!(refused, is_refused.then_some((Refusal::Unsupported, false)), "{kind}");
+    }
+    assert_eq!(server.asked.lock().len(), 2);
 }
 
 /// Whoever asks holds the time; what is given up is given up.

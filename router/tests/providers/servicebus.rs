@@ -163,6 +163,33 @@ async fn which_rule_takes_a_call() {
     assert!(got.contains("url e is not allowed"), "{got}");
 }
 
+/// A web page in a browser on the node makes no Rule fire, and reads nothing under a name of its own.
+#[tokio::test]
+async fn web_pages_are_refused() {
+    let world = World::with("r: servicebus target_url=u -> rest resource=http://h/");
+    let at = listen(&world).await;
+    for (fields, is_served) in [
+        (format!("Host: {at}\r\n"), true),
+        (format!("Host: localhost:{}\r\n", at.port()), true),
+        (format!("Host: {at}\r\nOrigin: http://page.example\r\n"), false),
+        (format!("Host: {at}\r\nSec-Fetch-Site: cross-site\r\n"), false),
+        (format!("Host: page.example:{}\r\n", at.port()), false),
+    ] {
+        for method in ["POST", "GET"] {
+            let before = world.messages.all().len();
+            let body = r#"{"targetURL":"u"}"#;
+            let request = format!(
+                "{method} / HTTP/1.1\r\n{fields}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let got = exchange(at, &request).await;
+            let status = if is_served { "HTTP/1.1 200 OK" } else { "HTTP/1.1 403 Forbidden" };
+            assert!(got.starts_with(status), "{method} {fields}: {got}");
+            assert_eq!(world.messages.all().len() - before, usize::from(is_served), "{fields}");
+        }
+    }
+}
+
 async fn listen(world: &World) -> SocketAddr {
     let at = nobody();
     serve(world.here(), at, &world.tasks, world.stop.clone());
@@ -188,6 +215,15 @@ async fn post(at: SocketAddr, body: &[u8]) -> String {
     let mut answer = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().ok();
     String::from_utf8(answer).unwrap()
+}
+
+/// Sends it, and gives all that comes back.
+async fn exchange(at: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
 }
 
 /// The header of the length of this answer's body.

@@ -172,6 +172,17 @@ fn objects_that_are_refused() {
             (5, "spec.source", "names no Endpoint"),
         ),
         (
+            format!("{RULE}metadata: {{name: r}}\nspec:\n  source: b\n  target: a/B_\n"),
+            (6, "spec.target", "`B_` is no DNS name"),
+        ),
+        (
+            format!(
+                "{RULE}metadata: {{name: r}}\nspec:\n  source: a/{}\n  target: b\n",
+                "x".repeat(254)
+            ),
+            (5, "spec.source", "use at most 253"),
+        ),
+        (
             format!(
                 "{RULE}metadata: {{name: r}}\nspec:\n  source: a\n  target: b\n  targetResource: {{a: {}}}\n",
                 "x".repeat(1024)
@@ -216,8 +227,10 @@ fn plain_endpoints() {
 #[test]
 fn plain_documents_that_are_refused() {
     let long = format!("id: {}\ntype: rest\nname: e\n", "x".repeat(37));
+    let long_name = format!("name: r\nsource: b\ntarget: a/{}\n", "x".repeat(254));
     refused(&[
         (&long, (1, "id", "has 37 bytes: 1 to 36")),
+        (&long_name, (3, "target", "a name of 1 to 253 bytes")),
         ("type: rest\nname: a/b\n", (2, "name", "without slashes")),
         ("type: soap\nname: e\n", (1, "type", "known are rest")),
         (

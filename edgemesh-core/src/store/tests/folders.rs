@@ -133,13 +133,13 @@ fn read_only_folder() {
     in_namespace("in_namespace_read_only_folder");
 }
 
-fn mount(arguments: &[&str], folder: &Path) {
+pub(super) fn mount(arguments: &[&str], folder: &Path) {
     let status = Command::new("mount").args(arguments).arg(folder).status().unwrap();
     assert!(status.success(), "mount {arguments:?} {}", folder.display());
 }
 
 /// Takes all space that is left.
-fn fill(folder: &Path) {
+pub(super) fn fill(folder: &Path) {
     let mut file = File::create(folder.join("ballast")).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}
 }

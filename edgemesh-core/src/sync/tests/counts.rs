@@ -37,3 +37,35 @@ async fn counts_are_seen_again_after_a_restart() {
         sync.into_store().close().await;
     }
 }
+
+/// Errors of a Rule that waits for an Endpoint have no place in the store before that is there.
+#[tokio::test]
+async fn errors_of_a_rule_that_waits_are_stored_when_it_does_no_longer() {
+    let rule = "name: r\nsource: in\nsource_resource: {path: /a}\ntarget: default/out\n\
+                target_resource: {resource: 'http://a/'}\n";
+    let text = format!("{{type: rest, name: in}}\n---\n{{type: rest, name: out}}\n---\n{rule}");
+    let parsed = manifests::parse(Path::new("a.yaml"), &text);
+    let mut records: Vec<_> = parsed.documents.into_iter().flat_map(|d| d.records).collect();
+    let out = records.remove(records.iter().position(|record| &*record.name == "out").unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let (mut sync, live) = open(folder.path());
+    let name = RuleName::new("default", "r");
+    let fails = |why: &str| live.load().rules.get(&name).unwrap().live.failed(why, 7);
+    sync.observe(set(&records), now()).await;
+    fails("first");
+    sync.count().await;
+    fails("second");
+    sync.count().await;
+    records.push(out);
+    sync.observe(set(&records), now()).await;
+    fails("third");
+    sync.count().await;
+    fails("fourth");
+    sync.count().await;
+    sync.into_store().close().await;
+
+    let (store, loaded, _) = Store::open(folder.path()).unwrap();
+    store.close().await;
+    let errors: Vec<_> = loaded.counted[0].1.errors.iter().map(|error| &*error.detail).collect();
+    assert_eq!(errors, ["first", "second", "third", "fourth"]);
+}

@@ -29,7 +29,7 @@ impl Trust {
         Self { roots, config: OnceCell::const_new() }
     }
 
-    /// What a handshake goes by. HTTP/1.1 is offered where ALPN is asked for.
+    /// What a handshake goes by. No protocol is offered by ALPN: a server then speaks HTTP/1.1, or MQTT.
     ///
     /// # Errors
     /// In words; it is tried again with the next connection.

@@ -1,10 +1,13 @@
 //! What an application asks of the ServiceBus.
 
+use std::fmt;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request};
 use http_body_util::Full;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// A call.
@@ -29,14 +32,42 @@ pub(super) enum Refused {
     TooSlow,
 }
 
-#[derive(Deserialize)]
+#[derive(Default)]
 struct Form<'f> {
-    #[serde(default)]
     method: Option<String>,
-    #[serde(default, rename = "targetURL")]
     target_url: Option<String>,
-    #[serde(default, borrow)]
     payload: Option<&'f RawValue>,
+}
+
+/// An object, as Go reads one: the case of its keys means nothing, and of two the later counts.
+impl<'de> Deserialize<'de> for Form<'de> {
+    fn deserialize<D: Deserializer<'de>>(form: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Form<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Form<'de>, M::Error> {
+                let mut form = Form::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.to_ascii_lowercase().as_str() {
+                        // `null` says nothing.
+                        "method" => form.method = map.next_value::<Option<_>>()?.or(form.method),
+                        "targeturl" => {
+                            form.target_url = map.next_value::<Option<_>>()?.or(form.target_url);
+                        }
+                        "payload" => form.payload = map.next_value()?,
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(form)
+            }
+        }
+        form.deserialize_map(Object)
+    }
 }
 
 impl Call {
@@ -102,6 +133,11 @@ mod tests {
             (r#"{"method":"G T","targetURL":"u"}"#, "invalid"),
             (r#"{"method":"CONNECT","targetURL":"u"}"#, "invalid"),
             (r#"{"method":1,"targetURL":"u"}"#, "invalid"),
+            (r#"{"Method":"put","TARGETURL":"u","PayLoad":"x"}"#, "PUT u - x"),
+            (r#"{"targetUrl":"a","targeturl":"u","method":"GET","METHOD":null}"#, "GET u - "),
+            (r#"{"other":{"method":"PUT"},"targetURL":"u"}"#, "POST u - "),
+            (r#"["PUT","u","x"]"#, "invalid"),
+            ("\"u\"", "invalid"),
             ("not json", "invalid"),
             ("", "invalid"),
         ] {

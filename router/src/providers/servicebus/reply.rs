@@ -1,4 +1,5 @@
-//! What the ServiceBus answers: always with status 200, and in the body what came of the call.
+//! What the ServiceBus answers: to programs of its machine always with status 200, and in the body what
+//! came of the call.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use edgemesh_core::forward::inbox::AnswerBody;
 use edgemesh_core::refusal::Refusal;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -71,6 +72,14 @@ impl Reply {
     /// There is no answer.
     pub(super) fn failed(refusal: Refusal, reason: &str) -> Self {
         Self::said(refusal.row().http, reason.to_owned())
+    }
+
+    /// It was not asked by a program of this machine. A page reads no more than that.
+    pub(super) fn forbidden() -> Response<Full<Bytes>> {
+        let why = "the ServiceBus answers to programs of its own machine only";
+        let mut response = Self::said(403, why).into_response();
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        response
     }
 
     fn said(code: u16, msg: impl Into<Cow<'static, str>>) -> Self {

@@ -22,6 +22,9 @@ pub(super) static SCHEMA: Schema = Schema { mark: MARK, steps: STEPS, synchronou
 const STEPS: &[M<'_>] =
     &[M::up(include_str!("registry_1.sql")), M::up(include_str!("registry_2.sql"))];
 
+/// The version that brought `rule_count`, which a file that can only be read may not have.
+const WITH_COUNTS: u32 = 2;
+
 /// Begins the names of owners that are nodes.
 const NODE: &str = "node/";
 
@@ -57,7 +60,11 @@ impl Database {
                 self.connection.execute("UPDATE state SET digest = ?1", [found.to_bytes()])?;
             }
         }
-        Ok(Kept { records, counts: self.counts()? })
+        let counts = match SCHEMA.version_of(&self.connection)? {
+            WITH_COUNTS.. => self.counts()?,
+            _ => Vec::new(),
+        };
+        Ok(Kept { records, counts })
     }
 
     fn rows(&mut self, repairs: &mut Vec<Repair>) -> Result<(Vec<(Owner, Put)>, Digest), Fault> {

@@ -9,9 +9,11 @@ use crate::registry::Counted;
 use crate::registry::shared::Shared;
 
 const RULE: &str = "\
-{type: rest, name: in}
+{type: eventbus, name: in}
 ---
-{name: r, source: in, source_resource: {path: /a}, target: in, target_resource: {resource: 'http://a/'}}
+{type: rest, name: out}
+---
+{name: r, source: in, source_resource: {topic: a}, target: out, target_resource: {resource: 'http://a/'}}
 ";
 
 fn records(text: &str) -> BTreeMap<Key, Record> {
