@@ -10,7 +10,7 @@ pub(crate) use crate::message::body::exact;
 pub use crate::message::body::{
     Accepted, Ack, Answer, BUCKETS, Body, Caller, Connect, Counts, DialBack, HeaderField, Held,
     Hello, Join, Joined, MAX_BACKED, MAX_COUNTS, MAX_FIELDS, Offer, Ping, Refused, Request,
-    RuleCount, Selector, Target, Welcome,
+    RuleCount, RuleTrouble, Selector, Target, Welcome,
 };
 pub use crate::message::content::{Content, Json};
 use crate::record::Invalid;

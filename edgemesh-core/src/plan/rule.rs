@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use edgemesh_proto::record::{NodeName, RuleName};
+use http::Method;
 
 use crate::identity::CLOUD;
 use crate::limit::Caller;
@@ -179,7 +180,10 @@ fn check_made(rule: &Rule, destination: &Destination<'_>, is_entry: bool) -> Res
             Some(head.uri.path())
         }
     };
-    match made.is_some_and(|made| rule.could_make(made, head.uri.query())) {
+    let by_broker = matches!(rule.source, Some(Source::EventBus { .. }));
+    let could = made.is_some_and(|made| rule.could_make(made, head.uri.query()));
+    // What a broker brings becomes a POST.
+    match could && (!by_broker || head.method == Method::POST) {
         true => Ok(()),
         false => Err(Refusal::NoRule),
     }

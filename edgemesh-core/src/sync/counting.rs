@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use edgemesh_proto::message::RuleCount;
+use edgemesh_proto::message::{RuleCount, RuleTrouble};
 use edgemesh_proto::record::RuleName;
 use edgemesh_proto::rule::Id;
 
@@ -107,7 +107,8 @@ impl Sync {
 
 fn told_of(rule: &Rule, (success, fail): (u64, u64)) -> RuleCount {
     let last_success = rule.live.last_success().unwrap_or(0);
-    RuleCount { rule: rule.name.clone(), success, fail, last_success }
+    let trouble = rule.live.trouble().map(|t| RuleTrouble::new(&t.reason, t.since));
+    RuleCount { rule: rule.name.clone(), success, fail, last_success, trouble }
 }
 
 /// Those of `now` that came after `before`: both are the newest of one growing list.

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use edgemesh_core::plan::{Arrival, Destination, Head, Hop, Purpose, Ruled, Target, Vouched, plan};
+use edgemesh_core::plan::{
+    Arrival, Destination, Head, Hop, Outcome, Purpose, Ruled, Target, Vouched, plan,
+};
 use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::{Snapshot, Spot, Who};
 use edgemesh_proto::record::{Body, NodeName, Record, RuleName, ServiceName};
@@ -136,4 +138,20 @@ fn a_further_attempt_does_not_go_where_the_rule_leads_since() {
     let without = snapshot(Seat::Alone, records());
     let again = attempts.again(&without, &[attempts.first.spot()]);
     assert!(again.is_err(), "the Rule is gone, and so is the path that the client sent");
+}
+
+#[test]
+fn what_a_broker_brings_is_a_post() {
+    let cloud = snapshot(Seat::Cloud, records());
+    let service = ServiceName::new("default", "rule:up");
+    let to = Target::Service { service: &service, port: 1, hostname: None };
+    for (method, want) in [("POST", Ok(())), ("GET", Err("noRule")), ("DELETE", Err("noRule"))] {
+        let request = Request::builder().method(method).uri("/up").body(()).unwrap();
+        let head = Some(Head::of(&request));
+        let asked = Destination::new(to, Arrival::Link, Purpose::Call);
+        let asked = Destination { request: head, ..asked };
+        let got = plan(&cloud, &asked, World::default().now());
+        let got = got.map(|hop| hop.finish(Outcome::Good, World::default().now()));
+        assert_eq!(got.map_err(|refusal| refusal.row().label), want, "{method}");
+    }
 }

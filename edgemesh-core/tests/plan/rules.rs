@@ -24,7 +24,7 @@ fn name(rule: &str) -> RuleName {
 
 /// Decides about a request for `path`, whose topic is the same.
 fn ask(snapshot: &Snapshot, to: Target<'_>, arrival: Arrival, path: &str) -> Result<Hop, Refusal> {
-    let mut request = Request::get(path).body(()).unwrap();
+    let mut request = Request::post(path).body(()).unwrap();
     let topic = path.trim_start_matches('/').parse().unwrap();
     request.headers_mut().insert(TOPIC, topic);
     let request = Some(Head::of(&request));
@@ -124,7 +124,7 @@ fn nodes_ask_for_what_may_begin_there() {
         let to = Target::Service { service: &service, port: 1, hostname: None };
         let node = NodeName(node.into());
         let from = Vouched { who: Who { node: Some(node.clone()), ..Who::default() }, node };
-        let request = Request::get(path).body(()).unwrap();
+        let request = Request::post(path).body(()).unwrap();
         let request = Some(Head::of(&request));
         let asked = Destination::new(to, Arrival::Link, Purpose::Call);
         let asked = Destination { request, from: Some(&from), ..asked };

@@ -151,6 +151,10 @@ fn explained(site: &Site) {
         (&rule["source"]["type"], &rule["target"]["type"]),
         (&"eventbus".into(), &"rest".into())
     );
+    let told = site.cloud.get("/v1/rules");
+    let told = named(told.as_array().unwrap(), "up").unwrap();
+    assert_eq!((&told["state"], &told["since"]), (&rule["state"], &rule["since"]), "{told}");
+    assert!(told["reason"].as_str().unwrap().starts_with(&format!("on node {EDGE}: ")), "{told}");
     let both = format!("export COLUMNS=80; {EDGEMESH} get rules; {EDGEMESH} get endpoints");
     let ran = site.edge().sh(&both);
     assert!(ran.out.contains("degraded"), "{ran:?}");

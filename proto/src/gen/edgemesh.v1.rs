@@ -1221,4 +1221,10 @@ pub struct RuleCount {
     /// Milliseconds since 1970; 0 = not known.
     #[prost(int64, tag = "5")]
     pub last_success: i64,
+    /// Why the last message was not delivered; empty = it was, or there was none.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
+    /// The first of those that were not since the last that was, in milliseconds since 1970.
+    #[prost(int64, tag = "7")]
+    pub since: i64,
 }

@@ -12,7 +12,7 @@ pub use crate::message::body::calls::{
     Target,
 };
 pub(crate) use crate::message::body::codec::exact;
-pub use crate::message::body::counts::{Counts, MAX_COUNTS, RuleCount};
+pub use crate::message::body::counts::{Counts, MAX_COUNTS, RuleCount, RuleTrouble};
 pub use crate::message::body::joining::{DialBack, Join, Joined};
 use crate::record::{Delta, Node, NodeName, Put};
 

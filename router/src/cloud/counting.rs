@@ -46,7 +46,9 @@ pub fn count_own(registry: &Registry, snapshot: &Snapshot) {
     let count = |rule: &Arc<Rule>| {
         let (success, fail) = rule.live.counts();
         let last_success = rule.live.last_success().unwrap_or(0);
-        RuleCount { rule: rule.name.clone(), success, fail, last_success }
+        // What is wrong here, the Rule's own state says.
+        let trouble = None;
+        RuleCount { rule: rule.name.clone(), success, fail, last_success, trouble }
     };
     let rules = snapshot.rules.all().map(count);
     let rules = rules.filter(|count| (count.success, count.fail) != (0, 0)).collect();

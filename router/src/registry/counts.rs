@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgemesh_core::backends::Tally;
-use edgemesh_proto::message::{Counts as Told, RuleCount};
+use edgemesh_proto::message::{Counts as Told, RuleCount, RuleTrouble};
 use edgemesh_proto::record::RuleName;
 
 /// What one Rule has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Messages that were delivered.
     pub success: u64,
@@ -19,6 +19,8 @@ pub struct Counted {
     pub fail: u64,
     /// When one was delivered last, in milliseconds since 1970.
     pub last_success: Option<i64>,
+    /// What is wrong with it for longest, and on which node.
+    pub trouble: Option<(Box<str>, RuleTrouble)>,
 }
 
 /// What one Rule has counted on one node.
@@ -43,6 +45,8 @@ pub(super) type At = (RuleName, Box<str>);
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     lines: BTreeMap<RuleName, BTreeMap<Box<str>, Line>>,
+    /// What is wrong on which node. Not kept: who fails again says so again.
+    troubles: BTreeMap<RuleName, BTreeMap<Box<str>, RuleTrouble>>,
     /// What the disk does not have.
     unkept: BTreeSet<At>,
 }
@@ -96,18 +100,37 @@ impl Counts {
             if line.hear(told.counter, count) {
                 self.unkept.insert((count.rule.clone(), node.into()));
             }
+            match &count.trouble {
+                Some(trouble) => {
+                    let of_rule = self.troubles.entry(count.rule.clone()).or_default();
+                    of_rule.insert(node.into(), trouble.clone());
+                }
+                None => {
+                    self.troubles.get_mut(&count.rule).and_then(|of_rule| of_rule.remove(node));
+                }
+            }
         }
     }
 
     /// The Rule is gone, and with it what it counted.
     pub(super) fn forget(&mut self, rule: &RuleName) {
+        self.calm(Some(rule));
         let nodes = self.lines.remove(rule).unwrap_or_default().into_keys();
         self.unkept.extend(nodes.map(|node| (rule.clone(), node)));
+    }
+
+    /// What was wrong says nothing of the Rule as it is now; `None` = of no Rule.
+    pub(super) fn calm(&mut self, rule: Option<&RuleName>) {
+        match rule {
+            Some(rule) => drop(self.troubles.remove(rule)),
+            None => self.troubles.clear(),
+        }
     }
 
     /// `node` is gone for good: what it counted joins that of the others that are, so that there are no
     /// more lines than nodes.
     pub(super) fn fold(&mut self, node: &str) {
+        self.troubles.values_mut().for_each(|of_rule| drop(of_rule.remove(node)));
         for (rule, lines) in &mut self.lines {
             let Some(line) = lines.remove(node) else { continue };
             lines.entry(GONE.into()).or_default().inherit(&line);
@@ -117,6 +140,11 @@ impl Counts {
 
     /// Over all nodes.
     pub(super) fn sums(&self) -> BTreeMap<RuleName, Counted> {
+        let trouble = |rule| {
+            let of_rule = self.troubles.get(rule)?.iter();
+            let (node, trouble) = of_rule.min_by_key(|(_, trouble)| trouble.since)?;
+            Some((node.clone(), trouble.clone()))
+        };
         let sum = |lines: &BTreeMap<Box<str>, Line>| {
             lines.values().fold(Counted::default(), |sum, line| {
                 let [success, fail] = line.totals();
@@ -126,10 +154,12 @@ impl Counts {
                     last_success: sum
                         .last_success
                         .max(Some(line.last_success).filter(|at| *at > 0)),
+                    trouble: None,
                 }
             })
         };
-        self.lines.iter().map(|(rule, lines)| (rule.clone(), sum(lines))).collect()
+        let counted = |(rule, lines)| Counted { trouble: trouble(rule), ..sum(lines) };
+        self.lines.iter().map(|line| (line.0.clone(), counted(line))).collect()
     }
 
     /// What `node` has counted.
@@ -159,7 +189,7 @@ mod tests {
 
     fn told((_, counter, rule, success, fail): Report) -> Told {
         let rule = RuleName::new("default", rule);
-        let count = RuleCount { rule, success, fail, last_success: 7 };
+        let count = RuleCount { rule, success, fail, last_success: 7, trouble: None };
         Told { counter: [counter; 16], rules: vec![count] }
     }
 
@@ -193,6 +223,28 @@ mod tests {
             }
             assert_eq!(shown(&counts), *want, "{reports:?}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_for_longest_is_told() {
+        let mut counts = Counts::default();
+        let hear = |counts: &mut Counts, node: &'static str, since: Option<i64>| {
+            let mut told = told((node, 1, "a", 1, 1));
+            told.rules[0].trouble = since.map(|since| RuleTrouble::new("no answer", since));
+            counts.hear(node, &told, |_| true);
+            let trouble = counts.sums().into_values().next().unwrap().trouble;
+            trouble.map(|(node, trouble)| (node.to_string(), trouble.since))
+        };
+        let rule = RuleName::new("default", "a");
+        assert_eq!(hear(&mut counts, "n", None), None);
+        assert_eq!(hear(&mut counts, "n", Some(8)), Some(("n".into(), 8)));
+        assert_eq!(hear(&mut counts, "m", Some(5)), Some(("m".into(), 5)));
+        assert_eq!(hear(&mut counts, "m", None), Some(("n".into(), 8)));
+        counts.fold("n");
+        assert_eq!(hear(&mut counts, "m", None), None);
+        hear(&mut counts, "m", Some(9));
+        counts.calm(Some(&rule));
+        assert_eq!(counts.sums()[&rule].trouble, None);
     }
 
     #[test]

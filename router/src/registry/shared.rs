@@ -257,7 +257,7 @@ impl Shared {
             if writes.iter().any(|write| write.key.kind == Kind::Revocation) {
                 self.0.revoked.send_replace(Arc::new(registry.revocations()));
             }
-            self.forget_counts(&registry, &writes);
+            self.settle_counts(&registry, &writes);
             let kept = room.filter(|_| !writes.is_empty());
             let kept = kept.map(|room| room.keep(writes, Vec::new()));
             (kept, registry.revision())
@@ -272,13 +272,18 @@ impl Shared {
         }
     }
 
-    /// With a Rule goes what it counted.
-    fn forget_counts(&self, registry: &Registry, writes: &[Write]) {
-        let rules = writes.iter().filter(|write| write.key.kind == Kind::Rule);
-        for Key { namespace, name, .. } in
-            rules.map(|write| &write.key).filter(|key| !registry.has(key))
-        {
-            self.0.counts.lock().forget(&RuleName::new(namespace, name));
+    /// With a Rule goes what it counted, and with a change of it what was wrong before.
+    fn settle_counts(&self, registry: &Registry, writes: &[Write]) {
+        let keys = || writes.iter().map(|write| &write.key);
+        if keys().any(|key| key.kind == Kind::Endpoint) {
+            self.0.counts.lock().calm(None);
+        }
+        for key in keys().filter(|key| key.kind == Kind::Rule) {
+            let rule = RuleName::new(&key.namespace, &key.name);
+            match registry.has(key) {
+                true => self.0.counts.lock().calm(Some(&rule)),
+                false => self.0.counts.lock().forget(&rule),
+            }
         }
     }
 

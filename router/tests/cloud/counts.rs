@@ -53,7 +53,7 @@ async fn life(data: &Path, folder: &Path, count: impl FnOnce(&Rule)) -> (u64, u6
     let rule = timeout(PATIENCE, found).await.expect("the Rule is read");
     count(&rule);
     count_own(&registry, &mesh.snapshot());
-    let sum = registry.counts()[&name];
+    let sum = registry.counts()[&name].clone();
     stop.cancel();
     timeout(PATIENCE, running).await.expect("it stops").unwrap();
     assert_eq!(rule.live.counts(), (sum.success, sum.fail));

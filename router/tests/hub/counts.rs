@@ -35,7 +35,7 @@ fn counts(counter: u8, success: u64, fail: u64) -> Body {
 
 fn of(rules: &[&str], counter: u8, (success, fail): (u64, u64), last_success: i64) -> Body {
     let rule = |name: &&str| RuleName::new("default", name);
-    let count = |name| RuleCount { rule: rule(name), success, fail, last_success };
+    let count = |name| RuleCount { rule: rule(name), success, fail, last_success, trouble: None };
     Body::Counts(Counts { counter: [counter; 16], rules: rules.iter().map(count).collect() })
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use edgemesh_core::snapshot::Snapshot;
 use edgemesh_core::snapshot::rules::{Rule, Standing, check};
+use edgemesh_proto::message::RuleTrouble;
 use edgemesh_proto::record::{Endpoint, EndpointName, RuleName};
 use edgemesh_proto::rule::Pairs;
 use edgemesh_router::registry::Counted;
@@ -42,9 +43,20 @@ pub(crate) fn rules_of_all(
     counts: &BTreeMap<RuleName, Counted>,
 ) -> Vec<RuleView> {
     let view = |rule: &std::sync::Arc<Rule>| {
-        let Counted { success, fail, last_success } =
-            counts.get(&rule.name).copied().unwrap_or_default();
-        let own = view(snapshot, rule);
+        let Counted { success, fail, last_success, trouble } =
+            counts.get(&rule.name).cloned().unwrap_or_default();
+        let mut own = view(snapshot, rule);
+        if let (RuleState::Active, Some((node, RuleTrouble { reason, since }))) =
+            (own.state, trouble)
+        {
+            let reason = format!("on node {node}: {reason}");
+            own = RuleView {
+                state: RuleState::Degraded,
+                reason: Some(reason),
+                since: Some(since),
+                ..own
+            };
+        }
         RuleView {
             success_messages: success,
             fail_messages: fail,

@@ -8,6 +8,8 @@ use crate::record::{Invalid, RuleName, bounded, fitting, required};
 
 /// Most Rules of one Message.
 pub const MAX_COUNTS: usize = 4096;
+/// Longest reason of a trouble, in bytes.
+const MAX_REASON: usize = 256;
 
 /// Totals, so that to be told twice changes nothing. Who hears it keeps the highest of each counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,24 @@ pub struct RuleCount {
     pub fail: u64,
     /// When one was delivered last, in milliseconds since 1970; 0 = not known.
     pub last_success: i64,
+    /// What is wrong, if the last message was not delivered.
+    pub trouble: Option<RuleTrouble>,
+}
+
+/// Why messages of a Rule do not arrive on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleTrouble {
+    /// In words, at most 256 bytes.
+    pub reason: Box<str>,
+    /// The first failure after the last success, in milliseconds since 1970.
+    pub since: i64,
+}
+
+impl RuleTrouble {
+    /// With as much of the reason as is told.
+    pub fn new(reason: &str, since: i64) -> Self {
+        Self { reason: reason[..reason.floor_char_boundary(MAX_REASON)].into(), since }
+    }
 }
 
 impl From<&Counts> for pb::Counts {
@@ -64,6 +84,8 @@ impl From<&RuleCount> for pb::RuleCount {
             success: count.success,
             fail: count.fail,
             last_success: count.last_success,
+            reason: count.trouble.as_ref().map_or_else(String::new, |t| t.reason.to_string()),
+            since: count.trouble.as_ref().map_or(0, |trouble| trouble.since),
         }
     }
 }
@@ -77,7 +99,9 @@ impl TryFrom<pb::RuleCount> for RuleCount {
             name: required("name", count.name)?,
         };
         let (success, fail) = (count.success, count.fail);
-        Ok(Self { rule, success, fail, last_success: count.last_success.max(0) })
+        let trouble =
+            (!count.reason.is_empty()).then(|| RuleTrouble::new(&count.reason, count.since));
+        Ok(Self { rule, success, fail, last_success: count.last_success.max(0), trouble })
     }
 }
 
@@ -88,7 +112,16 @@ mod tests {
 
     fn count(name: &str) -> pb::RuleCount {
         let (namespace, name) = ("default".to_owned(), name.to_owned());
-        pb::RuleCount { namespace, name, success: u64::MAX, fail: 1, last_success: -5 }
+        let reason = "é".repeat(MAX_REASON);
+        pb::RuleCount {
+            namespace,
+            name,
+            success: u64::MAX,
+            fail: 1,
+            last_success: -5,
+            reason,
+            since: 3,
+        }
     }
 
     #[test]
@@ -100,6 +133,8 @@ mod tests {
         let names: Vec<&str> = counts.rules.iter().map(|count| &*count.rule.name).collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!((counts.rules[0].success, counts.rules[0].last_success), (u64::MAX, 0));
+        let trouble = counts.rules[0].trouble.as_ref().unwrap();
+        assert_eq!((trouble.reason.len(), trouble.since), (MAX_REASON, 3));
         let again = Counts::try_from(pb::Counts::from(&counts)).unwrap();
         assert_eq!(again, counts);
     }

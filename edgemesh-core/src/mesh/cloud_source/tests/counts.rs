@@ -29,7 +29,7 @@ fn message(world: &World, rule: &str, delivered: bool) {
 async fn counts(cloud: &mut Cloud) -> ([u8; 16], Vec<String>) {
     let heard = tokio::time::timeout(PATIENCE, cloud.heard.recv()).await.expect("in time");
     let Some(Body::Counts(Counts { counter, rules })) = heard else { panic!("{heard:?}") };
-    let shown = |RuleCount { rule, success, fail, last_success }: RuleCount| {
+    let shown = |RuleCount { rule, success, fail, last_success, .. }: RuleCount| {
         format!("{}: {success}/{fail} at {last_success}", rule.name)
     };
     (counter, rules.into_iter().map(shown).collect())

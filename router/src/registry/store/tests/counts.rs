@@ -24,7 +24,10 @@ fn records(text: &str) -> BTreeMap<Key, Record> {
 
 fn told(success: u64, fail: u64) -> Told {
     let rule = RuleName::new("default", "r");
-    Told { counter: [3; 16], rules: vec![RuleCount { rule, success, fail, last_success: 9 }] }
+    Told {
+        counter: [3; 16],
+        rules: vec![RuleCount { rule, success, fail, last_success: 9, trouble: None }],
+    }
 }
 
 #[tokio::test]
@@ -36,7 +39,7 @@ async fn counts_outlive_the_process_and_go_with_their_rule() {
     shared.count_own(&told(5, 2));
     shared.keep_counts().await;
     shared.close().await;
-    let sum = Counted { success: u64::MAX - 4, fail: 3, last_success: Some(9) };
+    let sum = Counted { success: u64::MAX - 4, fail: 3, last_success: Some(9), trouble: None };
     let want = BTreeMap::from([(RuleName::new("default", "r"), sum)]);
 
     let shared = Shared::open(folder.path()).unwrap();
