@@ -15,7 +15,7 @@ use nix::libc::IN_MASK_ADD;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::task;
+use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
 use crate::manifests::folder;
@@ -39,6 +39,8 @@ pub struct Watcher {
     print: u64,
     settle: Settle,
     next_look: Instant,
+    /// Goes on when nobody waits for it just then.
+    looking: Option<JoinHandle<Survey>>,
 }
 
 impl Watcher {
@@ -63,6 +65,7 @@ impl Watcher {
             print: survey.print,
             settle: Settle::default(),
             next_look: Instant::now() + RESCAN,
+            looking: None,
         })
     }
 
@@ -98,8 +101,12 @@ impl Watcher {
 
     /// Looks through the folders: watches what is new, and says whether any file is another.
     async fn look(&mut self) -> bool {
-        let (folders, inotify) = (self.folders.clone(), self.inotify.get_ref().0.clone());
-        let done = task::spawn_blocking(move || survey(&folders, &inotify)).await;
+        let looking = self.looking.get_or_insert_with(|| {
+            let (folders, inotify) = (self.folders.clone(), self.inotify.get_ref().0.clone());
+            task::spawn_blocking(move || survey(&folders, &inotify))
+        });
+        let done = looking.await;
+        self.looking = None;
         self.next_look = Instant::now() + RESCAN;
         // It fails only when the runtime goes down, and then nobody waits.
         let Ok(survey) = done else { return false };
@@ -150,6 +157,7 @@ enum Ear {
     Names(HashSet<OsString>),
 }
 
+#[derive(Debug)]
 struct Survey {
     watches: Watches,
     /// Another value for another set of files.

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use edgemesh_proto::record::{Backend, Body, Key, NodeName, Record, ServiceName, Slice, Transport};
 use tokio::sync::watch;
+use tokio::time::Interval;
 
 use crate::config::Check;
 use crate::health::{Checker, Health, Target};
 use crate::io::now;
 use crate::manifests::{Remark, Severity};
+use crate::mesh::source::every;
 use crate::registrations::{
     Listed, Name, Registrations, Said, is_local, made, merge, own_addresses, service_in, slice_key,
 };
@@ -45,6 +47,8 @@ pub(super) struct Local {
     documents: Vec<Document>,
     /// This node's own folder, where other records come from a registry.
     folder: BTreeMap<Key, Record>,
+    /// When to look at addresses; its time goes on while others are waited for, too.
+    look: Interval,
     /// Registrations whose address this machine does not have, or not yet.
     away: BTreeSet<Name>,
 }
@@ -69,7 +73,8 @@ impl Local {
     pub(super) fn new(node: NodeName, registrations: Registrations, checker: Checker) -> Self {
         let (table, health) = (registrations.changes(), checker.changes());
         let (documents, folder, away) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
-        Self { node, registrations, checker, table, health, documents, folder, away }
+        let look = every(LOOK_EVERY);
+        Self { node, registrations, checker, table, health, documents, folder, look, away }
     }
 
     /// Notes which documents ask for a check, of all that were just read.
@@ -110,7 +115,7 @@ impl Local {
                 Ok(()) = self.table.changed() => return,
                 Ok(()) = self.health.changed() => return,
                 () = until(expiry), if expiry.is_some() => self.expire(),
-                () = tokio::time::sleep(LOOK_EVERY), if looking => {
+                _ = self.look.tick(), if looking => {
                     if self.away != away(&self.registrations.list()) {
                         return;
                     }

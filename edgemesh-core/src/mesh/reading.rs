@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::Interval;
+
 use crate::config::ServiceFilter;
 use crate::manifests::{Observed, Watcher};
+use crate::mesh::source::every;
 
 /// Folders of manifests.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +31,8 @@ pub(super) struct Reading {
     folders: Folders,
     /// `None` while the kernel gives no inotify instance.
     watcher: Option<Watcher>,
+    /// When to read then.
+    again: Interval,
 }
 
 /// What came of reading.
@@ -43,8 +48,8 @@ pub(super) enum Read {
 }
 
 impl Reading {
-    pub(super) const fn new(folders: Folders) -> Self {
-        Self { folders, watcher: None }
+    pub(super) fn new(folders: Folders) -> Self {
+        Self { folders, watcher: None, again: every(RETRY_WATCH) }
     }
 
     fn all(&self) -> Vec<PathBuf> {
@@ -67,7 +72,7 @@ impl Reading {
     pub(super) async fn changed(&mut self) {
         match &mut self.watcher {
             Some(watcher) => watcher.changed().await,
-            None => tokio::time::sleep(RETRY_WATCH).await,
+            None => drop(self.again.tick().await),
         }
     }
 

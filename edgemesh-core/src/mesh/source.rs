@@ -86,7 +86,7 @@ impl Source {
     }
 }
 
-/// When to try: its time goes on while other things happen, be there never so many of them.
+/// When to try.
 pub(super) fn retries() -> Interval {
     every(RETRY_STORE)
 }
@@ -96,7 +96,8 @@ pub(super) fn looks() -> Interval {
     every(COUNT_EVERY)
 }
 
-fn every(time: Duration) -> Interval {
+/// A time that goes on while who waits for it does other things.
+pub(super) fn every(time: Duration) -> Interval {
     let mut interval = tokio::time::interval(time);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval

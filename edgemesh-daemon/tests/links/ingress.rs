@@ -107,8 +107,8 @@ fn bytes_by_http2(place: Place) {
 /// Whom the ingress does not understand, it tells what it tried.
 fn nobody() {
     for (path, status, says) in [
-        ("/a1/default/x", "501", "/a1/ is for Rules"),
-        ("/_any/default/x", "501", "/_any/ is for Rules"),
+        ("/a1/default/x", "404", "no Rule of namespace `default`"),
+        ("/_any/default/x", "404", "no Rule of namespace `default`"),
         ("/a9/default/x", "404", "first segment `a9` is neither reserved nor a known node"),
     ] {
         let said = curl(&format!("-w ' %{{http_code}}' http://{AT}{path}"));
