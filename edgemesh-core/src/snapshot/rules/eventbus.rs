@@ -20,10 +20,16 @@ pub(super) const EVENTBUS: Kind = Kind {
 };
 
 fn source(side: &Side<'_>, _: &Given<'_>) -> Result<Source, String> {
-    let topic = topic(side)?;
-    let below = format!("{}/{}", side.name.namespace, topic.trim_start_matches('/'));
-    let topic = Filter::parse(&below).map_err(|why| format!("topic: {why}"))?;
+    let topic = below(&side.name.namespace, topic(side)?);
+    let topic = Filter::parse(&topic).map_err(|why| format!("topic: {why}"))?;
     Ok(Source::EventBus { topic, node: node(side) })
+}
+
+/// The topic below a namespace. As in KubeEdge it is joined like a path: without slashes around it, and
+/// one where there are several.
+fn below(namespace: &str, topic: &str) -> String {
+    let levels = topic.split('/').filter(|level| !level.is_empty());
+    std::iter::once(namespace).chain(levels).collect::<Vec<_>>().join("/")
 }
 
 fn target(side: &Side<'_>, given: &Given<'_>) -> Result<Target, String> {
@@ -48,4 +54,22 @@ fn topic<'a>(side: &Side<'a>) -> Result<&'a str, String> {
 
 fn node(side: &Side<'_>) -> Option<NodeName> {
     settings::node(&|key| side.either(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_joined_like_paths() {
+        for (topic, want) in [
+            ("up", "ns/up"),
+            ("/up/", "ns/up"),
+            ("a//b/+", "ns/a/b/+"),
+            ("#", "ns/#"),
+            ("//", "ns"),
+        ] {
+            assert_eq!(below("ns", topic), want, "{topic}");
+        }
+    }
 }
