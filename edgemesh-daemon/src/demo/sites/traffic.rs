@@ -20,7 +20,7 @@ use crate::demo::world::World;
 
 /// Between two calls of one caller.
 const EVERY: Duration = Duration::from_millis(10);
-/// Fewer calls than this show nothing.
+/// Fewer calls than this show nothing: what is over sooner is called some more times.
 const FEWEST: u32 = 10;
 
 /// Who calls which Service.
@@ -56,7 +56,8 @@ pub(crate) fn during<T>(
 
 fn calls(world: &World, (from, service): Pair, stop: &AtomicBool) -> Tally {
     let mut tally = Tally::default();
-    while !stop.load(Ordering::Relaxed) {
+    let few = |tally: &Tally| tally.answered() + tally.failed() < FEWEST;
+    while !stop.load(Ordering::Relaxed) || few(&tally) {
         let begin = now();
         let answer = one(world, from.place(), service);
         tally.timed(begin, answer);
@@ -80,7 +81,6 @@ fn count(pairs: &[Pair], tallies: &[Tally], took: f32) -> anyhow::Result<String>
     for ((from, service), tally) in pairs.iter().zip(tallies) {
         let said = tally.text();
         ensure!(tally.failed() == 0, "{text}; {} → {service}: {said}", from.name);
-        ensure!(tally.answered() >= FEWEST, "{text}; {} → {service} called too seldom", from.name);
     }
     Ok(text)
 }
