@@ -8,7 +8,6 @@
 //! Pure and in memory: [`store`] keeps what must survive, [`shared`] puts it behind a lock and wakes
 //! sessions.
 
-mod begins;
 mod counts;
 mod effective;
 mod entries;
@@ -24,8 +23,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use edgemesh_core::digest::Hasher;
+use edgemesh_core::snapshot::rules::{Source, compile};
 use edgemesh_proto::message::Selector;
-use edgemesh_proto::record::{Body, Key, Kind, Node, NodeName, Put, Record, Revocation};
+use edgemesh_proto::record::{
+    Body, EndpointName, Key, Kind, Node, NodeName, Put, Record, Revocation, RuleName,
+};
 
 use crate::registry::effective::{Home, agent, effective};
 use crate::registry::entries::{Effective, Entries};
@@ -145,6 +147,21 @@ impl Registry {
         let mut writes = self.offer(node, &BTreeMap::new());
         writes.extend(self.say(&of_node(Kind::Node, node), None));
         writes
+    }
+
+    /// Which messages a Rule takes, where its records say so.
+    fn source_of(&self, name: &RuleName) -> Option<Source> {
+        let named = |kind, namespace: &str, name: &str| {
+            self.get(&Key { kind, namespace: namespace.into(), name: name.into() })
+        };
+        let Body::Rule(rule) = named(Kind::Rule, &name.namespace, &name.name)?.body else {
+            return None;
+        };
+        let EndpointName { namespace, name: endpoint } = &rule.source;
+        let Body::Endpoint(source) = named(Kind::Endpoint, namespace, endpoint)?.body else {
+            return None;
+        };
+        compile(name, &rule, |of| (*of == rule.source).then_some(&source)).source
     }
 
     /// Of each node that was removed: certificates issued before this are void.

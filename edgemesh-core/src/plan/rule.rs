@@ -115,7 +115,8 @@ pub(super) fn decide<V: View>(
         return Err(refusal);
     }
     let is_entry = destination.arrival != Arrival::Link;
-    if destination.from.is_some_and(|from| !may_begin_on(rule, &from.node)) {
+    // A node may not have others do what its own programs could not ask for.
+    if destination.from.is_some_and(|from| !rule.may_begin_on(&from.node)) {
         return Err(Refusal::NotAllowed);
     }
     // What leads to a Service comes over a Link as a call of that, not as a message.
@@ -144,16 +145,6 @@ pub(super) fn decide<V: View>(
     let services = [called.map_or(found.service, |called| called.service), found.service];
     let chosen = choose((services, found), pool, (destination, &calling), now, view)?;
     Ok(Chosen { rule: Some(rule.clone()), ..chosen })
-}
-
-/// Whether a message of a Rule can have entered the mesh on that node. A node may not have others do
-/// what its own programs could not ask for.
-fn may_begin_on(rule: &Rule, node: &NodeName) -> bool {
-    match &rule.source {
-        Some(Source::Rest { .. }) => *node.0 == *CLOUD,
-        Some(Source::EventBus { .. } | Source::ServiceBus { .. }) => rule.begins_on(node),
-        Some(Source::Service { .. }) | None => true,
-    }
 }
 
 /// Takes a token of each limit: of the Rule, its source and its target.

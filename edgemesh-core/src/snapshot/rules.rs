@@ -26,6 +26,7 @@ use edgemesh_proto::record::{
 use http::HeaderName;
 
 use crate::backends::{NodeLive, RuleLive};
+use crate::identity::CLOUD;
 use crate::limit::Limiter;
 use crate::snapshot::Service;
 
@@ -223,13 +224,7 @@ impl Rules {
         endpoints: BTreeMap<EndpointName, Endpoint>,
     ) -> Self {
         let (mut rest, mut of_service) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
-        let heard = |rule: &&Arc<Rule>| match rule.standing {
-            Standing::Active | Standing::Paused | Standing::Waiting(_) | Standing::Faulty(_) => {
-                true
-            }
-            Standing::Overruled(_) | Standing::Deleted => false,
-        };
-        for rule in rules.values().filter(heard) {
+        for rule in rules.values().filter(|rule| rule.standing.is_heard()) {
             match &rule.source {
                 Some(Source::Rest { .. }) => {
                     rest.entry(rule.name.namespace.clone()).or_default().push(rule.clone());
@@ -327,13 +322,36 @@ impl Rule {
         }
     }
 
-    /// Whether it is there for messages that begin on `node`'s broker or ServiceBus.
-    pub fn begins_on(&self, node: &NodeName) -> bool {
-        match &self.source {
-            Some(Source::EventBus { node: of, .. } | Source::ServiceBus { node: of, .. }) => {
+    /// Whether somebody on `node` is to listen for its messages.
+    pub fn is_heard_on(&self, node: &NodeName) -> bool {
+        self.standing.is_heard() && self.may_begin_on(node)
+    }
+
+    /// Whether its messages can enter the mesh on `node`.
+    pub fn may_begin_on(&self, node: &NodeName) -> bool {
+        self.source.as_ref().is_some_and(|source| source.may_begin_on(node))
+    }
+}
+
+impl Standing {
+    /// Whether messages are its own to take, or to refuse with the reason.
+    pub const fn is_heard(&self) -> bool {
+        match self {
+            Self::Active | Self::Paused | Self::Waiting(_) | Self::Faulty(_) => true,
+            Self::Overruled(_) | Self::Deleted => false,
+        }
+    }
+}
+
+impl Source {
+    /// Whether what it takes can enter the mesh on `node`: nobody else may pass it on, or count it.
+    pub fn may_begin_on(&self, node: &NodeName) -> bool {
+        match self {
+            Self::Rest { .. } => *node.0 == *CLOUD,
+            Self::EventBus { node: of, .. } | Self::ServiceBus { node: of, .. } => {
                 of.as_ref().is_none_or(|of| of == node)
             }
-            Some(Source::Rest { .. } | Source::Service { .. }) | None => false,
+            Self::Service { .. } => true,
         }
     }
 }

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use edgemesh_core::forward::inbox::Undelivered;
 use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::Snapshot;
-use edgemesh_core::snapshot::rules::{Filter, Rule, Source, Standing, check_topic};
+use edgemesh_core::snapshot::rules::{Filter, Rule, Source, check_topic};
 use edgemesh_proto::record::NodeName;
 use rumqttc::{AsyncClient, ClientError, PublishOptions, QoS};
 use tokio::time::timeout;
@@ -187,14 +187,8 @@ fn check(what: &Publication<'_>) -> Result<(), Undelivered> {
 /// Rules whose messages begin on the broker of `node`. Those that cannot be served have theirs refused,
 /// which counts them.
 fn beginning_on(node: &NodeName, snapshot: &Snapshot) -> Vec<(Arc<Rule>, Filter)> {
-    let is_there = |rule: &Rule| match &rule.standing {
-        Standing::Active | Standing::Paused | Standing::Waiting(_) | Standing::Faulty(_) => {
-            rule.begins_on(node)
-        }
-        Standing::Overruled(_) | Standing::Deleted => false,
-    };
     let filter = |rule: &Arc<Rule>| match &rule.source {
-        Some(Source::EventBus { topic, .. }) if is_there(rule) => {
+        Some(Source::EventBus { topic, .. }) if rule.is_heard_on(node) => {
             Some((rule.clone(), topic.clone()))
         }
         Some(

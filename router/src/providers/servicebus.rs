@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use edgemesh_core::listen::{Accepted, Listener};
 use edgemesh_core::snapshot::Snapshot;
-use edgemesh_core::snapshot::rules::{Rule, Source, Standing, rank};
+use edgemesh_core::snapshot::rules::{Rule, Source, rank};
 use edgemesh_proto::record::NodeName;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -191,14 +191,8 @@ fn beginning_on<'s>(
     node: &NodeName,
     snapshot: &'s Snapshot,
 ) -> impl Iterator<Item = (&'s Arc<Rule>, &'s str)> {
-    let is_there = move |rule: &Rule| match &rule.standing {
-        Standing::Active | Standing::Paused | Standing::Waiting(_) | Standing::Faulty(_) => {
-            rule.begins_on(node)
-        }
-        Standing::Overruled(_) | Standing::Deleted => false,
-    };
     snapshot.rules.all().filter_map(move |rule| match &rule.source {
-        Some(Source::ServiceBus { url, .. }) if is_there(rule) => Some((rule, &**url)),
+        Some(Source::ServiceBus { url, .. }) if rule.is_heard_on(node) => Some((rule, &**url)),
         Some(
             Source::ServiceBus { .. }
             | Source::EventBus { .. }

@@ -14,7 +14,6 @@ use edgemesh_proto::record::{Invalid, Key, Kind, NodeName, Put, Record, RuleName
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use crate::registry::begins::Begins;
 use crate::registry::counts::{At, Counts, Line};
 use crate::registry::session::{Said, Session, Violation};
 use crate::registry::store::{Outcome, Repair, Store};
@@ -194,7 +193,9 @@ impl Shared {
     pub fn count(&self, node: &NodeName, issued: i64, told: &Told) {
         if self.revoked(node).is_none_or(|before| issued >= before) {
             let registry = self.0.registry.lock();
-            let is_on = |rule: &RuleName| Begins::of(&registry, rule).is_on(node);
+            let is_on = |rule: &RuleName| {
+                registry.source_of(rule).is_some_and(|source| source.may_begin_on(node))
+            };
             self.0.counts.lock().hear(&node.0, told, is_on);
         }
     }
