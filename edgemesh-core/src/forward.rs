@@ -3,12 +3,12 @@
 
 pub mod across;
 pub mod bytes;
+mod counting;
 pub mod flow;
 pub mod http;
 mod idle;
 pub mod inbox;
 mod proxy_protocol;
-mod ruled;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};

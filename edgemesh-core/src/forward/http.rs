@@ -23,6 +23,7 @@ mod ruled;
 mod serve;
 mod source;
 mod turn;
+mod undone;
 mod upgrade;
 mod upload;
 mod upstream;
