@@ -134,6 +134,14 @@ impl Broker {
     pub(crate) fn client(&self, world: &World) -> EventBus {
         client(world, self.config())
     }
+
+    /// The same, which takes messages of the world's Rules, and has asked for them.
+    pub(crate) async fn listened(&self, world: &World) -> EventBus {
+        let eventbus = self.client(world);
+        eventbus.follow(world.here());
+        self.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+        eventbus
+    }
 }
 
 /// A client of that broker for the node of `world`.

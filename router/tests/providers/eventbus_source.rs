@@ -17,8 +17,7 @@ use crate::world::{Answer, PATIENCE, World, until};
 async fn messages_land_as_they_were_published() {
     let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
     let broker = Broker::start().await;
-    broker.client(&world).follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&world).await;
     let every_byte: Vec<u8> = (0..=255).collect();
     let rows: &[(&str, &[u8], &[&str])] = &[
         ("n/up", b"hello", &["-q", "1"]),
@@ -93,8 +92,7 @@ async fn filters_that_cross_are_one() {
         two: eventbus topic=b/+ -> rest resource=http://h/
         ",
     );
-    broker.client(&world).follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&world).await;
     for topic in ["n/b/c", "n/x/y", "n/b/x", "n/x/c"] {
         broker.publish(topic, b"", &["-q", "1"]).await;
     }
@@ -107,8 +105,7 @@ async fn filters_that_cross_are_one() {
 async fn one_rule_gets_its_messages_in_order() {
     let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
     let broker = Broker::start().await;
-    broker.client(&world).follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&world).await;
     // By one client, whose order the broker keeps.
     let lines: Vec<String> = (0..200).map(|n| n.to_string()).collect();
     broker.publish_lines("n/up", &lines.join("\n"), "1").await;
@@ -150,9 +147,7 @@ async fn a_rule_that_is_gone_is_unsubscribed() {
         ",
     );
     let broker = Broker::start().await;
-    let eventbus = broker.client(&world);
-    eventbus.follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    let eventbus = broker.listened(&world).await;
     world.rules("two: eventbus topic=b -> rest resource=http://h/");
     broker.says("Sending UNSUBACK to edgemesh-edge-1", 1).await;
     assert!(broker.log().contains("Received UNSUBSCRIBE from edgemesh-edge-1"));
@@ -167,8 +162,7 @@ async fn a_rule_that_is_gone_is_unsubscribed() {
 async fn a_message_that_fails_is_acknowledged() {
     let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
     let broker = Broker::start().await;
-    broker.client(&world).follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&world).await;
     let failure = Failure { refusal: Refusal::ConnectFailed, reason: "away".into() };
     for (done, answer) in [
         (1, Answer::Fails(failure)),
@@ -187,8 +181,7 @@ async fn a_message_that_fails_is_acknowledged() {
 async fn a_flood_is_counted() {
     let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
     let broker = Broker::start().await;
-    broker.client(&world).follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&world).await;
     world.messages.open.send_replace(false);
     let lines: Vec<String> = (0..400).map(|n| n.to_string()).collect();
     broker.publish_lines("n/up", &lines.join("\n"), "0").await;
@@ -208,9 +201,7 @@ async fn what_the_broker_keeps_waits() {
     let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
     let all = "allow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n";
     let broker = Broker::with(all).await;
-    let eventbus = broker.client(&world);
-    eventbus.follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&world).await;
     world.messages.open.send_replace(false);
     let lines: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
     broker.publish_lines("n/up", &lines.join("\n"), "1").await;
@@ -233,9 +224,7 @@ async fn a_slow_rule_holds_nobody_up() {
         ",
     );
     let broker = Broker::start().await;
-    let eventbus = broker.client(&world);
-    eventbus.follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    let eventbus = broker.listened(&world).await;
     world.messages.open.send_replace(false);
     let lines: Vec<String> = (0..300).map(|n| n.to_string()).collect();
     broker.publish_lines("n/slow", &lines.join("\n"), "0").await;
@@ -259,9 +248,7 @@ async fn a_broker_that_sends_too_much_is_left_for_a_while() {
     let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
     let all = "allow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n";
     let broker = Broker::with(all).await;
-    let eventbus = broker.client(&world);
-    eventbus.follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    let eventbus = broker.listened(&world).await;
     world.messages.open.send_replace(false);
     let lines: Vec<String> = (0..4500).map(|n| n.to_string()).collect();
     broker.publish_lines("n/up", &lines.join("\n"), "1").await;
@@ -281,9 +268,7 @@ async fn a_broker_that_sends_too_much_is_left_for_a_while() {
 async fn a_message_that_is_too_large_is_passed_over() {
     let world = World::with("up: eventbus topic=up -> rest resource=http://h/");
     let broker = Broker::start().await;
-    let eventbus = broker.client(&world);
-    eventbus.follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    let eventbus = broker.listened(&world).await;
     let (large, largest) = (vec![b'x'; 17 * 1024 * 1024], vec![b'y'; 16 * 1024 * 1024]);
     for (qos, failed) in [("0", 1), ("1", 2)] {
         broker.publish("n/up", &large, &["-q", qos]).await;
@@ -307,8 +292,7 @@ async fn a_rule_that_cannot_be_served_takes_its_messages() {
         ",
     );
     let broker = Broker::start().await;
-    broker.client(&world).follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&world).await;
     broker.publish("n/a", b"x", &["-q", "1"]).await;
     broker.publish("n/b", b"y", &["-q", "1"]).await;
     let mut texts = world.messages.texts(2).await;

@@ -47,8 +47,7 @@ async fn a_broker_that_restarts_is_found_again() {
 async fn a_client_that_restarts_loses_nothing() {
     let broker = Broker::start().await;
     let first = World::with(UP);
-    broker.client(&first).follow(first.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&first).await;
     first.messages.open.send_replace(false);
     broker.publish_lines("n/up", "begun\nqueued", "1").await;
     broker.says("Sending PUBLISH to edgemesh-edge-1", 2).await;
@@ -74,8 +73,7 @@ async fn a_client_that_restarts_loses_nothing() {
 async fn what_the_broker_keeps_waits_for_who_takes_it() {
     let broker = Broker::start().await;
     let first = World::with(UP);
-    broker.client(&first).follow(first.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&first).await;
     first.stop.cancel();
     first.tasks.close();
     timeout(PATIENCE, first.tasks.wait()).await.expect("it ends");
@@ -173,8 +171,7 @@ async fn what_an_earlier_process_asked_for_is_taken_back() {
                 all: eventbus topic=+ -> rest resource=http://h/";
     let broker = Broker::start().await;
     let first = World::with(wide);
-    broker.client(&first).follow(first.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&first).await;
     first.stop.cancel();
     first.tasks.close();
     timeout(PATIENCE, first.tasks.wait()).await.expect("it ends");

@@ -30,8 +30,7 @@ async fn published_messages_land() {
         ",
     );
     let broker = Broker::start().await;
-    broker.client(&world).follow(world.here());
-    broker.says("Sending SUBACK to edgemesh-edge-1", 1).await;
+    broker.listened(&world).await;
     let mut landed = 0;
     for (case, taken_by) in [
         ("eventbus-rest", Some("up")),
