@@ -18,7 +18,7 @@ use crate::plan::{
     Arrival, Chosen, Destination, Purpose, Ruled, Target, choose, only_port, resolve,
 };
 use crate::refusal::Refusal;
-use crate::snapshot::rules::{Rest, Rule, STAND_IN, Source, Standing, TOPIC, Target as Aim};
+use crate::snapshot::rules::{Rest, Rule, STAND_IN, Seat, Source, Standing, TOPIC, Target as Aim};
 use crate::snapshot::{Backend, Found, Pool, Reach, Snapshot, Tier};
 
 /// The Rule by which a message goes, if it goes by one.
@@ -187,53 +187,49 @@ fn backend<V: View>(
     destination: &Destination<'_>,
     view: &mut V,
 ) -> Result<Backend, Refusal> {
-    let seat = &snapshot.rules.seat;
-    let port = match &rule.target {
-        Some(Aim::ServiceBus { port, .. }) => *port,
-        Some(Aim::Rest(_)) => {
-            return match &seat.rest {
-                Rest::Here => Ok(inbox()),
-                Rest::Cloud(_) if destination.arrival == Arrival::Link => {
-                    Err(Refusal::NoLocalBackend)
-                }
-                Rest::Cloud(live) => Ok(Backend {
-                    node: Some(NodeName(CLOUD.into())),
-                    reach: Reach::Cloud(live.clone()),
-                    ..Backend::new(nowhere(), Tier::Anywhere)
-                }),
-            };
+    let here = match &rule.target {
+        Some(Aim::ServiceBus { port, .. }) => {
+            Backend::new((Ipv4Addr::LOCALHOST, *port).into(), Tier::Node)
         }
-        Some(Aim::EventBus(_) | Aim::Service { .. }) | None => 0,
+        Some(Aim::EventBus(_)) => inbox(),
+        Some(Aim::Rest(_)) => return caller_of_urls(&snapshot.rules.seat, destination.arrival),
+        Some(Aim::Service { .. }) | None => return Err(Refusal::RuleFault),
     };
     let asked = match destination.to {
         Target::Rule { node, .. } => node,
         Target::Address(_) | Target::Name { .. } | Target::Service { .. } => None,
     };
-    let node = rule.target_node().map(|node| &*node.0).or(asked).unwrap_or(&seat.node.0);
-    if *node == *seat.node.0 {
-        return match (port, seat.is_cloud) {
-            // On which node it should be, nobody says.
-            (_, true) => {
-                view.note("rule", || "names no node, and nor does the message".into());
-                Err(Refusal::RuleFault)
-            }
-            (0, false) => Ok(inbox()),
-            (port, false) => Ok(Backend::new((Ipv4Addr::LOCALHOST, port).into(), Tier::Node)),
-        };
-    }
-    if destination.arrival == Arrival::Link {
-        return Err(Refusal::NoLocalBackend);
+    let Seat { node: own, is_cloud, .. } = &snapshot.rules.seat;
+    let node = rule.target_node().map(|node| &*node.0).or(asked).unwrap_or(&own.0);
+    match (*node == *own.0, is_cloud) {
+        (true, false) => return Ok(here),
+        // On which node it should be, nobody says.
+        (true, true) => {
+            view.note("rule", || "names no node, and nor does the message".into());
+            return Err(Refusal::RuleFault);
+        }
+        (false, _) if destination.arrival == Arrival::Link => return Err(Refusal::NoLocalBackend),
+        (false, _) => {}
     }
     let Some(live) = snapshot.lives.get(node) else {
         view.note("rule", || format!("no agent runs on node {node}"));
         return Err(Refusal::NoPath);
     };
-    let address = if port == 0 { nowhere() } else { (Ipv4Addr::LOCALHOST, port).into() };
-    Ok(Backend {
-        node: Some(NodeName(node.into())),
-        reach: Reach::Linked(live.clone()),
-        ..Backend::new(address, Tier::Anywhere)
-    })
+    let reach = Reach::Linked(live.clone());
+    Ok(Backend { node: Some(NodeName(node.into())), reach, tier: Tier::Anywhere, ..here })
+}
+
+/// Who calls the URLs of targets.
+fn caller_of_urls(seat: &Seat, arrival: Arrival) -> Result<Backend, Refusal> {
+    match &seat.rest {
+        Rest::Here => Ok(inbox()),
+        Rest::Cloud(_) if arrival == Arrival::Link => Err(Refusal::NoLocalBackend),
+        Rest::Cloud(live) => Ok(Backend {
+            node: Some(NodeName(CLOUD.into())),
+            reach: Reach::Cloud(live.clone()),
+            ..Backend::new(nowhere(), Tier::Anywhere)
+        }),
+    }
 }
 
 fn inbox() -> Backend {

@@ -69,33 +69,32 @@ fn aimed(rule: &Rule, request: &mut Request<Upload>) -> Result<(), Refusal> {
         true => Refusal::BadRequest,
         false => Refusal::NoRule,
     })?;
-    let host = match &rule.target {
-        Some(Target::EventBus(_)) => {
-            let topic = HeaderValue::from_str(&made).map_err(|_| Refusal::BadRequest)?;
-            request.headers_mut().insert(TOPIC, topic);
-            None
+    if let Some(Target::EventBus(_)) = &rule.target {
+        let topic = HeaderValue::from_str(&made).map_err(|_| Refusal::BadRequest)?;
+        request.headers_mut().insert(TOPIC, topic);
+        return Ok(());
+    }
+    let made = if made.starts_with('/') { made } else { format!("/{made}") };
+    let made: PathAndQuery = made.parse().map_err(|_| Refusal::BadRequest)?;
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.path_and_query = Some(made);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Refusal::BadRequest)?;
+    host(rule).map_or(Ok(()), |host| name(request, &host))
+}
+
+/// Whom the target is told to be, where that is another than the caller named.
+fn host(rule: &Rule) -> Option<String> {
+    match (&rule.target, &rule.source) {
+        (Some(Target::ServiceBus { port, .. }), _) => Some(format!("127.0.0.1:{port}")),
+        (Some(Target::Rest(target)), _) => Some(target.authority.to_string()),
+        // Who calls one Service and is answered by another keeps the name that it called.
+        (Some(Target::Service { .. }), Some(Source::Service { .. })) => None,
+        (Some(Target::Service { service, port, .. }), _) => {
+            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+            Some(format!("{}.{}{port}", service.name, service.namespace))
         }
-        Some(Target::ServiceBus { port, .. }) => Some(format!("127.0.0.1:{port}")),
-        Some(Target::Rest(target)) => Some(target.authority.to_string()),
-        Some(Target::Service { service, port, .. }) => match (&rule.source, port) {
-            // Who calls one Service and is answered by another keeps the name that it called.
-            (Some(Source::Service { .. }), _) => None,
-            (_, None) => Some(format!("{}.{}", service.name, service.namespace)),
-            (_, Some(port)) => Some(format!("{}.{}:{port}", service.name, service.namespace)),
-        },
-        None => None,
-    };
-    if !matches!(rule.target, Some(Target::EventBus(_))) {
-        let made = if made.starts_with('/') { made } else { format!("/{made}") };
-        let made: PathAndQuery = made.parse().map_err(|_| Refusal::BadRequest)?;
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.path_and_query = Some(made);
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Refusal::BadRequest)?;
+        (Some(Target::EventBus(_)) | None, _) => None,
     }
-    if let Some(host) = host {
-        name(request, &host)?;
-    }
-    Ok(())
 }
 
 /// Notes that a request goes by a Rule, so that one that comes round is told from one that is new.
