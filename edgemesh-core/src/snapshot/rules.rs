@@ -32,7 +32,7 @@ use crate::snapshot::Service;
 
 pub(in crate::snapshot) use kinds::limit_of;
 pub use kinds::{Compiled, check, compile};
-pub use path::{Matched, Pattern, has_dots};
+pub use path::{Matched, Pattern};
 pub use precedence::{Claim, overruled, rank};
 pub use rounds::{Step, rounds};
 pub use topic::{Filter, check_topic};

@@ -11,7 +11,7 @@ use crate::forward::http::wire::as_http1;
 use crate::io::now;
 use crate::plan::{Arrival, Hop, Outcome};
 use crate::refusal::Refusal;
-use crate::snapshot::rules::{RETAINED, Rule, Source, TOPIC, Target, has_dots};
+use crate::snapshot::rules::{RETAINED, Rule, Source, TOPIC, Target};
 
 /// Host of a message that is no request of a client; no host is called so.
 pub(super) const NOBODY: &str = "-";
@@ -64,11 +64,7 @@ fn aimed(rule: &Rule, request: &mut Request<Upload>) -> Result<(), Refusal> {
     {
         return Ok(()); // a call of a Service stays what it is
     }
-    let (path, query) = (request.uri().path(), request.uri().query());
-    let made = rule.onto_target(path, query).ok_or_else(|| match has_dots(path) {
-        true => Refusal::BadRequest,
-        false => Refusal::NoRule,
-    })?;
+    let made = rule.onto_target(request.uri().path(), request.uri().query())?;
     if let Some(Target::EventBus(_)) = &rule.target {
         let topic = HeaderValue::from_str(&made).map_err(|_| Refusal::BadRequest)?;
         request.headers_mut().insert(TOPIC, topic);

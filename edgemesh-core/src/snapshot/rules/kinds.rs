@@ -149,13 +149,13 @@ fn found<'e>(
     name: &RuleName,
     record: &RuleRecord,
     wanted: &EndpointName,
-    side: &str,
+    side: &'static str,
     endpoint: impl Fn(&EndpointName) -> Option<&'e Endpoint>,
 ) -> Result<(&'static Kind, &'e Endpoint), Standing> {
     let Some(endpoint) = endpoint(wanted) else {
         return Err(Standing::Waiting(format!("{side}: there is no Endpoint {wanted} yet").into()));
     };
-    let faulty = |why: String| Standing::Faulty(format!("{side}: {why}").into());
+    let faulty = faulty(side);
     let is_own = wanted.namespace == name.namespace
         || endpoint.project_id.as_ref() == Some(&record.project_id);
     if !is_own && !endpoint.is_shared {

@@ -1,20 +1,26 @@
 //! What a Rule makes of a message for its target, and whether it could have made what another node did.
 
+use crate::refusal::Refusal;
 use crate::snapshot::rules::{
     Matched, Pattern, RestTarget, Rule, Source, Target, TopicTarget, path,
 };
 
 impl Rule {
-    /// What a request's path and query become, or the topic: all that its target wants to know. `None` =
-    /// it does not take this path, or what would become of it could leave what the target is for.
-    pub fn onto_target(&self, path: &str, query: Option<&str>) -> Option<String> {
+    /// What a request's path and query become, or the topic: all that its target wants to know.
+    ///
+    /// # Errors
+    /// [`Refusal::NoRule`]: it does not take this path. [`Refusal::BadRequest`]: what would become of it
+    /// could leave what the target is for.
+    pub fn onto_target(&self, path: &str, query: Option<&str>) -> Result<String, Refusal> {
         let whole = Pattern::default();
         // Messages of a topic, or for a URL of a ServiceBus, have neither.
         let (path, query) = if self.has_paths() { (path, query) } else { ("", None) };
-        let matched = self.path().unwrap_or(&whole).matches(path)?;
-        let onto = |matched: &Matched<'_>, target: &str, query: Option<&str>| {
-            (!matched.has_dots()).then(|| matched.onto(target, query))
-        };
+        let matched = self.path().unwrap_or(&whole).matches(path).ok_or(Refusal::NoRule)?;
+        let onto =
+            |matched: &Matched<'_>, target: &str, query: Option<&str>| match matched.has_dots() {
+                true => Err(Refusal::BadRequest),
+                false => Ok(matched.onto(target, query)),
+            };
         match &self.target {
             Some(Target::Rest(RestTarget { path: base, query: own, .. })) => {
                 let both = match (own.as_deref(), query) {
@@ -28,7 +34,9 @@ impl Rule {
             Some(Target::Service { path: Some(base), .. }) => onto(&matched, base, query),
             Some(Target::Service { path: None, .. }) | None => match &self.source {
                 // A call of a Service stays what it is.
-                Some(Source::Service { .. }) | None => Some(whole.matches(path)?.onto("", query)),
+                Some(Source::Service { .. }) | None => {
+                    Ok(whole.matches(path).ok_or(Refusal::NoRule)?.onto("", query))
+                }
                 Some(Source::Rest { .. } | Source::EventBus { .. } | Source::ServiceBus { .. }) => {
                     onto(&matched, "", query)
                 }

@@ -155,7 +155,7 @@ pub(super) fn could_be(made: &str, target: &str) -> bool {
 
 /// Whether a segment is `.` or `..`, as whoever reads the path may understand it: with them a path
 /// leads out of what a target is for.
-pub fn has_dots(path: &str) -> bool {
+fn has_dots(path: &str) -> bool {
     if !path.contains(['.', '%']) {
         return false;
     }

@@ -6,7 +6,7 @@ use edgemesh_core::io::now;
 use edgemesh_core::plan::{Arrival, Destination, Head, Purpose, Target, explain};
 use edgemesh_core::refusal::Refusal;
 use edgemesh_core::snapshot::Snapshot;
-use edgemesh_core::snapshot::rules::{Rule, Source, TOPIC, Target as Aim, has_dots};
+use edgemesh_core::snapshot::rules::{Rule, Source, TOPIC, Target as Aim};
 use edgemesh_proto::record::RuleName;
 use http::{HeaderValue, Request};
 
@@ -26,7 +26,7 @@ pub(super) fn explained(
     let path = asked.path.unwrap_or_else(|| usual_path(rule));
     let mut request = Request::post(&path).body(()).map_err(|error| format!("path: {error}"))?;
     let made = rule.onto_target(request.uri().path(), request.uri().query());
-    if let Some(Ok(topic)) = made.as_deref().map(HeaderValue::from_str) {
+    if let Ok(Ok(topic)) = made.as_deref().map(HeaderValue::from_str) {
         request.headers_mut().insert(TOPIC, topic);
     }
     let to = Target::Rule { rule: &asked.rule, node: asked.node.as_deref() };
@@ -38,8 +38,8 @@ pub(super) fn explained(
     let mut view = view(&format!("Rule {}", asked.rule), to, snapshot, explanation);
     let path = request.uri().path();
     let target = match &made {
-        Some(made) => sent(rule, made),
-        None => format!("{}: nothing, since the Rule does not take {path}", rule.record.target),
+        Ok(made) => sent(rule, made),
+        Err(_) => format!("{}: nothing, since the Rule does not take {path}", rule.record.target),
     };
     let mut steps = vec![step("source", taken(rule, path)), step("target", target)];
     if let Some(bytes) = asked.bytes {
@@ -47,15 +47,11 @@ pub(super) fn explained(
     }
     steps.extend(rule.notes.iter().map(|note| step("note", note.to_string())));
     view.steps.splice(0..0, steps);
-    let refusal = match &made {
-        None if has_dots(path) => Some(Refusal::BadRequest),
-        None => Some(Refusal::NoRule),
-        Some(_) if asked.bytes.is_some_and(|bytes| bytes > rule.max_body) => {
-            Some(Refusal::BodyTooLarge)
-        }
-        Some(_) => None,
-    };
-    if let Some(refusal) = refusal {
+    let fitting = made.and_then(|_| match asked.bytes.is_some_and(|bytes| bytes > rule.max_body) {
+        true => Err(Refusal::BodyTooLarge),
+        false => Ok(()),
+    });
+    if let Err(refusal) = fitting {
         let row = refusal.row();
         let (label, text) = (row.label.into(), row.text.into());
         (view.verdict, view.backend) = (api::Verdict::Refused, None);
@@ -111,8 +107,8 @@ fn taken(rule: &Rule, path: &str) -> String {
         Some(Source::Rest { path: pattern }) => {
             let namespace = &rule.name.namespace;
             let takes = match rule.onto_target(path, None) {
-                Some(_) => "takes",
-                None => "does not take",
+                Ok(_) => "takes",
+                Err(_) => "does not take",
             };
             format!("rest {of}: /{{node}}/{namespace}{pattern} {takes} {path}")
         }
