@@ -14,10 +14,7 @@ use crate::handover::{Inherited, Label, Role};
 
 /// How the agent's own connections are made; `marked` where something is captured.
 pub(super) fn dial(config: &AgentConfig, marked: bool) -> Dial {
-    let bus = config.service_bus.listen;
-    // Beyond loopback it is whoever's that can reach it.
-    let bus = if bus.ip().is_loopback() { bus.port() } else { 0 };
-    let private = [config.admin.listen.port(), bus];
+    let private = [config.admin.listen.port(), config.service_bus.listen.port()];
     Dial { mark: marked.then_some(config.proxy.mark), private }
 }
 
