@@ -9,6 +9,7 @@ pub mod authority;
 pub mod cloud;
 pub mod hub;
 pub mod ingress;
+pub mod kubernetes;
 pub mod providers;
 pub mod registry;
 pub mod sources;
