@@ -1,7 +1,8 @@
 //! Folders of Kubernetes manifests as checked records, and a watch on those folders.
 //!
 //! [`read`] walks folders of `.yaml`, `.yml` and `.json` files and says everything they hold at
-//! that moment; [`parse`] does one text, without I/O. A document that is wrong is rejected alone,
+//! that moment; [`parse`] does one text, without I/O, [`parse_object`] one object of an API server, and
+//! [`settle`] says what holds over all of them. A document that is wrong is rejected alone,
 //! with a [`Remark`] that names file, line, field and remedy. [`Watcher`] tells when to read again.
 //!
 //! A new kind of object is one file here and one line in the table of `object`.
@@ -11,6 +12,7 @@ mod field;
 mod filter;
 mod folder;
 mod http_route;
+mod json;
 mod machines;
 mod object;
 mod plain;
@@ -36,10 +38,12 @@ use edgemesh_proto::record::{Key, MAX_BODY, Record, ServiceName};
 
 use crate::config::Check;
 use crate::manifests::tree::Broken;
+use crate::manifests::whole::Whole;
 
 pub use crate::manifests::folder::{
     MAX_DEPTH, MAX_FILE_BYTES, MAX_FILES, MAX_REMARKS, MAX_TOTAL_BYTES, read,
 };
+pub use crate::manifests::json::parse_object;
 pub(crate) use crate::manifests::syntax::is_label;
 
 pub use crate::manifests::settle::{MAX_DELAY, QUIET};
@@ -177,6 +181,15 @@ pub fn parse(file: &Path, text: &str) -> Parsed {
     }
     drop_too_large(file, &mut parsed);
     parsed
+}
+
+/// What holds over all these documents: who keeps a name, an address, a Service.
+pub fn settle(documents: impl IntoIterator<Item = (PathBuf, Document)>) -> Observed {
+    let mut whole = Whole::default();
+    documents.into_iter().for_each(|(place, document)| {
+        whole.add(&place, vec![document], Vec::new());
+    });
+    whole.finish()
 }
 
 /// A record that no Message could carry counts nowhere, so that it is not seen on one node only.

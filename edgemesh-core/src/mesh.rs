@@ -25,6 +25,7 @@ mod reading;
 mod serving;
 mod source;
 mod status;
+mod supply;
 mod talking;
 
 use std::net::SocketAddr;
@@ -74,6 +75,7 @@ pub use ordered::{CallError, MAX_ANSWER};
 pub use reading::Folders;
 pub use serving::{ServeError, Serving};
 pub use status::{Cell as StatusCell, Status, StoreHealth};
+pub use supply::{Supplied, Supplier, Supply};
 
 /// What a mesh is told.
 #[derive(Clone, Debug)]
@@ -86,6 +88,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Folders of manifests.
     pub folders: Folders,
+    /// Records from elsewhere; then `folders.source` is none.
+    pub supply: Option<Supply>,
     /// This node has Links, see [`Mesh::link`].
     pub is_linked: bool,
     /// The records come by them from a registry, and not from `folders.source`.

@@ -36,6 +36,7 @@ async fn mesh(folder: &std::path::Path, backend: u16, room: usize) -> (Mesh, std
         zone: None,
         data_dir: folder.join("data"),
         folders: Folders { source: Some(manifests), ..Folders::default() },
+        supply: None,
         virtual_range: Vec::new(),
         domain: "cluster.local".into(),
         dial: Dial::default(),

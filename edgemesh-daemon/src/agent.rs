@@ -6,6 +6,7 @@
 
 pub(crate) mod admin;
 mod alone;
+mod api_server;
 mod capturing;
 mod checks;
 mod doors;
@@ -45,6 +46,7 @@ use edgemesh_router::sources::{self, Named};
 use crate::agent::admin::State;
 use crate::agent::alone::Alone;
 pub(crate) use crate::agent::alone::captures_here;
+use crate::agent::api_server::ApiServer;
 use crate::agent::capturing::{Capturing, Wanted};
 use crate::agent::checks::Checks;
 use crate::agent::doors::{Admin, Doors, Opened};
@@ -180,8 +182,9 @@ impl Starting {
         let (before, inherited) = before.unzip();
         let mut sockets = Sockets::inheriting(inherited.unwrap_or_default());
         let max_connections = limits::raise_open_files();
-        let options = options(&config, max_connections)?;
+        let (options, api_server) = options(&config, max_connections)?;
         let mut mesh = tokio::task::block_in_place(|| Mesh::open(options))?;
+        let followed = api_server.map(|server| server.follow(&mesh));
         let mut listeners = loopback(&mut sockets, config.proxy.port)?;
         let peers = config.cloud.as_ref().map(|_| sockets.peer(config.peer.listen)).transpose()?;
         let admin = sockets.page(config.admin.listen)?;
@@ -324,15 +327,20 @@ impl Running {
     }
 }
 
-fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Options> {
-    let (word, folder) = match &config.source {
-        Source::Manifests(folder) => ("manifests", Some(folder.clone())),
-        Source::None => ("none", None),
-        Source::Cloud => ("cloud", None),
-        Source::Kubernetes { .. } => ("kubernetes", None),
+fn options(
+    config: &AgentConfig,
+    max_connections: usize,
+) -> anyhow::Result<(Options, Option<ApiServer>)> {
+    let (word, folder, access) = match &config.source {
+        Source::Manifests(folder) => ("manifests", Some(folder.clone()), None),
+        Source::None => ("none", None, None),
+        Source::Cloud => ("cloud", None, None),
+        Source::Kubernetes(access) => ("kubernetes", None, Some(access.clone())),
     };
-    let folders = sources::open(Named { word, folder })?;
-    Ok(Options {
+    let sources::Opened { folders, access } = sources::open(Named { word, folder, access })?;
+    let dial = sockets::dial(config, needs_guard(config));
+    let (api_server, supply) = access.map(|access| ApiServer::new(access, config, dial)).unzip();
+    let options = Options {
         node: NodeName(config.node.as_str().into()),
         zone: config.zone.as_deref().map(Into::into),
         data_dir: config.data_dir.clone(),
@@ -341,14 +349,16 @@ fn options(config: &AgentConfig, max_connections: usize) -> anyhow::Result<Optio
             service_filter: config.proxy.service_filter_mode,
             ..folders
         },
+        supply,
         is_linked: config.cloud.is_some(),
         is_synced: config.cloud.is_some() && config.source == Source::Cloud,
         virtual_range: config.dns.virtual_range.clone(),
         domain: config.dns.domain.clone(),
-        dial: sockets::dial(config, needs_guard(config)),
+        dial,
         access_log: config.access_log,
         max_connections,
-    })
+    };
+    Ok((options, api_server))
 }
 
 /// The loopback listeners; a machine without IPv6 has one.

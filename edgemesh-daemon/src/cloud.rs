@@ -10,7 +10,7 @@ use edgemesh_core::dial::Dial;
 use edgemesh_core::listen::Listener;
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::authority::{self, Authority};
-use edgemesh_router::cloud::{Cloud, CloudOptions};
+use edgemesh_router::cloud::{Cloud, CloudOptions, Records};
 use edgemesh_router::ingress::{self, Ingress, IngressConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -73,9 +73,10 @@ fn options(config: &CloudConfig) -> CloudOptions {
     CloudOptions {
         data_dir: config.data_dir.clone(),
         zone: config.zone.as_str().into(),
-        manifests: match &config.source {
-            Source::Manifests(folder) => Some(folder.clone()),
-            Source::None | Source::Cloud | Source::Kubernetes { .. } => None,
+        records: match &config.source {
+            Source::Manifests(folder) => Records::Manifests(folder.clone()),
+            Source::Kubernetes(access) => Records::Kubernetes(access.clone()),
+            Source::None | Source::Cloud => Records::None,
         },
         names: config.hub.names.clone(),
         domain: config.dns.domain.clone(),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use edgemesh_core::config::{AccessLog, Dns, Proxy};
 use edgemesh_proto::message::Selector;
+use edgemesh_router::kubernetes::Access;
 
 use crate::config::read::Reader;
 
@@ -92,11 +93,8 @@ pub enum Source {
     Cloud,
     /// From a watched folder of Kubernetes YAML.
     Manifests(PathBuf),
-    /// From a Kubernetes API server; this version refuses it.
-    Kubernetes {
-        /// `https://…` of the API server; absent: the one of the Pod this runs in.
-        server: Option<String>,
-    },
+    /// From a Kubernetes API server, or KubeEdge's MetaServer.
+    Kubernetes(Access),
 }
 
 /// Links from other nodes.

@@ -63,7 +63,7 @@ fn headed(program: &str, rules: &str) -> String {
 fn snapshot(config: &AgentConfig) -> std::sync::Arc<Snapshot> {
     let source = match &config.source {
         Source::Manifests(folder) => Some(folder.clone()),
-        Source::None | Source::Cloud | Source::Kubernetes { .. } => None,
+        Source::None | Source::Cloud | Source::Kubernetes(_) => None,
     };
     let folders: Vec<_> = source.into_iter().chain([config.services.clone()]).collect();
     let records: BTreeMap<_, _> =

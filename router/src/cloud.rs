@@ -1,8 +1,9 @@
-//! The cloud process as a library: authority, registry, hub, the cloud's own mesh, and the manifests.
+//! The cloud process as a library: authority, registry, hub, the cloud's own mesh, and the source.
 
 mod counting;
 mod manifests;
 mod own;
+mod supplied;
 mod upkeep;
 
 use std::collections::BTreeSet;
@@ -10,12 +11,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use edgemesh_core::config::AccessLog;
+use edgemesh_core::config::{AccessLog, ServiceFilter};
 use edgemesh_core::dial::Dial;
 use edgemesh_core::identity::{CLOUD, Clock, Tls};
 use edgemesh_core::io::unique_id;
 use edgemesh_core::listen::Listener;
-use edgemesh_core::mesh::{Feeder, Folders, Mesh, OpenError, Options};
+use edgemesh_core::mesh::{Feeder, Folders, Mesh, OpenError, Options, Supply};
 use edgemesh_proto::record::NodeName;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ use tokio_util::task::TaskTracker;
 use crate::authority::{Authority, AuthorityError};
 use crate::hub::{Hub, Parts};
 use crate::ingress::{Ingress, KnownNodes};
+use crate::kubernetes::Access;
+use crate::kubernetes::source::{PAUSE, Report as Followed, Source, SourceOptions};
 use crate::providers::plug_cloud;
 use crate::registry::shared::Shared as Registry;
 
@@ -42,8 +45,8 @@ pub struct CloudOptions {
     pub data_dir: PathBuf,
     /// Backends on Nodes of this zone that run no agent are called by this process.
     pub zone: Box<str>,
-    /// Folder of manifests, if records come from one.
-    pub manifests: Option<PathBuf>,
+    /// Where records come from.
+    pub records: Records,
     /// Names and addresses by which the hub is dialled.
     pub names: Vec<String>,
     /// The cluster domain.
@@ -54,6 +57,17 @@ pub struct CloudOptions {
     pub access_log: AccessLog,
     /// How long certificates may have been expired.
     pub grace: Duration,
+}
+
+/// Where a cloud's records come from, beside what nodes say of themselves.
+#[derive(Clone, Debug)]
+pub enum Records {
+    /// From nowhere.
+    None,
+    /// From a watched folder.
+    Manifests(PathBuf),
+    /// From an API server.
+    Kubernetes(Access),
 }
 
 /// Why a cloud cannot be opened.
@@ -82,8 +96,10 @@ pub struct Cloud {
     pub hub: Hub,
     /// The cloud's own mesh.
     pub mesh: Arc<Mesh>,
-    /// How the manifests are.
+    /// How the source of records is.
     pub source: Report,
+    /// The same of each kind of object, where it is an API server.
+    pub followed: Followed,
     tls: Arc<Tls>,
     clock: Arc<Clock>,
     feeder: Feeder,
@@ -115,6 +131,7 @@ impl Cloud {
             zone: Some(options.zone.clone()),
             data_dir: options.data_dir.clone(),
             folders: Folders::default(),
+            supply: None,
             is_linked: false,
             is_synced: false,
             virtual_range: Vec::new(),
@@ -139,7 +156,7 @@ impl Cloud {
         hub.serve_own(Arc::new(mesh.linked()));
         mesh.reach_by(Arc::new(hub.clone()));
         plug_cloud(&mesh);
-        let source = Report::default();
+        let (source, followed) = (Report::default(), Followed::default());
         Ok(Self {
             options,
             authority,
@@ -147,6 +164,7 @@ impl Cloud {
             hub,
             mesh,
             source,
+            followed,
             tls,
             clock,
             feeder,
@@ -175,11 +193,25 @@ impl Cloud {
             self;
         let own = own::Own { registry: registry.clone(), feeder, own_nodes };
         tasks.spawn(own.run(stop.clone()));
-        if let Some(folder) = options.manifests {
-            let zone = options.zone.clone();
-            let following =
-                manifests::Following { folder, zone, registry: registry.clone(), report: source };
-            tasks.spawn(following.run(stop.clone()));
+        let zone = options.zone.clone();
+        match options.records {
+            Records::None => {}
+            Records::Manifests(folder) => {
+                let registry = registry.clone();
+                let following = manifests::Following { folder, zone, registry, report: source };
+                tasks.spawn(following.run(stop.clone()));
+            }
+            Records::Kubernetes(access) => {
+                let (supplier, supply) = Supply::new();
+                let registry = registry.clone();
+                let taking = supplied::Taking { supply, zone, registry, report: source };
+                tasks.spawn(taking.run(stop.clone()));
+                let service_filter = ServiceFilter::default();
+                let dial = options.dial;
+                let of = SourceOptions { access, dial, node: None, service_filter, pause: PAUSE };
+                let source = Source::new(of, self.followed);
+                tasks.spawn(source.run(supplier, tasks.clone(), stop.clone()));
+            }
         }
         let counting = counting::Counting { registry: registry.clone(), mesh: mesh.clone() };
         tasks.spawn(counting.clone().run(stop.clone()));

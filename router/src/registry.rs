@@ -118,6 +118,22 @@ impl Registry {
         self.settled(writes)
     }
 
+    /// Makes `put` everything of the kinds in `whole` that the source says; of other kinds, what it says
+    /// anew. Returns what is to be kept.
+    pub fn supply(
+        &mut self,
+        whole: &BTreeSet<Kind>,
+        put: &BTreeMap<Key, Bytes>,
+        delete: &[Key],
+    ) -> Vec<Write> {
+        let owner = &Owner::Manifests;
+        let gone = delete.iter().filter(|key| !put.contains_key(key));
+        let mut writes: Vec<Write> =
+            gone.filter_map(|key| self.owned.set(owner, key, None)).collect();
+        writes.extend(self.owned.replace_of(owner, |kind| whole.contains(&kind), put));
+        self.settled(writes)
+    }
+
     /// Makes `records` everything that a node says. They are checked already, see
     /// [`edgemesh_core::sync::offer::check`].
     pub fn offer(&mut self, node: &NodeName, records: &BTreeMap<Key, Bytes>) -> Vec<Write> {

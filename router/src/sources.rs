@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use edgemesh_core::mesh::Folders;
 
+use crate::kubernetes::Access;
+
 /// A source as the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
@@ -11,6 +13,8 @@ pub struct Named {
     pub word: &'static str,
     /// The folder of `manifests`.
     pub folder: Option<PathBuf>,
+    /// The API server of `kubernetes`.
+    pub access: Option<Access>,
 }
 
 /// A source that this version does not serve.
@@ -23,26 +27,38 @@ pub struct Unserved {
     why: &'static str,
 }
 
-type Open = fn(Option<PathBuf>) -> Result<Folders, &'static str>;
+/// What is to be followed.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    /// Folders of manifests.
+    pub folders: Folders,
+    /// An API server.
+    pub access: Option<Access>,
+}
+
+type Open = fn(Named) -> Opened;
 
 /// Every source. To add one, add one line here and one file beside this one.
 const SOURCES: &[(&str, Open)] = &[
-    ("manifests", |folder| Ok(Folders { source: folder, ..Folders::default() })),
-    ("none", |_| Ok(Folders::default())),
+    ("manifests", |named| Opened {
+        folders: Folders { source: named.folder, ..Folders::default() },
+        access: None,
+    }),
+    ("none", |_| Opened::default()),
     // The records come by Links, see `Mesh::link`.
-    ("cloud", |_| Ok(Folders::default())),
-    ("kubernetes", |_| Err("it does not speak to API servers yet")),
+    ("cloud", |_| Opened::default()),
+    ("kubernetes", |named| Opened { access: named.access, ..Opened::default() }),
 ];
 
 /// Opens the source that the configuration names.
 ///
 /// # Errors
 /// [`Unserved`], with what to use in its place.
-pub fn open(named: Named) -> Result<Folders, Unserved> {
-    let Named { word, folder } = named;
+pub fn open(named: Named) -> Result<Opened, Unserved> {
+    let word = named.word;
     let known = SOURCES.iter().find(|(name, _)| *name == word);
     let open = known.ok_or(Unserved { word, why: "nobody knows it" })?.1;
-    open(folder).map_err(|why| Unserved { word, why })
+    Ok(open(named))
 }
 
 #[cfg(test)]
@@ -51,12 +67,16 @@ mod tests {
 
     #[test]
     fn what_is_served_and_what_is_not() {
-        let named = |word, folder: Option<&str>| Named { word, folder: folder.map(PathBuf::from) };
-        let opened = open(named("manifests", Some("/m"))).unwrap();
-        assert_eq!(opened.source, Some(PathBuf::from("/m")));
-        for word in ["kubernetes", "etcd"] {
-            let said = open(named(word, None)).unwrap_err().to_string();
-            assert!(said.contains(word) && said.contains("--manifests DIR"), "{said}");
-        }
+        let named = |word| Named {
+            word,
+            folder: Some(PathBuf::from("/m")),
+            access: Some(Access::InCluster),
+        };
+        let opened = open(named("manifests")).unwrap();
+        assert_eq!((opened.folders.source, opened.access), (Some(PathBuf::from("/m")), None));
+        let opened = open(named("kubernetes")).unwrap();
+        assert_eq!((opened.folders.source, opened.access), (None, Some(Access::InCluster)));
+        let said = open(named("etcd")).unwrap_err().to_string();
+        assert!(said.contains("etcd") && said.contains("--manifests DIR"), "{said}");
     }
 }

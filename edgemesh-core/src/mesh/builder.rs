@@ -119,6 +119,7 @@ impl Builder {
             zone: self.zone.as_deref().map(Into::into),
             data_dir: self.data_dir.clone().unwrap_or_default(),
             folders: Folders { source, ..Folders::default() },
+            supply: None,
             is_linked: false,
             is_synced: false,
             virtual_range: defaults.virtual_range,

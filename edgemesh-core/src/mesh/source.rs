@@ -1,5 +1,5 @@
-//! Follows the folders of manifests and what runs on this node: all of it together goes to `sync`,
-//! again after each change.
+//! Follows the folders of manifests, what comes from elsewhere, and what runs on this node: all of it
+//! together goes to `sync`, again after each change.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::mesh::local::{Local, Settled};
 use crate::mesh::notes::Notes;
 use crate::mesh::reading::{Folders, PANICKED, Read, Reading};
 use crate::mesh::status::Cell;
+use crate::mesh::supply::{Supplied, Supplies, Supply};
 use crate::mesh::talking::{self, News, Talking};
 use crate::peers::Position;
 use crate::registrations::is_local;
@@ -39,6 +40,8 @@ pub(super) enum Source {
 pub(super) struct FolderSource {
     node: NodeName,
     reading: Reading,
+    /// Where records come from elsewhere, beside this node's own folder.
+    supplies: Option<Supplies>,
     sync: Sync,
     local: Local,
     notes: Notes,
@@ -63,8 +66,14 @@ impl Source {
                 Self::Cloud(Box::new(CloudSource::new(options, sync, talking, local, status)))
             }
             ended => {
-                let (node, folders) = (options.node.clone(), options.folders.clone());
-                Self::Folders(Box::new(FolderSource::new(node, folders, ended, local, status)))
+                let sources = (options.folders.clone(), options.supply.clone());
+                Self::Folders(Box::new(FolderSource::new(
+                    options.node.clone(),
+                    sources,
+                    ended,
+                    local,
+                    status,
+                )))
             }
         }
     }
@@ -106,14 +115,19 @@ pub(super) fn every(time: Duration) -> Interval {
 impl FolderSource {
     fn new(
         node: NodeName,
-        folders: Folders,
+        (folders, supply): (Folders, Option<Supply>),
         ended: Ended,
         local: Local,
         status: Arc<Cell>,
     ) -> Self {
         let Ended { sync, talking } = ended;
         let (reading, notes) = (Reading::new(folders), Notes::new(status));
-        Self { node, reading, sync, local, notes, talking, said: Vec::new() }
+        let kept = || {
+            let theirs = sync.records().into_iter().filter(|record| !is_local(record));
+            theirs.map(|record| (record.key(), record)).collect()
+        };
+        let supplies = supply.map(|supply| Supplies::new(supply, kept()));
+        Self { node, reading, supplies, sync, local, notes, talking, said: Vec::new() }
     }
 
     async fn begin(mut self) -> Self {
@@ -138,6 +152,10 @@ impl FolderSource {
                 _ = retry.tick(), if self.notes.behind => {}
                 () = self.local.changed() => {
                     self.observe(None).await;
+                    continue;
+                }
+                step = next_of(self.supplies.as_ref()) => {
+                    self.supplied(step).await;
                     continue;
                 }
                 Some(asked) = self.sync.asked() => {
@@ -186,7 +204,17 @@ impl FolderSource {
 
     async fn read_by(&mut self, read: fn(&[PathBuf]) -> Manifests) {
         match self.reading.read_by(read).await {
-            Read::All(manifests) => self.observe(Some(*manifests)).await,
+            Read::All(own) => match &mut self.supplies {
+                None => {
+                    self.observe(Some(*own)).await;
+                    self.noted(None);
+                }
+                Some(supplies) => {
+                    supplies.read(*own);
+                    let all = supplies.all();
+                    self.observe(Some(all)).await;
+                }
+            },
             Read::Trouble(trouble) => {
                 tracing::warn!("{trouble}; the last records stay in force");
                 self.notes.update(|status| status.source_trouble = Some(trouble));
@@ -200,9 +228,29 @@ impl FolderSource {
         }
     }
 
+    /// Puts in force what came from elsewhere.
+    async fn supplied(&mut self, step: Supplied) {
+        let Some(supplies) = &mut self.supplies else { return };
+        let trouble = step.trouble.clone();
+        supplies.apply(step);
+        let all = supplies.all();
+        self.observe(Some(all)).await;
+        self.noted(trouble);
+    }
+
+    /// Notes whether the source can be read.
+    fn noted(&self, trouble: Option<String>) {
+        self.notes.update(|status| {
+            if trouble.is_none() {
+                status.read_at = Some(now());
+                status.has_records = true;
+            }
+            status.source_trouble = trouble;
+        });
+    }
+
     /// Puts in force what was `read` and what runs here; without, what was read last.
     async fn observe(&mut self, read: Option<Manifests>) {
-        let fresh = read.is_some();
         let records = read.map(|Manifests { records, remarks, checks, .. }| {
             self.local.read(&records, &checks);
             self.said = remarks;
@@ -217,17 +265,19 @@ impl FolderSource {
         }
         self.notes.remarks(remarks, checked);
         let observed = self.sync.observe(records, now()).await;
-        self.notes.update(|status| {
-            if fresh {
-                status.source_trouble = None;
-                status.read_at = Some(now());
-            }
-            status.has_records |= fresh || some;
-        });
+        self.notes.update(|status| status.has_records |= some);
         self.notes.observed(observed);
         // Whoever signed something up may look now.
         self.local.settled(version);
         self.notes.keep_good_copy(&self.sync).await;
+    }
+}
+
+/// The next step from elsewhere, if anything comes from there.
+async fn next_of(supplies: Option<&Supplies>) -> Supplied {
+    match supplies {
+        Some(supplies) => supplies.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -253,7 +303,7 @@ mod tests {
             Checker::new(Dial::default(), Pace::default(), TaskTracker::new(), Default::default());
         let local = Local::new(node.clone(), Registrations::open(folder, now()), checker);
         let ended = Ended { sync, talking };
-        (FolderSource::new(node, folders, ended, local, status.clone()), status)
+        (FolderSource::new(node, (folders, None), ended, local, status.clone()), status)
     }
 
     #[tokio::test]

@@ -10,12 +10,10 @@ use edgemesh_core::config::Intercept;
 use edgemesh_core::identity::check_node_name;
 
 use crate::config::AgentConfig;
-use crate::config::Kind;
 use crate::config::PeerPath;
 use crate::config::Source;
 use crate::config::read::Reader;
 use crate::config::sections::family;
-use crate::config::source;
 
 /// Fewest bits for hosts in a virtual range: 256 addresses. Below it hashing names to addresses
 /// runs into itself with a handful of Services.
@@ -23,7 +21,6 @@ const MIN_VIRTUAL_BITS: u8 = 8;
 
 /// Notes every rule that `config` breaks.
 pub(crate) fn across(reader: &mut Reader, config: &AgentConfig) {
-    source::unserved(reader, &config.source, Kind::Agent);
     cloud(reader, config);
     proxy(reader, config);
     virtual_range(reader, config);

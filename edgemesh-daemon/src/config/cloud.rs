@@ -242,7 +242,6 @@ fn dns(reader: &mut Reader, top: &mut Section) -> CloudDns {
 
 /// Notes every rule on more than one key that `config` breaks.
 fn across(reader: &mut Reader, config: &CloudConfig) {
-    source::unserved(reader, &config.source, Kind::Cloud);
     check::admin(reader, config.admin.listen);
     guarded(reader, &config.router);
     let listeners = [

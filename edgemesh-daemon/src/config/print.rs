@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use edgemesh_core::config::Dns;
 use edgemesh_core::config::DnsIntercept;
@@ -9,6 +10,7 @@ use edgemesh_core::config::Include;
 use edgemesh_core::config::Intercept;
 use edgemesh_core::config::Proxy;
 use edgemesh_proto::message::Selector;
+use edgemesh_router::kubernetes::Access;
 
 use crate::config::AgentConfig;
 use crate::config::Auth;
@@ -165,9 +167,28 @@ fn source(source: &Source) -> String {
         Source::None => "none".into(),
         Source::Cloud => "cloud".into(),
         Source::Manifests(folder) => format!("{{ manifests: {} }}", quote(folder.display())),
-        Source::Kubernetes { server: None } => "{ kubernetes: {} }".into(),
-        Source::Kubernetes { server: Some(server) } => {
-            format!("{{ kubernetes: {{ server: {} }} }}", quote(server))
+        Source::Kubernetes(access) => match kubernetes(access) {
+            rows if rows.is_empty() => "{ kubernetes: {} }".into(),
+            rows => format!("{{ kubernetes: {{ {} }} }}", rows.join(", ")),
+        },
+    }
+}
+
+fn kubernetes(access: &Access) -> Vec<String> {
+    let file = |key: &str, file: &Option<PathBuf>| {
+        file.as_ref().map(|file| format!("{key}: {}", quote(file.display())))
+    };
+    match access {
+        Access::InCluster => Vec::new(),
+        Access::Kubeconfig { file: config, context } => {
+            let context = context.as_deref().map(|name| format!("context: {}", quote(name)));
+            let config = format!("kubeconfig: {}", quote(config.display()));
+            [Some(config), context].into_iter().flatten().collect()
+        }
+        Access::Url { server, token_file, ca_file } => {
+            let server = Some(format!("server: {}", quote(server)));
+            let files = [file("tokenFile", token_file), file("caFile", ca_file)];
+            [server].into_iter().chain(files).flatten().collect()
         }
     }
 }

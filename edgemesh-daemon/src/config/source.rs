@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use edgemesh_router::kubernetes::Access;
+
 use crate::config::Flags;
 use crate::config::Kind;
 use crate::config::Origin;
@@ -18,8 +20,8 @@ const MANIFESTS: &str = "source: { manifests: DIR }";
 /// What may stand there, for messages.
 const fn known(whose: Kind) -> &'static str {
     match whose {
-        Kind::Agent => "cloud, none, { manifests: DIR }",
-        Kind::Cloud => "none, { manifests: DIR }",
+        Kind::Agent => "cloud, none, { manifests: DIR }, { kubernetes: {} }",
+        Kind::Cloud => "none, { manifests: DIR }, { kubernetes: {} }",
     }
 }
 
@@ -56,7 +58,7 @@ fn value(reader: &mut Reader, line: usize, node: Node, whose: Kind) -> Option<So
                 reader.open("source", Some(Node { line, value: Value::Map(entries) }));
             let folder = reader.value(&mut section, "manifests", parse::path);
             let source = match section.take("kubernetes") {
-                Some((_, node)) => Some(kubernetes(reader, node)),
+                Some((_, node)) => kubernetes(reader, node).map(Source::Kubernetes),
                 None => folder.map(Source::Manifests),
             };
             reader.close(section);
@@ -77,22 +79,33 @@ fn value(reader: &mut Reader, line: usize, node: Node, whose: Kind) -> Option<So
     }
 }
 
-fn kubernetes(reader: &mut Reader, node: Node) -> Source {
+/// How the API server is reached: as a Pod, as a kubeconfig says, or by its URL.
+fn kubernetes(reader: &mut Reader, node: Node) -> Option<Access> {
     let mut section = reader.open("source.kubernetes", Some(node));
     let server = reader.value(&mut section, "server", parse::url);
+    let kubeconfig = reader.value(&mut section, "kubeconfig", parse::path);
+    let context = reader.value(&mut section, "context", |text| Ok(text.to_owned()));
+    let token_file = reader.value(&mut section, "tokenFile", parse::path);
+    let ca_file = reader.value(&mut section, "caFile", parse::path);
     reader.close(section);
-    Source::Kubernetes { server }
-}
-
-/// What the file may say and this version does not do: refused here, so that `check` and the
-/// command that serves agree.
-pub(crate) fn unserved(reader: &mut Reader, source: &Source, whose: Kind) {
-    match source {
-        Source::Manifests(_) | Source::None | Source::Cloud => {}
-        Source::Kubernetes { .. } => {
-            let known = known(whose);
-            let text = format!("this version does not serve kubernetes; use one of {known}");
-            reader.problem("source", text);
+    let mut idle = |key: &str, reason: &str| {
+        reader.problem(&format!("source.kubernetes.{key}"), reason.to_owned());
+    };
+    if context.is_some() && kubeconfig.is_none() {
+        idle("context", "means nothing without `kubeconfig`; add that, or remove it");
+    }
+    for (key, file) in [("tokenFile", &token_file), ("caFile", &ca_file)] {
+        if file.is_some() && server.is_none() {
+            idle(key, "means nothing without `server`; add that, or remove it");
         }
+    }
+    match (server, kubeconfig) {
+        (Some(_), Some(_)) => {
+            idle("kubeconfig", "says where the server is, as `server` does; keep one of the two");
+            None
+        }
+        (Some(server), None) => Some(Access::Url { server, token_file, ca_file }),
+        (None, Some(file)) => Some(Access::Kubeconfig { file, context }),
+        (None, None) => Some(Access::InCluster),
     }
 }

@@ -14,16 +14,16 @@ use crate::registry::shared::Shared as Registry;
 /// Pause before another try to watch, where the kernel gives no inotify instance.
 const RETRY_WATCH: Duration = Duration::from_secs(1);
 
-/// How the manifests are. Clones share it.
+/// How the source is. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Report(Arc<ArcSwap<Read>>);
 
-/// How the manifests were when they were last read.
+/// How the source was when it was last read.
 #[derive(Clone, Debug, Default)]
 pub struct Read {
     /// What an operator should know.
     pub remarks: Arc<[Remark]>,
-    /// Why the folder cannot be read at this moment; the last records stay.
+    /// Why it cannot be read at this moment; the last records stay.
     pub trouble: Option<String>,
     /// When it was last read whole.
     pub at: Option<SystemTime>,
@@ -33,6 +33,23 @@ impl Report {
     /// At this moment.
     pub fn get(&self) -> Arc<Read> {
         self.0.load_full()
+    }
+
+    pub(super) fn set(&self, read: Read) {
+        self.0.store(Arc::new(read));
+    }
+
+    /// Logs what was not said before.
+    pub(super) fn say(&self, remarks: &[Remark]) {
+        let known = self.get();
+        remarks.iter().filter(|remark| !known.remarks.contains(remark)).for_each(Remark::log);
+    }
+}
+
+/// What runs in the cloud's zone is called by the cloud's process, unless an agent runs there.
+pub(super) fn note_reach(record: &mut Record, zone: &str) {
+    if let Body::Node(node) = &mut record.body {
+        node.via_cloud |= node.zone.as_deref() == Some(zone);
     }
 }
 
@@ -79,31 +96,17 @@ impl Following {
                 return self.troubled("reading the manifests failed: please report this".into());
             }
         };
-        self.say(&observed.remarks);
+        self.report.say(&observed.remarks);
         let mut records = observed.records;
-        records.values_mut().for_each(|record| self.note_reach(record));
+        records.values_mut().for_each(|record| note_reach(record, &self.zone));
         self.registry.observe(records).await;
         let (remarks, at) = (observed.remarks.into(), Some(SystemTime::now()));
-        self.report.0.store(Arc::new(Read { remarks, trouble: None, at }));
-    }
-
-    /// What runs in the cloud's zone is called by the cloud's process, unless an agent runs there.
-    fn note_reach(&self, record: &mut Record) {
-        if let Body::Node(node) = &mut record.body {
-            node.via_cloud |= node.zone.as_ref() == Some(&self.zone);
-        }
+        self.report.set(Read { remarks, trouble: None, at });
     }
 
     fn troubled(&self, trouble: String) {
         tracing::warn!("{trouble}; the last records stay in force");
         let before = self.report.get();
-        let read = Read { trouble: Some(trouble), ..Read::clone(&before) };
-        self.report.0.store(Arc::new(read));
-    }
-
-    /// Logs what was not said before.
-    fn say(&self, remarks: &[Remark]) {
-        let known = self.report.get();
-        remarks.iter().filter(|remark| !known.remarks.contains(remark)).for_each(Remark::log);
+        self.report.set(Read { trouble: Some(trouble), ..Read::clone(&before) });
     }
 }

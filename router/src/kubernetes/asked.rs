@@ -17,6 +17,14 @@ pub struct Asked {
     pub optional: bool,
 }
 
+impl Asked {
+    /// Group and version, as in manifests.
+    pub fn api_version(&self) -> String {
+        let slash = if self.group.is_empty() { "" } else { "/" };
+        format!("{}{slash}{}", self.group, self.version)
+    }
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {

@@ -1,6 +1,7 @@
 //! Connections to what is outside of the mesh: a name is resolved, TCP is dialled by the mesh's own
 //! sockets, TLS verifies who answers.
 
+mod opener;
 mod roots;
 mod words;
 
@@ -19,6 +20,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+pub(crate) use opener::Opener;
 pub use roots::Roots;
 
 use crate::providers::connect::roots::Trust;
@@ -37,7 +39,7 @@ pub struct Connect {
 
 /// Who is to be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// A name or an address, this without brackets.
     pub(super) host: Box<str>,
     pub(super) port: u16,
@@ -47,7 +49,7 @@ pub(super) struct Place {
 /// Why somebody was not reached. Nothing was sent then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub(super) struct Unreached {
+pub(crate) struct Unreached {
     pub(super) refusal: Refusal,
     pub(super) reason: Box<str>,
 }

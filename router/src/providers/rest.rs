@@ -7,9 +7,6 @@
 mod fault;
 
 use std::fmt;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,19 +17,17 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version};
 use http_body::Body;
 use http_body_util::BodyExt as _;
-use hyper::rt::{Executor, Read, ReadBufCursor, Write};
+use hyper::rt::Executor;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_service::Service;
 
-use crate::providers::connect::{Connect, Place, Stream, Unreached};
+use crate::providers::connect::{Connect, Opener};
 
 /// Connections to one server that wait for their next request.
 const IDLE_CONNECTIONS: usize = 8;
@@ -71,7 +66,7 @@ impl Rest {
             .pool_idle_timeout(IDLE_AFTER)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .set_host(false)
-            .build(Opener(connect));
+            .build(Opener::new(connect));
         Self { client, exchanges }
     }
 
@@ -162,86 +157,6 @@ fn take_out_what_is_between_neighbours(headers: &mut HeaderMap) {
     }
 }
 
-/// The place that a URI means.
-fn place(authority: &Authority, tls: bool) -> Place {
-    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    Place { host: host.into(), port, tls }
-}
-
-/// Opens connections for the client.
-#[derive(Clone)]
-struct Opener(Connect);
-
-impl Service<Uri> for Opener {
-    type Response = Opened;
-    type Error = Unreached;
-    type Future = Pin<Box<dyn Future<Output = Result<Opened, Unreached>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Unreached>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connect = self.0.clone();
-        let tls = uri.scheme() == Some(&Scheme::HTTPS);
-        let place = uri.authority().map(|authority| place(authority, tls));
-        Box::pin(async move {
-            let place = place.ok_or_else(Unreached::nameless)?;
-            Ok(Opened(TokioIo::new(connect.open(&place).await?)))
-        })
-    }
-}
-
-/// A connection, as hyper wants it.
-struct Opened(TokioIo<Stream>);
-
-impl Connection for Opened {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl Read for Opened {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl Write for Opened {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
-    }
-}
-
 /// Owns the tasks of connections.
 #[derive(Clone)]
 struct Keeper {
@@ -264,6 +179,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Keeper {
 
 #[cfg(test)]
 mod tests {
+    use http::uri::Authority;
     use http_body_util::Full;
 
     use super::*;
@@ -292,17 +208,5 @@ mod tests {
         let mut names: Vec<_> = sent.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-length", "host", "x-kept"]);
-    }
-
-    #[test]
-    fn places() {
-        for (authority, tls, want) in [
-            ("a.example", false, "a.example:80"),
-            ("a.example", true, "a.example:443"),
-            ("[::1]:81", false, "[::1]:81"),
-            ("127.0.0.1:9", true, "127.0.0.1:9"),
-        ] {
-            assert_eq!(place(&authority.parse().unwrap(), tls).to_string(), want);
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use edgemesh_proto::record::{Key, NodeName};
+use edgemesh_proto::record::{Key, Kind, NodeName};
 
 /// On whose word a record is there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,8 +91,19 @@ impl Owned {
 
     /// Makes `all` everything that `owner` says. Returns what changed.
     pub(super) fn replace(&mut self, owner: &Owner, all: &BTreeMap<Key, Bytes>) -> Vec<Write> {
+        self.replace_of(owner, |_| true, all)
+    }
+
+    /// The same of some kinds: what `owner` says of others stays.
+    pub(super) fn replace_of(
+        &mut self,
+        owner: &Owner,
+        is_of: impl Fn(Kind) -> bool,
+        all: &BTreeMap<Key, Bytes>,
+    ) -> Vec<Write> {
         let keys = self.keys.get(owner).into_iter().flatten();
-        let gone: Vec<Arc<Key>> = keys.filter(|key| !all.contains_key(&***key)).cloned().collect();
+        let gone = keys.filter(|key| is_of(key.kind) && !all.contains_key(&***key));
+        let gone: Vec<Arc<Key>> = gone.cloned().collect();
         let gone = gone.into_iter().map(|key| (Key::clone(&key), None));
         let fresh = all.iter().filter(|(key, body)| self.claim(owner, key) != Some(*body));
         let put = fresh.map(|(key, body)| (key.clone(), Some(body.clone())));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use edgemesh_core::backends::Tally;
 use edgemesh_core::identity::CLOUD;
 use edgemesh_core::io::now;
+use edgemesh_core::mesh::Supplied;
 use edgemesh_core::store::{CommitError, OpenError};
 use edgemesh_core::sync::offer;
 use edgemesh_proto::message::{Body, Counts as Told, Hello};
@@ -123,6 +124,18 @@ impl Shared {
         // An end of the runtime, which nobody waits for.
         let Ok(encoded) = encoding.await else { return };
         self.change(|registry| registry.observe(&encoded)).await;
+    }
+
+    /// Takes in a step of a source. What it replaces of a kind is replaced at once.
+    pub async fn supply(&self, step: Supplied) {
+        let Supplied { whole, put, delete, .. } = step;
+        let encode = |record: Record| (record.key(), record.encode_body().into());
+        let encoding = tokio::task::spawn_blocking(move || {
+            put.into_iter().map(encode).collect::<BTreeMap<Key, _>>()
+        });
+        // An end of the runtime, which nobody waits for.
+        let Ok(put) = encoding.await else { return };
+        self.change(|registry| registry.supply(&whole, &put, &delete)).await;
     }
 
     /// Makes `records` everything that a node says which is here by a certificate `issued` then.

@@ -10,7 +10,7 @@ use edgemesh_core::identity::OFFLINE_GRACE;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::snapshot::rules::Rule;
 use edgemesh_proto::record::RuleName;
-use edgemesh_router::cloud::{Cloud, CloudOptions, count_own};
+use edgemesh_router::cloud::{Cloud, CloudOptions, Records, count_own};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,7 +29,7 @@ async fn life(data: &Path, folder: &Path, count: impl FnOnce(&Rule)) -> (u64, u6
     let options = CloudOptions {
         data_dir: data.into(),
         zone: "cloud".into(),
-        manifests: Some(folder.into()),
+        records: Records::Manifests(folder.into()),
         names: vec!["localhost".into()],
         domain: "cluster.local".into(),
         dial: Dial::default(),

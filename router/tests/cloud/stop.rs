@@ -8,7 +8,7 @@ use edgemesh_core::config::AccessLog;
 use edgemesh_core::dial::Dial;
 use edgemesh_core::identity::OFFLINE_GRACE;
 use edgemesh_core::listen::Listener;
-use edgemesh_router::cloud::{Cloud, CloudOptions};
+use edgemesh_router::cloud::{Cloud, CloudOptions, Records};
 use edgemesh_router::ingress::{Auth, Ingress, IngressConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,7 +63,7 @@ async fn a_call_through_the_ingress_ends_before_the_cloud_does() {
     let options = CloudOptions {
         data_dir: data.path().into(),
         zone: "cloud".into(),
-        manifests: Some(folder.path().into()),
+        records: Records::Manifests(folder.path().into()),
         names: vec!["localhost".into()],
         domain: "cluster.local".into(),
         dial: Dial::default(),

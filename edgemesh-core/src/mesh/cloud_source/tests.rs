@@ -63,6 +63,7 @@ impl World {
             zone: Some("site-a".into()),
             data_dir: folder.path().join("data"),
             folders: Folders { services: Some(services), ..Folders::default() },
+            supply: None,
             is_linked: true,
             is_synced: true,
             virtual_range: Vec::new(),

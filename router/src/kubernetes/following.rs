@@ -1,0 +1,157 @@
+//! One kind of object, followed at its server for as long as the process lives.
+
+use std::time::Duration;
+
+use edgemesh_core::io::{now, unique_id};
+use edgemesh_core::peers::Pause;
+use futures_util::StreamExt as _;
+use kube::core::ApiResource;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use crate::kubernetes::asked::Asked;
+use crate::kubernetes::objects::News;
+use crate::kubernetes::seen::Seen;
+use crate::kubernetes::server::WATCH_FOR;
+use crate::kubernetes::words;
+
+/// Objects in one part of a list.
+pub(super) const PAGE: u32 = 250;
+/// A kind that the server does not know is looked for again after this long.
+const ABSENT_AGAIN: Duration = Duration::from_secs(30);
+/// Longest pause after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What one kind tells.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// Of its objects.
+    News(News),
+    /// They cannot be followed at this moment, and why.
+    Trouble(String),
+}
+
+/// Tells of one kind. Waits where nobody keeps up.
+#[derive(Clone, Debug)]
+pub(super) struct Teller {
+    pub(super) asked: &'static Asked,
+    pub(super) tell: mpsc::Sender<(&'static Asked, Told)>,
+}
+
+/// Whoever listened has ended.
+#[derive(Debug)]
+pub(super) struct Deaf;
+
+impl Teller {
+    pub(super) async fn news(&self, news: Option<News>) -> Result<(), Deaf> {
+        let Some(news) = news else { return Ok(()) };
+        self.tell.send((self.asked, Told::News(news))).await.map_err(|_| Deaf)
+    }
+
+    pub(super) async fn trouble(&self, why: String) -> Result<(), Deaf> {
+        self.tell.send((self.asked, Told::Trouble(why))).await.map_err(|_| Deaf)
+    }
+}
+
+/// How one kind is followed.
+#[derive(Clone)]
+pub(super) struct Following {
+    pub(super) client: Client,
+    pub(super) teller: Teller,
+    /// Only objects with this field, `spec.nodeName=edge-1`.
+    pub(super) fields: Option<String>,
+    /// The first pause after a failure.
+    pub(super) pause: Duration,
+}
+
+/// Why a stream of events ended.
+enum Ended {
+    /// It is to be begun anew after a pause.
+    Failed,
+    /// The server has no such kind.
+    Absent,
+    /// The server does not tell lists as streams.
+    NoStreams,
+}
+
+impl Following {
+    /// Pauses after failures.
+    pub(super) const fn pauses(&self) -> Pause {
+        Pause::new(self.pause, LONGEST_PAUSE)
+    }
+
+    pub(super) fn api(&self) -> Api<Seen> {
+        Api::all_with(self.client.clone(), &resource(self.teller.asked))
+    }
+
+    /// Follows the kind at an API server, which tells its list as a stream where `streams`.
+    pub(super) async fn at_api_server(self, mut streams: bool) -> Result<(), Deaf> {
+        let mut pauses = self.pauses();
+        loop {
+            let began = now();
+            match self.events(streams).await? {
+                Ended::NoStreams => streams = false,
+                Ended::Absent => sleep(ABSENT_AGAIN).await,
+                Ended::Failed => {
+                    pauses.worked(now().saturating_duration_since(began));
+                    sleep(pauses.next(unique_id() as u64)).await;
+                }
+            }
+        }
+    }
+
+    /// Tells of everything until something fails. A stream that only ends is gone on with where it ended;
+    /// after a failure all is listed anew, so that nothing can be missed.
+    async fn events(&self, streams: bool) -> Result<Ended, Deaf> {
+        let asked = self.teller.asked;
+        let mut events = watcher(self.api(), self.config(streams)).boxed();
+        while let Some(event) = events.next().await {
+            let news = match event {
+                Ok(Event::Init) => Some(News::Listing),
+                Ok(Event::InitApply(object) | Event::Apply(object)) => object.put(asked),
+                Ok(Event::Delete(object)) => object.gone(),
+                Ok(Event::InitDone) => Some(News::Listed { whole: true }),
+                Err(error) => return self.failed(&error, streams).await,
+            };
+            self.teller.news(news).await?;
+        }
+        Ok(Ended::Failed)
+    }
+
+    async fn failed(&self, error: &watcher::Error, streams: bool) -> Result<Ended, Deaf> {
+        let is_start = matches!(error, watcher::Error::WatchStartFailed(_));
+        match words::code(error) {
+            Some(404) if self.teller.asked.optional => {
+                self.teller.news(Some(News::Absent)).await?;
+                return Ok(Ended::Absent);
+            }
+            Some(400 | 422) if streams && is_start => return Ok(Ended::NoStreams),
+            // What was known is too old to go on with; a new list mends it.
+            Some(410) => tracing::debug!(kind = self.teller.asked.kind, "listed anew: {error}"),
+            Some(_) | None => self.teller.trouble(words::of_watch(error)).await?,
+        }
+        Ok(Ended::Failed)
+    }
+
+    fn config(&self, streams: bool) -> watcher::Config {
+        let config = watcher::Config::default().timeout(WATCH_FOR).page_size(PAGE);
+        let config = if streams { config.streaming_lists() } else { config };
+        match &self.fields {
+            Some(fields) => config.fields(fields),
+            None => config,
+        }
+    }
+}
+
+/// As `kube` names a kind.
+fn resource(asked: &Asked) -> ApiResource {
+    ApiResource {
+        group: asked.group.into(),
+        version: asked.version.into(),
+        api_version: asked.api_version(),
+        kind: asked.kind.into(),
+        plural: asked.resource.into(),
+    }
+}

@@ -1,0 +1,276 @@
+//! What an API server has said so far, and what of it is new to whoever keeps the records.
+//!
+//! Objects are read into records when they arrive and not kept. [`alone`] holds kinds whose objects
+//! mean the same whatever others say; there are many of them, so that only their fingerprints stay.
+//! [`together`] holds those among which [`settle`](edgemesh_core::manifests::settle) judges.
+//!
+//! Pure: [`Objects::hear`] takes in what happened, [`Objects::step`] says what is to be told.
+
+mod alone;
+mod together;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use edgemesh_core::config::{Check, ServiceFilter};
+use edgemesh_core::manifests::{MAX_REMARKS, Parsed, Remark, Severity};
+use edgemesh_core::mesh::Supplied;
+use edgemesh_proto::record::{Key, Kind, Record, ServiceName};
+
+use crate::kubernetes::objects::alone::Alone;
+use crate::kubernetes::objects::together::Together;
+
+/// Kind of object, which kind of record it becomes, and whether it means the same whatever others say.
+const KINDS: &[(&str, Kind, bool)] = &[
+    ("Service", Kind::Service, false),
+    ("EndpointSlice", Kind::Slice, true),
+    ("Endpoints", Kind::Slice, true),
+    ("Node", Kind::Node, true),
+    ("Pod", Kind::Workload, true),
+    ("TrafficPolicy", Kind::Policy, false),
+    ("DestinationRule", Kind::Policy, false),
+    ("HTTPRoute", Kind::Route, false),
+    ("RuleEndpoint", Kind::Endpoint, false),
+    ("Rule", Kind::Rule, false),
+];
+
+/// Which object of a kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    /// Empty for what has none.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+}
+
+/// What happened at an API server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// All objects of the kind are told from here on, up to [`News::Listed`].
+    Listing,
+    /// An object is there, or changed.
+    Put(Name, Parsed),
+    /// An object is gone.
+    Gone(Name),
+    /// The objects since [`News::Listing`] are all there are, or (`whole: false`) all that could be told.
+    Listed {
+        /// What was not told is gone.
+        whole: bool,
+    },
+    /// The server knows no such kind: there are none.
+    Absent,
+}
+
+/// How far a kind is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Known {
+    /// Nothing that may be told.
+    #[default]
+    Not,
+    /// Some objects; there may be more.
+    Partly,
+    /// All of them.
+    Whole,
+}
+
+/// One kind of object.
+#[derive(Debug, Default)]
+struct OfKind {
+    known: Known,
+    /// Those that were told since the listing began.
+    seen: Option<BTreeSet<Name>>,
+    /// What is to be said of its objects.
+    remarks: BTreeMap<Name, Vec<Remark>>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Objects {
+    kinds: BTreeMap<&'static str, OfKind>,
+    alone: Alone,
+    together: Together,
+    /// Kinds of records that have been told whole.
+    told_whole: BTreeSet<Kind>,
+    /// Something may be to be told.
+    is_new: bool,
+    /// Checks and Remarks that were told.
+    said: (Arc<BTreeMap<ServiceName, Check>>, Arc<[Remark]>),
+}
+
+impl Objects {
+    /// Nothing is known of these kinds of objects. Services that `filter` leaves to others have no ports.
+    pub fn new(kinds: impl IntoIterator<Item = &'static str>, filter: ServiceFilter) -> Self {
+        let kinds = kinds.into_iter().map(|kind| (kind, OfKind::default())).collect();
+        Self { kinds, together: Together::new(filter), ..Self::default() }
+    }
+
+    /// Takes in what happened to a kind of object.
+    pub fn hear(&mut self, kind: &'static str, news: News) {
+        self.is_new = true;
+        match news {
+            News::Listing => self.begin(kind),
+            News::Put(name, parsed) => self.put(kind, name, parsed),
+            News::Gone(name) => self.gone(kind, &name),
+            News::Listed { whole } => self.listed(kind, whole),
+            News::Absent => {
+                self.begin(kind);
+                self.listed(kind, true);
+            }
+        }
+    }
+
+    /// How many objects of a kind count.
+    pub fn count(&self, kind: &str) -> usize {
+        if is_alone(kind) { self.alone.count(kind) } else { self.together.count(kind) }
+    }
+
+    /// What is to be told, if anything is new.
+    pub fn step(&mut self) -> Option<Supplied> {
+        if !std::mem::take(&mut self.is_new) {
+            return None;
+        }
+        let whole = self.newly_whole();
+        let (told_whole, kinds) = (&self.told_whole, &self.kinds);
+        let tellable = |kind: Kind| told_whole.contains(&kind) || is_partly(kinds, kind);
+        let (mut put, mut delete) = self.alone.take(tellable);
+        let told = self.together.settle(&whole, tellable);
+        put.extend(told.put);
+        delete.extend(told.delete);
+        let mut checks = told.checks.clone();
+        checks.extend(self.alone.checks());
+        let own = kinds.values().flat_map(|of| of.remarks.values().flatten());
+        let remarks: Vec<Remark> =
+            told.remarks.iter().chain(own).take(MAX_REMARKS).cloned().collect();
+        let is_said = *self.said.0 == checks && *self.said.1 == remarks[..];
+        if put.is_empty() && delete.is_empty() && whole.is_empty() && is_said {
+            return None;
+        }
+        self.said = (Arc::new(checks), remarks.into());
+        let (checks, remarks) = self.said.clone();
+        Some(Supplied { whole, put, delete, checks, remarks, trouble: None })
+    }
+
+    /// Nothing new, but what is wrong with the server.
+    pub fn again(&self, trouble: Option<String>) -> Supplied {
+        let (checks, remarks) = self.said.clone();
+        Supplied { checks, remarks, trouble, ..Supplied::default() }
+    }
+
+    fn of(&mut self, kind: &'static str) -> &mut OfKind {
+        self.kinds.entry(kind).or_default()
+    }
+
+    /// Until a kind is known whole, each listing begins anew: then all of it is told at once.
+    fn begin(&mut self, kind: &'static str) {
+        let of = self.of(kind);
+        of.seen = Some(BTreeSet::new());
+        if of.known != Known::Whole && is_alone(kind) {
+            self.alone.forget(kind);
+        }
+    }
+
+    fn put(&mut self, kind: &'static str, name: Name, parsed: Parsed) {
+        let Parsed { documents, mut remarks } = parsed;
+        remarks.retain(|remark| remark.severity != Severity::Ignored);
+        let is_bad = remarks.iter().any(|remark| remark.severity == Severity::Rejected);
+        let kept = match (is_alone(kind), is_bad) {
+            (true, true) => self.alone.has(kind, &name),
+            (false, true) => self.together.has(kind, &name),
+            (true, false) => {
+                self.alone.put(kind, &name, documents);
+                false
+            }
+            (false, false) => match self.together.put(kind, &name, documents) {
+                Ok(()) => false,
+                Err(remark) => {
+                    remarks.push(*remark);
+                    true
+                }
+            },
+        };
+        if kept {
+            remarks.iter_mut().for_each(stays_in_force);
+        }
+        let of = self.of(kind);
+        if let Some(seen) = &mut of.seen {
+            seen.insert(name.clone());
+        }
+        match remarks.is_empty() {
+            true => drop(of.remarks.remove(&name)),
+            false => drop(of.remarks.insert(name, remarks)),
+        }
+    }
+
+    fn gone(&mut self, kind: &'static str, name: &Name) {
+        let of = self.of(kind);
+        of.remarks.remove(name);
+        if let Some(seen) = &mut of.seen {
+            seen.remove(name);
+        }
+        self.drop_object(kind, name);
+    }
+
+    fn listed(&mut self, kind: &'static str, whole: bool) {
+        self.together.touch();
+        let of = self.of(kind);
+        let Some(seen) = of.seen.take() else { return };
+        if !whole {
+            if of.known == Known::Not {
+                of.known = Known::Partly;
+            }
+            return;
+        }
+        of.known = Known::Whole;
+        of.remarks.retain(|name, _| seen.contains(name));
+        let held = if is_alone(kind) { self.alone.names(kind) } else { self.together.names(kind) };
+        for name in held.iter().filter(|name| !seen.contains(name)) {
+            self.drop_object(kind, name);
+        }
+    }
+
+    fn drop_object(&mut self, kind: &'static str, name: &Name) {
+        match is_alone(kind) {
+            true => self.alone.remove(kind, name),
+            false => self.together.remove(kind, name),
+        }
+    }
+
+    /// Kinds of records all of whose objects have become known.
+    fn newly_whole(&mut self) -> BTreeSet<Kind> {
+        let is_whole = |record: Kind| {
+            let mut of = self.kinds.iter().filter(|(kind, _)| record_of(kind) == Some(record));
+            of.clone().next().is_some() && of.all(|(_, of)| of.known == Known::Whole)
+        };
+        let all: BTreeSet<Kind> = KINDS.iter().map(|row| row.1).filter(|k| is_whole(*k)).collect();
+        let new = all.difference(&self.told_whole).copied().collect();
+        self.told_whole = all;
+        new
+    }
+}
+
+fn is_partly(kinds: &BTreeMap<&'static str, OfKind>, record: Kind) -> bool {
+    let mut of = kinds.iter().filter(|(kind, _)| record_of(kind) == Some(record));
+    of.any(|(_, of)| of.known != Known::Not)
+}
+
+/// Of several objects' records the names that whoever keeps them knows.
+fn keys(records: &[Record]) -> Vec<Key> {
+    records.iter().map(Record::key).collect()
+}
+
+fn is_alone(kind: &str) -> bool {
+    KINDS.iter().any(|row| row.0 == kind && row.2)
+}
+
+fn record_of(kind: &str) -> Option<Kind> {
+    KINDS.iter().find(|row| row.0 == kind).map(|row| row.1)
+}
+
+fn stays_in_force(remark: &mut Remark) {
+    if remark.severity == Severity::Rejected {
+        remark.reason.push_str("; what it said before stays in force");
+    }
+}

@@ -1,0 +1,1 @@
+//! Listings, changes and mistakes, and what of them is told.

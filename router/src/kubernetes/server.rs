@@ -1,0 +1,189 @@
+//! The API server: how it is reached, and which kind of server it is.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use edgemesh_core::dial::Dial;
+use http::Request;
+use hyper::rt::Executor;
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::rt::TokioTimer;
+use kube::client::{Body, ClientBuilder, ConfigExt as _};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{BoxError, ServiceExt as _};
+
+use crate::kubernetes::words;
+use crate::providers::connect::{Connect, Opener, Roots};
+
+/// Longest silence within an answer, also of a watch: that is asked for [`WATCH_FOR`] at a time.
+pub(super) const SILENCE: Duration = Duration::from_secs(75);
+/// After so many seconds the server ends a watch, and it is gone on with where it ended.
+pub(super) const WATCH_FOR: u32 = 60;
+/// Longest wait for a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Where KubeEdge's MetaServer listens.
+const META_SERVER_PORT: u16 = 10550;
+/// Servers from this minor version on tell a list as a stream, unless that is switched off.
+const STREAMS_LISTS: u32 = 34;
+
+/// How an API server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// That of the cluster in which this process runs as a Pod.
+    InCluster,
+    /// As a kubeconfig says.
+    Kubeconfig {
+        /// The file.
+        file: PathBuf,
+        /// Which of its contexts; else its current one.
+        context: Option<String>,
+    },
+    /// By its URL.
+    Url {
+        /// `https://host:port`
+        server: String,
+        /// File with a bearer token, which is read again when it changes.
+        token_file: Option<PathBuf>,
+        /// File with the certificates by which it is known (PEM).
+        ca_file: Option<PathBuf>,
+    },
+}
+
+/// Which kind of server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// One that keeps the rules of the Kubernetes API.
+    ApiServer {
+        /// It tells a list as a stream.
+        streams: bool,
+    },
+    /// KubeEdge's, on a node.
+    MetaServer,
+}
+
+/// Makes clients. The connections of each are ended by the stop.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub(super) access: Access,
+    pub(super) dial: Dial,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+impl Server {
+    /// A client by what the files say now.
+    ///
+    /// # Errors
+    /// What is wrong with the access, in words.
+    pub(super) async fn client(&self) -> Result<(Client, Box<str>), String> {
+        let config = self.config().await?;
+        let url: Box<str> = config.cluster_url.to_string().trim_end_matches('/').into();
+        let invalid = |error| format!("{url}: {}", words::of(&error));
+        // Roots are those of `config`; the opener makes TCP only.
+        let opener = Opener::plain(Connect::new(self.dial, Roots::Machine));
+        let tls = config.rustls_https_connector_with_connector(opener).map_err(invalid)?;
+        let mut connector = TimeoutConnector::new(tls);
+        connector.set_connect_timeout(Some(CONNECT_WITHIN));
+        connector.set_read_timeout(Some(SILENCE));
+        connector.set_write_timeout(Some(SILENCE));
+        let executor = Keeper { tasks: self.tasks.clone(), stop: self.stop.clone() };
+        let http: HyperClient<_, Body> =
+            HyperClient::builder(executor).pool_timer(TokioTimer::new()).build(connector);
+        let http = http.map_err(BoxError::from);
+        let namespace = config.default_namespace.clone();
+        let base = config.base_uri_layer();
+        let builder = ClientBuilder::new(http, namespace);
+        let client = match config.auth_layer().map_err(invalid)? {
+            Some(auth) => builder.with_layer(&auth).with_layer(&base).build(),
+            None => builder.with_layer(&base).build(),
+        };
+        Ok((client, url))
+    }
+
+    async fn config(&self) -> Result<Config, String> {
+        match &self.access {
+            Access::InCluster => Config::incluster().map_err(|error| {
+                let why = words::chain(&error);
+                format!(
+                    "this process runs in no Pod ({why}); say where the API server is: \
+                     source: {{ kubernetes: {{ server: URL }} }} or {{ kubeconfig: FILE }}"
+                )
+            }),
+            Access::Kubeconfig { file, context } => {
+                let shown = file.display();
+                let wrong = |error: &dyn std::error::Error| {
+                    format!("the kubeconfig {shown} cannot be used: {}", words::chain(error))
+                };
+                let read = Kubeconfig::read_from(file).map_err(|error| wrong(&error))?;
+                let options = KubeConfigOptions { context: context.clone(), ..Default::default() };
+                let config = Config::from_custom_kubeconfig(read, &options).await;
+                config.map_err(|error| wrong(&error))
+            }
+            Access::Url { server, token_file, ca_file } => {
+                let url = server.parse().map_err(|error| format!("`{server}`: {error}"))?;
+                let mut config = Config::new(url);
+                config.auth_info.token_file =
+                    token_file.as_ref().map(|file| file.to_string_lossy().into_owned());
+                if let Some(file) = ca_file {
+                    config.root_cert = Some(authorities(file)?);
+                    config.root_cert_file = Some(file.clone());
+                }
+                Ok(config)
+            }
+        }
+    }
+}
+
+fn authorities(file: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let wrong = |why: String| format!("the CA file {} cannot be used: {why}", file.display());
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    let read: Vec<CertificateDer<'_>> = read.map_err(|error| wrong(error.to_string()))?;
+    match read.is_empty() {
+        true => Err(wrong("it holds no certificate".into())),
+        false => Ok(read.iter().map(|certificate| certificate.to_vec()).collect()),
+    }
+}
+
+/// Asks which kind of server answers.
+pub(super) async fn flavour(client: &Client, url: &str) -> Result<Flavour, kube::Error> {
+    let port = url.parse::<http::Uri>().ok().and_then(|url| url.port_u16());
+    if port == Some(META_SERVER_PORT) {
+        return Ok(Flavour::MetaServer);
+    }
+    // MetaServer passes protobuf on and calls it JSON.
+    match client.request_text(get("/apis")?).await {
+        Ok(text) if text.starts_with("k8s") => return Ok(Flavour::MetaServer),
+        Err(kube::Error::FromUtf8(_)) => return Ok(Flavour::MetaServer),
+        Ok(_) => {}
+        Err(kube::Error::Api(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let version: serde_json::Value = client.request(get("/version")?).await?;
+    let minor = version["minor"].as_str().unwrap_or_default();
+    let digits: String = minor.chars().take_while(char::is_ascii_digit).collect();
+    let streams = digits.parse::<u32>().is_ok_and(|minor| minor >= STREAMS_LISTS);
+    Ok(Flavour::ApiServer { streams })
+}
+
+fn get(path: &str) -> Result<Request<Vec<u8>>, kube::Error> {
+    Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)
+}
+
+/// Owns the tasks of connections.
+#[derive(Clone)]
+struct Keeper {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Keeper {
+    fn execute(&self, connection: F) {
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(connection));
+    }
+}

@@ -1,0 +1,286 @@
+//! An API server as a source: every kind is followed, and what is new goes to whoever keeps the records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use edgemesh_core::config::ServiceFilter;
+use edgemesh_core::dial::Dial;
+use edgemesh_core::io::unique_id;
+use edgemesh_core::mesh::{Mesh, Supplied, Supplier};
+use edgemesh_core::peers::Pause;
+use edgemesh_proto::record::NodeName;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::kubernetes::asked::{ASKED, Asked, By};
+use crate::kubernetes::following::{Following, Teller, Told};
+use crate::kubernetes::meta_server;
+use crate::kubernetes::objects::{News, Objects};
+use crate::kubernetes::server::{Access, Flavour, Server, flavour};
+use crate::kubernetes::words;
+
+/// Objects on the way from the followers.
+const ON_THE_WAY: usize = 1024;
+/// Objects that are taken in before what is new is told.
+const AT_ONCE: usize = 20_000;
+/// Longest wait at the start until every kind has answered, so that Services come with their Backends.
+const FIRST_ANSWERS: Duration = Duration::from_secs(10);
+/// The usual first pause after a failure.
+pub const PAUSE: Duration = Duration::from_millis(800);
+/// Longest pause before the server is asked again what it is.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// What a source is told.
+#[derive(Clone, Debug)]
+pub struct SourceOptions {
+    /// How the API server is reached.
+    pub access: Access,
+    /// Makes its connections.
+    pub dial: Dial,
+    /// An agent's: of Pods, only those of this node are followed.
+    pub node: Option<NodeName>,
+    /// Which Services are left to others.
+    pub service_filter: ServiceFilter,
+    /// The first pause after a failure; it doubles up to half a minute.
+    pub pause: Duration,
+}
+
+/// How each kind is, for people. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Report(Arc<ArcSwap<Followed>>);
+
+/// How a source is at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Followed {
+    /// URL of the server, when it was found.
+    pub server: Box<str>,
+    /// By kind.
+    pub kinds: BTreeMap<&'static str, KindReport>,
+}
+
+/// How one kind is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KindReport {
+    /// Objects that count.
+    pub objects: usize,
+    /// It has been listed whole.
+    pub synced: bool,
+    /// The server knows no such kind.
+    pub absent: bool,
+    /// Why it cannot be followed at this moment.
+    pub trouble: Option<Box<str>>,
+    /// How often it could not be followed.
+    pub failures: u64,
+}
+
+impl Report {
+    /// At this moment.
+    pub fn get(&self) -> Arc<Followed> {
+        self.0.load_full()
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Source {
+    options: SourceOptions,
+    report: Report,
+    objects: Objects,
+    followed: Followed,
+    /// What is wrong with the server as a whole.
+    trouble: Option<String>,
+}
+
+impl Source {
+    /// A source that has not begun.
+    pub fn new(options: SourceOptions, report: Report) -> Self {
+        let kinds = ASKED.iter().map(|asked| asked.kind);
+        let objects = Objects::new(kinds, options.service_filter);
+        Self { options, report, objects, followed: Followed::default(), trouble: None }
+    }
+
+    /// Follows the server and tells `supplier`, for as long as `mesh` runs.
+    pub fn follow_for(self, mesh: &Mesh, supplier: Supplier) {
+        let shared = mesh.shared();
+        let (tasks, stop) = (shared.tasks.clone(), shared.stop.clone());
+        shared.tasks.spawn(self.run(supplier, tasks, stop));
+    }
+
+    /// Follows the server and tells `supplier`, until the stop or until nobody listens.
+    pub async fn run(mut self, supplier: Supplier, tasks: TaskTracker, stop: CancellationToken) {
+        let server = Server {
+            access: self.options.access.clone(),
+            dial: self.options.dial,
+            tasks: tasks.clone(),
+            // Ends with this function, too.
+            stop: stop.child_token(),
+        };
+        let _end = server.stop.clone().drop_guard();
+        let ending = server.stop.clone();
+        ending.run_until_cancelled(self.follow(server, supplier)).await;
+    }
+
+    async fn follow(&mut self, server: Server, supplier: Supplier) {
+        let Some((client, flavour)) = self.find(&server, &supplier).await else { return };
+        let (tell, mut hear) = mpsc::channel(ON_THE_WAY);
+        let kinds: Vec<&'static Asked> =
+            ASKED.iter().filter(|asked| is_followed(asked, flavour)).collect();
+        self.objects = Objects::new(kinds.iter().map(|a| a.kind), self.options.service_filter);
+        self.followed.kinds = kinds.iter().map(|a| (a.kind, KindReport::default())).collect();
+        let (returned, returns) = watch::channel(0);
+        let pause = self.options.pause;
+        let spawn = |task: BoxedTask| {
+            server.tasks.spawn(server.stop.clone().run_until_cancelled_owned(task));
+        };
+        for asked in kinds {
+            let teller = Teller { asked, tell: tell.clone() };
+            let following =
+                Following { client: client.clone(), teller, fields: self.fields(asked), pause };
+            let returns = returns.clone();
+            spawn(Box::pin(async move {
+                // Deaf: the source ends.
+                match flavour {
+                    Flavour::ApiServer { streams } => following.at_api_server(streams).await.ok(),
+                    Flavour::MetaServer => following.at_meta_server(returns).await.ok(),
+                };
+            }));
+        }
+        drop(tell);
+        if flavour == Flavour::MetaServer {
+            spawn(Box::pin(meta_server::look(client, returned)));
+        }
+        self.first_answers(&mut hear).await;
+        while self.tell(&supplier).await {
+            let Some(told) = hear.recv().await else { return };
+            self.hear(told);
+            for _ in 0..AT_ONCE {
+                let Ok(told) = hear.try_recv() else { break };
+                self.hear(told);
+            }
+        }
+    }
+
+    /// Finds the server; tells why it cannot, as long as it cannot. `None`: nobody listens.
+    async fn find(
+        &mut self,
+        server: &Server,
+        supplier: &Supplier,
+    ) -> Option<(kube::Client, Flavour)> {
+        let mut pauses = Pause::new(self.options.pause, ASK_AGAIN);
+        loop {
+            let trouble = match server.client().await {
+                Ok((client, url)) => match flavour(&client, &url).await {
+                    Ok(flavour) => {
+                        tracing::info!(server = %url, ?flavour, "the API server is followed");
+                        self.followed.server = url;
+                        self.trouble = None;
+                        return Some((client, flavour));
+                    }
+                    Err(error) => format!("API server {url}: {}", words::of(&error)),
+                },
+                Err(trouble) => trouble,
+            };
+            if self.trouble.as_ref() != Some(&trouble) {
+                tracing::warn!("{trouble}; the last records stay in force");
+                self.trouble = Some(trouble);
+                if !self.tell(supplier).await {
+                    return None;
+                }
+            }
+            sleep(pauses.next(unique_id() as u64)).await;
+        }
+    }
+
+    /// Waits until every kind has said something: all of it, or what is wrong.
+    async fn first_answers(&mut self, hear: &mut mpsc::Receiver<(&'static Asked, Told)>) {
+        let until = Instant::now() + FIRST_ANSWERS;
+        let answered = |kind: &KindReport| kind.synced || kind.absent || kind.trouble.is_some();
+        while !self.followed.kinds.values().all(answered) {
+            match timeout_at(until, hear.recv()).await {
+                Ok(Some(told)) => self.hear(told),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn hear(&mut self, (asked, told): (&'static Asked, Told)) {
+        let kind = self.followed.kinds.entry(asked.kind).or_default();
+        match told {
+            Told::News(news) => {
+                let is_listed = matches!(news, News::Listed { .. } | News::Absent);
+                if is_listed {
+                    (kind.absent, kind.synced) = (news == News::Absent, true);
+                    if kind.trouble.take().is_some() {
+                        tracing::info!(kind = asked.kind, "followed again");
+                    }
+                }
+                self.objects.hear(asked.kind, news);
+            }
+            Told::Trouble(why) => {
+                kind.failures += 1;
+                if kind.trouble.as_deref() != Some(&*why) {
+                    tracing::warn!(kind = asked.kind, "{why}; the last records stay in force");
+                    kind.trouble = Some(why.into());
+                }
+            }
+        }
+    }
+
+    /// Tells what is new. `false`: nobody listens.
+    async fn tell(&mut self, supplier: &Supplier) -> bool {
+        let step = self.objects.step();
+        for (kind, report) in &mut self.followed.kinds {
+            report.objects = self.objects.count(kind);
+        }
+        let trouble = self.trouble();
+        let before = self.report.get();
+        self.report.0.store(Arc::new(self.followed.clone()));
+        let is_other = trouble != trouble_of(&before) || self.trouble.is_some();
+        match step {
+            Some(step) => supplier.tell(Supplied { trouble, ..step }).await,
+            None if is_other => supplier.tell(self.objects.again(trouble)).await,
+            None => true,
+        }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.clone().or_else(|| trouble_of(&self.followed))
+    }
+
+    /// By which the objects of a kind are chosen.
+    fn fields(&self, asked: &Asked) -> Option<String> {
+        let node = self.options.node.as_ref().filter(|_| asked.kind == "Pod")?;
+        Some(format!("spec.nodeName={}", node.0))
+    }
+}
+
+type BoxedTask = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn is_followed(asked: &Asked, flavour: Flavour) -> bool {
+    match (asked.by, flavour) {
+        (By::All, Flavour::ApiServer { .. }) => true,
+        // Its lists of EndpointSlices are damaged.
+        (By::All, Flavour::MetaServer) => asked.kind != "EndpointSlice",
+        (By::WithoutSlices, Flavour::ApiServer { .. }) => false,
+        (By::WithoutSlices, Flavour::MetaServer) => true,
+    }
+}
+
+/// What is wrong with kinds; said once where it is the same of several.
+fn trouble_of(followed: &Followed) -> Option<String> {
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (kind, report) in &followed.kinds {
+        if let Some(why) = &report.trouble {
+            by_reason.entry(why).or_default().push(kind);
+        }
+    }
+    if by_reason.is_empty() {
+        return None;
+    }
+    let said = by_reason.iter().map(|(why, kinds)| format!("{}: {why}", kinds.join(", ")));
+    Some(format!("API server {}: {}", followed.server, said.collect::<Vec<_>>().join("; ")))
+}

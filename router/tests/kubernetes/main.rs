@@ -1,0 +1,9 @@
+//! Kubernetes as a source, against servers that replay what real ones said and others that misbehave.
+
+mod api;
+mod bad_answers;
+mod converging;
+mod http;
+mod meta_server;
+mod replayed;
+mod world;

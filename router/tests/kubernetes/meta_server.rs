@@ -1,0 +1,1 @@
+//! KubeEdge's MetaServer, as it was recorded and in its odd ways.

@@ -1,0 +1,1 @@
+//! What a real kube-apiserver said, byte by byte.
