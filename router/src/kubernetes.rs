@@ -12,6 +12,7 @@ mod server;
 pub mod source;
 mod words;
 
+pub use meta_server::LOOK_EVERY;
 pub use server::Access;
 
 /// Where objects are, for Remarks: they have no file.

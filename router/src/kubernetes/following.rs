@@ -21,8 +21,6 @@ use crate::kubernetes::words;
 pub(super) const PAGE: u32 = 250;
 /// A kind that the server does not know is looked for again after this long.
 const ABSENT_AGAIN: Duration = Duration::from_secs(30);
-/// Longest pause after a failure.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What one kind tells.
 #[derive(Debug)]
@@ -62,8 +60,8 @@ pub(super) struct Following {
     pub(super) teller: Teller,
     /// Only objects with this field, `spec.nodeName=edge-1`.
     pub(super) fields: Option<String>,
-    /// The first pause after a failure.
-    pub(super) pause: Duration,
+    /// Pauses after failures.
+    pub(super) pause: Pause,
 }
 
 /// Why a stream of events ended.
@@ -77,18 +75,13 @@ enum Ended {
 }
 
 impl Following {
-    /// Pauses after failures.
-    pub(super) const fn pauses(&self) -> Pause {
-        Pause::new(self.pause, LONGEST_PAUSE)
-    }
-
     pub(super) fn api(&self) -> Api<Seen> {
         Api::all_with(self.client.clone(), &resource(self.teller.asked))
     }
 
     /// Follows the kind at an API server, which tells its list as a stream where `streams`.
     pub(super) async fn at_api_server(self, mut streams: bool) -> Result<(), Deaf> {
-        let mut pauses = self.pauses();
+        let mut pauses = self.pause.clone();
         loop {
             let began = now();
             match self.events(streams).await? {

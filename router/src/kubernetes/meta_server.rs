@@ -2,15 +2,15 @@
 //!
 //! It is no API server: a watch replays what the node has stored, which may be old, and leaves out what
 //! is older than its newest object; a watch whose other end in the cloud was lost stays open and silent;
-//! and a list that is asked for while the cloud is away is made of what happens to be stored. So the
-//! watch is opened first, lists say what there is, events up to the newest whole list are not believed,
-//! and a list of an edge that is alone takes nothing away.
+//! and a list that is asked for while the cloud is away is made of what happens to be stored. So
+//! lists say what there is, also soon after a watch was opened, events up to the newest whole list are not
+//! believed, and a list of an edge that is alone takes nothing away.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use edgemesh_core::io::unique_id;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::Request;
 use kube::Client;
 use kube::api::{WatchEvent, WatchParams};
@@ -28,7 +28,7 @@ const SOON: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(15)];
 /// When to list again after that.
 const LATER: Duration = Duration::from_secs(120);
 /// How often is asked whether the cloud is there: then what watches lost there is asked for anew.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// A watch that ended sooner is opened again after a pause.
 const SHORT: Duration = Duration::from_secs(5);
@@ -139,7 +139,7 @@ async fn is_cloud_there(client: &Client) -> bool {
 impl Following {
     /// Follows the kind at a MetaServer.
     pub(super) async fn at_meta_server(self, mut returns: Returns) -> Result<(), Deaf> {
-        let mut pauses = self.pauses();
+        let mut pauses = self.pause.clone();
         loop {
             let opened = Instant::now();
             match self.watch_and_list(&mut returns).await {
@@ -161,7 +161,10 @@ impl Following {
         returns.mark_unchanged();
         let field_selector = self.fields.clone();
         let params = WatchParams { field_selector, ..WatchParams::default() };
-        let mut events = self.api().watch(&params, "0").await?.boxed();
+        let api = self.api();
+        // Of what it does not know it may say nothing at all, until it ends.
+        let opening = async move { api.watch(&params, "0").await };
+        let mut events = Box::pin(stream::once(opening).try_flatten());
         let mut versions = Versions::default();
         let opened = Instant::now();
         let (mut due, mut soon) = (opened, SOON.iter());

@@ -29,10 +29,8 @@ const ON_THE_WAY: usize = 1024;
 const AT_ONCE: usize = 20_000;
 /// Longest wait at the start until every kind has answered, so that Services come with their Backends.
 const FIRST_ANSWERS: Duration = Duration::from_secs(10);
-/// The usual first pause after a failure.
-pub const PAUSE: Duration = Duration::from_millis(800);
-/// Longest pause before the server is asked again what it is.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// The usual pauses after failures: a server that has just come back is not overrun.
+pub const PAUSE: Pause = Pause::new(Duration::from_millis(800), Duration::from_secs(30));
 
 /// What a source is told.
 #[derive(Clone, Debug)]
@@ -45,8 +43,8 @@ pub struct SourceOptions {
     pub node: Option<NodeName>,
     /// Which Services are left to others.
     pub service_filter: ServiceFilter,
-    /// The first pause after a failure; it doubles up to half a minute.
-    pub pause: Duration,
+    /// Pauses after failures.
+    pub pause: Pause,
 }
 
 /// How each kind is, for people. Clones share it.
@@ -132,14 +130,14 @@ impl Source {
         self.objects = Objects::new(kinds.iter().map(|a| a.kind), self.options.service_filter);
         self.followed.kinds = kinds.iter().map(|a| (a.kind, KindReport::default())).collect();
         let (returned, returns) = watch::channel(0);
-        let pause = self.options.pause;
+        let pause = self.options.pause.clone();
         let spawn = |task: BoxedTask| {
             server.tasks.spawn(server.stop.clone().run_until_cancelled_owned(task));
         };
         for asked in kinds {
             let teller = Teller { asked, tell: tell.clone() };
-            let following =
-                Following { client: client.clone(), teller, fields: self.fields(asked), pause };
+            let (client, fields, pause) = (client.clone(), self.fields(asked), pause.clone());
+            let following = Following { client, teller, fields, pause };
             let returns = returns.clone();
             spawn(Box::pin(async move {
                 // Deaf: the source ends.
@@ -170,7 +168,7 @@ impl Source {
         server: &Server,
         supplier: &Supplier,
     ) -> Option<(kube::Client, Flavour)> {
-        let mut pauses = Pause::new(self.options.pause, ASK_AGAIN);
+        let mut pauses = self.options.pause.clone();
         loop {
             let trouble = match server.client().await {
                 Ok((client, url)) => match flavour(&client, &url).await {

@@ -77,7 +77,8 @@ impl Api {
         let of = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
         let name = (of("namespace"), of("name"));
         let objects = state.objects.entry(path.into()).or_default();
-        let kind = if objects.insert(name, object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
+        let kind =
+            if objects.insert(name, object.clone()).is_some() { "MODIFIED" } else { "ADDED" };
         state.events.push_back((version, path.into(), json!({"type": kind, "object": object})));
         self.changed.send_replace(version);
     }
@@ -125,7 +126,10 @@ impl Api {
         let state = self.state.lock();
         let all = state.objects.get(&asked.path);
         if all.is_none() && !BUILT_IN.contains(&&*asked.path) {
-            return (404, status(404, "NotFound", "the server could not find the requested resource"));
+            return (
+                404,
+                status(404, "NotFound", "the server could not find the requested resource"),
+            );
         }
         let (version, from) = match asked.get("continue").and_then(|token| token.split_once('-')) {
             Some((version, from)) => (version.parse().unwrap(), from.parse().unwrap()),
@@ -159,7 +163,8 @@ impl Api {
         let too_old = status(410, "Expired", "too old resource version");
         // Some servers say it at once, others in the stream.
         if !streams && self.events(&asked.path, at).is_none() && at % 2 == 0 {
-            return answer(&mut out.out, 410, "application/json", too_old.to_string().as_bytes()).await;
+            return answer(&mut out.out, 410, "application/json", too_old.to_string().as_bytes())
+                .await;
         }
         begin_chunks(&mut out.out).await?;
         let mut changed = self.changed.subscribe();
@@ -241,7 +246,8 @@ impl Serve for Api {
             Some(Trick::Stall(after)) => Some((after, true)),
         };
         if asked.get("sendInitialEvents").is_some() && !self.knows_streams {
-            let said = status(422, "Invalid", "sendInitialEvents is forbidden for watch").to_string();
+            let said =
+                status(422, "Invalid", "sendInitialEvents is forbidden for watch").to_string();
             return answer(&mut out, 422, json, said.as_bytes()).await;
         }
         let known = self.state.lock().objects.contains_key(&asked.path);

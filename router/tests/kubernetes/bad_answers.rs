@@ -46,7 +46,10 @@ async fn what_is_wrong_is_told_and_the_last_records_stay() {
         let is_said = |w: &World| w.said().trouble.is_some_and(|said| said.contains(want));
         world.until(&format!("{shown}: {want}"), is_said).await;
         let trouble = world.said().trouble.unwrap();
-        assert!(trouble.contains("Service: ") && trouble.contains(&address.to_string()), "{trouble}");
+        assert!(
+            trouble.contains("Service: ") && trouble.contains(&address.to_string()),
+            "{trouble}"
+        );
         assert_eq!(world.names(), ["service demo/web"], "{shown}");
         *api.tricks.lock() = Box::new(|_, _| None);
         world.until("it is followed again", |w| w.said().trouble.is_none()).await;

@@ -226,10 +226,18 @@ async fn the_last_good_version_stays() {
         (SERVICES, json!({"spec": {"ports": "many"}}), "spec.ports"),
         (SERVICES, json!({"spec": {"type": "Teleport", "ports": [{"port": 80}]}}), "spec.type"),
         (SERVICES, json!({"spec": {"ports": [{"port": 80}]}}), "spec.clusterIP"),
-        (SERVICES, json!({"metadata": {"labels": 7}, "spec": {"clusterIP": "10.96.0.1",
-            "ports": [{"port": 80}]}}), "metadata.labels"),
-        (SLICES, json!({"addressType": "IPv4", "ports": [{"port": 8080}],
-            "endpoints": [{"addresses": ["not an address"]}]}), "endpoints[0].addresses[0]"),
+        (
+            SERVICES,
+            json!({"metadata": {"labels": 7}, "spec": {"clusterIP": "10.96.0.1",
+            "ports": [{"port": 80}]}}),
+            "metadata.labels",
+        ),
+        (
+            SLICES,
+            json!({"addressType": "IPv4", "ports": [{"port": 8080}],
+            "endpoints": [{"addresses": ["not an address"]}]}),
+            "endpoints[0].addresses[0]",
+        ),
     ];
     for (path, mut object, field) in bad {
         let name = if path == SERVICES { "web" } else { "web-a" };
@@ -245,7 +253,11 @@ async fn the_last_good_version_stays() {
         let said = world.said().remarks;
         assert!(said[0].reason.ends_with("stays in force"), "{said:?}");
         // And with it, the remark goes.
-        let fresh = if path == SERVICES { service("web", "10.96.0.1") } else { slice("web-a", "web", &["10.0.0.1"]) };
+        let fresh = if path == SERVICES {
+            service("web", "10.96.0.1")
+        } else {
+            slice("web-a", "web", &["10.0.0.1"])
+        };
         api.put(path, fresh);
         world.until("nothing is said any more", |w| w.said().remarks.is_empty()).await;
     }

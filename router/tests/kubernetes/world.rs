@@ -8,6 +8,7 @@ use edgemesh_core::config::ServiceFilter;
 use edgemesh_core::dial::Dial;
 use edgemesh_core::manifests::Remark;
 use edgemesh_core::mesh::Supply;
+use edgemesh_core::peers::Pause;
 use edgemesh_proto::record::{Key, NodeName, Record};
 use edgemesh_router::kubernetes::Access;
 use edgemesh_router::kubernetes::source::{Followed, Report, Source, SourceOptions};
@@ -49,7 +50,7 @@ impl World {
             dial: Dial::default(),
             node: node.map(|node| NodeName(node.into())),
             service_filter: ServiceFilter::default(),
-            pause: Duration::from_millis(10),
+            pause: Pause::new(Duration::from_millis(5), Duration::from_millis(40)),
         };
         let source = Source::new(options, report.clone());
         tasks.spawn(source.run(supplier, tasks.clone(), stop.clone()));
