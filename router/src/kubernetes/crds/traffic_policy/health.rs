@@ -55,7 +55,7 @@ pub struct CircuitBreaker {
     validation = Rule::new("!has(self.tcp) || self.tcp").message("tcp must be true")
 )]
 pub struct HealthCheck {
-    /// A request for this path is answered by a status below 400, such as /healthz.
+    /// The path of a request that is answered by a status from 200 to 399, such as /healthz.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "words::path")]
     pub http: Option<String>,
