@@ -1,9 +1,11 @@
 //! Kubernetes as a source of records: what is asked of an API server, and how its answers are followed.
 //!
 //! [`source`] finds the server and follows each kind of object that [`asked`] names, [`objects`] makes records
-//! of what is told. What is wrong is said and changes nothing: the last records stay in force.
+//! of what is told. What is wrong is said and changes nothing: the last records stay in force. [`crds`]
+//! defines the mesh's own kinds.
 
 pub mod asked;
+pub mod crds;
 mod following;
 mod meta_server;
 pub mod objects;

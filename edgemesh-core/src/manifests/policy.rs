@@ -18,6 +18,9 @@ use crate::manifests::{field, syntax};
 
 /// Most further attempts after the first.
 const MAX_ATTEMPTS: u32 = 10;
+/// What kubectl and Helm send for the key `on` where it is not in quotes: their YAML is 1.1, in which
+/// that is an answer.
+const ON_AS_ANSWER: &str = "true";
 
 /// Reads the whole object.
 pub(super) fn read(top: &Field<'_>, created: i64) -> Result<Policy, Fault> {
@@ -89,12 +92,18 @@ fn target(field: &Field<'_>) -> Result<Box<str>, Fault> {
 }
 
 fn retries(field: &Field<'_>) -> Result<RetryPolicy, Fault> {
-    known(field, &["attempts", "on", "budgetPercent", "nonIdempotent"])?;
+    known(field, &["attempts", "on", ON_AS_ANSWER, "budgetPercent", "nonIdempotent"])?;
     let mut retries = RetryPolicy::default();
     if let Some(attempts) = field.maybe("attempts", |field| narrow(field, 0..=MAX_ATTEMPTS))? {
         retries.attempts = attempts;
     }
-    if let Some(list) = field.get("on")? {
+    let list = match [field.get("on")?, field.get(ON_AS_ANSWER)?] {
+        [Some(_), Some(again)] => {
+            return Err(again.fault("is there as `on` too; remove one of them"));
+        }
+        [on, as_answer] => on.or(as_answer),
+    };
+    if let Some(list) = list {
         let when = list.items()?.map(|item| occasion(&item)).collect::<Result<Vec<_>, _>>()?;
         retries.on_connect = when.contains(&Occasion::Connect);
         retries.on_reset = when.contains(&Occasion::Reset);

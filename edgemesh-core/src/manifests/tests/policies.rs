@@ -98,6 +98,10 @@ fn accepted() {
             },
         ),
         (
+            "  retries: {true: ['503', connect]}",
+            Policy { retries: RetryPolicy { on_503: true, ..retries }, ..plain() },
+        ),
+        (
             "  retries: {attempts: 0, budgetPercent: 100}",
             Policy {
                 retries: RetryPolicy { attempts: 0, budget_percent: 100, ..retries },
@@ -239,6 +243,7 @@ fn refused() {
         ("  retries: {attempts: 11}", 6, "spec.retries.attempts", "from 0 to 10"),
         ("  retries: {on: [502]}", 6, "spec.retries.on[0]", "connect, reset or 503"),
         ("  retries:\n    on:\n    - conect", 8, "spec.retries.on[0]", "did you mean `connect`?"),
+        ("  retries: {on: [connect], true: []}", 6, "spec.retries.true", "is there as `on` too"),
         ("  retries: {budgetPercent: -1}", 6, "spec.retries.budgetPercent", "not -1"),
         ("  retries: {nonIdempotent: maybe}", 6, "spec.retries.nonIdempotent", "true or false"),
         ("  retries: 3", 6, "spec.retries", "must be a map of keys and values, not 3"),
