@@ -13,11 +13,14 @@ mod common {
 }
 
 mod helm;
+mod pod;
 
 mod configs;
 mod dashboard;
+mod install;
 mod plain;
 mod rbac;
+mod sidecar;
 mod typed;
 mod values;
 mod workloads;
