@@ -6,7 +6,7 @@
 
 pub(crate) mod admin;
 mod alone;
-mod api_server;
+pub(crate) mod api_server;
 mod capturing;
 mod checks;
 mod doors;
@@ -38,15 +38,12 @@ use anyhow::Context;
 use edgemesh_core::config::{DnsIntercept, Intercept};
 use edgemesh_core::dns::resolv::nameservers;
 use edgemesh_core::listen::Listener;
-use edgemesh_core::mesh::{Folders, Mesh, Options};
+use edgemesh_core::mesh::Mesh;
 use edgemesh_core::snapshot::Snapshot;
-use edgemesh_proto::record::NodeName;
-use edgemesh_router::sources::{self, Named};
 
 use crate::agent::admin::State;
 use crate::agent::alone::Alone;
 pub(crate) use crate::agent::alone::captures_here;
-use crate::agent::api_server::ApiServer;
 use crate::agent::capturing::{Capturing, Wanted};
 use crate::agent::checks::Checks;
 use crate::agent::doors::{Admin, Doors, Opened};
@@ -55,7 +52,7 @@ use crate::agent::signals::Signals;
 use crate::agent::socket::Socket;
 use crate::agent::sockets::{Sockets, in_use};
 use crate::capture::Input;
-use crate::config::{AgentConfig, Source};
+use crate::config::AgentConfig;
 use crate::guard::{self, Guarded, Program};
 use crate::handover::{self, Inherited, Offer, Predecessor, Successor};
 use crate::log::Log;
@@ -182,7 +179,7 @@ impl Starting {
         let (before, inherited) = before.unzip();
         let mut sockets = Sockets::inheriting(inherited.unwrap_or_default());
         let max_connections = limits::raise_open_files();
-        let (options, api_server) = options(&config, max_connections)?;
+        let (options, api_server) = api_server::options(&config, max_connections)?;
         let mut mesh = tokio::task::block_in_place(|| Mesh::open(options))?;
         let followed = api_server.map(|server| server.follow(&mesh));
         let mut listeners = loopback(&mut sockets, config.proxy.port)?;
@@ -220,6 +217,9 @@ impl Starting {
         if let (Some(links), Some(cloud)) = (links, &config.cloud) {
             let (live, status, servers) = (mesh.live(), mesh.status(), cloud.servers.clone());
             state.looks.linked(move || linking::view(&links, &servers, &live.load(), &status));
+        }
+        if let Some(report) = followed {
+            state.looks.follows(move || api_server::view(&report));
         }
         state.handing_over(before.is_some());
         let admin = Admin::start(state.clone(), Doors { admin, page })?;
@@ -325,40 +325,6 @@ impl Running {
         }
         self.state.followed(serial);
     }
-}
-
-fn options(
-    config: &AgentConfig,
-    max_connections: usize,
-) -> anyhow::Result<(Options, Option<ApiServer>)> {
-    let (word, folder, access) = match &config.source {
-        Source::Manifests(folder) => ("manifests", Some(folder.clone()), None),
-        Source::None => ("none", None, None),
-        Source::Cloud => ("cloud", None, None),
-        Source::Kubernetes(access) => ("kubernetes", None, Some(access.clone())),
-    };
-    let sources::Opened { folders, access } = sources::open(Named { word, folder, access })?;
-    let dial = sockets::dial(config, needs_guard(config));
-    let (api_server, supply) = access.map(|access| ApiServer::new(access, config, dial)).unzip();
-    let options = Options {
-        node: NodeName(config.node.as_str().into()),
-        zone: config.zone.as_deref().map(Into::into),
-        data_dir: config.data_dir.clone(),
-        folders: Folders {
-            services: Some(config.services.clone()),
-            service_filter: config.proxy.service_filter_mode,
-            ..folders
-        },
-        supply,
-        is_linked: config.cloud.is_some(),
-        is_synced: config.cloud.is_some() && config.source == Source::Cloud,
-        virtual_range: config.dns.virtual_range.clone(),
-        domain: config.dns.domain.clone(),
-        dial,
-        access_log: config.access_log,
-        max_connections,
-    };
-    Ok((options, api_server))
 }
 
 /// The loopback listeners; a machine without IPv6 has one.

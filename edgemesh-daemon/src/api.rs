@@ -10,6 +10,7 @@ mod local;
 mod policy;
 mod routes;
 mod rules;
+mod source;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ pub use local::{
 pub use policy::PolicySummary;
 pub use routes::{RouteBackendView, RouteParentView, RouteRuleView, RouteState, RouteView};
 pub use rules::{Broker, EndpointObject, EndpointView, RuleErrorView, RuleState, RuleView};
+pub use source::{SourceKind, SourceState, SourceView};
 
 /// The body of every answer that is not 2xx.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +63,9 @@ pub struct Status {
     /// The MQTT broker of this node; absent while no Rule needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<Broker>,
+    /// The API server that records come from; absent: they come from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceView>,
     /// The state of the capture rules.
     pub capture: Capture,
     /// Every listener, as `NAME ADDRESS`.

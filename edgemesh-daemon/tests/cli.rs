@@ -234,11 +234,11 @@ fn check_and_agent_refuse_the_same() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("agent.yaml");
     let path = file.to_str().expect("a plain path");
-    let agents = "source: { kubernetes: {} }\npeer: { path: hub }\n";
-    let clouds = "source: { kubernetes: {} }\nhub: { names: [\"c:1\"] }\n";
+    let agents = "source: { kubernetes: { caFile: /c } }\npeer: { path: hub }\n";
+    let clouds = "source: { kubernetes: { caFile: /c } }\nhub: { names: [\"c:1\"] }\n";
     for (serve, text, places) in [
-        ("agent", agents, ["1: source: this version ", "2: peer.path: hub needs "]),
-        ("cloud", clouds, ["1: source: this version ", "2: hub.names[0]: `c:1` has a port; "]),
+        ("agent", agents, ["1: source.kubernetes.caFile: ", "2: peer.path: hub needs "]),
+        ("cloud", clouds, ["1: source.kubernetes.caFile: ", "2: hub.names[0]: `c:1` has a port; "]),
     ] {
         std::fs::write(&file, text).expect("written");
         let said = ["check", serve].map(|command| {

@@ -18,6 +18,7 @@ use edgemesh_daemon::config::Flags;
 use edgemesh_daemon::config::Origin;
 use edgemesh_daemon::config::Source;
 use edgemesh_daemon::config::load;
+use edgemesh_router::kubernetes::Access;
 
 fn environment(node_name: Option<&str>) -> Environment {
     Environment {
@@ -170,48 +171,76 @@ fn a_mistake_is_named_with_file_line_key_and_what_would_be_right() {
 }
 
 #[test]
-fn a_source_is_a_folder_or_the_cloud_and_nothing_else_is_advised() {
-    const KUBERNETES: &str = "agent.yaml:1: source: this version does not serve kubernetes; use one of cloud, none, { manifests: DIR }";
+fn a_source_that_is_none_is_told_what_would_be_one() {
     const CLOUD: &str = "agent.yaml:1: source: cloud needs to know where the cloud is: `cloud: { servers: [HOST:PORT] }`";
     let cases = [
-        ("source: cloud", CLOUD.into()),
-        ("source: cloud\ncloud: ~", CLOUD.into()),
-        ("source: { kubernetes: {} }", KUBERNETES.into()),
-        ("source:\n  kubernetes:", KUBERNETES.into()),
-        ("source: { kubernetes: { server: \"https://k:6443\" } }", KUBERNETES.into()),
+        ("source: cloud", CLOUD),
+        ("source: cloud\ncloud: ~", CLOUD),
         (
             "source: { kubernetes: { server: here } }",
-            format!("agent.yaml:1: source.kubernetes.server: `here` is no URL: …\n{KUBERNETES}"),
+            "agent.yaml:1: source.kubernetes.server: `here` is no URL: …",
+        ),
+        (
+            "source: { kubernetes: { server: \"http://k\", kubeconfig: /k } }",
+            "agent.yaml:1: source.kubernetes.kubeconfig: says where the server is, as `server` does; …",
+        ),
+        (
+            "source:\n  kubernetes:\n    context: c\n    tokenFile: /t\n    caFile: /c",
+            "agent.yaml:3: source.kubernetes.context: means nothing without `kubeconfig`; …\n\
+             agent.yaml:4: source.kubernetes.tokenFile: means nothing without `server`; …\n\
+             agent.yaml:5: source.kubernetes.caFile: means nothing without `server`; …",
+        ),
+        (
+            "source: { kubernetes: { url: \"http://k\" } }",
+            "agent.yaml:1: source.kubernetes.url: unknown key; …",
         ),
         (
             "source: /m",
-            "agent.yaml:1: source: `/m` is no source: one of cloud, none, { manifests: DIR }"
-                .into(),
+            "agent.yaml:1: source: `/m` is no source: one of cloud, none, { manifests: DIR }, { kubernetes: … }",
         ),
         (
             "source: { manifest: /m }",
-            "agent.yaml:1: source.manifest: unknown key; did you mean `manifests`?".into(),
+            "agent.yaml:1: source.manifest: unknown key; did you mean `manifests`?",
         ),
         (
             "source: { manifests: ~ }",
-            "agent.yaml:1: source: names no folder: source: { manifests: DIR }".into(),
+            "agent.yaml:1: source: names no folder: source: { manifests: DIR }",
         ),
         (
             "source: { manifests: /m, kubernetes: {} }",
-            "agent.yaml:1: source: wants one entry: source: { manifests: DIR }".into(),
+            "agent.yaml:1: source: wants one entry: source: { manifests: DIR }",
         ),
     ];
     for (text, want) in cases {
-        check_problems(text, &want);
+        check_problems(text, want);
     }
 }
 
 #[test]
-fn a_source_is_read_and_the_flag_wins_over_one_that_is_not_served() {
+fn a_source_is_read_and_the_flag_wins() {
     let folder = |path: &str| Source::Manifests(path.into());
     let cases = [
         ("source: { manifests: /m }", None, folder("/m")),
         ("source: { kubernetes: {} }", Some("/flag"), folder("/flag")),
+        ("source: { kubernetes: {} }", None, Source::Kubernetes(Access::InCluster)),
+        ("source:\n  kubernetes:", None, Source::Kubernetes(Access::InCluster)),
+        (
+            "source: { kubernetes: { kubeconfig: /k, context: edge } }",
+            None,
+            Source::Kubernetes(Access::Kubeconfig {
+                file: "/k".into(),
+                context: Some("edge".into()),
+            }),
+        ),
+        (
+            "source: { kubernetes: { server: \"https://k:6443\", tokenFile: /t, caFile: /c } }",
+            None,
+            Source::Kubernetes(Access::Url {
+                server: "https://k:6443".into(),
+                token_file: Some("/t".into()),
+                ca_file: Some("/c".into()),
+            }),
+        ),
         ("source: cloud", Some("/flag"), folder("/flag")),
         ("", None, Source::None),
         ("source: none", None, Source::None),

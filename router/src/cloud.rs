@@ -26,7 +26,7 @@ use crate::authority::{Authority, AuthorityError};
 use crate::hub::{Hub, Parts};
 use crate::ingress::{Ingress, KnownNodes};
 use crate::kubernetes::Access;
-use crate::kubernetes::source::{PAUSE, Report as Followed, Source, SourceOptions};
+use crate::kubernetes::source::{Pace, Report as Followed, Source, SourceOptions};
 use crate::providers::plug_cloud;
 use crate::registry::shared::Shared as Registry;
 
@@ -203,13 +203,15 @@ impl Cloud {
             }
             Records::Kubernetes(access) => {
                 let (supplier, supply) = Supply::new();
-                let registry = registry.clone();
-                let taking = supplied::Taking { supply, zone, registry, report: source };
+                let (registry, report) = (registry.clone(), source);
+                let taking = supplied::Taking { supply, zone, registry: registry.clone(), report };
                 tasks.spawn(taking.run(stop.clone()));
                 let service_filter = ServiceFilter::default();
-                let dial = options.dial;
-                let of = SourceOptions { access, dial, node: None, service_filter, pause: PAUSE };
-                let source = Source::new(of, self.followed);
+                let (dial, pace) = (options.dial, Pace::default());
+                let of = SourceOptions { access, dial, node: None, service_filter, pace };
+                let mut source = Source::new(of, self.followed);
+                let writing = source.say_what_became(mesh.clone(), registry);
+                tasks.spawn(stop.clone().run_until_cancelled_owned(writing));
                 tasks.spawn(source.run(supplier, tasks.clone(), stop.clone()));
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! [`source`] finds the server and follows each kind of object that [`asked`] names, [`objects`] makes records
 //! of what is told. What is wrong is said and changes nothing: the last records stay in force. [`crds`]
-//! defines the mesh's own kinds.
+//! defines the mesh's own kinds, and `statuses` writes what became of each of their objects.
 
 pub mod asked;
 pub mod crds;
@@ -12,6 +12,7 @@ pub mod objects;
 mod seen;
 mod server;
 pub mod source;
+mod statuses;
 mod words;
 
 pub use meta_server::LOOK_EVERY;

@@ -201,6 +201,7 @@ impl State {
             repairs,
             links: self.looks.links(),
             broker: self.looks.broker(),
+            source: self.looks.source(),
             capture: self.capture.load().as_ref().clone().unwrap_or_else(api::Capture::off),
             listeners: self.listeners.iter().chain(self.socket.get()).cloned().collect(),
             services: snapshot.services().len() as u64,

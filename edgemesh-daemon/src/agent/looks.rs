@@ -1,4 +1,4 @@
-//! What the pages ask of parts that come later in the start: the Links, and this node's broker.
+//! What the pages ask of parts that come later in the start: the Links, the broker, the API server.
 
 use std::sync::OnceLock;
 
@@ -13,6 +13,7 @@ pub(super) struct Looks {
     /// Unset: there are none.
     links: Look<api::Links>,
     broker: Look<Option<api::Broker>>,
+    source: Look<api::SourceView>,
 }
 
 impl Looks {
@@ -23,6 +24,15 @@ impl Looks {
 
     pub(super) fn links(&self) -> api::Links {
         self.links.get().map(|look| look()).unwrap_or_default()
+    }
+
+    /// Records come from an API server, and this looks at it.
+    pub(super) fn follows(&self, look: impl Fn() -> api::SourceView + Send + Sync + 'static) {
+        self.source.get_or_init(|| Box::new(look));
+    }
+
+    pub(super) fn source(&self) -> Option<api::SourceView> {
+        self.source.get().map(|look| look())
     }
 
     /// There may be a broker, and this looks at it.

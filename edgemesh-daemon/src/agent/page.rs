@@ -19,8 +19,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::agent::admin::State;
+use crate::agent::api_server;
 use crate::agent::rule_series::{self, Series};
 use crate::agent::views::count_backends;
+use crate::api::{SourceKind, SourceView};
 
 /// The page.
 pub(super) fn metrics(state: &Arc<State>) -> Result<String, Error> {
@@ -48,6 +50,9 @@ impl Collector for Page {
             self.dns(&mut out, dns)?;
         }
         self.rules(&mut out)?;
+        if let Some(source) = state.looks.source() {
+            self.source(&mut out, &source)?;
+        }
         self.records(&mut out)
     }
 }
@@ -162,6 +167,21 @@ impl Page {
         for (state, count) in &series.states {
             let count = i64::try_from(*count).unwrap_or(i64::MAX);
             states.encode_family(&[("state", state.word())])?.encode_gauge(&count)?;
+        }
+        Ok(())
+    }
+
+    fn source(&self, out: &mut DescriptorEncoder<'_>, source: &SourceView) -> Result<(), Error> {
+        let (name, help) = api_server::OBJECTS;
+        let mut objects = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for SourceKind { kind, objects: count, .. } in &source.kinds {
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            objects.encode_family(&[("kind", &**kind)])?.encode_gauge(&count)?;
+        }
+        let (name, help) = api_server::FAILURES;
+        let mut failures = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for SourceKind { kind, failures: count, .. } in &source.kinds {
+            labelled(&mut failures, &[("kind", kind)], *count)?;
         }
         Ok(())
     }

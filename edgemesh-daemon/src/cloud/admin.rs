@@ -14,6 +14,7 @@ use edgemesh_core::io::now;
 use edgemesh_core::mesh::Mesh;
 use edgemesh_router::cloud::{Cloud, Report};
 use edgemesh_router::hub::Hub;
+use edgemesh_router::kubernetes::source::Report as Followed;
 use edgemesh_router::registry::shared::Shared as Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ use crate::agent::admin::{Filter, explaining, fail, only_from_here};
 use crate::agent::serve::serve_page;
 use crate::agent::views as snapshots;
 use crate::cloud::views;
-use crate::config::CloudConfig;
+use crate::config::{CloudConfig, Source};
 use crate::log::Log;
 
 /// Requests at once; more wait.
@@ -35,6 +36,8 @@ pub(super) struct State {
     pub(super) hub: Hub,
     pub(super) registry: Registry,
     pub(super) source: Report,
+    /// Where records come from an API server.
+    pub(super) followed: Option<Followed>,
     pub(super) listeners: Vec<String>,
     domain: String,
     log: Log,
@@ -47,6 +50,10 @@ impl State {
             hub: cloud.hub.clone(),
             registry: cloud.registry.clone(),
             source: cloud.source.clone(),
+            followed: match &config.source {
+                Source::Kubernetes(_) => Some(cloud.followed.clone()),
+                Source::Manifests(_) | Source::None | Source::Cloud => None,
+            },
             listeners: vec![
                 format!("hub {}", config.hub.listen),
                 format!("router {}", config.router.listen),

@@ -11,6 +11,7 @@ use edgemesh_core::snapshot::rules::Rule;
 use edgemesh_router::cloud::count_own;
 use edgemesh_router::hub::Node;
 
+use crate::agent::api_server;
 use crate::agent::rule_series::{self, Series};
 use crate::agent::views as snapshots;
 use crate::api;
@@ -56,6 +57,7 @@ pub(super) fn status(state: &State) -> api::Status {
         repairs: state.registry.repairs().iter().map(ToString::to_string).collect(),
         links: links(state),
         broker: None,
+        source: followed(state),
         capture: api::Capture::off(),
         listeners: state.listeners.clone(),
         services: snapshot.services().len() as u64,
@@ -68,6 +70,11 @@ pub(super) fn status(state: &State) -> api::Status {
         refusals,
         remarks: snapshots::remarks(read.trouble.as_ref(), &read.remarks),
     }
+}
+
+/// The API server, where records come from one.
+fn followed(state: &State) -> Option<api::SourceView> {
+    state.followed.as_ref().map(api_server::view)
 }
 
 /// Every node that is linked to the hub.
@@ -120,8 +127,29 @@ pub(super) fn metrics(state: &State) -> String {
         // A String takes everything.
         let _ = write!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{total} {value}\n");
     }
+    source_series(state, &mut page);
     rule_series(state, &mut page);
     page + "# EOF\n"
+}
+
+fn source_series(state: &State, page: &mut String) {
+    let Some(source) = followed(state) else { return };
+    let line =
+        |suffix: &str, kind: &str, value: u64| format!("{suffix}{{kind=\"{kind}\"}} {value}");
+    let of = source.kinds.iter();
+    let objects = of.clone().map(|of| line("", &of.kind, of.objects)).collect();
+    head(page, api_server::OBJECTS, "gauge", objects);
+    let failures = of.map(|of| line("_total", &of.kind, of.failures)).collect();
+    head(page, api_server::FAILURES, "counter", failures);
+}
+
+/// A metric with its lines.
+fn head(page: &mut String, (name, help): (&str, &str), kind: &str, lines: Vec<String>) {
+    // A String takes everything.
+    let _ = write!(page, "# HELP edgemesh_{name} {help}.\n# TYPE edgemesh_{name} {kind}\n");
+    for line in lines {
+        let _ = writeln!(page, "edgemesh_{name}{line}");
+    }
 }
 
 /// As an agent's, with what all nodes together counted.
@@ -131,12 +159,8 @@ fn rule_series(state: &State, page: &mut String) {
     let counts = state.registry.counts();
     let of = |rule: &Rule| counts.get(&rule.name).map_or((0, 0), |sum| (sum.success, sum.fail));
     let series = Series::of(&snapshot, of);
-    let mut head = |(name, help): (&str, &str), kind: &str, lines: Vec<String>| {
-        // A String takes everything.
-        let _ = write!(page, "# HELP edgemesh_{name} {help}.\n# TYPE edgemesh_{name} {kind}\n");
-        for line in lines {
-            let _ = writeln!(page, "edgemesh_{name}{line}");
-        }
+    let mut head = |named: (&str, &str), kind: &str, lines: Vec<String>| {
+        head(page, named, kind, lines);
     };
     let labels = |(namespace, rule): &rule_series::Of| {
         format!("namespace=\"{}\",rule=\"{}\"", escaped(namespace), escaped(rule))

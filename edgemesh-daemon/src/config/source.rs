@@ -20,8 +20,8 @@ const MANIFESTS: &str = "source: { manifests: DIR }";
 /// What may stand there, for messages.
 const fn known(whose: Kind) -> &'static str {
     match whose {
-        Kind::Agent => "cloud, none, { manifests: DIR }, { kubernetes: {} }",
-        Kind::Cloud => "none, { manifests: DIR }, { kubernetes: {} }",
+        Kind::Agent => "cloud, none, { manifests: DIR }, { kubernetes: … }",
+        Kind::Cloud => "none, { manifests: DIR }, { kubernetes: … }",
     }
 }
 

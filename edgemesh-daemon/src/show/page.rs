@@ -10,6 +10,9 @@ use crate::api::CaptureState;
 use crate::api::Explanation;
 use crate::api::Remark;
 use crate::api::Severity;
+use crate::api::SourceKind;
+use crate::api::SourceState;
+use crate::api::SourceView;
 use crate::api::Status;
 use crate::api::StoreState;
 use crate::api::Verdict;
@@ -57,6 +60,9 @@ pub fn status(status: &Status, width: u16) -> String {
     if let Some(broker) = &status.broker {
         page.fact("broker", &broker_text(broker));
     }
+    if let Some(source) = &status.source {
+        source_facts(&mut page, source);
+    }
     capture(&mut page, &status.capture);
     page.fact("flows", &format!("{} open, {} in all", status.flows.open, status.flows.total));
     let refusals: Vec<_> =
@@ -68,6 +74,25 @@ pub fn status(status: &Status, width: u16) -> String {
     }
     remarks(&mut page, &status.remarks);
     page.finish()
+}
+
+fn source_facts(page: &mut Page, source: &SourceView) {
+    let server = if source.server.is_empty() { "not found yet" } else { &source.server };
+    page.fact("API server", server);
+    let of = |state| source.kinds.iter().filter(move |kind: &&SourceKind| kind.state == state);
+    let known: Vec<_> =
+        of(SourceState::Followed).map(|kind| format!("{} {}", kind.kind, kind.objects)).collect();
+    if !known.is_empty() {
+        page.fact("", &known.join(", "));
+    }
+    for (state, text) in
+        [(SourceState::Waiting, "not listed yet"), (SourceState::Absent, "not installed there")]
+    {
+        let kinds: Vec<_> = of(state).map(|kind| &*kind.kind).collect();
+        if !kinds.is_empty() {
+            page.fact("", &format!("{text}: {}", kinds.join(", ")));
+        }
+    }
 }
 
 fn broker_text(broker: &Broker) -> String {

@@ -36,11 +36,11 @@ const BAD: &[(&str, &str)] = &[
     ("zone: site a", "cloud.yaml:1: zone: `site a` is no label value: "),
     (
         "source: cloud",
-        "cloud.yaml:1: source: `cloud` is no source: one of none, { manifests: DIR }",
+        "cloud.yaml:1: source: `cloud` is no source: one of none, { manifests: DIR }, { kubernetes: … }",
     ),
     (
-        "source: { kubernetes: {} }",
-        "cloud.yaml:1: source: this version does not serve kubernetes; use one of none, { manifests: DIR }",
+        "source: { kubernetes: { caFile: /c } }",
+        "cloud.yaml:1: source.kubernetes.caFile: means nothing without `server`; add that, or remove it",
     ),
     (
         "admin: { listen: \"0.0.0.0:15010\" }",

@@ -23,6 +23,12 @@ impl Asked {
         let slash = if self.group.is_empty() { "" } else { "/" };
         format!("{}{slash}{}", self.group, self.version)
     }
+
+    /// Whether a cloud says in each object's status what became of it.
+    pub fn is_written(&self) -> bool {
+        let is_of = |written: &str| written.strip_suffix("/status") == Some(self.resource);
+        WRITTEN.iter().any(|(group, written)| *group == self.group && is_of(written))
+    }
 }
 
 /// Who asks.
@@ -51,7 +57,6 @@ pub const ASKED: &[Asked] = &[
     core("pods", "Pod"),
     Asked { by: By::WithoutSlices, ..core("endpoints", "Endpoints") },
     Asked { optional: false, ..of("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice") },
-    of("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR"),
     of("rules.kubeedge.io", "v1", "rules", "Rule"),
     of("rules.kubeedge.io", "v1", "ruleendpoints", "RuleEndpoint"),
     of("edgemesh.io", "v1alpha1", "trafficpolicies", "TrafficPolicy"),

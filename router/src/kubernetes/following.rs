@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use edgemesh_core::io::{now, unique_id};
-use edgemesh_core::peers::Pause;
 use futures_util::StreamExt as _;
 use kube::core::ApiResource;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -12,9 +11,9 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::kubernetes::asked::Asked;
-use crate::kubernetes::objects::News;
+use crate::kubernetes::objects::{Mark, Name, News};
 use crate::kubernetes::seen::Seen;
-use crate::kubernetes::server::WATCH_FOR;
+use crate::kubernetes::source::Pace;
 use crate::kubernetes::words;
 
 /// Objects in one part of a list.
@@ -27,6 +26,8 @@ const ABSENT_AGAIN: Duration = Duration::from_secs(30);
 pub(super) enum Told {
     /// Of its objects.
     News(News),
+    /// What the server holds of an object.
+    Mark(Name, Mark),
     /// They cannot be followed at this moment, and why.
     Trouble(String),
 }
@@ -48,6 +49,13 @@ impl Teller {
         self.tell.send((self.asked, Told::News(news))).await.map_err(|_| Deaf)
     }
 
+    pub(super) async fn put(&self, object: Seen) -> Result<(), Deaf> {
+        if let Some((name, mark)) = object.mark(self.asked) {
+            self.tell.send((self.asked, Told::Mark(name, mark))).await.map_err(|_| Deaf)?;
+        }
+        self.news(object.put(self.asked)).await
+    }
+
     pub(super) async fn trouble(&self, why: String) -> Result<(), Deaf> {
         self.tell.send((self.asked, Told::Trouble(why))).await.map_err(|_| Deaf)
     }
@@ -60,8 +68,7 @@ pub(super) struct Following {
     pub(super) teller: Teller,
     /// Only objects with this field, `spec.nodeName=edge-1`.
     pub(super) fields: Option<String>,
-    /// Pauses after failures.
-    pub(super) pause: Pause,
+    pub(super) pace: Pace,
 }
 
 /// Why a stream of events ended.
@@ -81,7 +88,7 @@ impl Following {
 
     /// Follows the kind at an API server, which tells its list as a stream where `streams`.
     pub(super) async fn at_api_server(self, mut streams: bool) -> Result<(), Deaf> {
-        let mut pauses = self.pause.clone();
+        let mut pauses = self.pace.pause.clone();
         loop {
             let began = now();
             match self.events(streams).await? {
@@ -98,12 +105,14 @@ impl Following {
     /// Tells of everything until something fails. A stream that only ends is gone on with where it ended;
     /// after a failure all is listed anew, so that nothing can be missed.
     async fn events(&self, streams: bool) -> Result<Ended, Deaf> {
-        let asked = self.teller.asked;
         let mut events = watcher(self.api(), self.config(streams)).boxed();
         while let Some(event) = events.next().await {
             let news = match event {
                 Ok(Event::Init) => Some(News::Listing),
-                Ok(Event::InitApply(object) | Event::Apply(object)) => object.put(asked),
+                Ok(Event::InitApply(object) | Event::Apply(object)) => {
+                    self.teller.put(object).await?;
+                    continue;
+                }
                 Ok(Event::Delete(object)) => object.gone(),
                 Ok(Event::InitDone) => Some(News::Listed { whole: true }),
                 Err(error) => return self.failed(&error, streams).await,
@@ -129,7 +138,7 @@ impl Following {
     }
 
     fn config(&self, streams: bool) -> watcher::Config {
-        let config = watcher::Config::default().timeout(WATCH_FOR).page_size(PAGE);
+        let config = watcher::Config::default().timeout(self.pace.watch_for).page_size(PAGE);
         let config = if streams { config.streaming_lists() } else { config };
         match &self.fields {
             Some(fields) => config.fields(fields),
@@ -139,7 +148,7 @@ impl Following {
 }
 
 /// As `kube` names a kind.
-fn resource(asked: &Asked) -> ApiResource {
+pub(super) fn resource(asked: &Asked) -> ApiResource {
     ApiResource {
         group: asked.group.into(),
         version: asked.version.into(),

@@ -139,7 +139,7 @@ async fn is_cloud_there(client: &Client) -> bool {
 impl Following {
     /// Follows the kind at a MetaServer.
     pub(super) async fn at_meta_server(self, mut returns: Returns) -> Result<(), Deaf> {
-        let mut pauses = self.pause.clone();
+        let mut pauses = self.pace.pause.clone();
         loop {
             let opened = Instant::now();
             match self.watch_and_list(&mut returns).await {

@@ -12,13 +12,14 @@ mod together;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use edgemesh_core::config::{Check, ServiceFilter};
 use edgemesh_core::manifests::{MAX_REMARKS, Parsed, Remark, Severity};
 use edgemesh_core::mesh::Supplied;
 use edgemesh_proto::record::{Key, Kind, Record, ServiceName};
+use serde_json::Value;
 
 use crate::kubernetes::objects::alone::Alone;
 use crate::kubernetes::objects::together::Together;
@@ -44,6 +45,28 @@ pub struct Name {
     pub namespace: Box<str>,
     /// Its name.
     pub name: Box<str>,
+}
+
+/// What an API server holds of an object beside what it means, for whoever says what became of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mark {
+    /// `metadata.generation`: which version of what it says this is.
+    pub generation: Option<i64>,
+    /// `status`, as it is.
+    pub status: Value,
+}
+
+/// What became of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Which one.
+    pub name: Name,
+    /// What the server holds of it.
+    pub mark: Mark,
+    /// What is wrong with it, or to be known of it.
+    pub remark: Option<Remark>,
 }
 
 /// What happened at an API server.
@@ -84,6 +107,8 @@ struct OfKind {
     seen: Option<BTreeSet<Name>>,
     /// What is to be said of its objects.
     remarks: BTreeMap<Name, Vec<Remark>>,
+    /// Of objects of which is said what became of them.
+    marks: BTreeMap<Name, Mark>,
 }
 
 /// See the module.
@@ -96,6 +121,8 @@ pub struct Objects {
     told_whole: BTreeSet<Kind>,
     /// Something may be to be told.
     is_new: bool,
+    /// What became of marked objects was told.
+    is_judged: bool,
     /// Checks and Remarks that were told.
     said: (Arc<BTreeMap<ServiceName, Check>>, Arc<[Remark]>),
 }
@@ -120,6 +147,36 @@ impl Objects {
                 self.listed(kind, true);
             }
         }
+    }
+
+    /// Takes in what the server holds of an object of which is to be said what became of it.
+    pub fn mark(&mut self, kind: &'static str, name: Name, mark: Mark) {
+        self.is_judged = false;
+        self.of(kind).marks.insert(name, mark);
+    }
+
+    /// What became of every object that is marked, by what was told last; `None`: the same as before.
+    pub fn judged(&mut self) -> Option<Vec<Judged>> {
+        if std::mem::replace(&mut self.is_judged, true) {
+            return None;
+        }
+        let mut said: HashMap<&str, &Remark> = HashMap::new();
+        for remark in &*self.said.1 {
+            let known = said.entry(&remark.object).or_insert(remark);
+            if remark.severity < known.severity {
+                *known = remark;
+            }
+        }
+        let judged = |kind: &'static str, name: &Name, mark: &Mark| {
+            let object = format!("{kind} {}/{}", name.namespace, name.name);
+            let remark = said.get(&*object).map(|remark| Remark::clone(remark));
+            Judged { kind, name: name.clone(), mark: mark.clone(), remark }
+        };
+        let marked = self
+            .kinds
+            .iter()
+            .flat_map(|(kind, of)| of.marks.iter().map(|(name, mark)| judged(kind, name, mark)));
+        Some(marked.collect())
     }
 
     /// How many objects of a kind count.
@@ -148,6 +205,7 @@ impl Objects {
         if put.is_empty() && delete.is_empty() && whole.is_empty() && is_said {
             return None;
         }
+        self.is_judged &= is_said;
         self.said = (Arc::new(checks), remarks.into());
         let (checks, remarks) = self.said.clone();
         Some(Supplied { whole, put, delete, checks, remarks, trouble: None })
@@ -207,14 +265,17 @@ impl Objects {
     fn gone(&mut self, kind: &'static str, name: &Name) {
         let of = self.of(kind);
         of.remarks.remove(name);
+        let was_marked = of.marks.remove(name).is_some();
         if let Some(seen) = &mut of.seen {
             seen.remove(name);
         }
+        self.is_judged &= !was_marked;
         self.drop_object(kind, name);
     }
 
     fn listed(&mut self, kind: &'static str, whole: bool) {
         self.together.touch();
+        self.is_judged = false;
         let of = self.of(kind);
         let Some(seen) = of.seen.take() else { return };
         if !whole {
@@ -225,6 +286,7 @@ impl Objects {
         }
         of.known = Known::Whole;
         of.remarks.retain(|name, _| seen.contains(name));
+        of.marks.retain(|name, _| seen.contains(name));
         let held = if is_alone(kind) { self.alone.names(kind) } else { self.together.names(kind) };
         for name in held.iter().filter(|name| !seen.contains(name)) {
             self.drop_object(kind, name);

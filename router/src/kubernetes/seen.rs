@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::kubernetes::PLACE;
 use crate::kubernetes::asked::Asked;
-use crate::kubernetes::objects::{Name, News};
+use crate::kubernetes::objects::{Mark, Name, News};
 
 /// Names the Service of an EndpointSlice.
 const SERVICE_LABEL: &str = "/metadata/labels/kubernetes.io~1service-name";
@@ -34,6 +34,16 @@ impl Seen {
             return Some(News::Put(name, Parsed::default()));
         }
         Some(News::Put(name, self.parsed(asked)))
+    }
+
+    /// What the server holds of it, where is to be said what became of it.
+    pub(super) fn mark(&self, asked: &Asked) -> Option<(Name, Mark)> {
+        if !asked.is_written() {
+            return None;
+        }
+        let generation = self.object.pointer("/metadata/generation").and_then(Value::as_i64);
+        let status = self.object.get("status").cloned().unwrap_or_default();
+        Some((self.name()?, Mark { generation, status }))
     }
 
     /// What it means that it is gone.

@@ -21,10 +21,6 @@ use tower::{BoxError, ServiceExt as _};
 use crate::kubernetes::words;
 use crate::providers::connect::{Connect, Opener, Roots};
 
-/// Longest silence within an answer, also of a watch: that is asked for [`WATCH_FOR`] at a time.
-pub(super) const SILENCE: Duration = Duration::from_secs(75);
-/// After so many seconds the server ends a watch, and it is gone on with where it ended.
-pub(super) const WATCH_FOR: u32 = 60;
 /// Longest wait for a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Where KubeEdge's MetaServer listens.
@@ -72,6 +68,8 @@ pub(super) enum Flavour {
 pub(super) struct Server {
     pub(super) access: Access,
     pub(super) dial: Dial,
+    /// Longest silence within an answer.
+    pub(super) silence: Duration,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -90,8 +88,8 @@ impl Server {
         let tls = config.rustls_https_connector_with_connector(opener).map_err(invalid)?;
         let mut connector = TimeoutConnector::new(tls);
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
-        connector.set_read_timeout(Some(SILENCE));
-        connector.set_write_timeout(Some(SILENCE));
+        connector.set_read_timeout(Some(self.silence));
+        connector.set_write_timeout(Some(self.silence));
         let executor = Keeper { tasks: self.tasks.clone(), stop: self.stop.clone() };
         let http: HyperClient<_, Body> =
             HyperClient::builder(executor).pool_timer(TokioTimer::new()).build(connector);

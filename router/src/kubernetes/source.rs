@@ -1,6 +1,7 @@
 //! An API server as a source: every kind is followed, and what is new goes to whoever keeps the records.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,9 @@ use crate::kubernetes::following::{Following, Teller, Told};
 use crate::kubernetes::meta_server;
 use crate::kubernetes::objects::{News, Objects};
 use crate::kubernetes::server::{Access, Flavour, Server, flavour};
+use crate::kubernetes::statuses::{self, Statuses};
 use crate::kubernetes::words;
+use crate::registry::shared::Shared as Registry;
 
 /// Objects on the way from the followers.
 const ON_THE_WAY: usize = 1024;
@@ -29,8 +32,6 @@ const ON_THE_WAY: usize = 1024;
 const AT_ONCE: usize = 20_000;
 /// Longest wait at the start until every kind has answered, so that Services come with their Backends.
 const FIRST_ANSWERS: Duration = Duration::from_secs(10);
-/// The usual pauses after failures: a server that has just come back is not overrun.
-pub const PAUSE: Pause = Pause::new(Duration::from_millis(800), Duration::from_secs(30));
 
 /// What a source is told.
 #[derive(Clone, Debug)]
@@ -43,8 +44,27 @@ pub struct SourceOptions {
     pub node: Option<NodeName>,
     /// Which Services are left to others.
     pub service_filter: ServiceFilter,
+    /// How patient it is.
+    pub pace: Pace,
+}
+
+/// How patient a source is.
+#[derive(Clone, Debug)]
+pub struct Pace {
     /// Pauses after failures.
     pub pause: Pause,
+    /// Longest silence within an answer. A watch is never silent for longer than it is asked for.
+    pub silence: Duration,
+    /// After so many seconds the server ends a watch, and it is gone on with where it ended.
+    pub watch_for: u32,
+}
+
+impl Default for Pace {
+    /// A server that has just come back is not overrun.
+    fn default() -> Self {
+        let pause = Pause::new(Duration::from_millis(800), Duration::from_secs(30));
+        Self { pause, silence: Duration::from_secs(75), watch_for: 60 }
+    }
 }
 
 /// How each kind is, for people. Clones share it.
@@ -83,7 +103,6 @@ impl Report {
 }
 
 /// See the module.
-#[derive(Debug)]
 pub struct Source {
     options: SourceOptions,
     report: Report,
@@ -91,6 +110,14 @@ pub struct Source {
     followed: Followed,
     /// What is wrong with the server as a whole.
     trouble: Option<String>,
+    /// Whoever says what became of each object.
+    judged: Option<watch::Sender<statuses::Told>>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 impl Source {
@@ -98,7 +125,20 @@ impl Source {
     pub fn new(options: SourceOptions, report: Report) -> Self {
         let kinds = ASKED.iter().map(|asked| asked.kind);
         let objects = Objects::new(kinds, options.service_filter);
-        Self { options, report, objects, followed: Followed::default(), trouble: None }
+        let followed = Followed::default();
+        Self { options, report, objects, followed, trouble: None, judged: None }
+    }
+
+    /// Says in the status of each object of the mesh's own kinds what became of it: of Rules and Policies
+    /// as `mesh` has them, with what `registry` knows of Rules on all nodes.
+    pub fn say_what_became(
+        &mut self,
+        mesh: Arc<Mesh>,
+        registry: Registry,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (tell, told) = watch::channel(statuses::Told::default());
+        self.judged = Some(tell);
+        Statuses { told, mesh, registry }.run()
     }
 
     /// Follows the server and tells `supplier`, for as long as `mesh` runs.
@@ -113,6 +153,7 @@ impl Source {
         let server = Server {
             access: self.options.access.clone(),
             dial: self.options.dial,
+            silence: self.options.pace.silence,
             tasks: tasks.clone(),
             // Ends with this function, too.
             stop: stop.child_token(),
@@ -124,20 +165,23 @@ impl Source {
 
     async fn follow(&mut self, server: Server, supplier: Supplier) {
         let Some((client, flavour)) = self.find(&server, &supplier).await else { return };
+        if let Some(judged) = self.judged.as_ref().filter(|_| flavour != Flavour::MetaServer) {
+            judged.send_modify(|told| told.client = Some(client.clone()));
+        }
         let (tell, mut hear) = mpsc::channel(ON_THE_WAY);
         let kinds: Vec<&'static Asked> =
             ASKED.iter().filter(|asked| is_followed(asked, flavour)).collect();
         self.objects = Objects::new(kinds.iter().map(|a| a.kind), self.options.service_filter);
         self.followed.kinds = kinds.iter().map(|a| (a.kind, KindReport::default())).collect();
         let (returned, returns) = watch::channel(0);
-        let pause = self.options.pause.clone();
+        let pace = self.options.pace.clone();
         let spawn = |task: BoxedTask| {
             server.tasks.spawn(server.stop.clone().run_until_cancelled_owned(task));
         };
         for asked in kinds {
             let teller = Teller { asked, tell: tell.clone() };
-            let (client, fields, pause) = (client.clone(), self.fields(asked), pause.clone());
-            let following = Following { client, teller, fields, pause };
+            let (client, fields, pace) = (client.clone(), self.fields(asked), pace.clone());
+            let following = Following { client, teller, fields, pace };
             let returns = returns.clone();
             spawn(Box::pin(async move {
                 // Deaf: the source ends.
@@ -168,7 +212,7 @@ impl Source {
         server: &Server,
         supplier: &Supplier,
     ) -> Option<(kube::Client, Flavour)> {
-        let mut pauses = self.options.pause.clone();
+        let mut pauses = self.options.pace.pause.clone();
         loop {
             let trouble = match server.client().await {
                 Ok((client, url)) => match flavour(&client, &url).await {
@@ -218,6 +262,7 @@ impl Source {
                 }
                 self.objects.hear(asked.kind, news);
             }
+            Told::Mark(name, mark) => self.objects.mark(asked.kind, name, mark),
             Told::Trouble(why) => {
                 kind.failures += 1;
                 if kind.trouble.as_deref() != Some(&*why) {
@@ -238,6 +283,11 @@ impl Source {
         let before = self.report.get();
         self.report.0.store(Arc::new(self.followed.clone()));
         let is_other = trouble != trouble_of(&before) || self.trouble.is_some();
+        if let Some(tell) = &self.judged
+            && let Some(judged) = self.objects.judged()
+        {
+            tell.send_modify(|told| told.judged = judged.into());
+        }
         match step {
             Some(step) => supplier.tell(Supplied { trouble, ..step }).await,
             None if is_other => supplier.tell(self.objects.again(trouble)).await,

@@ -156,6 +156,41 @@ impl Api {
         (after >= state.compacted).then_some((new, state.version))
     }
 
+    /// Server-side apply of a status.
+    fn patch(&self, asked: &Asked) -> (u16, Value) {
+        self.counted("patch");
+        let parts: Vec<&str> = asked.path.split('/').collect();
+        let [rest @ .., "namespaces", namespace, plural, name, "status"] = &parts[..] else {
+            return (
+                404,
+                status(404, "NotFound", "the server could not find the requested resource"),
+            );
+        };
+        assert_eq!(
+            (asked.get("fieldManager"), asked.get("force")),
+            (Some("edgemesh"), Some("true"))
+        );
+        let path = format!("{}/{plural}", rest.join("/"));
+        let said: Value = serde_json::from_slice(&asked.body).unwrap();
+        let named = ((*namespace).to_owned(), (*name).to_owned());
+        let held = self.state.lock().objects.get(&path).and_then(|all| all.get(&named).cloned());
+        let Some(mut object) = held else {
+            return (404, status(404, "NotFound", &format!("{plural} \"{name}\" not found")));
+        };
+        for (key, value) in said["status"].as_object().unwrap() {
+            object["status"][key] = value.clone();
+        }
+        self.put(&path, object.clone());
+        (200, object)
+    }
+
+    /// The status of an object.
+    pub(crate) fn status_of(&self, path: &str, name: &str) -> Value {
+        let all = self.objects(path);
+        let found = all.iter().find(|object| object["metadata"]["name"] == name);
+        found.map(|object| object["status"].clone()).unwrap_or_default()
+    }
+
     async fn watch(&self, asked: &Asked, mut out: Cutter) -> std::io::Result<()> {
         let streams = asked.get("sendInitialEvents") == Some("true");
         self.counted(if streams { "stream" } else { "watch" });
@@ -235,6 +270,10 @@ impl Serve for Api {
             }
             "/apis" => return answer(&mut out, 200, json, br#"{"kind": "APIGroupList"}"#).await,
             _ => {}
+        }
+        if asked.method == "PATCH" {
+            let (code, body) = self.patch(&asked);
+            return answer(&mut out, code, json, body.to_string().as_bytes()).await;
         }
         let trick = self.tricks.lock()(&asked, number);
         let left = match trick {

@@ -57,6 +57,30 @@ async fn what_is_wrong_is_told_and_the_last_records_stay() {
     assert!(world.followed().kinds["Service"].failures >= 9);
 }
 
+/// Lists and watches that fall silent, at any place, are given up and begun anew.
+#[tokio::test]
+async fn streams_that_stall_are_given_up() {
+    let api = Arc::new(Api::new());
+    api.put(SERVICES, service("web", "10.96.0.1"));
+    let mut stalls = [0, 60, 100].into_iter();
+    *api.tricks.lock() = Box::new(move |asked, _| match asked.path == SERVICES {
+        true if !asked.is_watch() => stalls.next().map(Trick::Stall),
+        true => None,
+        false => None,
+    });
+    let server = Server::start(api.clone()).await;
+    let world = World::at(server.url());
+    world.until("the Service is there", |w| w.names() == ["service demo/web"]).await;
+    // A watch that is silent for longer than the server may be.
+    *api.tricks.lock() = Box::new(|asked, _| asked.is_watch().then_some(Trick::Stall(40)));
+    api.hang_up();
+    world.until("it is silent", |_| api.count("watch") > 10).await;
+    *api.tricks.lock() = Box::new(|_, _| None);
+    api.put(SERVICES, service("shop", "10.96.0.2"));
+    let want = ["service demo/shop", "service demo/web"];
+    world.until("and is begun anew", |w| w.names() == want).await;
+}
+
 /// What may not be read spoils nothing else, also from the start.
 #[tokio::test]
 async fn one_kind_that_is_forbidden_spoils_no_other() {

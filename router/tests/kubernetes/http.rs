@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) body: Vec<u8>,
     pub(crate) path: String,
     pub(crate) query: BTreeMap<String, String>,
 }
@@ -78,17 +80,24 @@ impl Server {
 async fn read(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
     let mut first = String::new();
     reader.read_line(&mut first).await.ok()?;
-    let mut line = String::new();
+    let (mut line, mut length) = (String::new(), 0);
     while reader.read_line(&mut line).await.ok()? > 2 {
+        if let Some((_, value)) = line.to_lowercase().split_once("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
         line.clear();
     }
-    let target = first.split(' ').nth(1)?;
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).await.ok()?;
+    let (method, target) = first.split_once(' ')?;
+    let target = target.split(' ').next()?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let pair = |pair: &str| -> Option<(String, String)> {
         let (key, value) = pair.split_once('=')?;
         Some((key.into(), value.replace("%3D", "=").replace("%2F", "/")))
     };
-    Some(Asked { path: path.into(), query: query.split('&').filter_map(pair).collect() })
+    let query = query.split('&').filter_map(pair).collect();
+    Some(Asked { method: method.into(), body, path: path.into(), query })
 }
 
 /// A whole answer.

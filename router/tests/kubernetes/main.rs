@@ -6,4 +6,5 @@ mod converging;
 mod http;
 mod meta_server;
 mod replayed;
+mod statuses;
 mod world;

@@ -11,7 +11,7 @@ use edgemesh_core::mesh::Supply;
 use edgemesh_core::peers::Pause;
 use edgemesh_proto::record::{Key, NodeName, Record};
 use edgemesh_router::kubernetes::Access;
-use edgemesh_router::kubernetes::source::{Followed, Report, Source, SourceOptions};
+use edgemesh_router::kubernetes::source::{Followed, Pace, Report, Source, SourceOptions};
 use edgemesh_router::registry::shared::Shared as Registry;
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout};
@@ -50,7 +50,11 @@ impl World {
             dial: Dial::default(),
             node: node.map(|node| NodeName(node.into())),
             service_filter: ServiceFilter::default(),
-            pause: Pause::new(Duration::from_millis(5), Duration::from_millis(40)),
+            pace: Pace {
+                pause: Pause::new(Duration::from_millis(5), Duration::from_millis(40)),
+                silence: Duration::from_secs(2),
+                watch_for: 60,
+            },
         };
         let source = Source::new(options, report.clone());
         tasks.spawn(source.run(supplier, tasks.clone(), stop.clone()));
