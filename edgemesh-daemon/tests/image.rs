@@ -222,6 +222,7 @@ fn what_is_wrong_is_told_with_the_fix() {
         ("deploy/image.sh build /nowhere", "there is no program /nowhere; build it: cargo build"),
         ("deploy/image.sh root /etc/passwd /tmp/x", "/etc/passwd is no program for amd64 or arm64"),
         ("deploy/image.sh root /bin/ls /etc", "/etc is not empty; name a new folder"),
+        ("deploy/cross.sh make", "it takes build, run or try"),
     ];
     fetch();
     for (line, want) in rows {
