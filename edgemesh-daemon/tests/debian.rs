@@ -18,7 +18,7 @@ const ROOT: &str = "/run/root";
 /// What maintainer scripts ask of systemd is written down, and the agent is said to run.
 const SYSTEMCTL: &str = "#!/bin/sh\necho \"$@\" >>/systemctl.log";
 /// Packages that are there already, as far as dpkg can tell.
-const INSTALLED: &[&str] = &["libc6", "libgcc-s1", "iptables", "iproute2"];
+const INSTALLED: &[&str] = &["libc6", "libgcc-s1", "iproute2", "iptables", "procps"];
 
 /// Builds the package for `version`, with a remark at the end of both configurations.
 fn build(version: &str, remark: &str) -> String {
