@@ -37,6 +37,7 @@ mod http_deadlines;
 mod http_hygiene;
 mod http_replay;
 mod http_versions;
+mod kubernetes;
 mod life;
 mod limits;
 mod log;
