@@ -11,10 +11,10 @@ PACKAGES := iptables nftables iproute2 procps util-linux curl bind9-dnsutils red
 # What `make image` and `make deb` are for: amd64, arm64; empty: this machine.
 ARCH ?=
 
-.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet bench-rules golden fuzz image deb cross
+.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet bench-rules bench-kubernetes golden fuzz image deb cross
 
 help: ## Show the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## Install what tests and demo talk to (Debian, Ubuntu; asks for root)
 	@missing=$$(for p in $(PACKAGES) $(MORE); do dpkg -s $$p >/dev/null 2>&1 || echo -n "$$p "; done); \
@@ -102,6 +102,12 @@ deb: ## A Debian package in target/debian (ARCH=arm64: from x86_64, by `make cro
 cross: ## Build for aarch64 on x86_64 Debian 12, and start it under qemu
 	deploy/cross.sh build
 	deploy/cross.sh try
+
+bench-kubernetes: ## 10,000 Services and 100,000 Backends from an API server: time, memory, one change at an agent
+	@$(MAKE) --no-print-directory deps
+	$(CARGO) build --release -p edgemesh-daemon
+	python3 benches/links/kubernetes.py
+	python3 benches/links/kubernetes.py --streams
 
 golden: target/peers/helm ## Rewrite every snapshot and generated file; then read the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules --test deploy --test image

@@ -8,11 +8,11 @@ mod agent;
 mod bundle;
 mod capture;
 mod facts;
+mod held;
 mod identity;
 mod links;
 mod machine;
 mod names;
-mod ports;
 mod processes;
 mod redact;
 mod report;
@@ -43,7 +43,7 @@ const CHECKS: &[Check] = &[
     ("routes", capture::routes),
     ("loopback", capture::route_localnet),
     ("capture", agent::capture),
-    ("ports", ports::held),
+    ("ports", held::held),
     ("resolver", names::resolver),
     ("names", names::answers),
     ("outside", agent::outside),

@@ -177,6 +177,9 @@ fn check(args: &CheckArgs) -> anyhow::Result<()> {
     let path = args.config.as_deref();
     let checked = config::check_any(path, &Environment::of_process(), &args.flags());
     let (whose, because) = (checked.guess.kind.whose(), &checked.guess.because);
+    for held in checked.held_by_others() {
+        say::complain(format_args!("note: {held}"));
+    }
     match checked.outcome {
         Ok(yaml) => {
             let because =

@@ -295,3 +295,21 @@ async fn an_agent_that_says_nothing_is_given_five_seconds() {
     assert_eq!(error, format!("the agent at {url} did not answer within 5 s"));
     assert_eq!(begin.elapsed().as_secs(), 5);
 }
+
+#[test]
+fn check_names_who_holds_a_port_that_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("cloud.yaml");
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = held.local_addr().expect("an address");
+    std::fs::write(&file, format!("hub: {{ listen: \"{at}\" }}\n")).expect("written");
+    let output = edgemesh(&["check", "--config", file.to_str().expect("a plain path")]);
+    assert_eq!(output.status.code(), Some(0), "it may be for another machine");
+    let (said, pid) = (stderr(&output), std::process::id());
+    let want = format!("note: port {}/tcp (hub.listen) is held by pid {pid} (", at.port());
+    assert!(said.contains(&want), "{said}");
+    assert!(said.contains("stop it, or choose another `hub.listen`"), "{said}");
+    drop(held);
+    let output = edgemesh(&["check", "--config", file.to_str().expect("a plain path")]);
+    assert!(!stderr(&output).contains("hub.listen"), "{}", stderr(&output));
+}

@@ -2,15 +2,19 @@
 
 use std::path::Path;
 
+use crate::config::CloudConfig;
 use crate::config::Environment;
 use crate::config::Flags;
 use crate::config::Guess;
 use crate::config::Kind;
 use crate::config::Problem;
+use crate::config::Resolved;
 use crate::config::file;
 use crate::config::guess;
 use crate::config::load;
 use crate::config::load_cloud;
+use crate::ports;
+use crate::ports::Wanted;
 
 /// What was checked, and what came out.
 #[derive(Debug)]
@@ -21,6 +25,19 @@ pub struct Checked {
     pub guess: Guess,
     /// The resolved configuration as YAML, or all that is wrong.
     pub outcome: Result<String, Vec<Problem>>,
+    /// Where it wants to listen: protocol, address, key.
+    pub(crate) asks: Vec<Wanted>,
+}
+
+impl Checked {
+    /// What of that others hold on this machine, with the remedy, a line each. That is no mistake in the file:
+    /// it may be for another machine, or they may make room.
+    pub fn held_by_others(&self) -> Vec<String> {
+        let others = ports::holders(&self.asks).into_iter().filter(|holder| !holder.is_ours());
+        others
+            .map(|holder| format!("{holder}: stop it, or choose another `{}`", holder.key))
+            .collect()
+    }
 }
 
 /// Checks the file at `path`; without one the agent's default file, else the cloud's, else the
@@ -29,22 +46,39 @@ pub fn check_any(path: Option<&Path>, environment: &Environment, flags: &Flags) 
     let default = |kind| file::file_or_default(path, kind);
     let Some(path) = default(Kind::Agent).or_else(|| default(Kind::Cloud)) else {
         let guess = guess("", "", flags);
-        let outcome = load("", "no file", environment, flags).map(|resolved| resolved.to_yaml());
-        return Checked { name: None, guess, outcome };
+        let (outcome, asks) = parts(load("", "no file", environment, flags).map(of_agent));
+        return Checked { name: None, guess, outcome, asks };
     };
     let name = path.display().to_string();
-    let (guess, outcome) = match file::read(path) {
+    let (guess, read) = match file::read(path) {
         Err(problems) => (guess("", &name, flags), Err(problems)),
         Ok((text, name)) => {
             let guess = guess(&text, &name, flags);
-            let outcome = match guess.kind {
-                Kind::Agent => {
-                    load(&text, &name, environment, flags).map(|resolved| resolved.to_yaml())
-                }
-                Kind::Cloud => load_cloud(&text, &name, flags).map(|resolved| resolved.to_yaml()),
+            let read = match guess.kind {
+                Kind::Agent => load(&text, &name, environment, flags).map(of_agent),
+                Kind::Cloud => load_cloud(&text, &name, flags).map(of_cloud),
             };
-            (guess, outcome)
+            (guess, read)
         }
     };
-    Checked { name: Some(name), guess, outcome }
+    let (outcome, asks) = parts(read);
+    Checked { name: Some(name), guess, outcome, asks }
+}
+
+/// The text, and where it wants to listen.
+type Accepted = (String, Vec<Wanted>);
+
+fn of_agent(resolved: Resolved) -> Accepted {
+    (resolved.to_yaml(), ports::of_agent(&resolved.config))
+}
+
+fn of_cloud(resolved: Resolved<CloudConfig>) -> Accepted {
+    (resolved.to_yaml(), ports::of_cloud(&resolved.config))
+}
+
+fn parts(read: Result<Accepted, Vec<Problem>>) -> (Result<String, Vec<Problem>>, Vec<Wanted>) {
+    match read {
+        Ok((yaml, asks)) => (Ok(yaml), asks),
+        Err(problems) => (Err(problems), Vec::new()),
+    }
 }

@@ -14,10 +14,10 @@ use crate::client::Admin;
 use crate::config::{self, AgentConfig, Environment, Flags, Kind, Resolved};
 use crate::doctor::machine::Machine;
 use crate::doctor::names::Answer;
-use crate::doctor::ports::Holder;
 use crate::doctor::processes::Process;
 use crate::doctor::uplink::Uplink;
-use crate::doctor::{names, ports, processes};
+use crate::doctor::{names, processes};
+use crate::ports::{Holder, holders, of_agent};
 use crate::redirect;
 
 /// What was found out.
@@ -89,7 +89,7 @@ impl Facts {
             _ => Vec::new(),
         };
         let machine = Machine::look(told, &agents);
-        let ports = told.map(ports::holders).unwrap_or_default();
+        let ports = told.map(|config| holders(&of_agent(config))).unwrap_or_default();
         let uplink = told.map(|config| Uplink::look(config, &runtime)).unwrap_or_default();
         // A name server that does not answer holds up nobody.
         runtime.shutdown_background();

@@ -1,50 +1,37 @@
-//! The ports that the agent needs, and who holds them.
+//! The ports that a configuration asks for, and who holds them on this machine.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::config::AgentConfig;
-use crate::doctor::facts::Facts;
-use crate::doctor::report::{Finding, bad, ok, or_ok};
+use crate::config::{AgentConfig, CloudConfig};
 use crate::proc_net::{Socket, bound, owners};
 
-/// A socket at an address that the agent needs.
+/// Who else usually listens where we may.
+const NEIGHBOURS: &[(u16, &str)] = &[
+    (53, "a name server, or EdgeMesh of the Go version"),
+    (9060, "the ServiceBus of KubeEdge's edgecore"),
+    (9443, "the router of KubeEdge's cloudcore"),
+    (10000, "the CloudHub of KubeEdge's cloudcore"),
+    (10550, "the MetaServer of KubeEdge's edgecore"),
+];
+
+/// Protocol, address, key of the configuration.
+pub(crate) type Wanted = (&'static str, SocketAddr, &'static str);
+
+/// A socket at an address that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     /// `tcp` or `udp`.
-    pub(super) protocol: &'static str,
-    pub(super) port: u16,
+    pub(crate) protocol: &'static str,
+    pub(crate) port: u16,
     /// The key of the configuration that asks for it.
-    pub(super) key: &'static str,
+    pub(crate) key: &'static str,
     /// The process; `None`: it cannot be told.
-    pub(super) process: Option<(u32, String)>,
+    pub(crate) process: Option<(u32, String)>,
 }
 
-/// Whether each port that the agent needs is the agent's.
-pub(super) fn held(facts: &Facts) -> Vec<Finding> {
-    let others = facts.ports.iter().filter(|holder| match &holder.process {
-        Some((pid, _)) => !facts.agents.iter().any(|agent| agent.pid == *pid),
-        None => facts.agent.is_err(),
-    });
-    let findings = others.map(|holder| {
-        let by = holder.process.as_ref().map_or_else(
-            || "a process that only root can name".to_owned(),
-            |(pid, name)| format!("pid {pid} ({name})"),
-        );
-        bad(
-            format!("port {}/{} ({}) is held by {by}", holder.port, holder.protocol, holder.key),
-            format!("stop it, or choose another `{}`", holder.key),
-        )
-    });
-    let findings: Vec<_> = findings.collect();
-    match facts.told() {
-        None => ok("not looked at: the configuration cannot be read"),
-        Some(_) if facts.agent.is_ok() => or_ok(findings, "all held by the agent"),
-        Some(_) => or_ok(findings, "free, or held by an agent"),
-    }
-}
-
-/// Who holds the ports that `config` asks for.
-pub(super) fn holders(config: &AgentConfig) -> Vec<Holder> {
+/// What an agent asks for.
+pub(crate) fn of_agent(config: &AgentConfig) -> Vec<Wanted> {
     let own = SocketAddr::from((Ipv4Addr::LOCALHOST, config.proxy.port));
     let mut wanted = vec![
         ("tcp", own, "proxy.port"),
@@ -58,10 +45,51 @@ pub(super) fn holders(config: &AgentConfig) -> Vec<Holder> {
         wanted.push(("udp", *listen, "dns.listen"));
         wanted.push(("tcp", *listen, "dns.listen"));
     }
+    wanted
+}
+
+/// What a cloud asks for.
+pub(crate) fn of_cloud(config: &CloudConfig) -> Vec<Wanted> {
+    vec![
+        ("tcp", config.hub.listen, "hub.listen"),
+        ("tcp", config.router.listen, "router.listen"),
+        ("tcp", config.admin.listen, "admin.listen"),
+    ]
+}
+
+impl Holder {
+    /// Whether it is a program of ours, which will make room or is what was asked for.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process.as_ref().is_some_and(|(_, name)| name == "edgemesh")
+    }
+
+    /// Who listens there where it is found beside us.
+    fn neighbour(&self) -> Option<&'static str> {
+        NEIGHBOURS.iter().find(|(port, _)| *port == self.port).map(|(_, who)| *who)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, port, key, process } = self;
+        write!(f, "port {port}/{protocol} ({key}) is held by ")?;
+        match process {
+            Some((pid, name)) => write!(f, "pid {pid} ({name})")?,
+            None => f.write_str("a process that only root can name")?,
+        }
+        match self.neighbour() {
+            Some(who) => write!(f, "; there usually listens {who}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Who holds what is `wanted`.
+pub(crate) fn holders(wanted: &[Wanted]) -> Vec<Holder> {
     let sockets: Vec<Socket> = ["tcp", "tcp6", "udp", "udp6"].into_iter().flat_map(bound).collect();
     let mut known = None;
     let mut holders: Vec<Holder> = Vec::new();
-    for (protocol, address, key) in wanted {
+    for (protocol, address, key) in wanted.iter().copied() {
         let held = |socket: &&Socket| socket.protocol == protocol && clashes(socket, address);
         for socket in sockets.iter().filter(held) {
             let process = known.get_or_insert_with(owners).get(&socket.inode).cloned();
