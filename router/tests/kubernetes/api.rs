@@ -23,12 +23,15 @@ pub(crate) enum Trick {
     Stall(usize),
 }
 
+/// See [`Api::tricks`].
+type Tricks = Box<dyn FnMut(&Asked, usize) -> Option<Trick> + Send>;
+
 /// See the module.
 pub(crate) struct Api {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
     /// Decides about a request; the number counts requests.
-    pub(crate) tricks: Mutex<Box<dyn FnMut(&Asked, usize) -> Option<Trick> + Send>>,
+    pub(crate) tricks: Mutex<Tricks>,
     pub(crate) minor: &'static str,
     pub(crate) knows_streams: bool,
 }
@@ -197,7 +200,7 @@ impl Api {
         let mut at = asked.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0);
         let too_old = status(410, "Expired", "too old resource version");
         // Some servers say it at once, others in the stream.
-        if !streams && self.events(&asked.path, at).is_none() && at % 2 == 0 {
+        if !streams && self.events(&asked.path, at).is_none() && at.is_multiple_of(2) {
             return answer(&mut out.out, 410, "application/json", too_old.to_string().as_bytes())
                 .await;
         }
