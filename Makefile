@@ -48,10 +48,12 @@ target/peers/helm: | deps
 test: deps target/peers/envoy target/peers/helm ## All tests: unit, property, namespaces with real programs
 	@deploy/image.sh fetch "$$(dpkg --print-architecture)"
 	$(CARGO) test --workspace --no-fail-fast
+	$(CARGO) test -p edgemesh-daemon --no-default-features --test no_cloud --test flows -- without_the_cloud hosts:: start::
 
 lint: ## Formatting, clippy without warnings, forbidden crates
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p edgemesh-daemon --no-default-features -- -D warnings
 	@for crate in aws-lc-rs openssl-sys reqwest rustls-pemfile; do \
 	  if $(CARGO) tree --workspace -i $$crate 2>/dev/null | grep -q .; then \
 	    echo "$$crate is in the dependency tree; deny.toml says why it must not be"; exit 1; fi; done

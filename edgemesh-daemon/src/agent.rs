@@ -6,6 +6,10 @@
 
 pub(crate) mod admin;
 mod alone;
+#[cfg(feature = "cloud")]
+pub(crate) mod api_server;
+#[cfg(not(feature = "cloud"))]
+#[path = "agent/no_api_server.rs"]
 pub(crate) mod api_server;
 mod capturing;
 mod checks;
@@ -18,6 +22,7 @@ mod limits;
 mod linking;
 mod looks;
 mod memory;
+mod options;
 mod outside;
 mod page;
 mod registering;
@@ -28,6 +33,7 @@ pub(crate) mod serve;
 mod signals;
 mod socket;
 mod sockets;
+pub(crate) mod source_series;
 pub(crate) mod views;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -179,7 +185,7 @@ impl Starting {
         let (before, inherited) = before.unzip();
         let mut sockets = Sockets::inheriting(inherited.unwrap_or_default());
         let max_connections = limits::raise_open_files();
-        let (options, api_server) = api_server::options(&config, max_connections)?;
+        let (options, api_server) = options::options(&config, max_connections)?;
         let mut mesh = tokio::task::block_in_place(|| Mesh::open(options))?;
         let followed = api_server.map(|server| server.follow(&mesh));
         let mut listeners = loopback(&mut sockets, config.proxy.port)?;

@@ -1,6 +1,7 @@
 //! `edgemesh cloud` and the commands beside it: what they do with a checked configuration.
 
 mod admin;
+mod rules;
 mod views;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

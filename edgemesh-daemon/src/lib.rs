@@ -5,6 +5,10 @@ pub mod api;
 pub mod capture;
 pub mod cli;
 pub mod client;
+#[cfg(feature = "cloud")]
+pub mod cloud;
+#[cfg(not(feature = "cloud"))]
+#[path = "no_cloud.rs"]
 pub mod cloud;
 pub mod config;
 pub mod demo;

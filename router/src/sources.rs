@@ -36,18 +36,21 @@ pub struct Opened {
     pub access: Option<Access>,
 }
 
-type Open = fn(Named) -> Opened;
+type Open = fn(Named) -> Result<Opened, &'static str>;
 
 /// Every source. To add one, add one line here and one file beside this one.
 const SOURCES: &[(&str, Open)] = &[
-    ("manifests", |named| Opened {
-        folders: Folders { source: named.folder, ..Folders::default() },
-        access: None,
+    ("manifests", |named| {
+        let folders = Folders { source: named.folder, ..Folders::default() };
+        Ok(Opened { folders, access: None })
     }),
-    ("none", |_| Opened::default()),
+    ("none", |_| Ok(Opened::default())),
     // The records come by Links, see `Mesh::link`.
-    ("cloud", |_| Opened::default()),
-    ("kubernetes", |named| Opened { access: named.access, ..Opened::default() }),
+    ("cloud", |_| Ok(Opened::default())),
+    ("kubernetes", |named| match cfg!(feature = "cloud") {
+        true => Ok(Opened { access: named.access, ..Opened::default() }),
+        false => Err("this program was built without the feature `cloud`"),
+    }),
 ];
 
 /// Opens the source that the configuration names.
@@ -58,7 +61,7 @@ pub fn open(named: Named) -> Result<Opened, Unserved> {
     let word = named.word;
     let known = SOURCES.iter().find(|(name, _)| *name == word);
     let open = known.ok_or(Unserved { word, why: "nobody knows it" })?.1;
-    Ok(open(named))
+    open(named).map_err(|why| Unserved { word, why })
 }
 
 #[cfg(test)]
@@ -74,8 +77,8 @@ mod tests {
         };
         let opened = open(named("manifests")).unwrap();
         assert_eq!((opened.folders.source, opened.access), (Some(PathBuf::from("/m")), None));
-        let opened = open(named("kubernetes")).unwrap();
-        assert_eq!((opened.folders.source, opened.access), (None, Some(Access::InCluster)));
+        let opened = open(named("kubernetes")).ok().map(|opened| opened.access);
+        assert_eq!(opened, cfg!(feature = "cloud").then_some(Some(Access::InCluster)));
         let said = open(named("etcd")).unwrap_err().to_string();
         assert!(said.contains("etcd") && said.contains("--manifests DIR"), "{said}");
     }

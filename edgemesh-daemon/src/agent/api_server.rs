@@ -1,23 +1,13 @@
 //! The API server as a source of records: an agent's own, and how it looks on the pages.
 
 use edgemesh_core::dial::Dial;
-use edgemesh_core::mesh::{Folders, Mesh, Options, Supplier, Supply};
+use edgemesh_core::mesh::{Mesh, Supplier, Supply};
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::kubernetes::Access;
 use edgemesh_router::kubernetes::source::{Followed, Pace, Report, Source, SourceOptions};
-use edgemesh_router::sources::{self, Named};
 
-use crate::agent::needs_guard;
-use crate::agent::sockets;
 use crate::api::{SourceKind, SourceState, SourceView};
-use crate::config::{self, AgentConfig};
-
-/// Name and text of the series of `/metrics`, by kind of object.
-pub(crate) const OBJECTS: (&str, &str) =
-    ("source_objects", "Objects of the API server that are known, by kind");
-/// See [`OBJECTS`].
-pub(crate) const FAILURES: (&str, &str) =
-    ("source_failures", "How often objects of a kind could not be followed at the API server");
+use crate::config::AgentConfig;
 
 /// A source that waits for its mesh.
 #[derive(Debug)]
@@ -29,7 +19,7 @@ pub(super) struct ApiServer {
 
 impl ApiServer {
     /// The source, and where its records come out.
-    fn new(access: Access, config: &AgentConfig, dial: Dial) -> (Self, Supply) {
+    pub(super) fn new(access: Access, config: &AgentConfig, dial: Dial) -> (Self, Supply) {
         let (supplier, supply) = Supply::new();
         let report = Report::default();
         let options = SourceOptions {
@@ -48,41 +38,6 @@ impl ApiServer {
         self.source.follow_for(mesh, self.supplier);
         self.report
     }
-}
-
-/// What the mesh is told, and the API server where its records come from one.
-pub(super) fn options(
-    config: &AgentConfig,
-    max_connections: usize,
-) -> anyhow::Result<(Options, Option<ApiServer>)> {
-    let (word, folder, access) = match &config.source {
-        config::Source::Manifests(folder) => ("manifests", Some(folder.clone()), None),
-        config::Source::None => ("none", None, None),
-        config::Source::Cloud => ("cloud", None, None),
-        config::Source::Kubernetes(access) => ("kubernetes", None, Some(access.clone())),
-    };
-    let sources::Opened { folders, access } = sources::open(Named { word, folder, access })?;
-    let dial = sockets::dial(config, needs_guard(config));
-    let (api_server, supply) = access.map(|access| ApiServer::new(access, config, dial)).unzip();
-    let options = Options {
-        node: NodeName(config.node.as_str().into()),
-        zone: config.zone.as_deref().map(Into::into),
-        data_dir: config.data_dir.clone(),
-        folders: Folders {
-            services: Some(config.services.clone()),
-            service_filter: config.proxy.service_filter_mode,
-            ..folders
-        },
-        supply,
-        is_linked: config.cloud.is_some(),
-        is_synced: config.cloud.is_some() && config.source == config::Source::Cloud,
-        virtual_range: config.dns.virtual_range.clone(),
-        domain: config.dns.domain.clone(),
-        dial,
-        access_log: config.access_log,
-        max_connections,
-    };
-    Ok((options, api_server))
 }
 
 /// How it looks at this moment.

@@ -19,8 +19,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::agent::admin::State;
-use crate::agent::api_server;
 use crate::agent::rule_series::{self, Series};
+use crate::agent::source_series;
 use crate::agent::views::count_backends;
 use crate::api::{SourceKind, SourceView};
 
@@ -172,13 +172,13 @@ impl Page {
     }
 
     fn source(&self, out: &mut DescriptorEncoder<'_>, source: &SourceView) -> Result<(), Error> {
-        let (name, help) = api_server::OBJECTS;
+        let (name, help) = source_series::OBJECTS;
         let mut objects = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for SourceKind { kind, objects: count, .. } in &source.kinds {
             let count = i64::try_from(*count).unwrap_or(i64::MAX);
             objects.encode_family(&[("kind", &**kind)])?.encode_gauge(&count)?;
         }
-        let (name, help) = api_server::FAILURES;
+        let (name, help) = source_series::FAILURES;
         let mut failures = out.encode_descriptor(name, help, None, MetricType::Counter)?;
         for SourceKind { kind, failures: count, .. } in &source.kinds {
             labelled(&mut failures, &[("kind", kind)], *count)?;

@@ -26,7 +26,9 @@ use crate::api;
 pub(crate) use nodes::nodes;
 pub(crate) use remarks::remarks;
 pub(crate) use routes::{routes, unrouted};
-pub(crate) use rules::{endpoints, idle_rules, rules, rules_of_all, standing};
+#[cfg(feature = "cloud")]
+pub(crate) use rules::view as rule_view;
+pub(crate) use rules::{endpoints, idle_rules, rules, standing};
 
 /// Every Service.
 pub(crate) fn services(snapshot: &Snapshot, now: Instant) -> Vec<api::ServiceView> {

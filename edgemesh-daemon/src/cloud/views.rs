@@ -13,9 +13,11 @@ use edgemesh_router::hub::Node;
 
 use crate::agent::api_server;
 use crate::agent::rule_series::{self, Series};
+use crate::agent::source_series;
 use crate::agent::views as snapshots;
 use crate::api;
 use crate::cloud::admin::State;
+use crate::cloud::rules;
 
 /// What is missing; empty = ready.
 pub(super) fn not_ready(state: &State) -> Vec<String> {
@@ -105,7 +107,7 @@ pub(super) fn backends(state: &State) -> impl serde::Serialize + use<> {
 pub(super) fn rules(state: &State) -> Vec<api::RuleView> {
     let snapshot = state.mesh.snapshot();
     count_own(&state.registry, &snapshot);
-    snapshots::rules_of_all(&snapshot, &state.registry.counts())
+    rules::of_all_nodes(&snapshot, &state.registry.counts())
 }
 
 /// `/metrics`
@@ -138,9 +140,9 @@ fn source_series(state: &State, page: &mut String) {
         |suffix: &str, kind: &str, value: u64| format!("{suffix}{{kind=\"{kind}\"}} {value}");
     let of = source.kinds.iter();
     let objects = of.clone().map(|of| line("", &of.kind, of.objects)).collect();
-    head(page, api_server::OBJECTS, "gauge", objects);
+    head(page, source_series::OBJECTS, "gauge", objects);
     let failures = of.map(|of| line("_total", &of.kind, of.failures)).collect();
-    head(page, api_server::FAILURES, "counter", failures);
+    head(page, source_series::FAILURES, "counter", failures);
 }
 
 /// A metric with its lines.

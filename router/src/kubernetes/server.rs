@@ -1,6 +1,6 @@
 //! The API server: how it is reached, and which kind of server it is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use edgemesh_core::dial::Dial;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{BoxError, ServiceExt as _};
 
-use crate::kubernetes::words;
+use crate::kubernetes::{Access, words};
 use crate::providers::connect::{Connect, Opener, Roots};
 
 /// Longest wait for a connection.
@@ -27,29 +27,6 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const META_SERVER_PORT: u16 = 10550;
 /// Servers from this minor version on tell a list as a stream, unless that is switched off.
 const STREAMS_LISTS: u32 = 34;
-
-/// How an API server is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// That of the cluster in which this process runs as a Pod.
-    InCluster,
-    /// As a kubeconfig says.
-    Kubeconfig {
-        /// The file.
-        file: PathBuf,
-        /// Which of its contexts; else its current one.
-        context: Option<String>,
-    },
-    /// By its URL.
-    Url {
-        /// `https://host:port`
-        server: String,
-        /// File with a bearer token, which is read again when it changes.
-        token_file: Option<PathBuf>,
-        /// File with the certificates by which it is known (PEM).
-        ca_file: Option<PathBuf>,
-    },
-}
 
 /// Which kind of server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,11 +19,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::kubernetes::asked::{ASKED, Asked, By};
 use crate::kubernetes::following::{Following, Teller, Told};
-use crate::kubernetes::meta_server;
 use crate::kubernetes::objects::{News, Objects};
-use crate::kubernetes::server::{Access, Flavour, Server, flavour};
+use crate::kubernetes::server::{Flavour, Server, flavour};
 use crate::kubernetes::statuses::{self, Statuses};
 use crate::kubernetes::words;
+use crate::kubernetes::{Access, meta_server};
 use crate::registry::shared::Shared as Registry;
 
 /// Objects on the way from the followers.

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use edgemesh_core::snapshot::Snapshot;
 use edgemesh_core::snapshot::rules::{Rule, Standing, check};
-use edgemesh_proto::message::RuleTrouble;
-use edgemesh_proto::record::{Endpoint, EndpointName, RuleName};
+use edgemesh_proto::record::{Endpoint, EndpointName};
 use edgemesh_proto::rule::Pairs;
-use edgemesh_router::registry::Counted;
 
 use crate::api::{
     EndpointObject, EndpointView, Remark, RuleErrorView, RuleState, RuleView, Severity,
@@ -35,36 +33,6 @@ pub(crate) fn endpoints(snapshot: &Snapshot) -> Vec<EndpointView> {
 /// Every Rule, with what this node counted.
 pub(crate) fn rules(snapshot: &Snapshot) -> Vec<RuleView> {
     snapshot.rules.all().map(|rule| view(snapshot, rule)).collect()
-}
-
-/// Every Rule, with what all nodes together counted.
-pub(crate) fn rules_of_all(
-    snapshot: &Snapshot,
-    counts: &BTreeMap<RuleName, Counted>,
-) -> Vec<RuleView> {
-    let view = |rule: &std::sync::Arc<Rule>| {
-        let Counted { success, fail, last_success, trouble } =
-            counts.get(&rule.name).cloned().unwrap_or_default();
-        let mut own = view(snapshot, rule);
-        if let (RuleState::Active, Some((node, RuleTrouble { reason, since }))) =
-            (own.state, trouble)
-        {
-            let reason = format!("on node {node}: {reason}");
-            own = RuleView {
-                state: RuleState::Degraded,
-                reason: Some(reason),
-                since: Some(since),
-                ..own
-            };
-        }
-        RuleView {
-            success_messages: success,
-            fail_messages: fail,
-            last_success: own.last_success.max(last_success),
-            ..own
-        }
-    };
-    snapshot.rules.all().map(view).collect()
 }
 
 /// Rules that take no messages although they should, for `status`, without those of which `said` tells.
@@ -112,7 +80,7 @@ pub(crate) fn standing(rule: &Rule) -> (RuleState, Option<String>, Option<i64>) 
     }
 }
 
-fn view(snapshot: &Snapshot, rule: &Rule) -> RuleView {
+pub(crate) fn view(snapshot: &Snapshot, rule: &Rule) -> RuleView {
     let (record, live) = (&rule.record, &rule.live);
     let side = |name: &EndpointName| snapshot.rules.endpoint(name).map(|found| object(name, found));
     let (state, reason, since) = standing(rule);

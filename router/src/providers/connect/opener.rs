@@ -34,6 +34,7 @@ impl Opener {
         Self { connect, tls: true }
     }
 
+    #[cfg(feature = "cloud")]
     /// TCP only, for who makes TLS in a way of its own.
     pub(crate) const fn plain(connect: Connect) -> Self {
         Self { connect, tls: false }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use edgemesh_core::io::now;
 use edgemesh_core::manifests;
 use edgemesh_core::snapshot::{Builder, Change};
-use edgemesh_proto::record::NodeName;
+use edgemesh_proto::record::{NodeName, RuleName};
 use serde_json::{Value, json};
 
 use super::*;
@@ -116,20 +116,6 @@ fn the_names_are_those_of_the_rule_table() {
     let again = manifests::parse(Path::new("a.json"), &told[1].to_string());
     assert_eq!((again.remarks, again.documents.len()), (vec![], 1));
     let _: edgemesh_proto::rule::Endpoint = serde_json::from_value(told[0].clone()).unwrap();
-}
-
-#[test]
-fn the_cloud_tells_the_sums() {
-    let snapshot = snapshot();
-    rule(&snapshot, "r").live.delivered(Duration::from_millis(2), 7);
-    let trouble = Some(("n9".into(), RuleTrouble::new("no answer", 5)));
-    let sum = Counted { success: 9, fail: 3, last_success: Some(99), trouble };
-    let counts = BTreeMap::from([(RuleName::new("default", "r"), sum)]);
-    let told = rules_of_all(&snapshot, &counts);
-    assert_eq!((told[0].success_messages, told[0].fail_messages), (9, 3));
-    assert_eq!((told[0].last_success, told[1].success_messages), (Some(99), 0));
-    assert_eq!((told[0].state, told[0].since), (RuleState::Degraded, Some(5)));
-    assert_eq!(told[0].reason.as_deref(), Some("on node n9: no answer"));
 }
 
 /// What was refused while a Rule was paused says nothing of how it fares afterwards.
