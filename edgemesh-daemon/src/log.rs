@@ -24,6 +24,10 @@ pub mod lines;
 /// The filter where nobody says otherwise.
 pub const DEFAULT_FILTER: &str = "info";
 
+/// Libraries that say of each refusal what we say of it, with whole answers in it; silent unless the filter
+/// names them.
+const QUIET: [&str; 2] = ["kube_client", "kube_runtime"];
+
 /// Target of the access log's events. Core writes one for each flow.
 pub const ACCESS: &str = "access";
 
@@ -121,7 +125,10 @@ fn parse(filter: &str) -> Result<Targets, FilterError> {
     if !filter.split(',').all(|part| part.contains('=') || level(part.trim())) {
         return Err(syntax());
     }
-    filter.parse().map_err(|_| syntax())
+    let targets: Targets = filter.parse().map_err(|_| syntax())?;
+    let is_named = |target: &&str| filter.contains(*target);
+    let quiet = QUIET.iter().filter(|target| !is_named(target));
+    Ok(quiet.fold(targets, |targets, target| targets.with_target(*target, LevelFilter::OFF)))
 }
 
 /// `filter` if it is one; for the command line, which wants the error as text.

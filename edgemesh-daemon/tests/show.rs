@@ -147,6 +147,18 @@ const REFUSED_LINK: &str = r#"{"cloud":{"state":"refused","sinceSeconds":5,"serv
     "rttMs":null,"epoch":"","revision":0,"dataAgeSeconds":null,"certificate":null,
     "lastError":"the token has expired: make another with `edgemesh token create` on the cloud"}}"#;
 
+/// Records from an API server.
+fn followed() -> Status {
+    const SOURCE: &str = r#"{"server":"https://10.96.0.1:443","kinds":[
+        {"kind":"DestinationRule","objects":0,"wrong":0,"state":"absent","failures":0},
+        {"kind":"EndpointSlice","objects":120,"wrong":0,"state":"followed","failures":1},
+        {"kind":"HTTPRoute","objects":0,"wrong":0,"state":"absent","failures":0},
+        {"kind":"Node","objects":5,"wrong":0,"state":"followed","failures":0},
+        {"kind":"Pod","objects":0,"wrong":0,"state":"waiting","trouble":"403","failures":7},
+        {"kind":"Service","objects":88,"wrong":2,"state":"followed","failures":0}]}"#;
+    Status { source: Some(from_json(SOURCE)), ..from_json(QUIET) }
+}
+
 /// A status with `links`.
 fn linked(links: &str) -> Status {
     Status { links: from_json(links), ..from_json(QUIET) }
@@ -197,6 +209,7 @@ fn pages(width: u16) -> Vec<(&'static str, String)> {
         ("get-endpoints", show::endpoints(&from_json::<Vec<EndpointView>>(ENDPOINTS), width)),
         ("get-rules", show::rules(&from_json::<Vec<RuleView>>(RULES), width)),
         ("status", show::status(&from_json::<Status>(STATUS), width)),
+        ("status-source", show::status(&followed(), width)),
         ("status-quiet", show::status(&from_json::<Status>(QUIET), width)),
         ("explain-hop", show::explanation(&from_json::<Explanation>(HOP), width)),
         ("explain-refused", show::explanation(&from_json::<Explanation>(REFUSED), width)),

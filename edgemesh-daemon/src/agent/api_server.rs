@@ -46,6 +46,7 @@ pub(crate) fn view(report: &Report) -> SourceView {
     let kinds = followed.kinds.iter().map(|(kind, of)| SourceKind {
         kind: (*kind).to_owned(),
         objects: of.objects as u64,
+        wrong: of.wrong as u64,
         state: match (of.absent, of.synced) {
             (true, _) => SourceState::Absent,
             (false, true) => SourceState::Followed,

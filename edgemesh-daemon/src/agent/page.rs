@@ -172,11 +172,14 @@ impl Page {
     }
 
     fn source(&self, out: &mut DescriptorEncoder<'_>, source: &SourceView) -> Result<(), Error> {
-        let (name, help) = source_series::OBJECTS;
-        let mut objects = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for SourceKind { kind, objects: count, .. } in &source.kinds {
-            let count = i64::try_from(*count).unwrap_or(i64::MAX);
-            objects.encode_family(&[("kind", &**kind)])?.encode_gauge(&count)?;
+        let counts: [((&str, &str), fn(&SourceKind) -> u64); 2] =
+            [(source_series::OBJECTS, |of| of.objects), (source_series::WRONG, |of| of.wrong)];
+        for ((name, help), count) in counts {
+            let mut gauge = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for of in &source.kinds {
+                let count = i64::try_from(count(of)).unwrap_or(i64::MAX);
+                gauge.encode_family(&[("kind", &*of.kind)])?.encode_gauge(&count)?;
+            }
         }
         let (name, help) = source_series::FAILURES;
         let mut failures = out.encode_descriptor(name, help, None, MetricType::Counter)?;

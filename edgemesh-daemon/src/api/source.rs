@@ -20,7 +20,9 @@ pub struct SourceKind {
     pub kind: String,
     /// Objects that are known.
     pub objects: u64,
-    /// Whether they are.
+    /// Objects that are wrong: they count as they were before, or not at all.
+    pub wrong: u64,
+    /// Whether its objects are known.
     pub state: SourceState,
     /// Why they cannot be followed at this moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -141,6 +141,8 @@ fn source_series(state: &State, page: &mut String) {
     let of = source.kinds.iter();
     let objects = of.clone().map(|of| line("", &of.kind, of.objects)).collect();
     head(page, source_series::OBJECTS, "gauge", objects);
+    let wrong = of.clone().map(|of| line("", &of.kind, of.wrong)).collect();
+    head(page, source_series::WRONG, "gauge", wrong);
     let failures = of.map(|of| line("_total", &of.kind, of.failures)).collect();
     head(page, source_series::FAILURES, "counter", failures);
 }

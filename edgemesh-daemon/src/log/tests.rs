@@ -110,3 +110,18 @@ fn a_full_queue_drops_and_counts_and_never_waits() {
     drop(let_go);
     drop(writer);
 }
+
+#[test]
+fn what_a_library_repeats_is_shown_when_it_is_asked_for() {
+    let operators = Shared::default();
+    let writer = operators.clone();
+    let (log, subscriber) =
+        build(Format::Human, "info", move || writer.clone(), Box::new(io::sink())).unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        warn!(target: "kube_client::client", "a whole answer");
+        log.set_filter("info,kube_client=warn").unwrap();
+        warn!(target: "kube_client::client", "another");
+    });
+    let said = operators.text();
+    assert!(!said.contains("a whole answer") && said.contains("another"), "{said}");
+}

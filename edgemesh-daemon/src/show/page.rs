@@ -78,10 +78,15 @@ pub fn status(status: &Status, width: u16) -> String {
 
 fn source_facts(page: &mut Page, source: &SourceView) {
     let server = if source.server.is_empty() { "not found yet" } else { &source.server };
-    page.fact("API server", server);
+    page.fact("source", server);
     let of = |state| source.kinds.iter().filter(move |kind: &&SourceKind| kind.state == state);
-    let known: Vec<_> =
-        of(SourceState::Followed).map(|kind| format!("{} {}", kind.kind, kind.objects)).collect();
+    let wrong = |kind: &SourceKind| match kind.wrong {
+        0 => String::new(),
+        wrong => format!(" ({wrong} wrong)"),
+    };
+    let known: Vec<_> = of(SourceState::Followed)
+        .map(|kind| format!("{} {}{}", kind.kind, kind.objects, wrong(kind)))
+        .collect();
     if !known.is_empty() {
         page.fact("", &known.join(", "));
     }

@@ -184,6 +184,14 @@ impl Objects {
         if is_alone(kind) { self.alone.count(kind) } else { self.together.count(kind) }
     }
 
+    /// How many of them are wrong: they count as they were before, or not at all.
+    pub fn wrong(&self, kind: &str) -> usize {
+        let is_wrong = |remarks: &&Vec<Remark>| {
+            remarks.iter().any(|remark| remark.severity == Severity::Rejected)
+        };
+        self.kinds.get(kind).map_or(0, |of| of.remarks.values().filter(is_wrong).count())
+    }
+
     /// What is to be told, if anything is new.
     pub fn step(&mut self) -> Option<Supplied> {
         if !std::mem::take(&mut self.is_new) {

@@ -85,6 +85,8 @@ pub struct Followed {
 pub struct KindReport {
     /// Objects that count.
     pub objects: usize,
+    /// Objects that are wrong: they count as they were before, or not at all.
+    pub wrong: usize,
     /// It has been listed whole.
     pub synced: bool,
     /// The server knows no such kind.
@@ -278,6 +280,7 @@ impl Source {
         let step = self.objects.step();
         for (kind, report) in &mut self.followed.kinds {
             report.objects = self.objects.count(kind);
+            report.wrong = self.objects.wrong(kind);
         }
         let trouble = self.trouble();
         let before = self.report.get();

@@ -135,6 +135,7 @@ fn a_mistake_keeps_what_was_there_and_is_said_until_it_is_mended() {
     let step = objects.step().unwrap();
     assert_eq!((step.put, step.delete), (Vec::new(), Vec::new()));
     assert_eq!(step.remarks[0].field, "spec.ports");
+    assert_eq!((objects.count("Service"), objects.wrong("Service")), (1, 1));
     assert!(step.remarks[0].reason.ends_with("; what it said before stays in force"));
     assert_eq!(objects.again(Some("away".into())).remarks.len(), 1);
     // Also over a listing.
