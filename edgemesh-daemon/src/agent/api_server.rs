@@ -47,10 +47,11 @@ pub(crate) fn view(report: &Report) -> SourceView {
         kind: (*kind).to_owned(),
         objects: of.objects as u64,
         wrong: of.wrong as u64,
-        state: match (of.absent, of.synced) {
-            (true, _) => SourceState::Absent,
-            (false, true) => SourceState::Followed,
-            (false, false) => SourceState::Waiting,
+        state: match (of.absent, of.synced, of.partial) {
+            (true, ..) => SourceState::Absent,
+            (false, true, _) => SourceState::Followed,
+            (false, false, true) => SourceState::Partial,
+            (false, false, false) => SourceState::Waiting,
         },
         trouble: of.trouble.as_deref().map(Into::into),
         failures: of.failures,

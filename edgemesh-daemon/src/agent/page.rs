@@ -172,15 +172,16 @@ impl Page {
     }
 
     fn source(&self, out: &mut DescriptorEncoder<'_>, source: &SourceView) -> Result<(), Error> {
-        let counts: [((&str, &str), fn(&SourceKind) -> u64); 2] =
-            [(source_series::OBJECTS, |of| of.objects), (source_series::WRONG, |of| of.wrong)];
-        for ((name, help), count) in counts {
+        let mut gauge = |(name, help): (&str, &str), count: fn(&SourceKind) -> u64| {
             let mut gauge = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for of in &source.kinds {
                 let count = i64::try_from(count(of)).unwrap_or(i64::MAX);
                 gauge.encode_family(&[("kind", &*of.kind)])?.encode_gauge(&count)?;
             }
-        }
+            Ok(())
+        };
+        gauge(source_series::OBJECTS, |of| of.objects)?;
+        gauge(source_series::WRONG, |of| of.wrong)?;
         let (name, help) = source_series::FAILURES;
         let mut failures = out.encode_descriptor(name, help, None, MetricType::Counter)?;
         for SourceKind { kind, failures: count, .. } in &source.kinds {

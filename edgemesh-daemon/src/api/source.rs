@@ -37,6 +37,8 @@ pub struct SourceKind {
 pub enum SourceState {
     /// They were listed, and are followed.
     Followed,
+    /// Some are: the node is cut off from its cloud, and lists what it happens to have stored.
+    Partial,
     /// They have not been listed yet.
     Waiting,
     /// The server knows no such kind.

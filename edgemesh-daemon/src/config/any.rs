@@ -69,7 +69,10 @@ pub fn check_any(path: Option<&Path>, environment: &Environment, flags: &Flags) 
 type Accepted = (String, Vec<Wanted>);
 
 fn of_agent(resolved: Resolved) -> Accepted {
-    (resolved.to_yaml(), ports::of_agent(&resolved.config))
+    let mut asks = ports::of_agent(&resolved.config);
+    // Only while a Rule begins there, so that the doctor does not ask for it.
+    asks.push(("tcp", resolved.config.service_bus.listen, "serviceBus.listen"));
+    (resolved.to_yaml(), asks)
 }
 
 fn of_cloud(resolved: Resolved<CloudConfig>) -> Accepted {

@@ -90,9 +90,11 @@ fn source_facts(page: &mut Page, source: &SourceView) {
     if !known.is_empty() {
         page.fact("", &known.join(", "));
     }
-    for (state, text) in
-        [(SourceState::Waiting, "not listed yet"), (SourceState::Absent, "not installed there")]
-    {
+    for (state, text) in [
+        (SourceState::Partial, "known in part"),
+        (SourceState::Waiting, "not listed yet"),
+        (SourceState::Absent, "not installed there"),
+    ] {
         let kinds: Vec<_> = of(state).map(|kind| &*kind.kind).collect();
         if !kinds.is_empty() {
             page.fact("", &format!("{text}: {}", kinds.join(", ")));

@@ -114,6 +114,11 @@ const WRONG: &[(&[&str], &[&str])] = &[
     (&["agent.cloud.servers={cloud.example}"], &["`cloud.example` is no HOST:PORT", "such as"]),
     (&["agent.cloud.servers={https://a:1}"], &["`https://a:1` is no HOST:PORT"]),
     (
+        &[SERVER, "agent.config.metrics.listen=[::]:15099"],
+        &["agent.config.metrics.listen", "another port than agent.metricsPort, 15020"],
+    ),
+    (&[SERVER, "agent.config.dataDir=/data"], &["agent.config.dataDir", "remove it"]),
+    (
         &[SERVER, "agent.dns.listen={localhost:53}"],
         &["agent.dns.listen", "`localhost:53` is no IP:PORT"],
     ),

@@ -7,6 +7,8 @@ pub struct Asked {
     pub group: &'static str,
     /// Version within the group.
     pub version: &'static str,
+    /// Older ones, for servers that do not have it.
+    pub older: &'static [&'static str],
     /// Plural, as in URLs.
     pub resource: &'static str,
     /// Kind, as in manifests.
@@ -36,7 +38,7 @@ impl Asked {
 pub enum By {
     /// Every cloud, and every agent that has no cloud.
     All,
-    /// Only where EndpointSlices cannot be trusted: at KubeEdge's MetaServer, and at servers without them.
+    /// Only where EndpointSlices cannot be trusted: at KubeEdge's MetaServer, which asks for no rights.
     WithoutSlices,
 }
 
@@ -60,12 +62,19 @@ pub const ASKED: &[Asked] = &[
     of("rules.kubeedge.io", "v1", "rules", "Rule"),
     of("rules.kubeedge.io", "v1", "ruleendpoints", "RuleEndpoint"),
     of("edgemesh.io", "v1alpha1", "trafficpolicies", "TrafficPolicy"),
-    of("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
-    of("networking.istio.io", "v1", "destinationrules", "DestinationRule"),
+    Asked {
+        older: &["v1beta1"],
+        ..of("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
+    },
+    // KubeEdge's EdgeMesh brings a definition that has only the older ones.
+    Asked {
+        older: &["v1beta1", "v1alpha3"],
+        ..of("networking.istio.io", "v1", "destinationrules", "DestinationRule")
+    },
 ];
 
 const fn core(resource: &'static str, kind: &'static str) -> Asked {
-    Asked { group: "", version: "v1", resource, kind, by: By::All, optional: false }
+    Asked { group: "", version: "v1", older: &[], resource, kind, by: By::All, optional: false }
 }
 
 const fn of(
@@ -74,5 +83,5 @@ const fn of(
     resource: &'static str,
     kind: &'static str,
 ) -> Asked {
-    Asked { group, version, resource, kind, by: By::All, optional: true }
+    Asked { group, version, older: &[], resource, kind, by: By::All, optional: true }
 }

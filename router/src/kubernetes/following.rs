@@ -49,13 +49,6 @@ impl Teller {
         self.tell.send((self.asked, Told::News(news))).await.map_err(|_| Deaf)
     }
 
-    pub(super) async fn put(&self, object: Seen) -> Result<(), Deaf> {
-        if let Some((name, mark)) = object.mark(self.asked) {
-            self.tell.send((self.asked, Told::Mark(name, mark))).await.map_err(|_| Deaf)?;
-        }
-        self.news(object.put(self.asked)).await
-    }
-
     pub(super) async fn trouble(&self, why: String) -> Result<(), Deaf> {
         self.tell.send((self.asked, Told::Trouble(why))).await.map_err(|_| Deaf)
     }
@@ -66,6 +59,8 @@ impl Teller {
 pub(super) struct Following {
     pub(super) client: Client,
     pub(super) teller: Teller,
+    /// With the version that the server has.
+    pub(super) asked: Asked,
     /// Only objects with this field, `spec.nodeName=edge-1`.
     pub(super) fields: Option<String>,
     pub(super) pace: Pace,
@@ -83,17 +78,39 @@ enum Ended {
 
 impl Following {
     pub(super) fn api(&self) -> Api<Seen> {
-        Api::all_with(self.client.clone(), &resource(self.teller.asked))
+        Api::all_with(self.client.clone(), &resource(&self.asked))
+    }
+
+    /// Turns to the next version where the server does not have this one. `false`: there is none; from now
+    /// on it is the first again.
+    pub(super) fn turn_to_older(&mut self) -> bool {
+        let row = self.teller.asked;
+        let all = std::iter::once(row.version).chain(row.older.iter().copied());
+        let next = all.skip_while(|version| *version != self.asked.version).nth(1);
+        self.asked.version = next.unwrap_or(row.version);
+        next.is_some()
+    }
+
+    async fn put(&self, object: Seen) -> Result<(), Deaf> {
+        let Teller { asked, tell } = &self.teller;
+        if let Some((name, mark)) = object.mark(asked) {
+            tell.send((asked, Told::Mark(name, mark))).await.map_err(|_| Deaf)?;
+        }
+        self.teller.news(object.put(&self.asked)).await
     }
 
     /// Follows the kind at an API server, which tells its list as a stream where `streams`.
-    pub(super) async fn at_api_server(self, mut streams: bool) -> Result<(), Deaf> {
+    pub(super) async fn at_api_server(mut self, mut streams: bool) -> Result<(), Deaf> {
         let mut pauses = self.pace.pause.clone();
         loop {
             let began = now();
             match self.events(streams).await? {
                 Ended::NoStreams => streams = false,
-                Ended::Absent => sleep(ABSENT_AGAIN).await,
+                Ended::Absent if self.turn_to_older() => {}
+                Ended::Absent => {
+                    self.teller.news(Some(News::Absent)).await?;
+                    sleep(ABSENT_AGAIN).await;
+                }
                 Ended::Failed => {
                     pauses.worked(now().saturating_duration_since(began));
                     sleep(pauses.next(unique_id() as u64)).await;
@@ -106,15 +123,24 @@ impl Following {
     /// after a failure all is listed anew, so that nothing can be missed.
     async fn events(&self, streams: bool) -> Result<Ended, Deaf> {
         let mut events = watcher(self.api(), self.config(streams)).boxed();
+        let mut is_listing = false;
         while let Some(event) = events.next().await {
             let news = match event {
-                Ok(Event::Init) => Some(News::Listing),
+                // A stream that is too long for the time of a watch would begin anew for ever.
+                Ok(Event::Init) if streams && is_listing => return Ok(Ended::NoStreams),
+                Ok(Event::Init) => {
+                    is_listing = true;
+                    Some(News::Listing)
+                }
                 Ok(Event::InitApply(object) | Event::Apply(object)) => {
-                    self.teller.put(object).await?;
+                    self.put(object).await?;
                     continue;
                 }
                 Ok(Event::Delete(object)) => object.gone(),
-                Ok(Event::InitDone) => Some(News::Listed { whole: true }),
+                Ok(Event::InitDone) => {
+                    is_listing = false;
+                    Some(News::Listed { whole: true })
+                }
                 Err(error) => return self.failed(&error, streams).await,
             };
             self.teller.news(news).await?;
@@ -125,8 +151,7 @@ impl Following {
     async fn failed(&self, error: &watcher::Error, streams: bool) -> Result<Ended, Deaf> {
         let is_start = matches!(error, watcher::Error::WatchStartFailed(_));
         match words::code(error) {
-            Some(404) if self.teller.asked.optional => {
-                self.teller.news(Some(News::Absent)).await?;
+            Some(404) if self.asked.optional && words::is_unknown_kind(error) => {
                 return Ok(Ended::Absent);
             }
             Some(400 | 422) if streams && is_start => return Ok(Ended::NoStreams),

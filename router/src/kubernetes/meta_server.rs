@@ -16,7 +16,7 @@ use kube::Client;
 use kube::api::{WatchEvent, WatchParams};
 use serde::Deserialize;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::kubernetes::following::{Deaf, Following};
 use crate::kubernetes::objects::{Name, News};
@@ -32,6 +32,10 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// A watch that ended sooner is opened again after a pause.
 const SHORT: Duration = Duration::from_secs(5);
+/// A watch is opened anew after this long: it may have been lost where nobody told.
+const RENEW: Duration = Duration::from_secs(9 * 60);
+/// Longest silence of a watch: here they say nothing where nothing happens.
+pub(super) const SILENCE: Duration = Duration::from_secs(10 * 60);
 
 /// A list as MetaServer says it. One that is made of what the node has stored names its table.
 #[derive(Deserialize)]
@@ -104,6 +108,10 @@ impl Versions {
 enum Stop {
     Deaf,
     Failed(kube::Error),
+    /// A list did not come in time.
+    Silent,
+    /// It is to be an older version.
+    Older,
 }
 
 impl From<Deaf> for Stop {
@@ -138,13 +146,18 @@ async fn is_cloud_there(client: &Client) -> bool {
 
 impl Following {
     /// Follows the kind at a MetaServer.
-    pub(super) async fn at_meta_server(self, mut returns: Returns) -> Result<(), Deaf> {
+    pub(super) async fn at_meta_server(mut self, mut returns: Returns) -> Result<(), Deaf> {
         let mut pauses = self.pace.pause.clone();
         loop {
             let opened = Instant::now();
             match self.watch_and_list(&mut returns).await {
                 Err(Stop::Deaf) => return Err(Deaf),
+                Err(Stop::Older) => continue,
                 Err(Stop::Failed(error)) => self.teller.trouble(words::of(&error)).await?,
+                Err(Stop::Silent) => {
+                    let silence = self.pace.silence.as_secs();
+                    self.teller.trouble(format!("no list within {silence} s")).await?;
+                }
                 Ok(()) if opened.elapsed() >= SHORT => {
                     pauses.reset();
                     continue;
@@ -157,7 +170,7 @@ impl Following {
     }
 
     /// One watch, from its opening to its end.
-    async fn watch_and_list(&self, returns: &mut Returns) -> Result<(), Stop> {
+    async fn watch_and_list(&mut self, returns: &mut Returns) -> Result<(), Stop> {
         returns.mark_unchanged();
         let field_selector = self.fields.clone();
         let params = WatchParams { field_selector, ..WatchParams::default() };
@@ -182,6 +195,7 @@ impl Following {
                 },
                 // The watch may be lost there: it is opened anew.
                 Ok(()) = returns.changed() => return Ok(()),
+                () = sleep_until(opened + RENEW) => return Ok(()),
             }
         }
     }
@@ -190,7 +204,7 @@ impl Following {
         let news = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 let name = object.name().filter(|n| versions.is_current(n, object.version()));
-                name.and_then(|_| object.put(self.teller.asked))
+                name.and_then(|_| object.put(&self.asked))
             }
             WatchEvent::Deleted(object) => {
                 let name = object.name().filter(|name| versions.is_end(name, object.version()));
@@ -202,10 +216,13 @@ impl Following {
         Ok(self.teller.news(news).await?)
     }
 
-    async fn list(&self, versions: &mut Versions) -> Result<(), Stop> {
-        let list = self.listed().await?;
-        let of_nothing = list.is_of_nothing() && self.teller.asked.optional;
+    async fn list(&mut self, versions: &mut Versions) -> Result<(), Stop> {
+        let list = timeout(self.pace.silence, self.listed()).await.map_err(|_| Stop::Silent)??;
+        let of_nothing = list.is_of_nothing() && self.asked.optional;
         if of_nothing && is_cloud_there(&self.client).await {
+            if self.turn_to_older() {
+                return Err(Stop::Older);
+            }
             return Ok(self.teller.news(Some(News::Absent)).await?);
         }
         let whole = list.is_whole();
@@ -222,13 +239,13 @@ impl Following {
             } else if !versions.is_current(&name, version) {
                 continue;
             }
-            self.teller.news(object.put(self.teller.asked)).await?;
+            self.teller.news(object.put(&self.asked)).await?;
         }
         Ok(self.teller.news(Some(News::Listed { whole })).await?)
     }
 
     async fn listed(&self) -> Result<List, kube::Error> {
-        let asked = self.teller.asked;
+        let asked = &self.asked;
         let root = if asked.group.is_empty() { "/api" } else { "/apis" };
         let mut path = format!("{root}/{}/{}", asked.api_version(), asked.resource);
         if let Some(fields) = &self.fields {

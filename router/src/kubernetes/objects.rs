@@ -167,15 +167,16 @@ impl Objects {
                 *known = remark;
             }
         }
-        let judged = |kind: &'static str, name: &Name, mark: &Mark| {
+        let judged = |kind: &'static str, of: &OfKind, name: &Name, mark: &Mark| {
+            // Its own are found by name: in the others' titles a long one is cut.
+            let own = of.remarks.get(name).and_then(|all| all.iter().min_by_key(|r| r.severity));
             let object = format!("{kind} {}/{}", name.namespace, name.name);
-            let remark = said.get(&*object).map(|remark| Remark::clone(remark));
+            let remark = own.or_else(|| said.get(&*object).copied()).cloned();
             Judged { kind, name: name.clone(), mark: mark.clone(), remark }
         };
-        let marked = self
-            .kinds
-            .iter()
-            .flat_map(|(kind, of)| of.marks.iter().map(|(name, mark)| judged(kind, name, mark)));
+        let marked = self.kinds.iter().flat_map(|(kind, of)| {
+            of.marks.iter().map(|(name, mark)| judged(kind, of, name, mark))
+        });
         Some(marked.collect())
     }
 
@@ -282,19 +283,27 @@ impl Objects {
     }
 
     fn listed(&mut self, kind: &'static str, whole: bool) {
-        self.together.touch();
-        self.is_judged = false;
         let of = self.of(kind);
         let Some(seen) = of.seen.take() else { return };
-        if !whole {
-            if of.known == Known::Not {
-                of.known = Known::Partly;
-            }
-            return;
+        let (before, marked) = (of.known, of.marks.len());
+        of.known = match (before, whole) {
+            (_, true) | (Known::Whole, _) => Known::Whole,
+            (Known::Not | Known::Partly, false) => Known::Partly,
+        };
+        let is_known_better = of.known != before;
+        if whole {
+            of.remarks.retain(|name, _| seen.contains(name));
+            of.marks.retain(|name, _| seen.contains(name));
+            let fewer = of.marks.len() < marked;
+            self.is_judged &= !fewer;
+            self.drop_unseen(kind, &seen);
         }
-        of.known = Known::Whole;
-        of.remarks.retain(|name, _| seen.contains(name));
-        of.marks.retain(|name, _| seen.contains(name));
+        if is_known_better {
+            self.together.touch();
+        }
+    }
+
+    fn drop_unseen(&mut self, kind: &'static str, seen: &BTreeSet<Name>) {
         let held = if is_alone(kind) { self.alone.names(kind) } else { self.together.names(kind) };
         for name in held.iter().filter(|name| !seen.contains(name)) {
             self.drop_object(kind, name);

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{BoxError, ServiceExt as _};
 
-use crate::kubernetes::{Access, words};
+use crate::kubernetes::{Access, meta_server, words};
 use crate::providers::connect::{Connect, Opener, Roots};
 
 /// Longest wait for a connection.
@@ -40,40 +40,64 @@ pub(super) enum Flavour {
     MetaServer,
 }
 
+/// A server that answers.
+pub(super) struct Found {
+    pub(super) client: Client,
+    pub(super) url: Box<str>,
+    pub(super) flavour: Flavour,
+}
+
 /// Makes clients. The connections of each are ended by the stop.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) access: Access,
     pub(super) dial: Dial,
-    /// Longest silence within an answer.
-    pub(super) silence: Duration,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
 impl Server {
-    /// A client by what the files say now.
+    /// A server that answers, asked by a client that gives up an answer after so much `silence`.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub(super) async fn find(&self, silence: Duration) -> Result<Found, String> {
+        let (client, url) = self.client(silence).await?;
+        let flavour = flavour(&client, &url).await;
+        let flavour =
+            flavour.map_err(|error| format!("API server {url}: {}", words::of(&error)))?;
+        let client = match flavour {
+            Flavour::ApiServer { .. } => client,
+            // Its watches are silent where nothing happens.
+            Flavour::MetaServer => self.client(meta_server::SILENCE).await?.0,
+        };
+        Ok(Found { client, url, flavour })
+    }
+
+    /// A client by what the files say now, which gives up an answer after so much `silence`.
     ///
     /// # Errors
     /// What is wrong with the access, in words.
-    pub(super) async fn client(&self) -> Result<(Client, Box<str>), String> {
+    async fn client(&self, silence: Duration) -> Result<(Client, Box<str>), String> {
         let config = self.config().await?;
         let url: Box<str> = config.cluster_url.to_string().trim_end_matches('/').into();
         let invalid = |error| format!("{url}: {}", words::of(&error));
-        // Roots are those of `config`; the opener makes TCP only.
+        // kube's TLS goes by the process's crypto provider, and there is one. Roots are those of `config`;
+        // the opener makes TCP only.
         let opener = Opener::plain(Connect::new(self.dial, Roots::Machine));
         let tls = config.rustls_https_connector_with_connector(opener).map_err(invalid)?;
         let mut connector = TimeoutConnector::new(tls);
         connector.set_connect_timeout(Some(CONNECT_WITHIN));
-        connector.set_read_timeout(Some(self.silence));
-        connector.set_write_timeout(Some(self.silence));
+        connector.set_read_timeout(Some(silence));
+        connector.set_write_timeout(Some(silence));
         let executor = Keeper { tasks: self.tasks.clone(), stop: self.stop.clone() };
         let http: HyperClient<_, Body> =
             HyperClient::builder(executor).pool_timer(TokioTimer::new()).build(connector);
         let http = http.map_err(BoxError::from);
         let namespace = config.default_namespace.clone();
         let base = config.base_uri_layer();
-        let builder = ClientBuilder::new(http, namespace);
+        let headers = config.extra_headers_layer().map_err(invalid)?;
+        let builder = ClientBuilder::new(http, namespace).with_layer(&headers);
         let client = match config.auth_layer().map_err(invalid)? {
             Some(auth) => builder.with_layer(&auth).with_layer(&base).build(),
             None => builder.with_layer(&base).build(),
@@ -98,16 +122,25 @@ impl Server {
                 let read = Kubeconfig::read_from(file).map_err(|error| wrong(&error))?;
                 let options = KubeConfigOptions { context: context.clone(), ..Default::default() };
                 let config = Config::from_custom_kubeconfig(read, &options).await;
-                config.map_err(|error| wrong(&error))
+                let config = config.map_err(|error| wrong(&error))?;
+                match config.proxy_url {
+                    Some(_) => Err(format!("the kubeconfig {shown} has a proxy-url: not served")),
+                    None => Ok(config),
+                }
             }
             Access::Url { server, token_file, ca_file } => {
                 let url = server.parse().map_err(|error| format!("`{server}`: {error}"))?;
                 let mut config = Config::new(url);
                 config.auth_info.token_file =
                     token_file.as_ref().map(|file| file.to_string_lossy().into_owned());
-                if let Some(file) = ca_file {
-                    config.root_cert = Some(authorities(file)?);
-                    config.root_cert_file = Some(file.clone());
+                match ca_file {
+                    Some(file) => {
+                        config.root_cert = Some(authorities(file)?);
+                        config.root_cert_file = Some(file.clone());
+                    }
+                    // Without TLS a machine that trusts nobody will do.
+                    None if server.starts_with("http://") => config.root_cert = Some(Vec::new()),
+                    None => {}
                 }
                 Ok(config)
             }
@@ -126,7 +159,7 @@ fn authorities(file: &Path) -> Result<Vec<Vec<u8>>, String> {
 }
 
 /// Asks which kind of server answers.
-pub(super) async fn flavour(client: &Client, url: &str) -> Result<Flavour, kube::Error> {
+async fn flavour(client: &Client, url: &str) -> Result<Flavour, kube::Error> {
     let port = url.parse::<http::Uri>().ok().and_then(|url| url.port_u16());
     if port == Some(META_SERVER_PORT) {
         return Ok(Flavour::MetaServer);

@@ -1,6 +1,6 @@
 //! An API server as a source: every kind is followed, and what is new goes to whoever keeps the records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +20,8 @@ use tokio_util::task::TaskTracker;
 use crate::kubernetes::asked::{ASKED, Asked, By};
 use crate::kubernetes::following::{Following, Teller, Told};
 use crate::kubernetes::objects::{News, Objects};
-use crate::kubernetes::server::{Flavour, Server, flavour};
+use crate::kubernetes::server::{Flavour, Found, Server};
 use crate::kubernetes::statuses::{self, Statuses};
-use crate::kubernetes::words;
 use crate::kubernetes::{Access, meta_server};
 use crate::registry::shared::Shared as Registry;
 
@@ -57,13 +56,16 @@ pub struct Pace {
     pub silence: Duration,
     /// After so many seconds the server ends a watch, and it is gone on with where it ended.
     pub watch_for: u32,
+    /// Where nothing can be followed for so long, the server is looked for anew, by what files say then.
+    pub renew: Duration,
 }
 
 impl Default for Pace {
     /// A server that has just come back is not overrun.
     fn default() -> Self {
         let pause = Pause::new(Duration::from_millis(800), Duration::from_secs(30));
-        Self { pause, silence: Duration::from_secs(75), watch_for: 60 }
+        let renew = Duration::from_secs(60);
+        Self { pause, silence: Duration::from_secs(75), watch_for: 60, renew }
     }
 }
 
@@ -89,6 +91,8 @@ pub struct KindReport {
     pub wrong: usize,
     /// It has been listed whole.
     pub synced: bool,
+    /// A part of it is known: the node is cut off from its cloud.
+    pub partial: bool,
     /// The server knows no such kind.
     pub absent: bool,
     /// Why it cannot be followed at this moment.
@@ -155,7 +159,6 @@ impl Source {
         let server = Server {
             access: self.options.access.clone(),
             dial: self.options.dial,
-            silence: self.options.pace.silence,
             tasks: tasks.clone(),
             // Ends with this function, too.
             stop: stop.child_token(),
@@ -165,25 +168,54 @@ impl Source {
         ending.run_until_cancelled(self.follow(server, supplier)).await;
     }
 
+    /// Finds the server and follows it; again, when it is not to be followed any more.
     async fn follow(&mut self, server: Server, supplier: Supplier) {
-        let Some((client, flavour)) = self.find(&server, &supplier).await else { return };
-        if let Some(judged) = self.judged.as_ref().filter(|_| flavour != Flavour::MetaServer) {
-            judged.send_modify(|told| told.client = Some(client.clone()));
+        while let Some((client, flavour)) = self.find(&server, &supplier).await {
+            if let Some(judged) = self.judged.as_ref().filter(|_| flavour != Flavour::MetaServer) {
+                judged.send_modify(|told| told.client = Some(client.clone()));
+            }
+            self.expect(flavour);
+            let life = server.stop.child_token();
+            let _end = life.clone().drop_guard();
+            let mut hear = self.spawn_followers(client, flavour, &server.tasks, &life);
+            self.first_answers(&mut hear).await;
+            if !self.pass_on(&mut hear, &supplier).await {
+                return;
+            }
+            tracing::info!("nothing can be followed any more: the API server is looked for anew");
         }
-        let (tell, mut hear) = mpsc::channel(ON_THE_WAY);
-        let kinds: Vec<&'static Asked> =
-            ASKED.iter().filter(|asked| is_followed(asked, flavour)).collect();
-        self.objects = Objects::new(kinds.iter().map(|a| a.kind), self.options.service_filter);
-        self.followed.kinds = kinds.iter().map(|a| (a.kind, KindReport::default())).collect();
+    }
+
+    /// Which kinds are to be followed. What is known stays, unless it was another kind of server.
+    fn expect(&mut self, flavour: Flavour) {
+        let kinds = || ASKED.iter().filter(|asked| is_followed(asked, flavour)).map(|a| a.kind);
+        if !self.followed.kinds.keys().copied().eq(kinds().collect::<BTreeSet<_>>()) {
+            self.objects = Objects::new(kinds(), self.options.service_filter);
+        }
+        self.followed.kinds = kinds().map(|kind| (kind, KindReport::default())).collect();
+    }
+
+    /// Has every kind followed until `life` ends.
+    fn spawn_followers(
+        &self,
+        client: kube::Client,
+        flavour: Flavour,
+        tasks: &TaskTracker,
+        life: &CancellationToken,
+    ) -> mpsc::Receiver<(&'static Asked, Told)> {
+        let (tell, hear) = mpsc::channel(ON_THE_WAY);
         let (returned, returns) = watch::channel(0);
-        let pace = self.options.pace.clone();
         let spawn = |task: BoxedTask| {
-            server.tasks.spawn(server.stop.clone().run_until_cancelled_owned(task));
+            tasks.spawn(life.clone().run_until_cancelled_owned(task));
         };
-        for asked in kinds {
-            let teller = Teller { asked, tell: tell.clone() };
-            let (client, fields, pace) = (client.clone(), self.fields(asked), pace.clone());
-            let following = Following { client, teller, fields, pace };
+        for row in ASKED.iter().filter(|asked| is_followed(asked, flavour)) {
+            let following = Following {
+                client: client.clone(),
+                teller: Teller { asked: row, tell: tell.clone() },
+                asked: *row,
+                fields: self.fields(row),
+                pace: self.options.pace.clone(),
+            };
             let returns = returns.clone();
             spawn(Box::pin(async move {
                 // Deaf: the source ends.
@@ -193,19 +225,35 @@ impl Source {
                 };
             }));
         }
-        drop(tell);
         if flavour == Flavour::MetaServer {
             spawn(Box::pin(meta_server::look(client, returned)));
         }
-        self.first_answers(&mut hear).await;
-        while self.tell(&supplier).await {
-            let Some(told) = hear.recv().await else { return };
+        hear
+    }
+
+    /// Passes on what is told. `false`: nobody listens; `true`: nothing could be followed for a while.
+    async fn pass_on(
+        &mut self,
+        hear: &mut mpsc::Receiver<(&'static Asked, Told)>,
+        supplier: &Supplier,
+    ) -> bool {
+        let mut failing_since = None;
+        while self.tell(supplier).await {
+            let Some(told) = hear.recv().await else { return false };
             self.hear(told);
             for _ in 0..AT_ONCE {
                 let Ok(told) = hear.try_recv() else { break };
                 self.hear(told);
             }
+            let fails = self.followed.kinds.values().all(|kind| kind.trouble.is_some());
+            failing_since = failing_since.filter(|_| fails).or_else(|| fails.then(Instant::now));
+            if failing_since
+                .is_some_and(|since: Instant| since.elapsed() >= self.options.pace.renew)
+            {
+                return true;
+            }
         }
+        false
     }
 
     /// Finds the server; tells why it cannot, as long as it cannot. `None`: nobody listens.
@@ -216,16 +264,13 @@ impl Source {
     ) -> Option<(kube::Client, Flavour)> {
         let mut pauses = self.options.pace.pause.clone();
         loop {
-            let trouble = match server.client().await {
-                Ok((client, url)) => match flavour(&client, &url).await {
-                    Ok(flavour) => {
-                        tracing::info!(server = %url, ?flavour, "the API server is followed");
-                        self.followed.server = url;
-                        self.trouble = None;
-                        return Some((client, flavour));
-                    }
-                    Err(error) => format!("API server {url}: {}", words::of(&error)),
-                },
+            let trouble = match server.find(self.options.pace.silence).await {
+                Ok(Found { client, url, flavour }) => {
+                    tracing::info!(server = %url, ?flavour, "the API server is followed");
+                    self.followed.server = url;
+                    self.trouble = None;
+                    return Some((client, flavour));
+                }
                 Err(trouble) => trouble,
             };
             if self.trouble.as_ref() != Some(&trouble) {
@@ -242,7 +287,7 @@ impl Source {
     /// Waits until every kind has said something: all of it, or what is wrong.
     async fn first_answers(&mut self, hear: &mut mpsc::Receiver<(&'static Asked, Told)>) {
         let until = Instant::now() + FIRST_ANSWERS;
-        let answered = |kind: &KindReport| kind.synced || kind.absent || kind.trouble.is_some();
+        let answered = |kind: &KindReport| kind.synced || kind.partial || kind.trouble.is_some();
         while !self.followed.kinds.values().all(answered) {
             match timeout_at(until, hear.recv()).await {
                 Ok(Some(told)) => self.hear(told),
@@ -255,9 +300,15 @@ impl Source {
         let kind = self.followed.kinds.entry(asked.kind).or_default();
         match told {
             Told::News(news) => {
-                let is_listed = matches!(news, News::Listed { .. } | News::Absent);
-                if is_listed {
-                    (kind.absent, kind.synced) = (news == News::Absent, true);
+                let listed = match news {
+                    News::Listed { whole } => Some(whole),
+                    News::Absent => Some(true),
+                    News::Listing | News::Put(..) | News::Gone(_) => None,
+                };
+                if let Some(whole) = listed {
+                    kind.absent = news == News::Absent;
+                    kind.synced |= whole;
+                    kind.partial = !kind.synced;
                     if kind.trouble.take().is_some() {
                         tracing::info!(kind = asked.kind, "followed again");
                     }

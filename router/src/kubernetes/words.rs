@@ -48,11 +48,22 @@ fn of_status(status: &kube::core::Status) -> String {
 
 /// Its HTTP status, where it has one.
 pub(super) fn code(error: &watcher::Error) -> Option<u16> {
+    status(error).map(|status| status.code)
+}
+
+/// Whether an API server says that it has no such kind; a proxy in front of it that finds nobody does not.
+pub(super) fn is_unknown_kind(error: &watcher::Error) -> bool {
+    status(error).is_some_and(|status| {
+        status.reason == "NotFound" || status.message.trim() == "404 page not found"
+    })
+}
+
+fn status(error: &watcher::Error) -> Option<&kube::core::Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => Some(status.code),
+        | watcher::Error::WatchError(status) => Some(status),
         watcher::Error::InitialListFailed(_)
         | watcher::Error::WatchStartFailed(_)
         | watcher::Error::WatchFailed(_)

@@ -181,7 +181,16 @@ impl Api {
             return (404, status(404, "NotFound", &format!("{plural} \"{name}\" not found")));
         };
         for (key, value) in said["status"].as_object().unwrap() {
-            object["status"][key] = value.clone();
+            if key != "conditions" {
+                object["status"][key] = value.clone();
+                continue;
+            }
+            // A list that is a map by type: those of others stay.
+            let ours = value.as_array().unwrap();
+            let held = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let is_ours = |held: &Value| ours.iter().any(|one| one["type"] == held["type"]);
+            let others = held.into_iter().filter(|held| !is_ours(held));
+            object["status"]["conditions"] = others.chain(ours.iter().cloned()).collect();
         }
         self.put(&path, object.clone());
         (200, object)

@@ -1,6 +1,10 @@
 //! Servers that refuse, talk nonsense or fall silent: told, and the last records stay.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use edgemesh_router::registry::shared::Shared as Registry;
+use serde_json::json;
 
 use crate::api::{Api, SERVICES, Trick, service, status};
 use crate::http::Server;
@@ -69,7 +73,8 @@ async fn streams_that_stall_are_given_up() {
         false => None,
     });
     let server = Server::start(api.clone()).await;
-    let world = World::at(server.url());
+    let registry = Registry::in_memory([1; 16]);
+    let world = World::patient(registry, server.url(), Duration::from_secs(1));
     world.until("the Service is there", |w| w.names() == ["service demo/web"]).await;
     // A watch that is silent for longer than the server may be.
     *api.tricks.lock() = Box::new(|asked, _| asked.is_watch().then_some(Trick::Stall(40)));
@@ -79,6 +84,37 @@ async fn streams_that_stall_are_given_up() {
     api.put(SERVICES, service("shop", "10.96.0.2"));
     let want = ["service demo/shop", "service demo/web"];
     world.until("and is begun anew", |w| w.names() == want).await;
+}
+
+/// A proxy in front of the server that finds nobody says nothing of which kinds there are.
+#[tokio::test]
+async fn a_page_of_a_proxy_takes_nothing_away() {
+    const POLICIES: &str = "/apis/edgemesh.io/v1alpha1/trafficpolicies";
+    let api = Arc::new(Api::new());
+    let spec = json!({"targetRef": {"kind": "Service", "name": "web"}});
+    api.put(POLICIES, json!({"metadata": {"namespace": "demo", "name": "web"}, "spec": spec}));
+    let server = Server::start(api.clone()).await;
+    let world = World::at(server.url());
+    world.until("the Policy is there", |w| w.names() == ["policy demo/web"]).await;
+    for page in ["<html>default backend - 404</html>", "nobody is at home"] {
+        *api.tricks.lock() = Box::new(move |asked, _| {
+            (asked.path == POLICIES).then(|| Trick::Answer(404, "text/html", page.into()))
+        });
+        api.hang_up();
+        let is_said = |w: &World| w.said().trouble.is_some_and(|said| said.contains(page));
+        world.until("it is told", is_said).await;
+        assert_eq!(world.names(), ["policy demo/web"]);
+        *api.tricks.lock() = Box::new(|_, _| None);
+        world.until("it is followed again", |w| w.said().trouble.is_none()).await;
+    }
+    let gone = status(404, "NotFound", "the server could not find the requested resource");
+    *api.tricks.lock() = Box::new(move |asked, _| {
+        let answer = Trick::Answer(404, "application/json", gone.to_string());
+        (asked.path == POLICIES).then_some(answer)
+    });
+    api.hang_up();
+    world.until("its definition is gone, and it with that", |w| w.names().is_empty()).await;
+    assert_eq!(world.said().trouble, None);
 }
 
 /// What may not be read spoils nothing else, also from the start.

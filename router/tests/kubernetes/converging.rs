@@ -75,6 +75,41 @@ async fn lists_come_as_streams_where_servers_tell_them_so() {
     }
 }
 
+/// A first list that takes longer as a stream than a watch may last comes in parts.
+#[tokio::test]
+async fn streams_that_are_too_long_become_parts() {
+    let api = Arc::new(Api::streaming("36", true));
+    for n in 0..20 {
+        api.put(SERVICES, service(&format!("s{n}"), &address(n)));
+    }
+    *api.tricks.lock() =
+        Box::new(|asked, _| asked.get("sendInitialEvents").map(|_| Trick::Cut(900)));
+    let server = Server::start(api.clone()).await;
+    let world = World::at(server.url());
+    converges(&world, &api).await;
+    assert!(api.count("list") > 0 && world.said().trouble.is_none());
+}
+
+/// KubeEdge's EdgeMesh brings DestinationRules of an older version, and no newer one.
+#[tokio::test]
+async fn older_versions_are_asked_for_where_there_is_no_newer_one() {
+    let api = Arc::new(Api::new());
+    let metadata = |name: &str| json!({"namespace": "demo", "name": name});
+    let spec = json!({"host": "web", "trafficPolicy": {"loadBalancer": {"simple": "RANDOM"}}});
+    let rule = json!({"metadata": metadata("web"), "spec": spec});
+    api.put("/apis/networking.istio.io/v1alpha3/destinationrules", rule);
+    let parents = json!([{"group": "", "kind": "Service", "name": "web"}]);
+    let spec =
+        json!({"parentRefs": parents, "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]});
+    let route = json!({"metadata": metadata("web"), "spec": spec});
+    api.put("/apis/gateway.networking.k8s.io/v1beta1/httproutes", route);
+    let server = Server::start(api.clone()).await;
+    let world = World::at(server.url());
+    let want = ["policy demo/istio:web", "route demo/web"];
+    world.until("both are there", |w| w.names() == want).await;
+    assert_eq!(world.said().trouble, None);
+}
+
 /// Changes during a list in parts, so that its token is too old; then of a watch, in both forms.
 #[tokio::test]
 async fn what_is_too_old_is_listed_anew() {
@@ -142,7 +177,7 @@ async fn what_is_gone_meanwhile_goes_and_what_nobody_tells_of_stays() {
     *api.tricks.lock() = Box::new(|asked, _| {
         (asked.path == SLICES).then(|| Trick::Answer(500, "text/plain", "etcd is ill".into()))
     });
-    let second = World::with(registry, server.url(), None);
+    let second = World::with(registry, server.url());
     let want = ["service demo/shop", "slice demo/web-a"];
     second.until("Slices stay as they were", |w| w.names() == want).await;
     let trouble = second.said().trouble.unwrap();

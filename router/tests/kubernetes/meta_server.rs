@@ -71,7 +71,7 @@ async fn as_recorded() {
     assert!(!meta.asked.lock().iter().any(|path| path.contains("endpointslices")));
     assert_eq!(world.said().trouble, None);
     let absent = world.followed().kinds.iter().filter(|(_, kind)| kind.absent).count();
-    assert_eq!(absent, 6, "kinds that are not installed there");
+    assert_eq!(absent, 5, "kinds that are not installed there");
 }
 
 /// An edge node: the cloud's objects, what the node has stored of them, and whether they are in touch.
@@ -237,7 +237,7 @@ async fn a_node_that_is_cut_off_loses_nothing() {
     let registry = first.registry.clone();
     drop(first);
     meta.cut(true);
-    let second = World::with(registry, server.url(), None);
+    let second = World::with(registry, server.url());
     second.until("it has answered", |w| w.followed().kinds.contains_key("Service")).await;
     second.until("its watch is open", |_| meta.state.lock().opened >= 2).await;
     assert_eq!(second.names(), both, "what is not stored there is not gone");

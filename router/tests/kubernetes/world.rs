@@ -9,7 +9,7 @@ use edgemesh_core::dial::Dial;
 use edgemesh_core::manifests::Remark;
 use edgemesh_core::mesh::Supply;
 use edgemesh_core::peers::Pause;
-use edgemesh_proto::record::{Key, NodeName, Record};
+use edgemesh_proto::record::{Key, Record};
 use edgemesh_router::kubernetes::Access;
 use edgemesh_router::kubernetes::source::{Followed, Pace, Report, Source, SourceOptions};
 use edgemesh_router::registry::shared::Shared as Registry;
@@ -38,22 +38,29 @@ pub(crate) struct Said {
 
 impl World {
     pub(crate) fn at(server: String) -> Self {
-        Self::with(Registry::in_memory([1; 16]), server, None)
+        Self::with(Registry::in_memory([1; 16]), server)
     }
 
-    pub(crate) fn with(registry: Registry, server: String, node: Option<&str>) -> Self {
+    /// Beside a registry that has records already.
+    pub(crate) fn with(registry: Registry, server: String) -> Self {
+        Self::patient(registry, server, PATIENCE)
+    }
+
+    /// Gives up an answer after so much silence.
+    pub(crate) fn patient(registry: Registry, server: String, silence: Duration) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (supplier, supply) = Supply::new();
         let report = Report::default();
         let options = SourceOptions {
             access: Access::Url { server, token_file: None, ca_file: None },
             dial: Dial::default(),
-            node: node.map(|node| NodeName(node.into())),
+            node: None,
             service_filter: ServiceFilter::default(),
             pace: Pace {
                 pause: Pause::new(Duration::from_millis(5), Duration::from_millis(40)),
-                silence: Duration::from_secs(2),
+                silence,
                 watch_for: 60,
+                renew: PATIENCE,
             },
         };
         let source = Source::new(options, report.clone());

@@ -14,6 +14,13 @@
 {{- fail (printf "agent.dns.listen: `%s` is no IP:PORT, such as 127.0.0.1:15053 or 169.254.96.16:53" .) -}}
 {{- end -}}
 {{- end -}}
+{{- $metrics := dig "metrics" "listen" "" $agent.config -}}
+{{- if and $metrics (not (hasSuffix (printf ":%v" $agent.metricsPort) $metrics)) -}}
+{{- fail (printf "agent.config.metrics.listen: %s has another port than agent.metricsPort, %v, where the probes ask: set agent.metricsPort" $metrics $agent.metricsPort) -}}
+{{- end -}}
+{{- if hasKey $agent.config "dataDir" -}}
+{{- fail "agent.config.dataDir: the Pod has /var/lib/edgemesh of its node, and nothing else that it may write to: remove it" -}}
+{{- end -}}
 {{- $router := .Values.cloud.router -}}
 {{- if and .Values.cloud.enabled $router.enabled -}}
 {{- $ways := list -}}

@@ -36,7 +36,7 @@ seccompProfile:
 {{/* Rules of everything that is read; a test holds it against router/src/kubernetes/asked.rs. */}}
 {{- define "edgemesh.reads" -}}
 - apiGroups: [""]
-  resources: [services, endpoints, nodes, pods]
+  resources: [services, nodes, pods]
   verbs: [get, list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]

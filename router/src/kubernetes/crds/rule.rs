@@ -144,7 +144,7 @@ pub struct RuleStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub fail_messages: i64,
-    /// Why the last of them did not arrive, the newest last; at most 32.
+    /// Why messages do not arrive now, with the node on which they fail for longest; empty when they arrive.
     #[serde(default, deserialize_with = "words::list")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

@@ -1,6 +1,6 @@
 //! What the status of an object is to say.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use edgemesh_core::manifests::Severity;
@@ -26,17 +26,21 @@ pub(super) struct Facts {
     overruled: HashMap<(Box<str>, Box<str>), Box<str>>,
     /// Services of TrafficPolicies that are not there.
     missing: HashMap<(Box<str>, Box<str>), ServiceName>,
+    /// TrafficPolicies that are known.
+    policies: HashSet<(Box<str>, Box<str>)>,
 }
 
 impl Facts {
     pub(super) fn new(snapshot: &Snapshot, counts: BTreeMap<RuleName, Counted>) -> Self {
         let rules = snapshot.rules.all().map(|rule| (rule.name.clone(), rule.clone())).collect();
         let (mut overruled, mut missing) = (HashMap::new(), HashMap::new());
+        let mut policies = HashSet::new();
         for listed in &*snapshot.policies {
             if listed.policy.origin != PolicyOrigin::TrafficPolicy {
                 continue;
             }
             let of = (listed.service.namespace.clone(), listed.name.clone());
+            policies.insert(of.clone());
             let ServiceName { namespace, name } = &listed.service;
             if let Some(winner) = &listed.overruled_by {
                 overruled.insert(of, winner.to_string().into());
@@ -44,50 +48,37 @@ impl Facts {
                 missing.insert(of, listed.service.clone());
             }
         }
-        Self { rules, counts, overruled, missing }
+        Self { rules, counts, overruled, missing, policies }
     }
 
-    /// The whole status of an object. What was so before keeps its time.
-    pub(super) fn status(&self, one: &Judged) -> Value {
-        let before: Vec<Condition> = one
-            .mark
-            .status
-            .get("conditions")
-            .and_then(|known| serde_json::from_value(known.clone()).ok())
-            .unwrap_or_default();
+    /// The whole status of an object. What was so before keeps its time. `None`: the mesh does not have it yet.
+    pub(super) fn status(&self, one: &Judged) -> Option<Value> {
         let now = Time(Timestamp::now());
+        let before = conditions(&one.mark.status);
         let condition = |(reason, message): (Reason, String)| {
             Condition::new(reason, &message, one.mark.generation, now.clone()).since(&before)
         };
-        let mut accepted = condition(self.accepted(one));
+        let accepted = condition(self.accepted(one));
+        let is_accepted = accepted.status == Truth::True;
         let observed_generation = one.mark.generation;
         let status = match one.kind {
             "Rule" => {
                 let name = RuleName::new(&one.name.namespace, &one.name.name);
                 let counted = self.counts.get(&name).cloned().unwrap_or_default();
-                let active = self.rules.get(&name).and_then(|rule| active(rule, &counted));
-                // What is known of a Rule that is idle is why, which the second condition says.
-                let is_idle = active.as_ref().is_some_and(|(reason, _)| *reason != Reason::Active);
-                if is_idle && accepted.status == Truth::True {
-                    accepted.message.clear();
+                let rule = self.rules.get(&name);
+                if is_accepted && rule.is_none() {
+                    return None;
                 }
-                let said =
-                    counted.trouble.map(|(node, trouble)| format!("{node}: {}", trouble.reason));
-                serde_json::to_value(RuleStatus {
-                    success_messages: i64::try_from(counted.success).unwrap_or(i64::MAX),
-                    fail_messages: i64::try_from(counted.fail).unwrap_or(i64::MAX),
-                    errors: said.into_iter().collect(),
-                    observed_generation,
-                    conditions: [Some(accepted), active.map(condition)]
-                        .into_iter()
-                        .flatten()
-                        .collect(),
-                })
+                let active = rule.and_then(|rule| active(rule, &counted));
+                serde_json::to_value(of_rule(accepted, active.map(condition), counted))
+            }
+            "TrafficPolicy" if is_accepted && !self.policies.contains(&key(&one.name)) => {
+                return None;
             }
             _ => serde_json::to_value(Status { observed_generation, conditions: vec![accepted] }),
         };
         // Of such plain values nothing can fail.
-        status.unwrap_or_default()
+        status.ok()
     }
 
     fn accepted(&self, one: &Judged) -> (Reason, String) {
@@ -100,8 +91,7 @@ impl Facts {
                 Severity::Note | Severity::Ignored => {}
             }
         }
-        let Name { namespace, name } = one.name.clone();
-        let of = (namespace, name);
+        let of = key(&one.name);
         if one.kind != "TrafficPolicy" {
             return (Reason::Accepted, String::new());
         }
@@ -116,6 +106,32 @@ impl Facts {
             (None, None) => (Reason::Accepted, String::new()),
         }
     }
+}
+
+fn key(name: &Name) -> (Box<str>, Box<str>) {
+    (name.namespace.clone(), name.name.clone())
+}
+
+fn of_rule(mut accepted: Condition, active: Option<Condition>, counted: Counted) -> RuleStatus {
+    // What is known of a Rule that is idle is why, which the second condition says.
+    let is_idle = active.as_ref().is_some_and(|active| active.reason != Reason::Active.as_str());
+    if is_idle && accepted.status == Truth::True {
+        accepted.message.clear();
+    }
+    let said = counted.trouble.map(|(node, trouble)| format!("{node}: {}", trouble.reason));
+    RuleStatus {
+        success_messages: i64::try_from(counted.success).unwrap_or(i64::MAX),
+        fail_messages: i64::try_from(counted.fail).unwrap_or(i64::MAX),
+        errors: said.into_iter().collect(),
+        observed_generation: accepted.observed_generation,
+        conditions: [Some(accepted), active].into_iter().flatten().collect(),
+    }
+}
+
+/// Those that the server holds, as far as they can be read.
+fn conditions(status: &Value) -> Vec<Condition> {
+    let held = status.get("conditions").and_then(Value::as_array).into_iter().flatten();
+    held.filter_map(|one| serde_json::from_value(one.clone()).ok()).collect()
 }
 
 /// Whether a Rule takes messages.
@@ -138,13 +154,17 @@ fn active(rule: &Rule, counted: &Counted) -> Option<(Reason, String)> {
     Some((reason, said))
 }
 
-/// Whether what the server holds is what is wanted.
+/// Whether what the server holds is what is wanted; conditions of others stand beside ours.
 pub(super) fn is_same(held: &Value, wanted: &Value) -> bool {
-    let all = wanted.as_object().into_iter().flatten();
     let none = json!([]);
-    all.clone().all(|(key, wanted)| {
-        let held = held.get(key);
-        held == Some(wanted) || held.is_none() && (*wanted == none || *wanted == json!(0))
+    wanted.as_object().into_iter().flatten().all(|(key, wanted)| match (&**key, held.get(key)) {
+        ("conditions", Some(_)) => {
+            let held = conditions(held);
+            let ours = serde_json::from_value::<Vec<Condition>>(wanted.clone()).unwrap_or_default();
+            ours.iter().all(|one| held.contains(one))
+        }
+        (_, Some(held)) => held == wanted,
+        (_, None) => *wanted == none || *wanted == json!(0),
     })
 }
 

@@ -34,8 +34,8 @@ impl Opener {
         Self { connect, tls: true }
     }
 
-    #[cfg(feature = "cloud")]
     /// TCP only, for who makes TLS in a way of its own.
+    #[cfg(feature = "cloud")]
     pub(crate) const fn plain(connect: Connect) -> Self {
         Self { connect, tls: false }
     }
