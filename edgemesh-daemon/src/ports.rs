@@ -75,7 +75,7 @@ impl fmt::Display for Holder {
         write!(f, "port {port}/{protocol} ({key}) is held by ")?;
         match process {
             Some((pid, name)) => write!(f, "pid {pid} ({name})")?,
-            None => f.write_str("a process that only root can name")?,
+            None => f.write_str("a process that only root can name, be it an agent")?,
         }
         match self.neighbour() {
             Some(who) => write!(f, "; there usually listens {who}"),
@@ -110,7 +110,12 @@ fn clashes(socket: &Socket, address: SocketAddr) -> bool {
             let kernels = format!("{:08X}", u32::from_le_bytes(v4.ip().octets()));
             socket.address == kernels
         }
-        SocketAddr::V6(_) => socket.address.len() == 32 && !anywhere,
+        SocketAddr::V6(v6) => {
+            let word = |part: &[u8]| u32::from_le_bytes([part[0], part[1], part[2], part[3]]);
+            let parts = v6.ip().octets();
+            let kernels = parts.chunks_exact(4).map(|part| format!("{:08X}", word(part)));
+            socket.address == kernels.collect::<String>()
+        }
     };
     socket.port == address.port() && (anywhere || same || address.ip().is_unspecified())
 }
@@ -118,6 +123,16 @@ fn clashes(socket: &Socket, address: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_ipv6_are_compared() {
+        // `::1` as the kernel writes it.
+        let address = "00000000000000000000000001000000".to_owned();
+        let loopback = Socket { protocol: "tcp", address, port: 53, inode: 7 };
+        for (wanted, clash) in [("[::1]:53", true), ("[fd00::16]:53", false), ("[::]:53", true)] {
+            assert_eq!(clashes(&loopback, wanted.parse().unwrap()), clash, "{wanted}");
+        }
+    }
 
     #[test]
     fn sockets_that_clash_are_found() {

@@ -245,7 +245,9 @@ impl Source {
                 let Ok(told) = hear.try_recv() else { break };
                 self.hear(told);
             }
-            let fails = self.followed.kinds.values().all(|kind| kind.trouble.is_some());
+            // Those that are not installed are asked for too seldom to tell.
+            let mut installed = self.followed.kinds.values().filter(|kind| !kind.absent);
+            let fails = installed.all(|kind| kind.trouble.is_some());
             failing_since = failing_since.filter(|_| fails).or_else(|| fails.then(Instant::now));
             if failing_since
                 .is_some_and(|since: Instant| since.elapsed() >= self.options.pace.renew)

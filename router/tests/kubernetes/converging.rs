@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgemesh_core::manifests::{Document, parse_object};
 use edgemesh_proto::record::{Key, Record};
+use edgemesh_router::kubernetes::Access;
+use edgemesh_router::registry::shared::Shared as Registry;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use crate::api::{Api, SERVICES, SLICES, Trick, service, slice};
 use crate::http::Server;
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 /// What the objects of a server say, read without any of the code that follows it.
 fn held(api: &Api) -> BTreeMap<Key, Record> {
@@ -159,6 +162,37 @@ async fn servers_come_and_go() {
     api.compact();
     let _server = Server::at(address, api.clone()).await;
     converges(&world, &api).await;
+}
+
+/// A kubeconfig that names another server is read again when the old one is gone; what it held stays until then.
+#[tokio::test]
+async fn a_server_that_moves_is_found_where_its_kubeconfig_says() {
+    let api = Arc::new(Api::new());
+    api.put(SERVICES, service("web", "10.96.0.1"));
+    let old = Server::start(api.clone()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kubeconfig");
+    let write = |url: &str| {
+        let named = |name: &str, of: Value| json!([{"name": name, name: of}]);
+        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "context",
+            "clusters": named("cluster", json!({"server": url})), "users": named("user", json!({})),
+            "contexts": named("context", json!({"cluster": "cluster", "user": "user"}))});
+        std::fs::write(&file, config.to_string()).unwrap();
+    };
+    write(&old.url());
+    let access = Access::Kubeconfig { file: file.clone(), context: None };
+    let soon = Duration::from_millis(200);
+    let world = World::by(Registry::in_memory([1; 16]), access, (PATIENCE, soon));
+    converges(&world, &api).await;
+    old.stop().await;
+    let new = Server::start(api.clone()).await;
+    api.put(SERVICES, service("shop", "10.96.0.2"));
+    let names = world.names();
+    write(&new.url());
+    assert_eq!(names, ["service demo/web"]);
+    converges(&world, &api).await;
+    world.until("no trouble is left", |w| w.said().trouble.is_none()).await;
+    assert_eq!(*world.followed().server, *new.url());
 }
 
 /// Restarted beside a registry that has records of a former life.

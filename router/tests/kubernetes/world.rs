@@ -48,11 +48,21 @@ impl World {
 
     /// Gives up an answer after so much silence.
     pub(crate) fn patient(registry: Registry, server: String, silence: Duration) -> Self {
+        let access = Access::Url { server, token_file: None, ca_file: None };
+        Self::by(registry, access, (silence, PATIENCE))
+    }
+
+    /// Gives up an answer after so much silence, and looks for the server anew after so much failure.
+    pub(crate) fn by(
+        registry: Registry,
+        access: Access,
+        (silence, renew): (Duration, Duration),
+    ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (supplier, supply) = Supply::new();
         let report = Report::default();
         let options = SourceOptions {
-            access: Access::Url { server, token_file: None, ca_file: None },
+            access,
             dial: Dial::default(),
             node: None,
             service_filter: ServiceFilter::default(),
@@ -60,7 +70,7 @@ impl World {
                 pause: Pause::new(Duration::from_millis(5), Duration::from_millis(40)),
                 silence,
                 watch_for: 60,
-                renew: PATIENCE,
+                renew,
             },
         };
         let source = Source::new(options, report.clone());
