@@ -43,8 +43,13 @@ pub(crate) fn owners() -> HashMap<u64, (u32, String)> {
         for target in files.filter_map(|file| fs::read_link(file.path()).ok()) {
             let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']'));
             if let Some(inode) = inode.and_then(|inode| inode.parse().ok()) {
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                owners.insert(inode, (pid, name.trim().to_owned()));
+                let name = || {
+                    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                    name.trim().to_owned()
+                };
+                // The first, in the order of ids: a child that is about to become another program has
+                // its parent's sockets for a moment.
+                owners.entry(inode).or_insert_with(|| (pid, name()));
             }
         }
     }
