@@ -7,6 +7,7 @@
 //! Pure: [`Objects::hear`] takes in what happened, [`Objects::step`] says what is to be told.
 
 mod alone;
+mod held;
 mod together;
 
 #[cfg(test)]
@@ -182,7 +183,7 @@ impl Objects {
 
     /// How many objects of a kind count.
     pub fn count(&self, kind: &str) -> usize {
-        if is_alone(kind) { self.alone.count(kind) } else { self.together.count(kind) }
+        if is_alone(kind) { self.alone.held.count(kind) } else { self.together.held.count(kind) }
     }
 
     /// How many of them are wrong: they count as they were before, or not at all.
@@ -244,8 +245,8 @@ impl Objects {
         remarks.retain(|remark| remark.severity != Severity::Ignored);
         let is_bad = remarks.iter().any(|remark| remark.severity == Severity::Rejected);
         let kept = match (is_alone(kind), is_bad) {
-            (true, true) => self.alone.has(kind, &name),
-            (false, true) => self.together.has(kind, &name),
+            (true, true) => self.alone.held.has(kind, &name),
+            (false, true) => self.together.held.has(kind, &name),
             (true, false) => {
                 self.alone.put(kind, &name, documents);
                 false
@@ -304,7 +305,11 @@ impl Objects {
     }
 
     fn drop_unseen(&mut self, kind: &'static str, seen: &BTreeSet<Name>) {
-        let held = if is_alone(kind) { self.alone.names(kind) } else { self.together.names(kind) };
+        let held = if is_alone(kind) {
+            self.alone.held.names(kind)
+        } else {
+            self.together.held.names(kind)
+        };
         for name in held.iter().filter(|name| !seen.contains(name)) {
             self.drop_object(kind, name);
         }

@@ -1,17 +1,18 @@
 //! Objects that mean the same whatever others say: Slices, Pods, Nodes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use edgemesh_core::config::Check;
 use edgemesh_core::digest::{Digest, Hasher};
 use edgemesh_core::manifests::Document;
 use edgemesh_proto::record::{Key, Kind, Record, ServiceName};
 
+use crate::kubernetes::objects::held::Held;
 use crate::kubernetes::objects::{Name, keys};
 
 /// What stays of an object, so that the same is not told twice.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Told {
     /// Its records: one, or one for each subset of Endpoints.
     records: Vec<(Key, Digest)>,
     check: Option<(ServiceName, Check)>,
@@ -20,29 +21,16 @@ struct Held {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Alone {
-    held: HashMap<&'static str, BTreeMap<Name, Held>>,
+    pub(super) held: Held<Told>,
     /// To be told: what is there now, or that it is gone.
     next: BTreeMap<Key, Option<Record>>,
     hasher: Hasher,
 }
 
 impl Alone {
-    pub(super) fn count(&self, kind: &str) -> usize {
-        self.held.get(kind).map_or(0, BTreeMap::len)
-    }
-
-    pub(super) fn has(&self, kind: &str, name: &Name) -> bool {
-        self.held.get(kind).is_some_and(|held| held.contains_key(name))
-    }
-
-    pub(super) fn names(&self, kind: &str) -> Vec<Name> {
-        self.held.get(kind).map(|held| held.keys().cloned().collect()).unwrap_or_default()
-    }
-
     /// Services of which such objects say how they are probed.
     pub(super) fn checks(&self) -> impl Iterator<Item = (ServiceName, Check)> {
-        let all = self.held.values().flat_map(BTreeMap::values);
-        all.filter_map(|held| held.check.clone())
+        self.held.values().filter_map(|told| told.check.clone())
     }
 
     /// Takes in what an object says now. No document: it says nothing.
@@ -65,8 +53,8 @@ impl Alone {
             (key, digest)
         };
         let fresh: Vec<(Key, Digest)> = records.iter().map(of).collect();
-        let before = self.held.entry(kind).or_default().get(name);
-        let before = before.map(|held| held.records.clone()).unwrap_or_default();
+        let before = self.held.get(kind, name);
+        let before = before.map(|told| told.records.clone()).unwrap_or_default();
         let now = keys(&records);
         for (key, _) in before.iter().filter(|(key, _)| !now.contains(key)) {
             self.next.insert(key.clone(), None);
@@ -76,19 +64,17 @@ impl Alone {
                 self.next.insert(record.key(), Some(record));
             }
         }
-        let held = Held { records: fresh, check };
-        self.held.entry(kind).or_default().insert(name.clone(), held);
+        self.held.insert(kind, name.clone(), Told { records: fresh, check });
     }
 
     pub(super) fn remove(&mut self, kind: &'static str, name: &Name) {
-        let Some(held) = self.held.get_mut(kind).and_then(|held| held.remove(name)) else { return };
-        self.next.extend(held.records.into_iter().map(|(key, _)| (key, None)));
+        let Some(told) = self.held.remove(kind, name) else { return };
+        self.next.extend(told.records.into_iter().map(|(key, _)| (key, None)));
     }
 
     /// Everything of a kind is to be told anew.
     pub(super) fn forget(&mut self, kind: &'static str) {
-        let held = self.held.remove(kind).unwrap_or_default();
-        for (key, _) in held.into_values().flat_map(|held| held.records) {
+        for (key, _) in self.held.take(kind).flat_map(|told| told.records) {
             self.next.remove(&key);
         }
     }

@@ -177,3 +177,10 @@ fn what_became_of_objects_is_told_when_it_is_new() {
     told(&mut objects);
     assert_eq!(objects.judged().unwrap(), []);
 }
+
+#[test]
+fn whatever_is_asked_for_becomes_a_record() {
+    for asked in crate::kubernetes::asked::ASKED {
+        assert!(record_of(asked.kind).is_some(), "{} is not in KINDS", asked.kind);
+    }
+}

@@ -1,6 +1,6 @@
 //! Objects among which is judged: Services, Policies, Routes, Rules and their Endpoints.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use edgemesh_core::config::{Check, ServiceFilter};
@@ -9,12 +9,13 @@ use edgemesh_proto::record::{Body, Key, Kind, Record, Service, ServiceName};
 
 use crate::kubernetes::PLACE;
 use crate::kubernetes::objects::Name;
+use crate::kubernetes::objects::held::Held;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Together {
     filter: ServiceFilter,
-    held: HashMap<&'static str, BTreeMap<Name, Vec<Document>>>,
+    pub(super) held: Held<Vec<Document>>,
     changed: bool,
     /// What was told, and what was said of it.
     told: BTreeMap<Key, Record>,
@@ -37,18 +38,6 @@ impl Together {
         Self { filter, ..Self::default() }
     }
 
-    pub(super) fn count(&self, kind: &str) -> usize {
-        self.held.get(kind).map_or(0, BTreeMap::len)
-    }
-
-    pub(super) fn has(&self, kind: &str, name: &Name) -> bool {
-        self.held.get(kind).is_some_and(|held| held.contains_key(name))
-    }
-
-    pub(super) fn names(&self, kind: &str) -> Vec<Name> {
-        self.held.get(kind).map(|held| held.keys().cloned().collect()).unwrap_or_default()
-    }
-
     /// Takes in what an object says now. No document: it says nothing.
     ///
     /// # Errors
@@ -63,8 +52,7 @@ impl Together {
             self.remove(kind, name);
             return Ok(());
         }
-        let held = self.held.entry(kind).or_default();
-        if let Some(before) = held.get(name) {
+        if let Some(before) = self.held.get(kind, name) {
             if *before == documents {
                 return Ok(());
             }
@@ -72,13 +60,13 @@ impl Together {
                 return Err(Box::new(remark));
             }
         }
-        held.insert(name.clone(), documents);
+        self.held.insert(kind, name.clone(), documents);
         self.changed = true;
         Ok(())
     }
 
     pub(super) fn remove(&mut self, kind: &'static str, name: &Name) {
-        let gone = self.held.get_mut(kind).and_then(|held| held.remove(name));
+        let gone = self.held.remove(kind, name);
         self.changed |= gone.is_some();
     }
 
@@ -97,7 +85,7 @@ impl Together {
         let (mut put, mut delete) = (Vec::new(), Vec::new());
         if std::mem::take(&mut self.changed) {
             self.told.retain(|key, _| !anew.contains(&key.kind));
-            let all = self.held.values().flat_map(BTreeMap::values).flatten().cloned();
+            let all = self.held.values().flatten().cloned();
             let judged = settle(all.map(|document| (PathBuf::from(PLACE), document)));
             let Observed { mut records, checks, remarks, .. } = judged.without(self.filter);
             records.retain(|key, _| tellable(key.kind));
