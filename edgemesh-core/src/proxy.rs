@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use crate::forward::bytes::{Early, Reached};
 use crate::forward::flow::{Flow, Said};
-use crate::forward::http::{Origin, Towards, Version, serve as serve_http};
+use crate::forward::http::{Origin, Towards, Version, serve_socket};
 use crate::forward::{Place, Shared, Turn};
-use crate::io::{Prefixed, now};
+use crate::io::now;
 use crate::listen::{Accepted, Came, Listener, came, is_local};
 use crate::metrics::{Carried, Ended};
 use crate::plan::{Arrival, Hop, Target, resolve};
@@ -282,7 +282,7 @@ impl Client<'_> {
         let (shared, place) = (self.shared.clone(), Some(self.place.clone()));
         let client = self.peer;
         let origin = Arc::new(Origin { shared, place, client, towards, dialled, passed: None });
-        serve_http(origin, Prefixed::new(prefix.into(), self.stream), version, None)
+        serve_socket(origin, self.stream, version, prefix)
     }
 }
 

@@ -94,6 +94,14 @@ pub(super) fn deliver(
     Ok(response.map(|body| Body::download(body, length, ending)))
 }
 
+impl Ending {
+    /// Of a plain request.
+    pub(super) const fn plain(call: Call, hop: Hop, status: u16) -> Self {
+        let keep = Keep::Nothing; // ours is no connection of hyper's
+        Self { call, hop, keep, status, grpc_failed: false, deadline: None }
+    }
+}
+
 /// How long the body of an answer is, where its head says so (RFC 9112 §6.3).
 fn length<B>(method: &Method, response: &Response<B>) -> Option<u64> {
     let none = *method == Method::HEAD
@@ -103,7 +111,7 @@ fn length<B>(method: &Method, response: &Response<B>) -> Option<u64> {
 }
 
 /// Statuses by which a server says that it is not well.
-const fn is_unwell(status: u16) -> bool {
+pub(super) const fn is_unwell(status: u16) -> bool {
     matches!(status, 500 | 502 | 503 | 504)
 }
 

@@ -1,0 +1,111 @@
+//! A socket with what was read of it and not used yet; nothing is held while nobody speaks.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
+
+use crate::forward::http::serve::MAX_BUFFER;
+use crate::io::Prefixed;
+
+/// Read for a start: most heads fit.
+const SMALL: usize = 4 * 1024;
+/// Largest piece of what a client says, which is requests.
+const LARGE: usize = 16 * 1024;
+/// Largest piece of an answer, and how fast it gets there; see `forward::bytes`.
+const LARGEST: usize = 256 * 1024;
+const GROWTH: usize = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::forward::http) struct Wire {
+    socket: TcpStream,
+    /// What was read and not used.
+    pub(super) unread: Vec<u8>,
+    next_size: usize,
+    largest: usize,
+}
+
+impl Wire {
+    /// To a client, of whom so much was read.
+    pub(super) const fn client(socket: TcpStream, unread: Vec<u8>) -> Self {
+        Self { socket, unread, next_size: SMALL, largest: LARGE }
+    }
+
+    /// To a Backend.
+    pub(super) const fn backend(socket: TcpStream) -> Self {
+        Self { socket, unread: Vec::new(), next_size: SMALL, largest: LARGEST }
+    }
+
+    /// Whoever goes on with it reads first what was not used.
+    pub(super) fn into_prefixed(self) -> Prefixed<TcpStream> {
+        Prefixed::new(Bytes::from(self.unread), self.socket)
+    }
+
+    /// Takes the first bytes off what was read.
+    pub(super) fn used(&mut self, bytes: usize) {
+        if bytes == self.unread.len() {
+            self.unread.clear();
+        } else {
+            self.unread.drain(..bytes);
+        }
+    }
+
+    /// Reads what there is, at most one piece of it. Gives how much; 0 = the other side has ended.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // Asked first, so that who waits has no buffer.
+        let mut read = Poll::Pending;
+        if self.socket.poll_read_ready(cx)?.is_ready() {
+            self.unread.reserve(self.next_size);
+            read = poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.unread)?;
+        }
+        match read {
+            Poll::Pending if self.unread.is_empty() => self.unread = Vec::new(),
+            Poll::Ready(read) if read >= self.next_size => {
+                self.next_size = (self.next_size * GROWTH).min(self.largest);
+            }
+            Poll::Pending | Poll::Ready(_) => {}
+        }
+        read.map(Ok)
+    }
+
+    /// Writes from `sent` on what is not written yet.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        sent: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        while *sent < bytes.len() {
+            match ready!(Pin::new(&mut self.socket).poll_write(cx, &bytes[*sent..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                wrote => *sent += wrote,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the other side has ended, or broken. What it says meanwhile is read, up to a bound:
+    /// it is the beginning of what comes next.
+    pub(super) fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.unread.len() < MAX_BUFFER {
+            match self.poll_read(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(Ok(_) | Err(_)) => return true,
+            }
+        }
+        false
+    }
+
+    /// Whether one that was kept is of no use any more: its other side has ended it, or says what
+    /// nobody asked for. Costs no system call unless something happened to it.
+    pub(in crate::forward::http) fn is_spent(&self) -> bool {
+        let asked = self.socket.try_read(&mut [0]);
+        !matches!(asked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
