@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
 use tokio_util::io::poll_read_buf;
 
+use crate::forward::spare;
 use crate::listen::reset_on_close;
 
 pub use bridge::{Before, bridge};
@@ -208,7 +209,7 @@ impl<'t> Direction<'t> {
             // Asked first, so that who waits has no buffer.
             let ready = from.as_ref().poll_read_ready(cx).map_err(|_| Break::Source)?;
             if ready.is_pending() || self.poll_read(cx, from)?.is_pending() {
-                self.buffer = Vec::new();
+                spare::give_back(&mut self.buffer);
                 self.sent = 0;
                 return Poll::Pending;
             }
@@ -244,7 +245,7 @@ impl<'t> Direction<'t> {
     ) -> Poll<Result<(), Break>> {
         self.buffer.clear();
         self.sent = 0;
-        self.buffer.reserve(self.next_size);
+        spare::reserve(&mut self.buffer, self.next_size);
         let read = ready!(poll_read_buf(Pin::new(from), cx, &mut self.buffer));
         match read.map_err(|_| Break::Source)? {
             0 => self.state = State::Closing,

@@ -217,7 +217,9 @@ impl Call {
         };
         let destination = Destination { request, routed, ruled, ..asked };
         let rule = rule_of(snapshot, &destination).cloned();
-        let planned = plan(snapshot, &destination, now());
+        // Of the first attempt it is the moment at which the call began.
+        let now = if self.attempts == 0 { self.began } else { now() };
+        let planned = plan(snapshot, &destination, now);
         self.routing = Routing::after(snapshot, &destination, &planned);
         self.rule = rule.or_else(|| self.rule.take());
         let hop = planned?;

@@ -40,10 +40,11 @@ pub(super) enum How {
 /// What is due when an answer's body ends.
 #[derive(Debug)]
 pub(super) struct Ending {
-    call: Call,
-    hop: Hop,
+    pub(super) call: Call,
+    pub(super) hop: Hop,
     keep: Keep,
-    status: u16,
+    /// Of the answer.
+    pub(super) status: u16,
     grpc_failed: bool,
     deadline: Option<(Deadline, Pin<Box<Sleep>>)>,
 }
@@ -95,10 +96,10 @@ pub(super) fn deliver(
 }
 
 impl Ending {
-    /// Of a plain request.
-    pub(super) const fn plain(call: Call, hop: Hop, status: u16) -> Self {
+    /// Of a plain request, whose answer is still to come. Boxed, since it passes through many hands.
+    pub(super) fn plain(call: Call, hop: Hop) -> Box<Self> {
         let keep = Keep::Nothing; // ours is no connection of hyper's
-        Self { call, hop, keep, status, grpc_failed: false, deadline: None }
+        Box::new(Self { call, hop, keep, status: 0, grpc_failed: false, deadline: None })
     }
 }
 
@@ -165,7 +166,7 @@ impl Ending {
         let shared = call.origin.shared.clone();
         // A connection over which the client is still sending cannot take the next request.
         let reusable = how == How::Whole && call.uploaded.whole.load(Ordering::Acquire);
-        if reusable && !shared.stop.is_cancelled() {
+        if reusable && !matches!(keep, Keep::Nothing) && !shared.stop.is_cancelled() {
             keep.keep(&shared.pools, hop.address(), now);
         }
         hop.finish(outcome, now);

@@ -3,7 +3,7 @@
 //!
 //! What a request is sent as is written down while it is read, and so is its answer, so that no table
 //! of fields is made. Whatever takes more than that — Routes, Rules, another node, gRPC, upgrades,
-//! bodies that come later, mistakes — is left to hyper with all that was read of it, and what follows
+//! chunked requests, mistakes — is left to hyper with all that was read of it, and what follows
 //! on its connection with it. The account of a call, its decision and its outcome are those of
 //! [`Call`] in either case.
 
@@ -15,13 +15,14 @@ mod chunks;
 mod delivery;
 mod fields;
 mod passing;
+mod upload;
 mod wire;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use edgemesh_proto::record::HashKey;
 use http::HeaderMap;
@@ -29,17 +30,18 @@ use tokio::net::TcpStream;
 use tokio_util::sync::WaitForCancellationFuture;
 
 use crate::forward::http::call::{Call, Unserved};
+use crate::forward::http::ending::Ending;
 use crate::forward::http::plain::alarm::Alarm;
 use crate::forward::http::plain::asked::{Asked, Said};
 use crate::forward::http::plain::asking::{Unanswered, ask};
 use crate::forward::http::plain::delivery::deliver;
 use crate::forward::http::plain::fields::spelled;
+use crate::forward::http::plain::upload::Upload;
 use crate::forward::http::serve::{Begun, HEAD_TIMEOUT as IDLE, turn_of};
 use crate::forward::http::upstream::HEAD_TIMEOUT;
 use crate::forward::http::{Origin, Turn, Version};
 use crate::io::{Prefixed, now};
-use crate::plan::{Head, Hop, Outcome, Purpose, Target, resolve};
-use crate::refusal::Refusal;
+use crate::plan::{Head, Outcome, Purpose, Target, resolve};
 use crate::snapshot::Snapshot;
 use crate::sniff::Declared;
 
@@ -80,11 +82,11 @@ pub(super) async fn converse(
             }
         };
         let Some(goes_on) = ours.exchange(&asked).await else { return Some(ours.leave()) };
-        if !goes_on || asked.closes || origin.shared.stop.is_cancelled() {
+        if !goes_on {
             return None;
         }
         ours.turn.answered(!ours.client.unread.is_empty());
-        ours.alarm.set(IDLE);
+        ours.alarm.set(now(), IDLE);
     }
 }
 
@@ -111,16 +113,6 @@ enum Heard {
     Stop,
     /// Nothing, for as long as may be.
     Late,
-}
-
-/// What came of a wait.
-enum Waited<T> {
-    /// What was waited for.
-    For(T),
-    /// The client is gone.
-    Gone,
-    /// It took too long.
-    TooLong,
 }
 
 impl Conversation<'_> {
@@ -152,35 +144,32 @@ impl Conversation<'_> {
 
     /// Answers one request; whether another may follow. `None` = it is not plain, and nothing was done.
     async fn exchange(&mut self, asked: &Asked) -> Option<bool> {
-        let (mut call, planned) = self.begin(asked)?;
+        let begun = self.begin(asked)?;
         self.turn.busy();
         self.client.used(asked.came);
-        let mut hop = match planned {
-            Ok(hop) => hop,
-            Err(refusal) => return Some(self.refuse(&call.refused(refusal), asked).await),
+        let mut call = match begun {
+            Ok(call) => call,
+            Err(unserved) => return Some(self.refuse(&unserved, asked).await),
         };
-        self.alarm.set(HEAD_TIMEOUT);
-        let asking = ask(&mut call, &mut hop, asked);
-        let unanswered = match self.while_there(asking).await {
-            Waited::Gone => return Some(false),
-            Waited::For(Ok((backend, answered))) => {
-                let shared = self.origin.shared.clone();
-                let closes = asked.closes || shared.stop.is_cancelled();
-                let call = (call, hop);
-                return Some(deliver(&mut self.client, call, backend, answered, closes).await);
+        self.alarm.set(call.call.began, HEAD_TIMEOUT);
+        let uploaded = call.call.uploaded.clone();
+        let mut upload = Upload::new(&mut self.client, asked.later, uploaded);
+        match ask(&mut call, asked, &mut upload, &mut self.alarm).await {
+            Ok((backend, answered)) => {
+                let closes = asked.closes || self.origin.shared.stop.is_cancelled();
+                Some(deliver(upload, call, backend, answered, closes).await && !closes)
             }
-            Waited::For(Err(unanswered)) => unanswered,
-            Waited::TooLong => {
-                Unanswered { refusal: Refusal::RequestTimeout, backends_fault: true }
+            Err(Unanswered::Gone) => Some(false),
+            Err(Unanswered::Refused { refusal, backends_fault }) => {
+                let Ending { call, hop, .. } = *call;
+                hop.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
+                Some(self.refuse(&call.refused(refusal), asked).await)
             }
-        };
-        let Unanswered { refusal, backends_fault } = unanswered;
-        hop.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
-        Some(self.refuse(&call.refused(refusal), asked).await)
+        }
     }
 
     /// Decides where a request goes. `None` = that takes more than this.
-    fn begin(&mut self, asked: &Asked) -> Option<(Call, Result<Hop, Refusal>)> {
+    fn begin(&mut self, asked: &Asked) -> Option<Result<Box<Ending>, Unserved>> {
         let snapshot = self.origin.shared.live.load();
         let known = self.known.filter(|(serial, _)| *serial == snapshot.serial);
         let (_, plain) = known.unwrap_or_else(|| (snapshot.serial, is_plain(&snapshot, self.to)));
@@ -191,25 +180,21 @@ impl Conversation<'_> {
         let mut call = Call::plain(self.origin.clone(), &asked.named, asked.body);
         // What is plain goes by no field.
         let planned = call.plan_by(&snapshot, Purpose::Call, asked.head(&HeaderMap::new()));
-        Some((call, planned))
-    }
-
-    /// Waits for `what`, unless the client leaves or it takes too long.
-    async fn while_there<T>(&mut self, what: impl Future<Output = T>) -> Waited<T> {
-        let mut what = pin!(what);
-        let both = |cx: &mut Context<'_>| match what.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Waited::For(done)),
-            Poll::Pending if self.client.has_left(cx) => Poll::Ready(Waited::Gone),
-            Poll::Pending => self.alarm.poll(cx).map(|()| Waited::TooLong),
-        };
-        poll_fn(both).await
+        Some(match planned {
+            Ok(hop) => Ok(Ending::plain(call, hop)),
+            Err(refusal) => Err(call.refused(refusal)),
+        })
     }
 
     /// Says why a request is not served; whether another may follow.
     async fn refuse(&mut self, why: &Unserved, asked: &Asked) -> bool {
-        let closes = asked.closes || self.origin.shared.stop.is_cancelled();
+        let closes = asked.closes || asked.later > 0 || self.origin.shared.stop.is_cancelled();
         let (said, mut sent) = (spelled(&why.answer(), asked.is_head(), closes), 0);
-        poll_fn(|cx| self.client.poll_write(cx, &said, &mut sent)).await.is_ok()
+        let written = poll_fn(|cx| self.client.poll_write(cx, &said, &mut sent)).await.is_ok();
+        if written && asked.later > 0 {
+            self.client.linger().await;
+        }
+        written && !closes
     }
 }
 

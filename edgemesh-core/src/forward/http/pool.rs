@@ -1,11 +1,11 @@
 //! Upstream connections that wait for their next request, by Backend address.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use fnv::FnvHashMap;
 use hyper::client::conn::http2;
 use parking_lot::Mutex;
 
@@ -36,10 +36,10 @@ pub struct Pools {
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    http1: HashMap<SocketAddr, Vec<Idle<Http1>>>,
+    http1: FnvHashMap<SocketAddr, Vec<Idle<Http1>>>,
     /// Those of plain requests, which nobody drives while they wait.
-    plain: HashMap<SocketAddr, Vec<Idle<Wire>>>,
-    http2: HashMap<SocketAddr, Arc<Multiplexed>>,
+    plain: FnvHashMap<SocketAddr, Vec<Idle<Wire>>>,
+    http2: FnvHashMap<SocketAddr, Arc<Multiplexed>>,
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) trait Kept: Sized {
     /// Whether it is of no use any more.
     fn is_over(&self) -> bool;
     /// Where its kind waits.
-    fn waiting(shard: &mut Shard) -> &mut HashMap<SocketAddr, Vec<Idle<Self>>>;
+    fn waiting(shard: &mut Shard) -> &mut FnvHashMap<SocketAddr, Vec<Idle<Self>>>;
 }
 
 impl Kept for Http1 {
@@ -61,7 +61,7 @@ impl Kept for Http1 {
         self.sender.is_closed()
     }
 
-    fn waiting(shard: &mut Shard) -> &mut HashMap<SocketAddr, Vec<Idle<Self>>> {
+    fn waiting(shard: &mut Shard) -> &mut FnvHashMap<SocketAddr, Vec<Idle<Self>>> {
         &mut shard.http1
     }
 }
@@ -71,7 +71,7 @@ impl Kept for Wire {
         self.is_spent()
     }
 
-    fn waiting(shard: &mut Shard) -> &mut HashMap<SocketAddr, Vec<Idle<Self>>> {
+    fn waiting(shard: &mut Shard) -> &mut FnvHashMap<SocketAddr, Vec<Idle<Self>>> {
         &mut shard.plain
     }
 }

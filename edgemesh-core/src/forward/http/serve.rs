@@ -85,7 +85,8 @@ pub async fn serve_socket(
         (Version::Http1 | Version::Http2, _) => Some(Prefixed::new(prefix.into(), stream)),
     };
     if let Some(stream) = stream {
-        serve(origin, stream, version, None).await;
+        // Its state is large, and most connections never need it.
+        Box::pin(serve(origin, stream, version, None)).await;
     }
 }
 

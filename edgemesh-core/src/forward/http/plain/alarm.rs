@@ -24,9 +24,9 @@ impl Alarm {
         Self { next_look: Box::pin(sleep_until(due)), due }
     }
 
-    /// Makes it due so long from now: [`LOOK_EVERY`] at least.
-    pub(super) fn set(&mut self, wait: Duration) {
-        self.due = Instant::now() + wait.max(LOOK_EVERY);
+    /// Makes it due so long after `now`: [`LOOK_EVERY`] at least.
+    pub(super) fn set(&mut self, now: std::time::Instant, wait: Duration) {
+        self.due = Instant::from_std(now) + wait.max(LOOK_EVERY);
     }
 
     /// Ready when it is due.
@@ -47,6 +47,7 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+    use crate::io::now;
 
     #[tokio::test(start_paused = true)]
     async fn it_is_due_when_it_was_last_said_to_be() {
@@ -54,11 +55,11 @@ mod tests {
         for _ in 0..10 {
             let soon = tokio::time::timeout(LOOK_EVERY / 2, poll_fn(|cx| alarm.poll(cx)));
             assert!(soon.await.is_err(), "not while somebody goes on saying so");
-            alarm.set(LOOK_EVERY);
+            alarm.set(now(), LOOK_EVERY);
         }
         poll_fn(|cx| alarm.poll(cx)).await;
         assert_eq!(start.elapsed().as_secs(), (LOOK_EVERY * 6).as_secs());
-        alarm.set(LOOK_EVERY * 4);
+        alarm.set(now(), LOOK_EVERY * 4);
         poll_fn(|cx| alarm.poll(cx)).await;
         assert_eq!(start.elapsed().as_secs(), (LOOK_EVERY * 10).as_secs());
     }

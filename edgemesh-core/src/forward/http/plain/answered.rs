@@ -168,3 +168,108 @@ impl Seen {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(said: &str, method: &Method) -> Option<(String, String, bool)> {
+        match read(said.as_bytes(), method) {
+            Said::Answer(answered, length) => {
+                assert_eq!(length, said.len(), "{said}");
+                let head = String::from_utf8(answered.head).unwrap();
+                let (head, date) = head.split_once("date: ").unwrap_or((&head, ""));
+                assert!(date.is_empty() || date.ends_with(" GMT\r\n"), "{date}");
+                Some((head.to_owned(), format!("{:?}", answered.body), answered.keeps))
+            }
+            Said::Malformed => None,
+            said => panic!("{said:?}"),
+        }
+    }
+
+    #[test]
+    fn answers_are_framed_once() {
+        let chunks = format!("{:?}", Passing::Chunked(Chunks::default()));
+        for (said, head, body, keeps) in [
+            ("200 OK\r\nContent-Length: 5", "content-length: 5\r\n", "Length(5)", true),
+            (
+                "200 OK\r\nContent-Length: 5\r\nContent-Length: 5",
+                "content-length: 5\r\n",
+                "Length(5)",
+                true,
+            ),
+            (
+                "200 OK\r\nTransfer-Encoding: Chunked",
+                "transfer-encoding: chunked\r\n",
+                &chunks,
+                true,
+            ),
+            (
+                "200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked",
+                "transfer-encoding: chunked\r\n",
+                &chunks,
+                true,
+            ),
+            ("200 OK", "transfer-encoding: chunked\r\n", "UntilItsEnd", false),
+            (
+                "200 OK\r\nConnection: close\r\nContent-Length: 0",
+                "content-length: 0\r\n",
+                "Length(0)",
+                false,
+            ),
+            ("304 Not Modified\r\nContent-Length: 5", "content-length: 5\r\n", "Length(0)", true),
+            ("204 No Content\r\nContent-Length: 5", "", "Length(0)", true),
+        ] {
+            let status = said.split_once("\r\n").map_or(said, |(status, _)| status);
+            let want = (format!("HTTP/1.1 {status}\r\n{head}"), body.to_owned(), keeps);
+            let said = format!("HTTP/1.1 {said}\r\n\r\n");
+            assert_eq!(answer(&said, &Method::GET), Some(want), "{said}");
+        }
+        let (_, body, _) =
+            answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", &Method::HEAD).unwrap();
+        assert_eq!(body, "Length(0)");
+    }
+
+    #[test]
+    fn who_speaks_an_old_version_is_asked_once() {
+        let said = |more: &str| format!("HTTP/1.0 200 OK\r\nContent-Length: 5{more}\r\n\r\n");
+        for (more, want) in [("", false), ("\r\nConnection: keep-alive", true)] {
+            let (head, _, keeps) = answer(&said(more), &Method::GET).unwrap();
+            assert_eq!(keeps, want, "{more}");
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        }
+    }
+
+    #[test]
+    fn what_is_between_neighbours_stays_behind() {
+        let said = "HTTP/1.1 200 OK\r\nConnection: X-Private, Set-Cookie, transfer-encoding\r\nX-Private: 1\r\n\
+                    Set-Cookie: a=1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nProxy-Authenticate: x\r\nTE: x\r\n\
+                    Content-Length: 0\r\n\r\n";
+        let (head, ..) = answer(said, &Method::GET).unwrap();
+        assert_eq!(head, "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\ncontent-length: 0\r\n");
+    }
+
+    #[test]
+    fn nobody_guesses_where_an_answer_ends() {
+        for fields in [
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: -5\r\n",
+            "Transfer-Encoding: gzip\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        ] {
+            let said = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            assert_eq!(answer(&said, &Method::GET), None, "{fields}");
+        }
+        let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(answer(old, &Method::GET), None);
+        // Nobody has asked for another protocol.
+        let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n";
+        assert_eq!(answer(switched, &Method::GET), None);
+        assert!(matches!(
+            read(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP", &Method::GET),
+            Said::Interim(28)
+        ));
+    }
+}

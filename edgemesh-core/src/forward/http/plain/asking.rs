@@ -2,27 +2,37 @@
 //! reached.
 
 use std::future::poll_fn;
-use std::io;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
 use crate::forward::Shared;
-use crate::forward::http::call::Call;
+use crate::forward::http::ending::Ending;
 use crate::forward::http::plain::Wire;
+use crate::forward::http::plain::alarm::Alarm;
 use crate::forward::http::plain::answered::{self, Answered, Said};
 use crate::forward::http::plain::asked::Asked;
+use crate::forward::http::plain::upload::{Gone, Upload};
 use crate::forward::http::pool::FRESH_FOR;
-use crate::forward::http::upstream::{INTERIM_LIMIT, STALE_TRIES, dial};
+use crate::forward::http::upstream::{Failure as Undialled, INTERIM_LIMIT, STALE_TRIES, dial};
 use crate::io::now;
 use crate::plan::{Hop, Outcome, Purpose};
 use crate::refusal::Refusal;
 
 /// Why no Backend has answered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unanswered {
-    pub(super) refusal: Refusal,
-    pub(super) backends_fault: bool,
+pub(super) enum Unanswered {
+    /// That is why.
+    Refused {
+        /// What the client is told.
+        refusal: Refusal,
+        /// Whose fault it is.
+        backends_fault: bool,
+    },
+    /// Nobody waits for the answer any more.
+    Gone,
 }
 
 /// A Backend that has not answered, and whether it can have heard anything.
@@ -35,6 +45,10 @@ struct Failure {
 /// A connection that broke before its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broke {
+    /// Its client left.
+    Gone,
+    /// Its Backend took too long.
+    Late,
     /// Before it took a byte.
     Unsent,
     /// It ended in order: what servers do with connections that nobody used.
@@ -45,20 +59,24 @@ enum Broke {
     Malformed,
 }
 
-/// Asks the Backend of `hop`, and others where that one cannot be reached; `hop` is the last one's.
-/// An answer's body follows on the connection.
+/// Asks the Backend that was chosen, and others where that one cannot be reached. An answer's body
+/// follows on the connection.
 pub(super) async fn ask(
-    call: &mut Call,
-    hop: &mut Hop,
+    Ending { call, hop, .. }: &mut Ending,
     asked: &Asked,
+    upload: &mut Upload<'_>,
+    alarm: &mut Alarm,
 ) -> Result<(Wire, Box<Answered>), Unanswered> {
     let shared = call.origin.shared.clone();
     let mut tried = Vec::new();
     loop {
-        let Failure { unanswered, sent } = match attempt(&shared, hop, asked).await {
+        let at = if tried.is_empty() { call.began } else { now() };
+        let asking = Asking { shared: &shared, hop, asked, at };
+        let Failure { unanswered, sent } = match asking.attempt(upload, alarm).await {
             Ok(answered) => return Ok(answered),
             Err(failure) => failure,
         };
+        let Unanswered::Refused { backends_fault, .. } = unanswered else { return Err(unanswered) };
         let policy = hop.service().policy.retries;
         if sent || !policy.on_connect || call.attempts > policy.attempts {
             return Err(unanswered);
@@ -70,62 +88,85 @@ pub(super) async fn ask(
         let Some(next) = next.ok().filter(plain) else { return Err(unanswered) };
         shared.metrics.retries.fetch_add(1, Relaxed);
         let ill = std::mem::replace(hop, next);
-        ill.finish(if unanswered.backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
+        ill.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
     }
 }
 
-async fn attempt(
-    shared: &Shared,
-    hop: &Hop,
-    asked: &Asked,
-) -> Result<(Wire, Box<Answered>), Failure> {
-    let may_repeat = asked.is_harmless() || hop.service().policy.retries.non_idempotent;
-    for _ in 0..STALE_TRIES {
-        let Some((mut kept, age)) = shared.pools.take::<Wire>(hop.address(), !may_repeat, now())
-        else {
-            break;
-        };
-        match say_and_hear(&mut kept, asked).await {
-            Ok(answered) => return Ok((kept, answered)),
-            Err(Broke::Unsent) => {}
-            // Its Backend may have been closing it at that very moment. Once: a request that breaks
-            // its Backend must not break several.
-            Err(broke) if may_repeat && (broke == Broke::Ended || age >= FRESH_FOR) => {
-                break;
+/// One attempt.
+struct Asking<'a> {
+    shared: &'a Shared,
+    hop: &'a Hop,
+    asked: &'a Asked,
+    /// When it begins.
+    at: Instant,
+}
+
+impl Asking<'_> {
+    async fn attempt(
+        &self,
+        upload: &mut Upload<'_>,
+        alarm: &mut Alarm,
+    ) -> Result<(Wire, Box<Answered>), Failure> {
+        let Self { shared, hop, asked, at } = *self;
+        let harmless = asked.is_idempotent() || hop.service().policy.retries.non_idempotent;
+        // What follows its head can be read once.
+        let may_repeat = harmless && asked.later == 0;
+        for _ in 0..STALE_TRIES {
+            let kept = shared.pools.take::<Wire>(hop.address(), !may_repeat, at);
+            let Some((mut kept, age)) = kept else { break };
+            match self.say_and_hear(&mut kept, upload, alarm).await {
+                Ok(answered) => return Ok((kept, answered)),
+                Err(Broke::Unsent) => {}
+                // Its Backend may have been closing it at that very moment. Once: a request that
+                // breaks its Backend must not break several.
+                Err(broke) if may_repeat && broke.may_be_stale(age) => break,
+                Err(broke) => return Err(broke.into()),
             }
-            Err(broke) => return Err(broke.into()),
         }
+        let dialled = upload.unless_gone(dial(shared, hop, None)).await?;
+        let mut new = Wire::backend(dialled?);
+        let answered = self.say_and_hear(&mut new, upload, alarm).await?;
+        Ok((new, answered))
     }
-    let stream = dial(shared, hop, None).await.map_err(|failure| {
-        let crate::forward::http::upstream::Failure { refusal, backends_fault, .. } = failure;
-        Failure { unanswered: Unanswered { refusal, backends_fault }, sent: false }
-    })?;
-    let mut new = Wire::backend(stream);
-    let answered = say_and_hear(&mut new, asked).await?;
-    Ok((new, answered))
-}
 
-/// Sends a request, and reads the head of its answer.
-async fn say_and_hear(backend: &mut Wire, asked: &Asked) -> Result<Box<Answered>, Broke> {
-    let mut sent = 0;
-    let said = poll_fn(|cx| backend.poll_write(cx, &asked.sent, &mut sent)).await;
-    match said {
-        // What it said before it stopped listening may still be an answer.
-        Ok(()) => {}
-        Err(_) if sent == 0 => return Err(Broke::Unsent),
-        Err(_) => {}
-    }
-    let mut interim = 0;
-    loop {
-        if let Some(answered) = heard(backend, asked, &mut interim)? {
-            return Ok(answered);
-        }
-        match poll_fn(|cx| backend.poll_read(cx)).await {
-            Ok(0) => return Err(Broke::Ended),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(Broke::Ended),
-            Err(_) => return Err(Broke::Reset),
-        }
+    /// Sends a request, and reads the head of its answer.
+    async fn say_and_hear(
+        &self,
+        backend: &mut Wire,
+        upload: &mut Upload<'_>,
+        alarm: &mut Alarm,
+    ) -> Result<Box<Answered>, Broke> {
+        let (mut sent, mut interim) = (0, 0);
+        let asked = self.asked;
+        poll_fn(|cx| {
+            match backend.poll_write(cx, &asked.sent, &mut sent) {
+                Poll::Ready(Err(_)) if sent == 0 => return Poll::Ready(Err(Broke::Unsent)),
+                // What it said before it stopped listening may still be an answer.
+                Poll::Ready(Ok(()) | Err(_)) => {}
+                Poll::Pending if upload.client.has_left(cx) => {
+                    return Poll::Ready(Err(Broke::Gone));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+            loop {
+                if let Some(answered) = heard(backend, asked, &mut interim)? {
+                    return Poll::Ready(Ok(answered));
+                }
+                match backend.poll_read(cx) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Broke::Ended)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Reset)),
+                    Poll::Pending => break,
+                }
+            }
+            upload.poll(cx, backend).map_err(|Gone| Broke::Gone)?;
+            // Who is not done asking cannot be late.
+            match upload.is_whole() {
+                true => alarm.poll(cx).map(|()| Err(Broke::Late)),
+                false => Poll::Pending,
+            }
+        })
+        .await
     }
 }
 
@@ -155,13 +196,38 @@ fn heard(
     Ok(None)
 }
 
+impl Broke {
+    /// Whether a kept connection that nobody used for `age` may just have been closed.
+    fn may_be_stale(self, age: Duration) -> bool {
+        match self {
+            Self::Ended => true,
+            Self::Reset | Self::Malformed => age >= FRESH_FOR,
+            Self::Unsent | Self::Gone | Self::Late => false,
+        }
+    }
+}
+
 impl From<Broke> for Failure {
     fn from(broke: Broke) -> Self {
         let refusal = match broke {
+            Broke::Gone => return Self { unanswered: Unanswered::Gone, sent: true },
+            Broke::Late => Refusal::RequestTimeout,
             Broke::Unsent | Broke::Ended | Broke::Reset => Refusal::BackendReset,
             Broke::Malformed => Refusal::BackendProtocol,
         };
-        let unanswered = Unanswered { refusal, backends_fault: true };
+        let unanswered = Unanswered::Refused { refusal, backends_fault: true };
         Self { unanswered, sent: broke != Broke::Unsent }
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(Gone: Gone) -> Self {
+        Broke::Gone.into()
+    }
+}
+
+impl From<Undialled> for Failure {
+    fn from(Undialled { refusal, backends_fault, .. }: Undialled) -> Self {
+        Self { unanswered: Unanswered::Refused { refusal, backends_fault }, sent: false }
     }
 }

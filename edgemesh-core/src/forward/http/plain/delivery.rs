@@ -3,45 +3,45 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use crate::forward::Shared;
-use crate::forward::http::call::Call;
 use crate::forward::http::ending::{Ending, How, is_unwell};
 use crate::forward::http::plain::Wire;
 use crate::forward::http::plain::answered::Answered;
 use crate::forward::http::plain::fields::end;
+use crate::forward::http::plain::upload::Upload;
 use crate::forward::http::rest::heed_field;
 use crate::io::now;
-use crate::plan::Hop;
 
 /// An answer on its way; dropped before its end, its client is gone or the mesh has cut it.
 struct Delivery {
-    ending: Option<Ending>,
+    ending: Option<Box<Ending>>,
     down: u64,
 }
 
 /// Delivers an answer, and keeps the Backend's connection where it can serve again. Whether the client
 /// may ask for more.
 pub(super) async fn deliver(
-    client: &mut Wire,
-    (call, mut hop): (Call, Hop),
+    mut upload: Upload<'_>,
+    mut call: Box<Ending>,
     mut backend: Wire,
     answered: Box<Answered>,
     closes: bool,
 ) -> bool {
     let Answered { status, head, mut body, keeps, retry_after } = *answered;
-    let (shared, address) = (call.origin.shared.clone(), hop.address());
+    let (shared, address) = (call.call.origin.shared.clone(), call.hop.address());
+    call.status = status;
     if !is_unwell(status) {
-        hop.answered(now());
+        call.hop.answered(now());
     }
     if matches!(status, 429 | 503) {
-        heed_field(&mut hop, status, retry_after.as_deref());
+        heed_field(&mut call.hop, status, retry_after.as_deref());
     }
-    let mut delivery = Delivery { ending: Some(Ending::plain(call, hop, status)), down: 0 };
+    let mut delivery = Delivery { ending: Some(call), down: 0 };
     let mut out = head;
     end(&mut out, closes);
     let how = loop {
         let Ok(passed) = body.pass(&mut backend.unread, &mut out) else { break How::Broken };
         let mut sent = 0;
+        let client = &mut *upload.client;
         if poll_fn(|cx| client.poll_write(cx, &out, &mut sent)).await.is_err() {
             break How::Dropped;
         }
@@ -50,10 +50,11 @@ pub(super) async fn deliver(
         if passed.whole {
             break How::Whole;
         }
-        match poll_fn(|cx| more(client, &mut backend, cx)).await {
+        match poll_fn(|cx| more(&mut upload, &mut backend, cx)).await {
             More::Said => {}
             More::Ended if body.ends(&mut out) => {
                 let mut sent = 0;
+                let client = &mut *upload.client;
                 let said = poll_fn(|cx| client.poll_write(cx, &out, &mut sent)).await;
                 break if said.is_ok() { How::Whole } else { How::Dropped };
             }
@@ -62,17 +63,14 @@ pub(super) async fn deliver(
         }
     };
     delivery.settle(how);
-    let whole = how == How::Whole;
-    if whole && keeps && backend.unread.is_empty() {
-        keep(&shared, backend, address);
+    let whole = how == How::Whole && upload.is_whole();
+    let may_wait = keeps && backend.unread.is_empty() && !shared.stop.is_cancelled();
+    if whole && may_wait {
+        shared.pools.keep(address, backend, now());
+    } else if how == How::Whole && !whole {
+        upload.client.linger().await;
     }
     whole
-}
-
-fn keep(shared: &Shared, backend: Wire, address: std::net::SocketAddr) {
-    if !shared.stop.is_cancelled() {
-        shared.pools.keep(address, backend, now());
-    }
 }
 
 /// What comes next of an answer.
@@ -87,12 +85,12 @@ enum More {
     Gone,
 }
 
-fn more(client: &mut Wire, backend: &mut Wire, cx: &mut Context<'_>) -> Poll<More> {
+fn more(upload: &mut Upload<'_>, backend: &mut Wire, cx: &mut Context<'_>) -> Poll<More> {
     match backend.poll_read(cx) {
         Poll::Ready(Ok(0)) => Poll::Ready(More::Ended),
         Poll::Ready(Ok(_)) => Poll::Ready(More::Said),
         Poll::Ready(Err(_)) => Poll::Ready(More::Broken),
-        Poll::Pending if client.has_left(cx) => Poll::Ready(More::Gone),
+        Poll::Pending if upload.poll(cx, backend).is_err() => Poll::Ready(More::Gone),
         Poll::Pending => Poll::Pending,
     }
 }

@@ -1,15 +1,19 @@
 //! A socket with what was read of it and not used yet; nothing is held while nobody speaks.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
 
 use crate::forward::http::serve::MAX_BUFFER;
+use crate::forward::spare;
 use crate::io::Prefixed;
 
 /// Read for a start: most heads fit.
@@ -19,6 +23,8 @@ const LARGE: usize = 16 * 1024;
 /// Largest piece of an answer, and how fast it gets there; see `forward::bytes`.
 const LARGEST: usize = 256 * 1024;
 const GROWTH: usize = 4;
+/// How long what a client still says is read and thrown away.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -41,6 +47,15 @@ impl Wire {
         Self { socket, unread: Vec::new(), next_size: SMALL, largest: LARGEST }
     }
 
+    /// So many bytes of a body are to come from a client: long ones are read in pieces as large as
+    /// those of answers.
+    pub(super) const fn expect(&mut self, body: u64) {
+        self.largest = if body > LARGE as u64 { LARGEST } else { LARGE };
+        if self.next_size > self.largest {
+            self.next_size = self.largest;
+        }
+    }
+
     /// Whoever goes on with it reads first what was not used.
     pub(super) fn into_prefixed(self) -> Prefixed<TcpStream> {
         Prefixed::new(Bytes::from(self.unread), self.socket)
@@ -60,11 +75,11 @@ impl Wire {
         // Asked first, so that who waits has no buffer.
         let mut read = Poll::Pending;
         if self.socket.poll_read_ready(cx)?.is_ready() {
-            self.unread.reserve(self.next_size);
+            spare::reserve(&mut self.unread, self.next_size);
             read = poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.unread)?;
         }
         match read {
-            Poll::Pending if self.unread.is_empty() => self.unread = Vec::new(),
+            Poll::Pending if self.unread.is_empty() => spare::give_back(&mut self.unread),
             Poll::Ready(read) if read >= self.next_size => {
                 self.next_size = (self.next_size * GROWTH).min(self.largest);
             }
@@ -100,6 +115,21 @@ impl Wire {
             }
         }
         false
+    }
+
+    /// Ends a connection whose other side is still saying what nobody will read: closed at once, it
+    /// would be reset, and take what was answered with it.
+    pub(super) async fn linger(&mut self) {
+        let reading = poll_fn(|cx| {
+            ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+            loop {
+                self.unread.clear();
+                if ready!(self.poll_read(cx))? == 0 {
+                    return Poll::Ready(Ok::<_, io::Error>(()));
+                }
+            }
+        });
+        let _ = timeout(LINGER, reading).await; // either way nobody waits any more
     }
 
     /// Whether one that was kept is of no use any more: its other side has ended it, or says what
