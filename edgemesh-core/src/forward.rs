@@ -9,6 +9,7 @@ pub mod http;
 mod idle;
 pub mod inbox;
 mod proxy_protocol;
+mod spare;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::OnceLock;
@@ -12,7 +12,9 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
+use tokio::net::TcpStream;
 
 /// The clock of the outer layers. What decides takes the time as an argument.
 pub fn now() -> Instant {
@@ -107,6 +109,41 @@ macro_rules! writes_to_inner {
 pub(crate) use writes_to_inner;
 
 writes_to_inner!(Prefixed<S>, S);
+
+/// Read at once while nobody knows what it will be: most requests and hellos fit.
+const PIECE: usize = 2 * 1024;
+
+/// Appends what the other side says next; false when there is nothing more.
+pub async fn read_more(stream: &TcpStream, into: &mut Vec<u8>) -> bool {
+    loop {
+        if stream.readable().await.is_err() {
+            return false;
+        }
+        match read_once(stream, into) {
+            Ok(n) => return n > 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Reads what there is, and notes that this was all where it was less than was asked for: whoever
+/// goes on would ask the kernel once more, for nothing.
+fn read_once(stream: &TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
+    let before = into.len();
+    into.resize(before + PIECE, 0);
+    let mut read = Err(io::ErrorKind::WouldBlock.into());
+    // tokio takes that there is nothing to read from what this says.
+    let _ = stream.try_io(Interest::READABLE, || {
+        read = (&*SockRef::from(stream)).read(&mut into[before..]);
+        match read {
+            Ok(n) if n == PIECE || n == 0 => Ok(()),
+            Ok(_) | Err(_) => Err(io::Error::from(io::ErrorKind::WouldBlock)),
+        }
+    });
+    into.truncate(before + read.as_ref().map_or(0, |n| *n));
+    read
+}
 
 /// 128 bits that no other call of any process is likely to give: 64 from a random start of this
 /// process, 64 from a counter spread by a keyed hash. Not secret; for logs and traces only.

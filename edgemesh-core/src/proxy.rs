@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use crate::forward::bytes::{Early, Reached};
 use crate::forward::flow::{Flow, Said};
-use crate::forward::http::{Origin, Towards, Version, serve as serve_http};
+use crate::forward::http::{Origin, Towards, Version, serve_socket};
 use crate::forward::{Place, Shared, Turn};
-use crate::io::{Prefixed, now};
+use crate::io::now;
 use crate::listen::{Accepted, Came, Listener, came, is_local};
 use crate::metrics::{Carried, Ended};
 use crate::plan::{Arrival, Hop, Target, resolve};
@@ -88,7 +88,7 @@ impl<E: Entrance> Proxy<E> {
         Self { entrance, shared, room, accepting, crowd: Arc::default() }
     }
 
-    /// Accepts until told to stop. Connections that cannot be served for lack of room are
+    /// Accepts until told to stop, and lets what was accepted end, or cuts it. Connections that cannot be served for lack of room are
     /// reset, so that their clients know at once.
     pub async fn run(self, listener: Listener) {
         let accepting = self.accepting.clone();
@@ -108,6 +108,12 @@ impl<E: Entrance> Proxy<E> {
                 Some(room) => self.begin(room, stream, peer),
                 None => self.shed(&stream, peer),
             }
+        }
+        drop(listener);
+        tokio::select! {
+            () = self.crowd.gone() => {}
+            // Here and not in each of them, which would look at it whenever anything is said.
+            () = self.shared.cut.cancelled() => self.crowd.end(),
         }
     }
 
@@ -133,11 +139,10 @@ impl<E: Entrance> Proxy<E> {
         let open = self.shared.metrics.connection();
         let place = Arc::new(Place { room, open, turn: turn.clone() });
         let flow = self.entrance.serve(self.shared.clone(), stream, peer, place);
-        let cut = self.shared.cut.clone();
         self.crowd.join(turn, now(), |member| {
             let serving = async move {
                 let _listed = member;
-                cut.run_until_cancelled(flow).await;
+                flow.await;
             };
             self.shared.tasks.spawn(serving).abort_handle()
         });
@@ -282,7 +287,7 @@ impl Client<'_> {
         let (shared, place) = (self.shared.clone(), Some(self.place.clone()));
         let client = self.peer;
         let origin = Arc::new(Origin { shared, place, client, towards, dialled, passed: None });
-        serve_http(origin, Prefixed::new(prefix.into(), self.stream), version, None)
+        serve_socket(origin, self.stream, version, prefix)
     }
 }
 

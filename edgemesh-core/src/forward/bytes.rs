@@ -10,11 +10,15 @@ mod splice;
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
+use tokio_util::io::poll_read_buf;
 
+use crate::forward::spare;
 use crate::listen::reset_on_close;
 
 pub use bridge::{Before, bridge};
@@ -95,16 +99,18 @@ pub struct Early {
 ///
 /// No `async fn`: that would keep each argument twice, in every idle connection.
 pub fn carry(
-    client: TcpStream,
-    backend: TcpStream,
+    mut client: TcpStream,
+    mut backend: TcpStream,
     early: Early,
     traffic: &Traffic,
 ) -> impl Future<Output = Carriage> + Send {
     let mut up = Direction::new(early.up, &traffic.up);
     let mut down = Direction::new(early.down, &traffic.down);
     async move {
+        let (mut from_client, to_client) = client.split();
+        let (mut from_backend, to_backend) = backend.split();
         let broken = poll_fn(|cx| {
-            let up_done = match up.poll(cx, &client, &backend) {
+            let up_done = match up.poll(cx, &mut from_client, to_backend.as_ref()) {
                 // All that it said is still to be passed on: an answer that came early, or the
                 // whole of it when the client's last word (TLS's close_notify) came too late.
                 Poll::Ready(Err(Break::Deaf)) => {
@@ -115,7 +121,7 @@ pub fn carry(
                 Poll::Ready(Ok(())) => true,
                 Poll::Pending => false,
             };
-            match down.poll(cx, &backend, &client) {
+            match down.poll(cx, &mut from_backend, to_client.as_ref()) {
                 Poll::Ready(Err(end)) => Poll::Ready(Some(end.side(Side::Backend))),
                 Poll::Ready(Ok(())) if up_done => Poll::Ready(None),
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
@@ -186,7 +192,7 @@ impl<'t> Direction<'t> {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &TcpStream,
+        from: &mut ReadHalf<'_>,
         to: &TcpStream,
     ) -> Poll<Result<(), Break>> {
         loop {
@@ -200,12 +206,13 @@ impl<'t> Direction<'t> {
                 }
                 State::Done => return Poll::Ready(Ok(())),
             }
-            if from.poll_read_ready(cx).map_err(|_| Break::Source)?.is_pending() {
-                self.buffer = Vec::new();
+            // Asked first, so that who waits has no buffer.
+            let ready = from.as_ref().poll_read_ready(cx).map_err(|_| Break::Source)?;
+            if ready.is_pending() || self.poll_read(cx, from)?.is_pending() {
+                spare::give_back(&mut self.buffer);
                 self.sent = 0;
                 return Poll::Pending;
             }
-            self.read(from)?;
         }
     }
 
@@ -229,20 +236,23 @@ impl<'t> Direction<'t> {
         Poll::Ready(Ok(()))
     }
 
-    fn read(&mut self, from: &TcpStream) -> Result<(), Break> {
+    /// Reads through tokio's own way, which knows that a short read has taken all there is: to ask
+    /// the kernel once more costs as much as the read.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut ReadHalf<'_>,
+    ) -> Poll<Result<(), Break>> {
         self.buffer.clear();
         self.sent = 0;
-        self.buffer.reserve(self.next_size);
-        match from.try_read_buf(&mut self.buffer) {
-            Ok(0) => self.state = State::Closing,
-            Ok(n) if n >= self.next_size => {
-                self.next_size = (self.next_size * GROWTH).min(LARGE);
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(Break::Source),
+        spare::reserve(&mut self.buffer, self.next_size);
+        let read = ready!(poll_read_buf(Pin::new(from), cx, &mut self.buffer));
+        match read.map_err(|_| Break::Source)? {
+            0 => self.state = State::Closing,
+            n if n >= self.next_size => self.next_size = (self.next_size * GROWTH).min(LARGE),
+            _ => {}
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 }
 

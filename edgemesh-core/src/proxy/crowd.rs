@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::forward::Turn;
@@ -15,7 +16,11 @@ const YOUNG: Duration = Duration::from_millis(200);
 /// Everyone who is connected. Locked when a connection begins, when it ends, and when there is no
 /// room for another; never while one is served.
 #[derive(Debug, Default)]
-pub(super) struct Crowd(Mutex<Members>);
+pub(super) struct Crowd {
+    members: Mutex<Members>,
+    /// Told when the last one has left.
+    left: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Members {
@@ -47,18 +52,34 @@ impl Crowd {
         begin: impl FnOnce(Member) -> AbortHandle,
     ) {
         // The task cannot leave before it is listed: it would wait for this lock.
-        let mut members = self.0.lock();
+        let mut members = self.members.lock();
         let number = members.next;
         members.next += 1;
         let task = begin(Member { crowd: self.clone(), number });
         members.all.insert(number, Entry { came: now, task, turn });
     }
 
+    /// Waits until everyone has left.
+    pub(super) async fn gone(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.members.lock().all.is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Ends everyone.
+    pub(super) fn end(&self) {
+        self.members.lock().all.values().for_each(|entry| entry.task.abort());
+    }
+
     /// Ends the connection that came first of those on which nothing is under way; failing that,
     /// the first that has begun a request and not finished its head. Those who have only just come
     /// are spared while there are others. False = all are at work.
     pub(super) fn shed_oldest_idle(&self, now: Instant) -> bool {
-        let mut members = self.0.lock();
+        let mut members = self.members.lock();
         let first = |wanted: fn(&Turn) -> bool, least: Duration| {
             let old = |entry: &Entry| now.saturating_duration_since(entry.came) >= least;
             let mut in_order = members.all.iter().take_while(|(_, entry)| old(entry));
@@ -79,7 +100,11 @@ impl Crowd {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.crowd.0.lock().all.remove(&self.number);
+        let mut members = self.crowd.members.lock();
+        members.all.remove(&self.number);
+        if members.all.is_empty() {
+            self.crowd.left.notify_waiters();
+        }
     }
 }
 

@@ -4,7 +4,6 @@
 //! its server (MySQL, SMTP, FTP), so a dial is raced against its silence: whoever speaks first
 //! decides, and nobody waits for a time-out.
 
-use std::io;
 use std::mem::take;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use crate::forward::Shared;
 use crate::forward::across::{Calling, open_stream};
 use crate::forward::bytes::Reached;
 use crate::forward::http::Version;
-use crate::io::now;
+use crate::io::{now, read_more};
 use crate::plan::{Arrival, Destination, Hop, Outcome, Purpose, Target, plan};
 use crate::proxy::{Raced, Spoken, http};
 use crate::refusal::Refusal;
@@ -42,8 +41,6 @@ const LAST_WORD: Duration = Duration::from_millis(250);
 const DECIDE_FOR: Duration = Duration::from_secs(5);
 /// A ClientHello that is not whole by then is passed on as it is: its name is for the log only.
 const HELLO_FOR: Duration = Duration::from_millis(500);
-/// Read for a start; most requests and hellos fit.
-const FIRST_READ: usize = 2 * 1024;
 
 /// What is known of a port before anybody spoke.
 pub(super) enum Ask<'p> {
@@ -366,20 +363,5 @@ async fn verdict(stream: &TcpStream, prefix: &mut Vec<u8>) -> Option<Protocol> {
             return (!prefix.is_empty()).then_some(Protocol::Opaque);
         }
         until.get_or_insert_with(deadline);
-    }
-}
-
-/// Appends what the client says next; false when there is nothing more.
-async fn read_more(stream: &TcpStream, into: &mut Vec<u8>) -> bool {
-    loop {
-        if stream.readable().await.is_err() {
-            return false;
-        }
-        into.reserve(FIRST_READ);
-        match stream.try_read_buf(into) {
-            Ok(n) => return n > 0,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return false,
-        }
     }
 }

@@ -272,6 +272,11 @@ impl Rules {
         !self.of_service.is_empty()
     }
 
+    /// Whether a Rule may take calls of a Service.
+    pub fn may_take(&self, service: &ServiceName) -> bool {
+        !self.of_service.is_empty() && self.of_service.contains_key(service)
+    }
+
     /// The Rule that takes a call of a Service port; `path` is that of its request, if it is one.
     pub fn of_service(
         &self,

@@ -47,6 +47,14 @@ impl Body {
         Self(Kind::Text(Some(text.into())))
     }
 
+    /// The mesh's own words; none where a Backend answers.
+    pub(super) fn words(&self) -> &[u8] {
+        match &self.0 {
+            Kind::Text(text) => text.as_deref().unwrap_or_default(),
+            Kind::Download(_) => &[],
+        }
+    }
+
     /// Streams `inner`; `ending` is settled when it ends, breaks or is dropped.
     pub(super) fn download(inner: Source, length: Option<u64>, ending: Ending) -> Self {
         Self(Kind::Download(Box::new(Download {

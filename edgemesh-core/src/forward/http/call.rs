@@ -25,7 +25,7 @@ use crate::metrics::{Carried, Ended};
 use crate::plan::{Destination, Head, Hop, Purpose, Ruled, Target, Via, plan, resolve, rule_of};
 use crate::refusal::Refusal;
 use crate::snapshot::rules::Rule;
-use crate::snapshot::{Service, Spot};
+use crate::snapshot::{Service, Snapshot, Spot};
 use crate::tunnel::message_id;
 
 /// A request under way: what its one line in the access log will say. Dropped before its end,
@@ -63,6 +63,15 @@ pub(super) struct Call {
     /// The whole answer came, whatever it says.
     pub(super) answered: bool,
     over: bool,
+}
+
+/// What the head of a plain request says, as far as its account wants to know.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) host: HeaderValue,
+    pub(super) id: HeaderValue,
 }
 
 /// A call that was refused.
@@ -130,23 +139,47 @@ impl Call {
         let grpc = is_grpc(request.headers());
         let (began, grpc_timeout) = (now(), if grpc { asked(request.headers()) } else { None });
         let left = origin.passed.as_ref().and_then(|passed| passed.left(began));
+        let mut call = Self::begin(origin, began, (request.method(), request.uri()), uploaded);
+        call.carried = if http2 { Carried::Http2 } else { Carried::Http1 };
+        // Of a message that is no request its Rule says where it goes.
+        call.host = request.headers().get(HOST).filter(|host| *host != NOBODY).cloned();
+        call.id = request.headers().get(REQUEST_ID).cloned();
+        (call.version, call.by_rule) = (version, by_rule);
+        (call.grpc, call.grpc_timeout) = (grpc, grpc_timeout);
+        call.patience = grpc_timeout.into_iter().chain(left).min();
+        call
+    }
+
+    /// A request of HTTP/1.1 that is passed on as it is, and whole with its `body` of so many bytes.
+    pub(super) fn plain(origin: Arc<Origin>, named: &Named, body: usize) -> Self {
+        let uploaded = Arc::new(Uploaded::of_bytes(body as u64));
+        let mut call = Self::begin(origin, now(), (&named.method, &named.uri), uploaded);
+        (call.host, call.id) = (Some(named.host.clone()), Some(named.id.clone()));
+        call
+    }
+
+    fn begin(
+        origin: Arc<Origin>,
+        began: Instant,
+        (method, uri): (&Method, &Uri),
+        uploaded: Arc<Uploaded>,
+    ) -> Self {
         Self {
             origin,
-            carried: if http2 { Carried::Http2 } else { Carried::Http1 },
+            carried: Carried::Http1,
             began,
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            // Of a message that is no request its Rule says where it goes.
-            host: request.headers().get(HOST).filter(|host| *host != NOBODY).cloned(),
-            id: request.headers().get(REQUEST_ID).cloned(),
-            version,
-            grpc,
-            grpc_timeout,
-            patience: grpc_timeout.into_iter().chain(left).min(),
+            method: method.clone(),
+            uri: uri.clone(),
+            host: None,
+            id: None,
+            version: Version::HTTP_11,
+            grpc: false,
+            grpc_timeout: None,
+            patience: None,
             attempts: 0,
             hop: None,
             message: None,
-            by_rule,
+            by_rule: None,
             rule: None,
             detail: None,
             routing: Routing::default(),
@@ -158,6 +191,17 @@ impl Call {
     }
 
     pub(super) fn plan(&mut self, purpose: Purpose<'_>, head: Head<'_>) -> Result<Hop, Refusal> {
+        let shared = self.origin.shared.clone();
+        self.plan_by(&shared.live.load(), purpose, head)
+    }
+
+    /// The same, by a Snapshot that was looked at already.
+    pub(super) fn plan_by(
+        &mut self,
+        snapshot: &Snapshot,
+        purpose: Purpose<'_>,
+        head: Head<'_>,
+    ) -> Result<Hop, Refusal> {
         let asked = match &self.origin.passed {
             Some(passed) => passed.destination(purpose),
             None => Destination {
@@ -172,10 +216,11 @@ impl Call {
             None => Ruled::No,
         };
         let destination = Destination { request, routed, ruled, ..asked };
-        let snapshot = self.origin.shared.live.load();
-        let rule = rule_of(&snapshot, &destination).cloned();
-        let planned = plan(&snapshot, &destination, now());
-        self.routing = Routing::after(&snapshot, &destination, &planned);
+        let rule = rule_of(snapshot, &destination).cloned();
+        // Of the first attempt it is the moment at which the call began.
+        let now = if self.attempts == 0 { self.began } else { now() };
+        let planned = plan(snapshot, &destination, now);
+        self.routing = Routing::after(snapshot, &destination, &planned);
         self.rule = rule.or_else(|| self.rule.take());
         let hop = planned?;
         self.attempts = self.attempts.saturating_add(1);
@@ -273,14 +318,10 @@ impl Call {
         let up = self.uploaded.bytes.load(Ordering::Relaxed);
         shared.metrics.bytes_up.fetch_add(up, Ordering::Relaxed);
         shared.metrics.bytes_down.fetch_add(down, Ordering::Relaxed);
-        let text = |value: &Option<HeaderValue>| -> Option<String> {
-            value.as_ref().and_then(|v| v.to_str().ok()).map(str::to_owned)
-        };
         let host = match self.uri.authority() {
-            Some(authority) => without_userinfo(authority).to_owned(),
-            None => text(&self.host).unwrap_or_default(),
+            Some(authority) => without_userinfo(authority),
+            None => text(self.host.as_ref()),
         };
-        let id = text(&self.id).unwrap_or_default();
         let hop_name = self.hop.as_ref().map(|(s, ..)| &s.name);
         let (passed, mut id_text) = (self.origin.passed.as_ref(), Uuid::encode_buffer());
         let passed_on = self.message.map(|id| &*id.hyphenated().encode_lower(&mut id_text));
@@ -293,9 +334,9 @@ impl Call {
             rule: self.rule.as_ref().map(|rule| &rule.name),
             what: What::Request {
                 method: self.method.as_str(),
-                host: &host,
+                host,
                 path: self.uri.path(),
-                id: &id,
+                id: text(self.id.as_ref()),
             },
             status,
             ended,
@@ -307,6 +348,10 @@ impl Call {
             took: now().saturating_duration_since(self.began),
         });
     }
+}
+
+fn text(value: Option<&HeaderValue>) -> &str {
+    value.and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 impl Drop for Call {

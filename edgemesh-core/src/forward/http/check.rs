@@ -2,18 +2,20 @@
 //! disagree about whom it is for and where it ends.
 
 use http::header::{HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 
+use crate::forward::http::serve::MAX_BUFFER;
 use crate::refusal::Refusal;
 
 /// Longest target of a request, in bytes; longer ones are refused with 414. The head as a whole has
 /// its bound beside the server's other limits, and is refused with 431.
-const MAX_TARGET: usize = 32 * 1024;
+pub(super) const MAX_TARGET: usize = 32 * 1024;
 
 /// Why a request may not pass, if so.
 pub(super) fn fault<B>(request: &Request<B>) -> Option<Refusal> {
     match () {
         () if is_target_too_long(request.uri()) => Some(Refusal::TargetTooLong),
+        () if is_head_too_large(request.headers()) => Some(Refusal::HeadTooLarge),
         () if !names_one_host(request) => Some(Refusal::BadRequest),
         () if is_authority_form(request) => Some(Refusal::BadRequest),
         () if !is_plainly_coded(request) => Some(Refusal::BadRequest),
@@ -39,7 +41,7 @@ fn names_one_host<B>(request: &Request<B>) -> bool {
 }
 
 /// Whether `host` can be a host and a port (RFC 9110 §7.2), and not a riddle to whoever reads it.
-fn is_host(host: &HeaderValue) -> bool {
+pub(super) fn is_host(host: &HeaderValue) -> bool {
     !host.as_bytes().iter().any(|byte| b"@/?#\\, \t".contains(byte) || !byte.is_ascii())
 }
 
@@ -47,6 +49,13 @@ fn is_host(host: &HeaderValue) -> bool {
 fn is_target_too_long(uri: &Uri) -> bool {
     let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
     path + uri.authority().map_or(0, |authority| authority.as_str().len()) > MAX_TARGET
+}
+
+/// Whether the fields alone are beyond what a head may be. hyper looks only while a part of a head is
+/// missing, so that what it lets pass depends on how it came.
+fn is_head_too_large(headers: &HeaderMap) -> bool {
+    let sizes = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    sizes.sum::<usize>() > MAX_BUFFER
 }
 
 /// RFC 9112 §3.2.3: `host:port` alone is for CONNECT.

@@ -40,10 +40,11 @@ pub(super) enum How {
 /// What is due when an answer's body ends.
 #[derive(Debug)]
 pub(super) struct Ending {
-    call: Call,
-    hop: Hop,
+    pub(super) call: Call,
+    pub(super) hop: Hop,
     keep: Keep,
-    status: u16,
+    /// Of the answer.
+    pub(super) status: u16,
     grpc_failed: bool,
     deadline: Option<(Deadline, Pin<Box<Sleep>>)>,
 }
@@ -94,6 +95,14 @@ pub(super) fn deliver(
     Ok(response.map(|body| Body::download(body, length, ending)))
 }
 
+impl Ending {
+    /// Of a plain request, whose answer is still to come. Boxed, since it passes through many hands.
+    pub(super) fn plain(call: Call, hop: Hop) -> Box<Self> {
+        let keep = Keep::Nothing; // ours is no connection of hyper's
+        Box::new(Self { call, hop, keep, status: 0, grpc_failed: false, deadline: None })
+    }
+}
+
 /// How long the body of an answer is, where its head says so (RFC 9112 §6.3).
 fn length<B>(method: &Method, response: &Response<B>) -> Option<u64> {
     let none = *method == Method::HEAD
@@ -103,7 +112,7 @@ fn length<B>(method: &Method, response: &Response<B>) -> Option<u64> {
 }
 
 /// Statuses by which a server says that it is not well.
-const fn is_unwell(status: u16) -> bool {
+pub(super) const fn is_unwell(status: u16) -> bool {
     matches!(status, 500 | 502 | 503 | 504)
 }
 
@@ -157,7 +166,7 @@ impl Ending {
         let shared = call.origin.shared.clone();
         // A connection over which the client is still sending cannot take the next request.
         let reusable = how == How::Whole && call.uploaded.whole.load(Ordering::Acquire);
-        if reusable && !shared.stop.is_cancelled() {
+        if reusable && !matches!(keep, Keep::Nothing) && !shared.stop.is_cancelled() {
             keep.keep(&shared.pools, hop.address(), now);
         }
         hop.finish(outcome, now);

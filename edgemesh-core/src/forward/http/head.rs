@@ -21,7 +21,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// What `Connection` cannot take away, since it is for everybody on the way (RFC 9110 §7.6.1):
 /// who was meant, what was said, and who called.
-const NEVER_BETWEEN_NEIGHBOURS: &[&str] = &[
+pub(super) const NEVER_BETWEEN_NEIGHBOURS: &[&str] = &[
     "host",
     "authorization",
     "cache-control",
@@ -120,14 +120,12 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<HeaderVa
 /// Puts in who called (`None`: this very process) and what the call is named, where the client did
 /// not say.
 pub(super) fn introduce(headers: &mut HeaderMap, client: Option<IpAddr>) {
-    let id = unique_id();
+    let ids = Ids::new();
     if let Entry::Vacant(vacant) = headers.entry(REQUEST_ID) {
-        vacant.insert(text(format_args!("{id:032x}")));
+        vacant.insert(ascii(&ids.request()));
     }
     if let Entry::Vacant(vacant) = headers.entry(TRACEPARENT) {
-        // W3C Trace Context §3.2.2: version, trace id, parent id, flags (0 = not sampled).
-        let parent = (id >> 64) as u64 ^ id as u64 | 1;
-        vacant.insert(text(format_args!("00-{id:032x}-{parent:016x}-00")));
+        vacant.insert(ascii(&ids.trace()));
     }
     let Some(client) = client else { return };
     // Several lines are one list (RFC 9110 §5.3).
@@ -138,6 +136,43 @@ pub(super) fn introduce(headers: &mut HeaderMap, client: Option<IpAddr>) {
         false => text(format_args!("{}, {client}", before.join(", "))),
     };
     headers.insert(FORWARDED_FOR, value);
+}
+
+/// What a call is named, where its client did not say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ids(u128);
+
+impl Ids {
+    /// Those of a new call.
+    pub(super) fn new() -> Self {
+        Self(unique_id())
+    }
+
+    /// For `x-request-id`.
+    pub(super) fn request(self) -> [u8; 32] {
+        hex(self.0)
+    }
+
+    /// For `traceparent` (W3C Trace Context §3.2.2: version, trace id, parent id, flags; 0 = not
+    /// sampled).
+    pub(super) fn trace(self) -> [u8; 55] {
+        let parent = (self.0 >> 64) as u64 ^ self.0 as u64 | 1;
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        text[3..35].copy_from_slice(&self.request());
+        text[36..52].copy_from_slice(&hex::<32>(parent.into())[16..]);
+        text
+    }
+}
+
+/// Written out by hand, since formatting takes longer than all else that a head needs.
+fn hex<const DIGITS: usize>(number: u128) -> [u8; DIGITS] {
+    std::array::from_fn(|at| {
+        b"0123456789abcdef"[(number >> (4 * (DIGITS - 1 - at))) as usize & 0xf]
+    })
+}
+
+fn ascii(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn text(arguments: std::fmt::Arguments<'_>) -> HeaderValue {
@@ -214,6 +249,10 @@ mod tests {
         introduce(&mut headers, "10.0.0.1".parse().ok());
         let (id, trace) = (headers[REQUEST_ID].clone(), headers[TRACEPARENT].clone());
         assert_eq!(trace.len(), 55);
+        let parent = u64::from_str_radix(&trace.to_str().unwrap()[36..52], 16).unwrap();
+        let number = u128::from_str_radix(id.to_str().unwrap(), 16).unwrap();
+        assert_eq!(trace, format!("00-{number:032x}-{parent:016x}-00"));
+        assert_eq!(Ids(0x1f).request().as_slice(), format!("{:032x}", 0x1f).as_bytes());
         assert_eq!(headers[FORWARDED_FOR], "10.0.0.1");
         introduce(&mut headers, "fd00::1".parse().ok());
         assert_eq!((&headers[REQUEST_ID], &headers[TRACEPARENT]), (&id, &trace));

@@ -1,14 +1,15 @@
 //! Upstream connections that wait for their next request, by Backend address.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use fnv::FnvHashMap;
 use hyper::client::conn::http2;
 use parking_lot::Mutex;
 
+use crate::forward::http::plain::Wire;
 use crate::forward::http::upload::Upload;
 use crate::forward::http::upstream::Http1;
 use crate::refusal::Refusal;
@@ -34,15 +35,45 @@ pub struct Pools {
 }
 
 #[derive(Debug, Default)]
-struct Shard {
-    http1: HashMap<SocketAddr, Vec<Idle>>,
-    http2: HashMap<SocketAddr, Arc<Multiplexed>>,
+pub(super) struct Shard {
+    http1: FnvHashMap<SocketAddr, Vec<Idle<Http1>>>,
+    /// Those of plain requests, which nobody drives while they wait.
+    plain: FnvHashMap<SocketAddr, Vec<Idle<Wire>>>,
+    http2: FnvHashMap<SocketAddr, Arc<Multiplexed>>,
 }
 
 #[derive(Debug)]
-struct Idle {
-    connection: Http1,
+pub(super) struct Idle<C> {
+    connection: C,
     since: Instant,
+}
+
+/// A connection that can be kept for another request.
+pub(super) trait Kept: Sized {
+    /// Whether it is of no use any more.
+    fn is_over(&self) -> bool;
+    /// Where its kind waits.
+    fn waiting(shard: &mut Shard) -> &mut FnvHashMap<SocketAddr, Vec<Idle<Self>>>;
+}
+
+impl Kept for Http1 {
+    fn is_over(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    fn waiting(shard: &mut Shard) -> &mut FnvHashMap<SocketAddr, Vec<Idle<Self>>> {
+        &mut shard.http1
+    }
+}
+
+impl Kept for Wire {
+    fn is_over(&self) -> bool {
+        self.is_spent()
+    }
+
+    fn waiting(shard: &mut Shard) -> &mut FnvHashMap<SocketAddr, Vec<Idle<Self>>> {
+        &mut shard.plain
+    }
 }
 
 /// The HTTP/2 connections to one Backend.
@@ -90,35 +121,35 @@ impl Pools {
         &self.shards[(spread >> 60) as usize % SHARDS]
     }
 
-    /// An idle HTTP/1 connection, the one used last first, and how long it was idle. With
+    /// An idle connection for HTTP/1, the one used last first, and how long it was idle. With
     /// `fresh_only`, none that was idle for [`FRESH_FOR`].
-    pub(super) fn take_http1(
+    pub(super) fn take<C: Kept>(
         &self,
         address: SocketAddr,
         fresh_only: bool,
         now: Instant,
-    ) -> Option<(Http1, Duration)> {
+    ) -> Option<(C, Duration)> {
         let mut shard = self.shard(address).lock();
-        let idle = shard.http1.get_mut(&address)?;
+        let idle = C::waiting(&mut shard).get_mut(&address)?;
         loop {
             let age = now.saturating_duration_since(idle.last()?.since);
             if fresh_only && age >= FRESH_FOR {
                 return None;
             }
             let Idle { connection, .. } = idle.pop()?;
-            if !connection.sender.is_closed() && age < IDLE_FOR {
+            if !connection.is_over() && age < IDLE_FOR {
                 return Some((connection, age));
             }
         }
     }
 
     /// Keeps a connection whose last exchange is over.
-    pub(super) fn keep_http1(&self, address: SocketAddr, connection: Http1, now: Instant) {
-        if connection.sender.is_closed() {
+    pub(super) fn keep<C: Kept>(&self, address: SocketAddr, connection: C, now: Instant) {
+        if connection.is_over() {
             return;
         }
         let mut shard = self.shard(address).lock();
-        let idle = shard.http1.entry(address).or_default();
+        let idle = C::waiting(&mut shard).entry(address).or_default();
         if idle.len() < IDLE_PER_BACKEND {
             idle.push(Idle { connection, since: now });
         }
@@ -133,13 +164,8 @@ impl Pools {
     pub fn sweep(&self, now: Instant) {
         for shard in &self.shards {
             let mut shard = shard.lock();
-            shard.http1.retain(|_, idle| {
-                idle.retain(|i| {
-                    !i.connection.sender.is_closed()
-                        && now.saturating_duration_since(i.since) < IDLE_FOR
-                });
-                !idle.is_empty()
-            });
+            sweep::<Http1>(&mut shard, now);
+            sweep::<Wire>(&mut shard, now);
             shard.http2.retain(|_, all| {
                 let mut open = all.open.lock();
                 open.retain(|c| {
@@ -157,9 +183,19 @@ impl Pools {
         for shard in &self.shards {
             let mut shard = shard.lock();
             shard.http1.clear();
+            shard.plain.clear();
             shard.http2.clear();
         }
     }
+}
+
+fn sweep<C: Kept>(shard: &mut Shard, now: Instant) {
+    C::waiting(shard).retain(|_, idle| {
+        idle.retain(|i| {
+            !i.connection.is_over() && now.saturating_duration_since(i.since) < IDLE_FOR
+        });
+        !idle.is_empty()
+    });
 }
 
 impl Multiplexed {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderName, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::io::now;
 use crate::plan::Hop;
@@ -19,6 +19,13 @@ pub(super) fn heed<B>(hop: &mut Hop, answer: Option<&Response<B>>, grpc: bool) -
     });
     grant(hop, wish);
     wish != Wish::NoRetry
+}
+
+/// Heeds `Retry-After` beside the status of a plain answer.
+pub(super) fn heed_field(hop: &mut Hop, status: u16, retry_after: Option<&[u8]>) {
+    let value = retry_after.and_then(|value| HeaderValue::from_bytes(value).ok());
+    let headers = value.into_iter().map(|value| (RETRY_AFTER, value)).collect();
+    grant(hop, of_head(status, &headers, false, SystemTime::now));
 }
 
 /// Heeds what the trailers of a gRPC call say.
@@ -111,7 +118,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_wish_or_none(bytes in vec(any::<u8>(), 0..40), status in 100u16..600) {
-            let Ok(value) = http::HeaderValue::from_bytes(&bytes) else { return Ok(()) };
+            let Ok(value) = HeaderValue::from_bytes(&bytes) else { return Ok(()) };
             for name in ["retry-after", "grpc-retry-pushback-ms"] {
                 for grpc in [false, true] {
                     let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.clone())]);

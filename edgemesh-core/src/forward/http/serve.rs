@@ -14,13 +14,14 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
-use crate::forward::http::Origin;
 use crate::forward::http::became::Streams;
 use crate::forward::http::exchange::exchange;
 use crate::forward::http::gate::{Gate, admit, turn_away};
 use crate::forward::http::turn::{Client, Turn};
+use crate::forward::http::{Origin, Towards, plain};
 use crate::forward::{Access, What};
 use crate::io::Prefixed;
 use crate::metrics::{Carried, Ended};
@@ -36,7 +37,7 @@ pub enum Version {
 }
 
 /// Longest wait for a whole request head, also between two requests of one connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// Largest head, and the largest piece of a body that is held at once.
 pub(super) const MAX_BUFFER: usize = 64 * 1024;
 /// Header fields of one head.
@@ -69,6 +70,26 @@ where
     }
 }
 
+/// Serves the requests of a socket whose first bytes are `prefix`, as [`serve`] does; those that are
+/// only to be passed on in a shorter way.
+pub async fn serve_socket(
+    origin: Arc<Origin>,
+    stream: TcpStream,
+    version: Version,
+    prefix: Vec<u8>,
+) {
+    let stream = match (version, origin.towards) {
+        (Version::Http1, Towards::Address(to)) => {
+            plain::converse(&origin, to, stream, prefix).await
+        }
+        (Version::Http1 | Version::Http2, _) => Some(Prefixed::new(prefix.into(), stream)),
+    };
+    if let Some(stream) = stream {
+        // Its state is large, and most connections never need it.
+        Box::pin(serve(origin, stream, version, None)).await;
+    }
+}
+
 /// Serves the requests of one connection until it ends, those that `gate` lets in where there is
 /// one. A stop lets the request under way end.
 pub async fn serve<S>(
@@ -83,7 +104,7 @@ pub async fn serve<S>(
     let io = TokioIo::new(Client::new(stream, turn.clone()));
     let stop = origin.shared.stop.clone();
     // Before the connection, so that it is dropped after it.
-    let begun = Begun { origin: origin.clone(), version, turn: turn.clone() };
+    let begun = Begun::new(origin.clone(), version, turn.clone());
     let streams = Streams(origin.shared.tasks.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         // What follows the head of an upgrade is no head either.
@@ -138,8 +159,8 @@ pub async fn serve<S>(
                 false => Refusal::BadRequest,
             };
             begun.end(Ended::Refused(refusal), Some(refusal.row().http));
-        } else if error.is_timeout() && begun.turn.take_partial() {
-            begun.end(Ended::Refused(Refusal::BadRequest), None); // hyper says nothing
+        } else if error.is_timeout() {
+            begun.late();
         }
         tracing::debug!(error = &error as &dyn std::error::Error, "client connection ended");
     }
@@ -147,7 +168,7 @@ pub async fn serve<S>(
 
 /// Where the connection's turns are noted. On HTTP/2 they overlap, so that it always counts as one
 /// on which something is under way.
-fn turn_of(origin: &Origin, version: Version) -> Arc<Turn> {
+pub(super) fn turn_of(origin: &Origin, version: Version) -> Arc<Turn> {
     match (&origin.place, version) {
         (Some(place), Version::Http1) => place.turn.clone(),
         (Some(place), Version::Http2) => {
@@ -191,13 +212,24 @@ fn http2(streams: Streams) -> http2::Builder<Streams> {
 
 /// A request that never became a call, and still is a flow: it is malformed, or its head never
 /// became whole. Dropped with part of a head, the client left or the mesh stopped.
-struct Begun {
+pub(super) struct Begun {
     origin: Arc<Origin>,
     version: Version,
     turn: Arc<Turn>,
 }
 
 impl Begun {
+    pub(super) const fn new(origin: Arc<Origin>, version: Version, turn: Arc<Turn>) -> Self {
+        Self { origin, version, turn }
+    }
+
+    /// Part of a head was all that came in its time.
+    pub(super) fn late(&self) {
+        if self.turn.take_partial() {
+            self.end(Ended::Refused(Refusal::BadRequest), None); // nobody says anything
+        }
+    }
+
     fn end(&self, ended: Ended, status: Option<u16>) {
         self.origin.shared.ended(&Access {
             carried: match self.version {

@@ -32,6 +32,9 @@ pub struct Turn {
 impl Turn {
     /// Something was read.
     pub fn heard(&self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let last = &bytes[bytes.len().saturating_sub(4)..];
         let tail = last.iter().fold(self.tail.load(Relaxed), |t, b| t << 8 | u32::from(*b));
         self.tail.store(tail, Relaxed);
@@ -41,6 +44,12 @@ impl Turn {
     /// It is no HTTP/1 connection: something may be under way for as long as it is open.
     pub fn busy(&self) {
         self.now.store(CALL, Relaxed);
+    }
+
+    /// An answer is on its way as a whole; `begun`: part of the next head is here.
+    pub(super) fn answered(&self, begun: bool) {
+        self.unsent.store(false, Relaxed);
+        self.now.store(if begun { HEAD } else { IDLE }, Relaxed);
     }
 
     /// Whether nothing was said since the last answer, or ever.

@@ -30,6 +30,11 @@ pub(super) struct Uploaded {
 }
 
 impl Uploaded {
+    /// A body of so many bytes that was passed on as a whole.
+    pub(super) fn of_bytes(bytes: u64) -> Self {
+        Self { bytes: bytes.into(), whole: true.into(), ..Self::default() }
+    }
+
     /// Whether all of it was passed on.
     pub(super) fn is_whole(&self) -> bool {
         self.whole.load(Ordering::Acquire)
@@ -98,8 +103,7 @@ impl Upload {
 
     /// Nothing is to be sent.
     pub(super) fn nothing() -> (Self, Arc<Uploaded>) {
-        let uploaded = Arc::new(Uploaded::default());
-        uploaded.whole.store(true, Ordering::Relaxed);
+        let uploaded = Arc::new(Uploaded::of_bytes(0));
         (Self { source: Source::Nothing, uploaded: uploaded.clone(), gate: None }, uploaded)
     }
 

@@ -30,14 +30,15 @@ use crate::refusal::Refusal;
 use crate::snapshot::Reach;
 
 pub(super) use again::Again;
+pub(super) use connect::dial;
 pub(super) use outcome::{Answer, Failure, Keep};
-pub(super) use socket::{Heard, Socket};
+pub(super) use socket::{Heard, INTERIM_LIMIT, Socket};
 
 /// Longest wait for the head of an answer, after the whole request was sent, where no Policy
 /// says otherwise.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// Kept connections that may hand a request back unsent before a new one is made.
-const STALE_TRIES: usize = 4;
+pub(super) const STALE_TRIES: usize = 4;
 /// How often one Backend may say that it did not process a stream before another is asked.
 const REFUSED_TRIES: usize = 1;
 
@@ -80,7 +81,7 @@ impl Attempt<'_> {
         let (pools, address) = (&self.shared.pools, self.hop.address());
         let mut may_repeat = self.is_harmless(&request) && request.body().is_repeatable();
         for _ in 0..STALE_TRIES {
-            let Some((mut kept, age)) = pools.take_http1(address, !may_repeat, now()) else {
+            let Some((mut kept, age)) = pools.take::<Http1>(address, !may_repeat, now()) else {
                 break;
             };
             if kept.sender.ready().await.is_err() {

@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::dial::DialError;
+use crate::forward::Shared;
+use crate::forward::http::deadline::Deadline;
 use crate::forward::http::serve::{
     MAX_BUFFER, MAX_HEADERS, PING_EVERY, Tracked, WINDOW_CONNECTION, WINDOW_STREAM,
 };
@@ -15,11 +17,12 @@ use crate::forward::http::upload::Upload;
 use crate::forward::http::upstream::outcome::broken;
 use crate::forward::http::upstream::{Attempt, Failure, Http1, Socket};
 use crate::io::now;
+use crate::plan::Hop;
 use crate::refusal::Refusal;
 
 pub(super) async fn connect_http1(attempt: &Attempt<'_>) -> Result<Http1, Failure> {
     let shared = attempt.shared;
-    let (socket, heard) = Socket::new(dial(attempt).await?);
+    let (socket, heard) = Socket::new(dial(shared, attempt.hop, attempt.deadline).await?);
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_HEADERS)
         .handshake(TokioIo::new(socket))
@@ -36,7 +39,8 @@ pub(super) async fn connect_http1(attempt: &Attempt<'_>) -> Result<Http1, Failur
 pub(super) async fn connect_http2(
     attempt: &Attempt<'_>,
 ) -> Result<http2::SendRequest<Upload>, Failure> {
-    let (shared, stream) = (attempt.shared, dial(attempt).await?);
+    let (shared, stream) =
+        (attempt.shared, dial(attempt.shared, attempt.hop, attempt.deadline).await?);
     let (sender, connection) = http2::Builder::new(Tracked(shared.tasks.clone()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW_STREAM)
@@ -55,8 +59,11 @@ pub(super) async fn connect_http2(
 }
 
 /// Connects within the time of the Policy, and of the call. Nothing was sent when it fails.
-async fn dial(attempt: &Attempt<'_>) -> Result<TcpStream, Failure> {
-    let Attempt { shared, hop, deadline, .. } = attempt;
+pub(in crate::forward::http) async fn dial(
+    shared: &Shared,
+    hop: &Hop,
+    deadline: Option<Deadline>,
+) -> Result<TcpStream, Failure> {
     let failure =
         |refusal, backends_fault| Failure { refusal, again: None, sent: false, backends_fault };
     if shared.is_own(hop.address()) {

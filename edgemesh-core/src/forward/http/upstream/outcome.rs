@@ -47,7 +47,7 @@ pub(in crate::forward::http) enum Keep {
 impl Keep {
     pub(in crate::forward::http) fn keep(self, pools: &Pools, address: SocketAddr, now: Instant) {
         match self {
-            Self::Http1(connection) => pools.keep_http1(address, connection, now),
+            Self::Http1(connection) => pools.keep(address, connection, now),
             Self::Http2(place) => drop(place),
             Self::Link(_) | Self::Nothing => {}
         }

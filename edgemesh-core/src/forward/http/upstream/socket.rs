@@ -14,7 +14,7 @@ use crate::io::writes_to_inner;
 /// Most, in bytes, that a Backend may say between a request and the end of its answer's head:
 /// interim answers (1xx), of which hyper takes any number. Far above what it reads at once, since
 /// the beginning of a body may come with the head.
-pub(super) const INTERIM_LIMIT: usize = 2 * 1024 * 1024;
+pub(in crate::forward::http) const INTERIM_LIMIT: usize = 2 * 1024 * 1024;
 /// From here up nothing is counted.
 const ANSWERED: usize = usize::MAX / 2;
 

@@ -1,0 +1,233 @@
+//! Asks a Backend, over a kept connection or a new one, and the next one where the first cannot be
+//! reached.
+
+use std::future::poll_fn;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+
+use crate::forward::Shared;
+use crate::forward::http::ending::Ending;
+use crate::forward::http::plain::Wire;
+use crate::forward::http::plain::alarm::Alarm;
+use crate::forward::http::plain::answered::{self, Answered, Said};
+use crate::forward::http::plain::asked::Asked;
+use crate::forward::http::plain::upload::{Gone, Upload};
+use crate::forward::http::pool::FRESH_FOR;
+use crate::forward::http::upstream::{Failure as Undialled, INTERIM_LIMIT, STALE_TRIES, dial};
+use crate::io::now;
+use crate::plan::{Hop, Outcome, Purpose};
+use crate::refusal::Refusal;
+
+/// Why no Backend has answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unanswered {
+    /// That is why.
+    Refused {
+        /// What the client is told.
+        refusal: Refusal,
+        /// Whose fault it is.
+        backends_fault: bool,
+    },
+    /// Nobody waits for the answer any more.
+    Gone,
+}
+
+/// A Backend that has not answered, and whether it can have heard anything.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    unanswered: Unanswered,
+    sent: bool,
+}
+
+/// A connection that broke before its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broke {
+    /// Its client left.
+    Gone,
+    /// Its Backend took too long.
+    Late,
+    /// Before it took a byte.
+    Unsent,
+    /// It ended in order: what servers do with connections that nobody used.
+    Ended,
+    /// It was reset.
+    Reset,
+    /// What came is no answer.
+    Malformed,
+}
+
+/// Asks the Backend that was chosen, and others where that one cannot be reached. An answer's body
+/// follows on the connection.
+pub(super) async fn ask(
+    Ending { call, hop, .. }: &mut Ending,
+    asked: &Asked,
+    upload: &mut Upload<'_>,
+    alarm: &mut Alarm,
+) -> Result<(Wire, Box<Answered>), Unanswered> {
+    let shared = call.origin.shared.clone();
+    let mut tried = Vec::new();
+    loop {
+        let at = if tried.is_empty() { call.began } else { now() };
+        let asking = Asking { shared: &shared, hop, asked, at };
+        let Failure { unanswered, sent } = match asking.attempt(upload, alarm).await {
+            Ok(answered) => return Ok(answered),
+            Err(failure) => failure,
+        };
+        let Unanswered::Refused { backends_fault, .. } = unanswered else { return Err(unanswered) };
+        let policy = hop.service().policy.retries;
+        if sent || !policy.on_connect || call.attempts > policy.attempts {
+            return Err(unanswered);
+        }
+        tried.push(hop.spot());
+        let next = call.plan(Purpose::Retry(&tried), asked.head(&HeaderMap::new()));
+        // Records that have changed since may want more than this.
+        let plain = |next: &Hop| next.backend().is_dialled() && next.route().is_none();
+        let Some(next) = next.ok().filter(plain) else { return Err(unanswered) };
+        shared.metrics.retries.fetch_add(1, Relaxed);
+        let ill = std::mem::replace(hop, next);
+        ill.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
+    }
+}
+
+/// One attempt.
+struct Asking<'a> {
+    shared: &'a Shared,
+    hop: &'a Hop,
+    asked: &'a Asked,
+    /// When it begins.
+    at: Instant,
+}
+
+impl Asking<'_> {
+    async fn attempt(
+        &self,
+        upload: &mut Upload<'_>,
+        alarm: &mut Alarm,
+    ) -> Result<(Wire, Box<Answered>), Failure> {
+        let Self { shared, hop, asked, at } = *self;
+        let harmless = asked.is_idempotent() || hop.service().policy.retries.non_idempotent;
+        // What follows its head can be read once.
+        let may_repeat = harmless && asked.later == 0;
+        for _ in 0..STALE_TRIES {
+            let kept = shared.pools.take::<Wire>(hop.address(), !may_repeat, at);
+            let Some((mut kept, age)) = kept else { break };
+            match self.say_and_hear(&mut kept, upload, alarm).await {
+                Ok(answered) => return Ok((kept, answered)),
+                Err(Broke::Unsent) => {}
+                // Its Backend may have been closing it at that very moment. Once: a request that
+                // breaks its Backend must not break several.
+                Err(broke) if may_repeat && broke.may_be_stale(age) => break,
+                Err(broke) => return Err(broke.into()),
+            }
+        }
+        let dialled = upload.unless_gone(dial(shared, hop, None)).await?;
+        let mut new = Wire::backend(dialled?);
+        let answered = self.say_and_hear(&mut new, upload, alarm).await?;
+        Ok((new, answered))
+    }
+
+    /// Sends a request, and reads the head of its answer.
+    async fn say_and_hear(
+        &self,
+        backend: &mut Wire,
+        upload: &mut Upload<'_>,
+        alarm: &mut Alarm,
+    ) -> Result<Box<Answered>, Broke> {
+        let (mut sent, mut interim) = (0, 0);
+        let asked = self.asked;
+        poll_fn(|cx| {
+            match backend.poll_write(cx, &asked.sent, &mut sent) {
+                Poll::Ready(Err(_)) if sent == 0 => return Poll::Ready(Err(Broke::Unsent)),
+                // What it said before it stopped listening may still be an answer.
+                Poll::Ready(Ok(()) | Err(_)) => {}
+                Poll::Pending if upload.client.has_left(cx) => {
+                    return Poll::Ready(Err(Broke::Gone));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+            loop {
+                if let Some(answered) = heard(backend, asked, &mut interim)? {
+                    return Poll::Ready(Ok(answered));
+                }
+                match backend.poll_read(cx) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Broke::Ended)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Reset)),
+                    Poll::Pending => break,
+                }
+            }
+            upload.poll(cx, backend).map_err(|Gone| Broke::Gone)?;
+            // Who is not done asking cannot be late.
+            match upload.is_whole() {
+                true => alarm.poll(cx).map(|()| Err(Broke::Late)),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+/// The answer, if its head is here. Interim ones, which nobody waits for, are left out.
+fn heard(
+    backend: &mut Wire,
+    asked: &Asked,
+    interim: &mut usize,
+) -> Result<Option<Box<Answered>>, Broke> {
+    while !backend.unread.is_empty() {
+        match answered::read(&backend.unread, &asked.named.method) {
+            Said::Answer(answered, length) => {
+                backend.used(length);
+                return Ok(Some(answered));
+            }
+            Said::Interim(length) => {
+                *interim += length;
+                if *interim > INTERIM_LIMIT {
+                    return Err(Broke::Malformed);
+                }
+                backend.used(length);
+            }
+            Said::Part => return Ok(None),
+            Said::Malformed => return Err(Broke::Malformed),
+        }
+    }
+    Ok(None)
+}
+
+impl Broke {
+    /// Whether a kept connection that nobody used for `age` may just have been closed.
+    fn may_be_stale(self, age: Duration) -> bool {
+        match self {
+            Self::Ended => true,
+            Self::Reset | Self::Malformed => age >= FRESH_FOR,
+            Self::Unsent | Self::Gone | Self::Late => false,
+        }
+    }
+}
+
+impl From<Broke> for Failure {
+    fn from(broke: Broke) -> Self {
+        let refusal = match broke {
+            Broke::Gone => return Self { unanswered: Unanswered::Gone, sent: true },
+            Broke::Late => Refusal::RequestTimeout,
+            Broke::Unsent | Broke::Ended | Broke::Reset => Refusal::BackendReset,
+            Broke::Malformed => Refusal::BackendProtocol,
+        };
+        let unanswered = Unanswered::Refused { refusal, backends_fault: true };
+        Self { unanswered, sent: broke != Broke::Unsent }
+    }
+}
+
+impl From<Gone> for Failure {
+    fn from(Gone: Gone) -> Self {
+        Broke::Gone.into()
+    }
+}
+
+impl From<Undialled> for Failure {
+    fn from(Undialled { refusal, backends_fault, .. }: Undialled) -> Self {
+        Self { unanswered: Unanswered::Refused { refusal, backends_fault }, sent: false }
+    }
+}

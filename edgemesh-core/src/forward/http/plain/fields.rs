@@ -1,0 +1,60 @@
+//! How heads are written: what came, line by line, and what ours adds.
+
+use std::cell::RefCell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::Response;
+
+use crate::forward::http::Body;
+
+/// Begins each line of its own with two bytes fewer to write.
+const END: &[u8] = b"\r\n";
+
+/// Writes one field.
+pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, END] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Writes the moment at which an answer came, for one that does not say when it was made (RFC 9110
+/// §6.6.1).
+pub(super) fn date(out: &mut Vec<u8>) {
+    thread_local! {
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    LAST.with_borrow_mut(|(last, text)| {
+        if *last != second {
+            (*last, *text) = (second, httpdate::fmt_http_date(now));
+        }
+        field(out, b"date", text.as_bytes());
+    });
+}
+
+/// An answer of the mesh's own, as it is sent; without its words to a HEAD.
+pub(super) fn spelled(answer: &Response<Body>, to_head: bool, close: bool) -> Vec<u8> {
+    let (status, words) = (answer.status(), answer.body().words());
+    let mut out = Vec::with_capacity(512);
+    let reason = status.canonical_reason().unwrap_or_default();
+    out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+    for (name, value) in answer.headers() {
+        field(&mut out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    field(&mut out, b"content-length", words.len().to_string().as_bytes());
+    date(&mut out);
+    end(&mut out, close);
+    if !to_head {
+        out.extend_from_slice(words);
+    }
+    out
+}
+
+/// Ends a head; `close`: the connection ends with what follows.
+pub(super) fn end(out: &mut Vec<u8>, close: bool) {
+    if close {
+        field(out, b"connection", b"close");
+    }
+    out.extend_from_slice(END);
+}
