@@ -58,7 +58,10 @@ lint: ## Formatting, clippy without warnings, forbidden crates
 	  if $(CARGO) tree --workspace -i $$crate 2>/dev/null | grep -q .; then \
 	    echo "$$crate is in the dependency tree; deny.toml says why it must not be"; exit 1; fi; done
 
-bench: ## Benches of the decision, memory of an idle agent (figures: benches/README.md)
+bench: ## Instructions of the data path beside the stored ones (ACCEPT=1 stores), benches of the decision, memory of an idle agent
+	@$(MAKE) --no-print-directory deps MORE=valgrind
+	$(CARGO) build --release -p edgemesh-benches --bin counted
+	python3 benches/counts/run.py $(if $(ACCEPT),--accept)
 	$(CARGO) bench -p edgemesh-benches
 	$(CARGO) build --release -p edgemesh-daemon && benches/idle.sh
 
