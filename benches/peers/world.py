@@ -157,10 +157,10 @@ def cpu_seconds(pid):
     return total / TICKS
 
 
-def resident_mib(pid):
-    """Proportional resident memory of a process and all below it."""
+def resident_mib(pid, alone=False):
+    """Proportional resident memory of a process and all below it, or of it alone."""
     total = 0
-    for one in family(pid):
+    for one in [pid] if alone else family(pid):
         try:
             lines = open(f"/proc/{one}/smaps_rollup").read().splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
