@@ -71,8 +71,8 @@ bench-peers: target/peers/envoy ## EdgeMesh beside HAProxy, Envoy and nginx, in 
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
 	python3 benches/peers/run.py $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-bench-links: ## What a Link costs: two nodes, a hub, one plain TLS connection (ROUNDS=N)
-	@$(MAKE) --no-print-directory deps
+bench-links: target/peers/envoy ## What a Link costs beside HAProxy and Envoy with mutual TLS: two nodes, a hub (ROUNDS=N); writes benches/LINKS.md
+	@$(MAKE) --no-print-directory deps MORE=haproxy
 	$(CARGO) build --release -p edgemesh-daemon
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
 	python3 benches/links/run.py $(if $(ROUNDS),--rounds $(ROUNDS))

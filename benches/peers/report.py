@@ -1,5 +1,7 @@
 """What a run says: tables for people, JSON for programs, a plot, and the targets with their verdicts."""
 
+import statistics
+
 import world
 
 # load, figure, whom we are compared with, at most (or at least) this ratio.
@@ -18,6 +20,15 @@ TARGETS = [
     ("rate", "p99", "haproxy-http", "edgemesh", "<=", 1.0),
 ]
 WORDS = {"cpu_micros": "CPU a call", "calls_a_second": "calls a second", "gib_a_second": "GiB a second", "cpu_a_gib": "CPU a GiB", "p99": "p99"}
+
+
+def median(rounds_seen):
+    """The median of each figure over the rounds; all errors."""
+    keys = {key for seen in rounds_seen for key in seen if isinstance(seen[key], (int, float))}
+    values = {key: [seen[key] for seen in rounds_seen if seen.get(key) is not None] for key in keys}
+    out = {key: statistics.median(known) for key, known in values.items() if known}
+    out["errors"] = sum(seen["errors"] for seen in rounds_seen)
+    return out
 
 
 def write(result, folder):

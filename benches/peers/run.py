@@ -6,7 +6,6 @@ them in turn, so that what disturbs the machine disturbs all alike. CPU is user 
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -60,11 +59,11 @@ def run(options, folder, processes):
             if halved and loads.Load("rate", "http", "", None).fits(contender):
                 seen = lambda: loads.rate(tools, contender.address("http"), halved)
                 cells.setdefault(("rate", contender.name), []).append(accounted(contender, seen))
-    summary = {f"{load_name}/{name}": median(rounds_seen) for (load_name, name), rounds_seen in cells.items()}
+    summary = {f"{load_name}/{name}": report.median(rounds_seen) for (load_name, name), rounds_seen in cells.items()}
     idle = {} if options.only else {c.name: idle_memory(load, c) for c in field if c.process and c.speaks == "http" or c.name == "haproxy-tcp"}
     result = {"machine": machine, "command": " ".join(["make bench-peers"] + (["QUICK=1"] if options.quick else []) + ([f"ROUNDS={options.rounds}"] if options.rounds else [])), "rounds": rounds,
               "seconds_a_load": seconds, "took_seconds": round(time.monotonic() - began), "fixed_rate": halved, "missing": missing,
-              "when": time.strftime("%Y-%m-%d"), "commit": commit(),
+              "when": time.strftime("%Y-%m-%d"), "commit": contenders.commit(),
               "versions": {c.name: c.version for c in field}, "loads": {one.name: one.title for one in wanted}, "cells": summary, "idle": idle}
     report.write(result, options.write)
 
@@ -98,14 +97,6 @@ def fixed_rate(cells):
     return round(min(speeds) / 2) if speeds else None
 
 
-def median(rounds_seen):
-    keys = {key for seen in rounds_seen for key in seen if isinstance(seen[key], (int, float))}
-    values = {key: [seen[key] for seen in rounds_seen if seen.get(key) is not None] for key in keys}
-    out = {key: statistics.median(known) for key, known in values.items() if known}
-    out["errors"] = sum(seen["errors"] for seen in rounds_seen)
-    return out
-
-
 def idle_memory(load, contender):
     before = world.resident_mib(contender.process.pid)
     idle = loads.Idle(load, contender.address("http"), IDLE)
@@ -114,11 +105,6 @@ def idle_memory(load, contender):
     idle.end()
     say(f"idle: {contender.name}")
     return {"before": before, "with": after, "held": idle.held, "kib_each": (after - before) * 1024 / max(1, idle.held)}
-
-
-def commit():
-    done = subprocess.run(["git", "-C", contenders.ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 def say(text):
