@@ -8,6 +8,7 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import contenders
@@ -58,7 +59,7 @@ def run(options, folder, processes):
         for contender in field:
             if halved and loads.Load("rate", "http", "", None).fits(contender):
                 seen = lambda: loads.rate(tools, contender.address("http"), halved)
-                cells.setdefault(("rate", contender.name), []).append(accounted(contender, seen))
+                cells.setdefault(("rate", contender.name), []).append(accounted(tools, contender, seen))
     summary = {f"{load_name}/{name}": report.median(rounds_seen) for (load_name, name), rounds_seen in cells.items()}
     idle = {} if options.only else {c.name: idle_memory(load, c) for c in field if c.process and c.speaks == "http" or c.name == "haproxy-tcp"}
     result = {"machine": machine, "command": " ".join(["make bench-peers"] + (["QUICK=1"] if options.quick else []) + ([f"ROUNDS={options.rounds}"] if options.rounds else [])), "rounds": rounds,
@@ -69,21 +70,27 @@ def run(options, folder, processes):
 
 
 def measure(tools, one, contender):
-    seen = accounted(contender, lambda: one.run(tools, contender.address(one.kind)))
-    if contender.process:
-        seen["rss"] = world.resident_mib(contender.process.pid)
+    seen = accounted(tools, contender, lambda: one.run(tools, contender.address(one.kind)))
     if one.gib and seen["calls"]:
         seen["gib_a_second"] = seen["bytes"] / seen["seconds"] / (1 << 30)
         seen["cpu_a_gib"] = seen["cpu"] / (seen["bytes"] / (1 << 30))
     return seen
 
 
-def accounted(contender, act):
-    """Runs a load; adds calls a second and the contender's CPU a call."""
+def accounted(tools, contender, act):
+    """Runs a load; adds calls a second, the contender's CPU a call, and its memory: half way through, and its peak."""
     pid = contender.process.pid if contender.process else None
-    before = world.cpu_seconds(pid) if pid else 0
-    seen = act()
-    seen["cpu"] = world.cpu_seconds(pid) - before if pid else 0
+    if not pid:
+        seen = {**act(), "cpu": 0}
+    else:
+        memory = {}
+        half_way = threading.Timer(tools.seconds / 2, lambda: memory.update(rss=world.resident_mib(pid)))
+        world.forget_peak(pid)
+        before = world.cpu_seconds(pid)
+        half_way.start()
+        seen = act()
+        half_way.join()
+        seen = {**seen, **memory, "cpu": world.cpu_seconds(pid) - before, "peak": world.peak_mib(pid)}
     seen["calls_a_second"] = seen["calls"] / seen["seconds"]
     seen["cpu_micros"] = seen["cpu"] / seen["calls"] * 1e6 if seen["calls"] else None
     if seen["errors"]:
