@@ -53,8 +53,8 @@ def run(options, folder, processes):
     tools, seen = Tools(folder), {}
     for number in range(options.rounds + 1):
         tools.seconds = options.seconds if number else 1
-        rounds = [(way.name, tools.all(way)) for way in ways] + [(results.PLAIN, {"bulk": tools.plain()})]
-        for name, figures in rounds if number else []:  # the first one warms up
+        visits = [(way.name, tools.all(way)) for way in ways] + [(results.PLAIN, {"bulk": tools.plain()})]
+        for name, figures in visits if number else []:  # the first one warms up
             for load, figure in figures.items():
                 seen.setdefault(f"{load}/{name}", []).append(figure)
         print(f"round {number} of {options.rounds} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
