@@ -37,6 +37,8 @@ def main():
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--write", help="file for the figures, JSON")
     options = world.arguments(parser)
+    if options.minutes * 60 < 4 * SHORTEST:
+        parser.error(f"a quarter of the time is no window of {SHORTEST} s")
     with world.processes("long") as (folder, processes):
         sys.exit(run(options, folder, processes))
 
@@ -50,8 +52,7 @@ def run(options, folder, processes):
     churn = Churn(folder, number=3)
     opaque.start(processes)
     http.start(processes)
-    time.sleep(2)
-    agent = world.family(http.process.pid)
+    agent = those_that_stay(http.process.pid)
     start = held(agent)
     churn.start()
     seconds = max(SHORTEST, options.minutes * 60 / WINDOWS)
@@ -66,6 +67,15 @@ def run(options, folder, processes):
     if options.write:
         world.write_json(options.write, {"machine": world.machine(), "start": start, "windows": windows, "end": end})
     return report(start, windows, end)
+
+
+def those_that_stay(pid):
+    """The agent and its guard: a program that the agent starts now and then is gone the second time."""
+    time.sleep(1)
+    before = world.family(pid)
+    time.sleep(1)
+    after = world.family(pid)
+    return [one for one in before if one in after]
 
 
 def window(seconds, http, opaque, churn, agent):
