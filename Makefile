@@ -11,7 +11,7 @@ PACKAGES := iptables nftables iproute2 procps util-linux curl bind9-dnsutils red
 # What `make image` and `make deb` are for: amd64, arm64; empty: this machine.
 ARCH ?=
 
-.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet bench-rules bench-kubernetes golden fuzz image deb cross
+.PHONY: help deps demo test lint bench bench-peers bench-links bench-fleet bench-rules bench-kubernetes bench-long golden fuzz image deb cross
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,7 +58,10 @@ lint: ## Formatting, clippy without warnings, forbidden crates
 	  if $(CARGO) tree --workspace -i $$crate 2>/dev/null | grep -q .; then \
 	    echo "$$crate is in the dependency tree; deny.toml says why it must not be"; exit 1; fi; done
 
-bench: ## Benches of the decision, memory of an idle agent (figures: benches/README.md)
+bench: ## Instructions of the data path beside the stored ones (ACCEPT=1 stores), benches of the decision, memory of an idle agent
+	@$(MAKE) --no-print-directory deps MORE=valgrind
+	$(CARGO) build --release -p edgemesh-benches --bin counted
+	python3 benches/counts/run.py $(if $(ACCEPT),--accept)
 	$(CARGO) bench -p edgemesh-benches
 	$(CARGO) build --release -p edgemesh-daemon && benches/idle.sh
 
@@ -68,8 +71,8 @@ bench-peers: target/peers/envoy ## EdgeMesh beside HAProxy, Envoy and nginx, in 
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
 	python3 benches/peers/run.py $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-bench-links: ## What a Link costs: two nodes, a hub, one plain TLS connection (ROUNDS=N)
-	@$(MAKE) --no-print-directory deps
+bench-links: target/peers/envoy ## What a Link costs beside HAProxy and Envoy with mutual TLS: two nodes, a hub (ROUNDS=N); writes benches/LINKS.md
+	@$(MAKE) --no-print-directory deps MORE=haproxy
 	$(CARGO) build --release -p edgemesh-daemon
 	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
 	python3 benches/links/run.py $(if $(ROUNDS),--rounds $(ROUNDS))
@@ -110,6 +113,12 @@ bench-kubernetes: ## 10,000 Services and 100,000 Backends from an API server: ti
 	$(CARGO) build --release -p edgemesh-daemon
 	python3 benches/links/kubernetes.py
 	python3 benches/links/kubernetes.py --streams
+
+bench-long: ## Mixed load on one agent while records change 50 times a second: memory, files, p99 (MINUTES=20)
+	@$(MAKE) --no-print-directory deps
+	$(CARGO) build --release -p edgemesh-daemon
+	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
+	python3 benches/long/run.py $(if $(MINUTES),--minutes $(MINUTES))
 
 golden: target/peers/helm ## Rewrite every snapshot and generated file; then read the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --workspace --no-fail-fast --test drift --test cli --test config --test show --test capture_rules --test deploy --test image

@@ -12,8 +12,8 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import run as links  # noqa: E402
-from run import inside, world  # noqa: E402
+import nodes as links  # noqa: E402
+from nodes import inside, world  # noqa: E402
 
 RULES = """apiVersion: v1
 kind: Service

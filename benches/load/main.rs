@@ -2,6 +2,7 @@
 //!
 //! Clients print one line of JSON: `calls`, `errors`, and latencies in microseconds.
 
+mod cut;
 mod fleet;
 mod held;
 mod latencies;
@@ -32,7 +33,21 @@ enum Command {
     /// Serve: HTTP/1.1, bodies are read to their end and forgotten
     Sink { listen: SocketAddr },
     /// Send a message, wait until it is back, over and over, on each connection
-    Pingpong(Load),
+    Pingpong {
+        #[command(flatten)]
+        load: Load,
+        /// Messages a second, over all connections; as fast as it goes without
+        #[arg(long)]
+        rate: Option<f64>,
+    },
+    /// Open HTTP/1.1 connections and cut them in the middle
+    Cut {
+        #[command(flatten)]
+        load: Load,
+        /// Connections a second
+        #[arg(long)]
+        rate: f64,
+    },
     /// HTTP/1.1 at a fixed rate; latencies count from when a request was due
     Rate {
         #[command(flatten)]
@@ -96,7 +111,8 @@ fn main() -> std::io::Result<()> {
             Command::Echo { listen } => servers::echo(listen).await,
             Command::Grpc { listen } => servers::grpc(listen).await,
             Command::Sink { listen } => servers::sink(listen).await,
-            Command::Pingpong(load) => pingpong::run(&load).await?.print(),
+            Command::Pingpong { load, rate } => pingpong::run(&load, rate).await?.print(),
+            Command::Cut { load, rate } => cut::run(&load, rate).await?.print(),
             Command::Rate { load, rate } => rate::run(&load, rate).await?.print(),
             Command::Fleet { server, token, agents, seconds } => {
                 fleet::run(&server, &token, agents, Duration::from_secs_f64(seconds)).await

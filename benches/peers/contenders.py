@@ -214,6 +214,12 @@ def version(*command):
     return lines[0].strip() if lines else ""
 
 
+def commit():
+    """What is measured."""
+    done = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
 def all_of_them():
     """Every contender that is there, and what is missing with the line that would install it."""
     found, missing = [Direct("no proxy", "bytes"), Dnat("kernel DNAT", "bytes", f"kernel {os.uname().release}")], []

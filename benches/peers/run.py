@@ -6,9 +6,9 @@ them in turn, so that what disturbs the machine disturbs all alike. CPU is user 
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import contenders
@@ -59,32 +59,38 @@ def run(options, folder, processes):
         for contender in field:
             if halved and loads.Load("rate", "http", "", None).fits(contender):
                 seen = lambda: loads.rate(tools, contender.address("http"), halved)
-                cells.setdefault(("rate", contender.name), []).append(accounted(contender, seen))
-    summary = {f"{load_name}/{name}": median(rounds_seen) for (load_name, name), rounds_seen in cells.items()}
+                cells.setdefault(("rate", contender.name), []).append(accounted(tools, contender, seen))
+    summary = {f"{load_name}/{name}": report.median(rounds_seen) for (load_name, name), rounds_seen in cells.items()}
     idle = {} if options.only else {c.name: idle_memory(load, c) for c in field if c.process and c.speaks == "http" or c.name == "haproxy-tcp"}
     result = {"machine": machine, "command": " ".join(["make bench-peers"] + (["QUICK=1"] if options.quick else []) + ([f"ROUNDS={options.rounds}"] if options.rounds else [])), "rounds": rounds,
               "seconds_a_load": seconds, "took_seconds": round(time.monotonic() - began), "fixed_rate": halved, "missing": missing,
-              "when": time.strftime("%Y-%m-%d"), "commit": commit(),
+              "when": time.strftime("%Y-%m-%d"), "commit": contenders.commit(),
               "versions": {c.name: c.version for c in field}, "loads": {one.name: one.title for one in wanted}, "cells": summary, "idle": idle}
     report.write(result, options.write)
 
 
 def measure(tools, one, contender):
-    seen = accounted(contender, lambda: one.run(tools, contender.address(one.kind)))
-    if contender.process:
-        seen["rss"] = world.resident_mib(contender.process.pid)
+    seen = accounted(tools, contender, lambda: one.run(tools, contender.address(one.kind)))
     if one.gib and seen["calls"]:
         seen["gib_a_second"] = seen["bytes"] / seen["seconds"] / (1 << 30)
         seen["cpu_a_gib"] = seen["cpu"] / (seen["bytes"] / (1 << 30))
     return seen
 
 
-def accounted(contender, act):
-    """Runs a load; adds calls a second and the contender's CPU a call."""
+def accounted(tools, contender, act):
+    """Runs a load; adds calls a second, the contender's CPU a call, and its memory: half way through, and its peak."""
     pid = contender.process.pid if contender.process else None
-    before = world.cpu_seconds(pid) if pid else 0
-    seen = act()
-    seen["cpu"] = world.cpu_seconds(pid) - before if pid else 0
+    if not pid:
+        seen = {**act(), "cpu": 0}
+    else:
+        memory = {}
+        half_way = threading.Timer(tools.seconds / 2, lambda: memory.update(rss=world.resident_mib(pid)))
+        world.forget_peak(pid)
+        before = world.cpu_seconds(pid)
+        half_way.start()
+        seen = act()
+        half_way.join()
+        seen = {**seen, **memory, "cpu": world.cpu_seconds(pid) - before, "peak": world.peak_mib(pid)}
     seen["calls_a_second"] = seen["calls"] / seen["seconds"]
     seen["cpu_micros"] = seen["cpu"] / seen["calls"] * 1e6 if seen["calls"] else None
     if seen["errors"]:
@@ -98,14 +104,6 @@ def fixed_rate(cells):
     return round(min(speeds) / 2) if speeds else None
 
 
-def median(rounds_seen):
-    keys = {key for seen in rounds_seen for key in seen if isinstance(seen[key], (int, float))}
-    values = {key: [seen[key] for seen in rounds_seen if seen.get(key) is not None] for key in keys}
-    out = {key: statistics.median(known) for key, known in values.items() if known}
-    out["errors"] = sum(seen["errors"] for seen in rounds_seen)
-    return out
-
-
 def idle_memory(load, contender):
     before = world.resident_mib(contender.process.pid)
     idle = loads.Idle(load, contender.address("http"), IDLE)
@@ -114,11 +112,6 @@ def idle_memory(load, contender):
     idle.end()
     say(f"idle: {contender.name}")
     return {"before": before, "with": after, "held": idle.held, "kib_each": (after - before) * 1024 / max(1, idle.held)}
-
-
-def commit():
-    done = subprocess.run(["git", "-C", contenders.ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 def say(text):

@@ -157,15 +157,32 @@ def cpu_seconds(pid):
     return total / TICKS
 
 
-def resident_mib(pid):
-    """Proportional resident memory of a process and all below it."""
+def resident_mib(pid, alone=False):
+    """Proportional resident memory of a process and all below it, or of it alone."""
     total = 0
-    for one in family(pid):
+    for one in [pid] if alone else family(pid):
         try:
             lines = open(f"/proc/{one}/smaps_rollup").read().splitlines()
             total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
         except (OSError, StopIteration):
             pass
+    return total / 1024
+
+
+def forget_peak(pid):
+    """From now on the peak of a process and all below it counts anew."""
+    for one in family(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{one}/clear_refs", "w") as file:
+            file.write("5")
+
+
+def peak_mib(pid):
+    """Peak resident memory of a process and all below it, each for itself: what they share counts more than once."""
+    total = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError, StopIteration):
+            lines = open(f"/proc/{one}/status").read().splitlines()
+            total += next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
     return total / 1024
 
 
