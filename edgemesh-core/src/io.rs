@@ -1,10 +1,12 @@
 //! Small things at the borders of I/O: the one clock, sniffed bytes put back in front of their
-//! stream, and identifiers for requests.
+//! stream, identifiers for requests, and small files that are replaced whole.
 
 use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::net::IpAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +22,16 @@ use tokio::net::TcpStream;
 pub fn now() -> Instant {
     // Through tokio, so that tests with a paused clock see one time everywhere.
     tokio::time::Instant::now().into_std()
+}
+
+/// Writes a small file, of which a reader sees the old or the new, whatever happens meanwhile.
+pub(crate) fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("json.next");
+    let mut file = File::create(&next)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&next, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// A stream whose first bytes were read already; they are read again first.

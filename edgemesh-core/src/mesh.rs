@@ -21,6 +21,7 @@ mod names;
 mod notes;
 mod of_cloud;
 mod ordered;
+mod ranges;
 mod reading;
 mod serving;
 mod source;
@@ -72,6 +73,7 @@ pub use local::Checked;
 pub use messages::Messenger;
 pub use of_cloud::Feeder;
 pub use ordered::{CallError, MAX_ANSWER};
+pub use ranges::kept_service_cidrs;
 pub use reading::Folders;
 pub use serving::{ServeError, Serving};
 pub use status::{Cell as StatusCell, Status, StoreHealth};
@@ -178,7 +180,7 @@ impl Mesh {
         options.dial.check().map_err(OpenError::Mark)?;
         let opened = Store::open(&options.data_dir)?;
         let registrations = Registrations::open(&options.data_dir, now());
-        Self::assemble(options, Some((opened, registrations)))
+        Self::assemble(options, Some((opened, registrations))).map(Self::remembering_ranges)
     }
 
     /// Serves what `opened` holds; `None` = somebody else's records are followed.

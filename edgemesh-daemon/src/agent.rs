@@ -46,6 +46,7 @@ use edgemesh_core::dns::resolv::nameservers;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::Mesh;
 use edgemesh_core::snapshot::Snapshot;
+use ipnet::IpNet;
 
 use crate::agent::admin::State;
 use crate::agent::alone::Alone;
@@ -321,9 +322,10 @@ impl Running {
 
     /// Captures what the records say now, then lets names lead there.
     async fn follow(&mut self) {
+        let ranges = self.mesh.status().get().service_cidrs.clone();
         let snapshot = self.mesh.snapshot();
         let serial = snapshot.serial;
-        let captured = self.capturing.update(wanted_for(&self.config, &snapshot)).await;
+        let captured = self.capturing.update(wanted_for(&self.config, &snapshot, &ranges)).await;
         self.state.captured(self.capturing.view());
         // A name whose address is not captured yet would lead clients nowhere.
         if captured {
@@ -348,21 +350,25 @@ fn loopback(sockets: &mut Sockets, port: u16) -> anyhow::Result<Vec<Listener>> {
 
 /// What is to be captured, by configuration and records.
 fn wanted(config: &AgentConfig, mesh: &Mesh) -> Wanted {
-    wanted_for(config, &mesh.snapshot())
+    wanted_for(config, &mesh.snapshot(), &mesh.status().get().service_cidrs)
 }
 
 /// The input of the capture rules for the records of `snapshot`, for `redirect`.
-pub(crate) fn capture_input(config: &AgentConfig, snapshot: &Snapshot) -> Input {
-    wanted_for(config, snapshot).into_input()
+pub(crate) fn capture_input(
+    config: &AgentConfig,
+    snapshot: &Snapshot,
+    service_cidrs: &[IpNet],
+) -> Input {
+    wanted_for(config, snapshot, service_cidrs).into_input()
 }
 
-fn wanted_for(config: &AgentConfig, snapshot: &Snapshot) -> Wanted {
+fn wanted_for(config: &AgentConfig, snapshot: &Snapshot, service_cidrs: &[IpNet]) -> Wanted {
     let intercepted = match config.dns.intercept {
         DnsIntercept::Auto | DnsIntercept::On => config.dns.listen.first().map(SocketAddr::port),
         DnsIntercept::Off => None,
     };
     let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    Wanted::new(config, snapshot, intercepted, nameservers(&resolv, &[]))
+    Wanted::new(config, snapshot, service_cidrs, intercepted, nameservers(&resolv, &[]))
 }
 
 /// Where the name server listens: as configured, and where capture sends queries to.

@@ -43,7 +43,7 @@ pub use crate::capture::include::{AUTO_PREFIXES, auto_include, covers};
 pub use crate::capture::rivals::Rival;
 use crate::capture::routes::Routes;
 pub use crate::capture::routes::outward;
-pub use crate::capture::rules::{DnsCapture, Input, Ruleset, render};
+pub use crate::capture::rules::{DnsCapture, Input, MAX_PREFIXES, Ruleset, render};
 pub use crate::capture::watch::Watch;
 
 /// The rules, the device and the routes that bring connections to us.

@@ -1,10 +1,13 @@
 //! `edgemesh redirect`: the capture rules without an agent, as reviewed text or applied.
 //!
-//! The rules are those that the agent would install for the manifests as they are now.
+//! The rules are those that the agent would install for the manifests as they are now, and the
+//! ServiceCIDRs that it was told last.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use edgemesh_core::manifests;
+use edgemesh_core::mesh::kept_service_cidrs;
 use edgemesh_core::snapshot::{Builder, Change, Snapshot};
 use edgemesh_proto::record::NodeName;
 
@@ -52,7 +55,12 @@ pub fn run(config: &AgentConfig, action: RedirectAction) -> anyhow::Result<()> {
 /// What an agent would capture for the manifests as they are now.
 pub(crate) fn input(config: &AgentConfig) -> Input {
     let outward = capture::outward().unwrap_or_default();
-    Input { outward, ..capture_input(config, &snapshot(config)) }
+    // Manifests know of none: what an agent kept of another source does not count.
+    let ranges = match &config.source {
+        Source::None | Source::Manifests(_) => Arc::default(),
+        Source::Cloud | Source::Kubernetes(_) => kept_service_cidrs(&config.data_dir),
+    };
+    Input { outward, ..capture_input(config, &snapshot(config), &ranges) }
 }
 
 fn headed(program: &str, rules: &str) -> String {
@@ -60,7 +68,7 @@ fn headed(program: &str, rules: &str) -> String {
 }
 
 /// The records of the manifests; virtual addresses need none, their whole range is captured.
-fn snapshot(config: &AgentConfig) -> std::sync::Arc<Snapshot> {
+fn snapshot(config: &AgentConfig) -> Arc<Snapshot> {
     let source = match &config.source {
         Source::Manifests(folder) => Some(folder.clone()),
         Source::None | Source::Cloud | Source::Kubernetes(_) => None,

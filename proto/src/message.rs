@@ -9,8 +9,8 @@ use uuid::Uuid;
 pub(crate) use crate::message::body::exact;
 pub use crate::message::body::{
     Accepted, Ack, Answer, BUCKETS, Body, Caller, Connect, Counts, DialBack, HeaderField, Held,
-    Hello, Join, Joined, MAX_BACKED, MAX_COUNTS, MAX_FIELDS, Offer, Ping, Refused, Request,
-    RuleCount, RuleTrouble, Selector, Target, Welcome,
+    Hello, Join, Joined, MAX_BACKED, MAX_COUNTS, MAX_FIELDS, MAX_RANGES, Offer, Ping, Ranges,
+    Refused, Request, RuleCount, RuleTrouble, Selector, Target, Welcome,
 };
 pub use crate::message::content::{Content, Json};
 use crate::record::Invalid;

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use edgemesh_proto::beehive;
 use edgemesh_proto::frame::{self, FrameError};
 use edgemesh_proto::message::{
-    Body, Content, Header, MAX_FIELD, MAX_MESSAGE, MAX_RESOURCE, Message, Offer, Route,
+    Body, Content, Header, MAX_FIELD, MAX_MESSAGE, MAX_RANGES, MAX_RESOURCE, Message, Offer,
+    Ranges, Route,
 };
 use edgemesh_proto::record::{Delta, Key, Kind, Put};
 use uuid::Uuid;
@@ -49,6 +50,25 @@ fn an_offered_record_that_cannot_be_read_harms_only_itself() {
     bytes[at] = 99;
     let body = Message::decode(bytes.into()).unwrap().body.map(|body| *body);
     assert_eq!(body, Some(Body::Offer(Offer { records: vec![put("b")] })));
+}
+
+/// A newer hub tells ranges that this version cannot read, or more than it keeps; the rest counts.
+#[test]
+fn a_told_range_that_cannot_be_read_harms_only_itself() {
+    let told = |ranges: &[&str]| {
+        let service_cidrs = ranges.iter().map(|range| range.parse().unwrap()).collect();
+        Message::of_link(ID, NOW, ["cloud", "edge-1"], Body::Ranges(Ranges { service_cidrs }))
+    };
+    for ranges in [&[][..], &["10.96.0.0/12"], &["10.96.0.0/12", "fd00:10:96::/112"]] {
+        assert_eq!(Message::decode(told(ranges).encode().into()), Ok(told(ranges)), "{ranges:?}");
+    }
+    let mut bytes = told(&["10.96.0.0/12", "10.97.0.0/16"]).encode();
+    let at = bytes.windows(12).position(|text| text == b"10.96.0.0/12").unwrap();
+    bytes[at..at + 2].copy_from_slice(b"?!");
+    assert_eq!(Message::decode(bytes.into()), Ok(told(&["10.97.0.0/16"])));
+    let many = vec!["10.96.0.0/12"; MAX_RANGES + 1];
+    let kept = Message::decode(told(&many).encode().into());
+    assert_eq!(kept, Ok(told(&many[1..])));
 }
 
 /// A Delta that is sent to many is encoded once.

@@ -195,8 +195,9 @@ impl Cloud {
         tasks.spawn(own.run(stop.clone()));
         let zone = options.zone.clone();
         match options.records {
-            Records::None => {}
+            Records::None => registry.ranges().are(Arc::default()),
             Records::Manifests(folder) => {
+                registry.ranges().are(Arc::default());
                 let registry = registry.clone();
                 let following = manifests::Following { folder, zone, registry, report: source };
                 tasks.spawn(following.run(stop.clone()));

@@ -15,6 +15,8 @@ mod meta_server;
 #[cfg(feature = "cloud")]
 pub mod objects;
 #[cfg(feature = "cloud")]
+mod ranges;
+#[cfg(feature = "cloud")]
 mod seen;
 #[cfg(feature = "cloud")]
 mod server;

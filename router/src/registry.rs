@@ -12,6 +12,7 @@ mod counts;
 mod effective;
 mod entries;
 mod owned;
+pub mod ranges;
 pub mod session;
 pub mod shared;
 pub mod store;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use edgemesh_proto::message::{Body, Offer, Welcome};
+use edgemesh_proto::message::{Body, Offer, Ranges, Welcome};
 use edgemesh_proto::record::{Key, NodeName, Record};
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +68,7 @@ impl CloudSource {
             reading: Reading::new(own),
             sync,
             local,
-            notes: Notes::new(status),
+            notes: Notes::new(status, &options.data_dir),
             talking,
             said: Vec::new(),
             peers: BTreeMap::new(),
@@ -139,6 +139,9 @@ impl CloudSource {
 
     /// What the registry says.
     async fn told(&mut self, body: Body) {
+        if let Body::Ranges(Ranges { service_cidrs }) = body {
+            return self.notes.service_cidrs(service_cidrs.into()).await;
+        }
         let heard = match self.sync.hear(body, now()).await {
             Ok(heard) => heard,
             Err(broken) => {

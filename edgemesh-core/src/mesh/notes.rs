@@ -1,11 +1,15 @@
 //! What whoever keeps the records notes of it: in the status, in the log, and in a good copy.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+use ipnet::IpNet;
 
 use crate::io::now;
 use crate::manifests::Remark;
 use crate::mesh::local::Checked;
+use crate::mesh::ranges::Ranges;
 use crate::mesh::status::{Cell, Status, StoreHealth};
 use crate::sync::{Observed, Sync};
 
@@ -15,18 +19,25 @@ const GOOD_COPY_EVERY: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Notes {
     status: Arc<Cell>,
+    ranges: Ranges,
     copied: Option<Instant>,
     /// The store lacks what is visible.
     pub(super) behind: bool,
 }
 
 impl Notes {
-    pub(super) const fn new(status: Arc<Cell>) -> Self {
-        Self { status, copied: None, behind: false }
+    /// Beside the metastore in `folder`.
+    pub(super) fn new(status: Arc<Cell>, folder: &Path) -> Self {
+        Self { status, ranges: Ranges::new(folder), copied: None, behind: false }
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Status)) {
         self.status.update(change);
+    }
+
+    /// Notes all ServiceCIDRs that there are.
+    pub(super) async fn service_cidrs(&self, told: Arc<[IpNet]>) {
+        self.ranges.told(&self.status, told).await;
     }
 
     /// Notes what a change came to.

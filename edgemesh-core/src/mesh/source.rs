@@ -67,12 +67,13 @@ impl Source {
             }
             ended => {
                 let sources = (options.folders.clone(), options.supply.clone());
+                let notes = Notes::new(status, &options.data_dir);
                 Self::Folders(Box::new(FolderSource::new(
                     options.node.clone(),
                     sources,
                     ended,
                     local,
-                    status,
+                    notes,
                 )))
             }
         }
@@ -118,10 +119,10 @@ impl FolderSource {
         (folders, supply): (Folders, Option<Supply>),
         ended: Ended,
         local: Local,
-        status: Arc<Cell>,
+        notes: Notes,
     ) -> Self {
         let Ended { sync, talking } = ended;
-        let (reading, notes) = (Reading::new(folders), Notes::new(status));
+        let reading = Reading::new(folders);
         let kept = || {
             let theirs = sync.records().into_iter().filter(|record| !is_local(record));
             theirs.map(|record| (record.key(), record)).collect()
@@ -132,6 +133,10 @@ impl FolderSource {
 
     async fn begin(mut self) -> Self {
         self.reading.watch();
+        if self.supplies.is_none() {
+            // Folders know of none; what another source said before says nothing of their Services.
+            self.notes.service_cidrs(Arc::default()).await;
+        }
         self.read().await;
         self
     }
@@ -231,9 +236,13 @@ impl FolderSource {
     /// Puts in force what came from elsewhere.
     async fn supplied(&mut self, step: Supplied) {
         let Some(supplies) = &mut self.supplies else { return };
-        let trouble = step.trouble.clone();
+        let (trouble, ranges) = (step.trouble.clone(), step.service_cidrs.clone());
         supplies.apply(step);
         let all = supplies.all();
+        // Before the records, so that the first that is captured is what they lie in.
+        if let Some(ranges) = ranges {
+            self.notes.service_cidrs(ranges).await;
+        }
         self.observe(Some(all)).await;
         self.noted(trouble);
     }
@@ -303,7 +312,8 @@ mod tests {
             Checker::new(Dial::default(), Pace::default(), TaskTracker::new(), Default::default());
         let local = Local::new(node.clone(), Registrations::open(folder, now()), checker);
         let ended = Ended { sync, talking };
-        (FolderSource::new(node, (folders, None), ended, local, status.clone()), status)
+        let notes = Notes::new(status.clone(), folder);
+        (FolderSource::new(node, (folders, None), ended, local, notes), status)
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 
 use crate::manifests::Remark;
 use crate::mesh::local::Checked;
@@ -26,6 +27,8 @@ pub struct Status {
     pub read_at: Option<Instant>,
     /// The source is in conversation with us, and all that it has said is in force.
     pub in_step: bool,
+    /// Where addresses of Services lie by Kubernetes' ServiceCIDRs; empty: there are none, or that is not known.
+    pub service_cidrs: Arc<[IpNet]>,
     /// There is something to serve: from the store, or from the source.
     pub has_records: bool,
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use edgemesh_proto::record::{Key, Kind, Record, ServiceName};
+use ipnet::IpNet;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::config::Check;
@@ -24,6 +25,8 @@ pub struct Supplied {
     pub delete: Vec<Key>,
     /// Services whose Backends are to be probed, all of them.
     pub checks: Arc<BTreeMap<ServiceName, Check>>,
+    /// Where addresses of Services lie, all of it; `None`: that is not known, and what was told before stays.
+    pub service_cidrs: Option<Arc<[IpNet]>>,
     /// What an operator should know of its objects, all of it.
     pub remarks: Arc<[Remark]>,
     /// Why it cannot be read at this moment.
@@ -84,7 +87,7 @@ impl Supplies {
     }
 
     pub(super) fn apply(&mut self, step: Supplied) {
-        let Supplied { whole, put, delete, checks, remarks, trouble: _ } = step;
+        let Supplied { whole, put, delete, checks, remarks, service_cidrs: _, trouble: _ } = step;
         if !whole.is_empty() {
             self.records.retain(|key, _| !whole.contains(&key.kind));
         }

@@ -1,11 +1,12 @@
 //! The table on the disk: `registrations.json`, replaced whole.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::io::replace_file;
 use crate::registrations::{Listed, Name, Registration};
 
 /// Beside the metastore.
@@ -66,7 +67,7 @@ impl File {
             .collect::<Vec<_>>();
         let wrong = |source| SaveError { path: path.clone(), source };
         let text = serde_json::to_vec_pretty(&kept).map_err(|error| wrong(error.into()))?;
-        replace(path, &text).map_err(wrong)
+        replace_file(path, &text).map_err(wrong)
     }
 }
 
@@ -78,14 +79,4 @@ fn read(path: &Path) -> io::Result<Vec<Kept>> {
         Ok(_) => {}
     }
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
-}
-
-/// Old or new, whatever happens meanwhile.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let next = path.with_extension("json.next");
-    let mut file = std::fs::File::create(&next)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    std::fs::rename(&next, path)?;
-    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }

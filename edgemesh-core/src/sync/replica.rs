@@ -194,7 +194,8 @@ impl Replica {
             | Body::Joined(_)
             | Body::DialBack(_)
             | Body::Ping(_)
-            | Body::Counts(_) => Err(Broken::Unexpected(body.operation())),
+            | Body::Counts(_)
+            | Body::Ranges(_) => Err(Broken::Unexpected(body.operation())),
         }
     }
 

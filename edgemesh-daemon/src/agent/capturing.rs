@@ -14,13 +14,18 @@ use ipnet::IpNet;
 use crate::agent::outside::{Bounds, Counts, Outside};
 use crate::api;
 use crate::capture::node_ports::listening;
-use crate::capture::{CHECK_EVERY, Capture, CaptureError, DnsCapture, Input, auto_include, covers};
+use crate::capture::{
+    CHECK_EVERY, Capture, CaptureError, DnsCapture, Input, MAX_PREFIXES, auto_include, covers,
+};
 use crate::config::AgentConfig;
 
 /// Repairs that `status` remembers.
 const REPAIRS: usize = 8;
 /// How long it does.
 const REMEMBER: Duration = Duration::from_secs(600);
+
+/// Most addresses of Services left to others that get a rule; calls to more of them pass through.
+const LEFT_ALONE: usize = 256;
 
 /// What is to be captured, and which Services that leaves out.
 #[derive(Clone, Debug)]
@@ -47,20 +52,12 @@ impl Wanted {
     pub(super) fn new(
         config: &AgentConfig,
         snapshot: &Snapshot,
+        service_cidrs: &[IpNet],
         dns_port: Option<u16>,
         nameservers: Vec<IpAddr>,
     ) -> Self {
         let proxy = &config.proxy;
-        let known: Vec<IpAddr> = snapshot
-            .services()
-            .iter()
-            .filter(|service| !service.is_virtual && is_served(service))
-            .flat_map(|service| service.addresses.iter().copied())
-            .collect();
-        let include: Vec<IpNet> = match &proxy.include {
-            Include::Auto(_) => auto_include(&known, &config.dns.virtual_range),
-            Include::List(list) => list.iter().chain(&config.dns.virtual_range).copied().collect(),
-        };
+        let (include, exclude) = destinations(config, snapshot, service_cidrs);
         let not_captured = not_captured(snapshot, &include);
         let pages = [config.admin.listen.port(), config.metrics.listen.port()];
         let names = config.dns.listen.iter().map(SocketAddr::port).chain(dns_port);
@@ -82,7 +79,7 @@ impl Wanted {
             addresses: proxy.address.clone(),
             mark: proxy.mark,
             include,
-            exclude: proxy.exclude.clone(),
+            exclude,
             exclude_ports: proxy.exclude_ports.clone(),
             dns,
             outward: Vec::new(),
@@ -95,6 +92,36 @@ impl Wanted {
     /// The rules' input, for `redirect`.
     pub(super) fn into_input(self) -> Input {
         self.input
+    }
+}
+
+/// What is captured, and what of it is not.
+fn destinations(
+    config: &AgentConfig,
+    snapshot: &Snapshot,
+    service_cidrs: &[IpNet],
+) -> (Vec<IpNet>, Vec<IpNet>) {
+    let (proxy, virtual_range) = (&config.proxy, &config.dns.virtual_range);
+    let addresses_of = |is_wanted: fn(&Service) -> bool| {
+        let services = snapshot.services().iter().filter(|service| !service.is_virtual);
+        let wanted = services.filter(move |service| is_wanted(service));
+        wanted.flat_map(|service| service.addresses.iter().copied())
+    };
+    match &proxy.include {
+        Include::Auto(_) => {
+            let known: Vec<IpAddr> = addresses_of(is_served).collect();
+            let include = auto_include(service_cidrs, &known, virtual_range);
+            // In a range that is captured whole, others would get their Services' calls by way of us.
+            let room = MAX_PREFIXES.saturating_sub(proxy.exclude.len()).min(LEFT_ALONE);
+            let left = addresses_of(|service| !is_served(service));
+            let left = left.filter(|address| covers(&include, *address)).take(room);
+            let exclude = proxy.exclude.iter().copied().chain(left.map(IpNet::from)).collect();
+            (include, exclude)
+        }
+        Include::List(list) => {
+            let include = list.iter().chain(virtual_range).copied().collect();
+            (include, proxy.exclude.clone())
+        }
     }
 }
 

@@ -1,6 +1,8 @@
-//! Which destinations `include: auto` stands for, when nothing but addresses of Services is known.
+//! Which destinations `include: auto` stands for.
 //!
-//! Exact addresses would touch nothing else, but a chain of rules is walked by each new
+//! Where it is known in which ranges Services get their addresses (Kubernetes' ServiceCIDRs), these are
+//! captured: they never change, and a Service is captured before it is known. Of what lies in none of
+//! them, and everywhere else, only addresses of Services are known. Exact addresses would touch nothing else, but a chain of rules is walked by each new
 //! connection, and it would change with every Service. One wide range would be short and stable,
 //! but could cover hosts that are no Services. So: exact addresses, neighbours merged, while they
 //! are few; beyond that the smallest of three widths that makes them few. The widest, a /16 (a
@@ -16,16 +18,20 @@ pub const AUTO_PREFIXES: usize = 256;
 /// Prefix lengths (IPv4, IPv6) to try in turn, until few enough remain.
 const WIDTHS: [(u8, u8); 4] = [(32, 128), (24, 120), (20, 116), (16, 108)];
 
-/// The destinations to capture for these Services, and `virtual_range`, which is always among
-/// them. At most [`AUTO_PREFIXES`] a family beside `virtual_range`; of Services spread over more /16s (/108s)
+/// The destinations to capture: `service_cidrs`, those for Services elsewhere, and `virtual_range`, which
+/// is always among them. For Services elsewhere at most [`AUTO_PREFIXES`] a family beside `virtual_range`; of Services spread over more /16s (/108s)
 /// than that, the highest addresses are left out (`status` names Services that are not captured).
 /// Addresses that no Service can have (loopback, link-local, multicast, unspecified) are skipped.
-pub fn auto_include(cluster_ips: &[IpAddr], virtual_range: &[IpNet]) -> Vec<IpNet> {
-    let known: Vec<IpAddr> =
-        cluster_ips.iter().map(IpAddr::to_canonical).filter(can_be_a_service).collect();
+pub fn auto_include(
+    service_cidrs: &[IpNet],
+    cluster_ips: &[IpAddr],
+    virtual_range: &[IpNet],
+) -> Vec<IpNet> {
+    let known = cluster_ips.iter().map(IpAddr::to_canonical).filter(can_be_a_service);
+    let known: Vec<IpAddr> = known.filter(|ip| !covers(service_cidrs, *ip)).collect();
     let mut include = narrowest(&known, IpAddr::is_ipv4);
     include.extend(narrowest(&known, IpAddr::is_ipv6));
-    include.extend(virtual_range.iter().map(IpNet::trunc));
+    include.extend(service_cidrs.iter().chain(virtual_range).map(IpNet::trunc));
     IpNet::aggregate(&include)
 }
 
@@ -90,7 +96,7 @@ mod tests {
         let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
         let ranges: Vec<IpNet> = ranges.iter().map(|net| net.parse().unwrap()).collect();
         let want: Vec<IpNet> = want.iter().map(|net| net.parse().unwrap()).collect();
-        assert_eq!(auto_include(&ips, &ranges), want, "{ips:?} {ranges:?}");
+        assert_eq!(auto_include(&[], &ips, &ranges), want, "{ips:?} {ranges:?}");
     }
 
     #[test]
@@ -103,6 +109,26 @@ mod tests {
         check(&["10.96.0.1", "fd00::7"], &[], &["10.96.0.1/32", "fd00::7/128"]);
         check(&["198.18.3.4"], &["198.18.0.0/16"], &["198.18.0.0/16"]);
         check(&["::ffff:10.96.0.1"], &[], &["10.96.0.1/32"]);
+    }
+
+    #[test]
+    fn service_cidrs_stand_for_the_addresses_in_them() {
+        let nets =
+            |text: &[&str]| text.iter().map(|net| net.parse().unwrap()).collect::<Vec<IpNet>>();
+        let cidrs = nets(&["10.96.0.0/16", "fd00:96::/112"]);
+        let ips =
+            ["10.96.0.1", "10.96.7.7", "fd00:96::7", "10.97.0.1", "192.168.1.20", "fd00:97::1"];
+        let ips = ips.map(|ip| ip.parse().unwrap());
+        let include = auto_include(&cidrs, &ips, &nets(&["198.18.0.0/16"]));
+        let others = ["10.97.0.1/32", "192.168.1.20/32", "198.18.0.0/16", "fd00:97::1/128"];
+        let mut want: Vec<IpNet> = nets(&others).into_iter().chain(cidrs.clone()).collect();
+        want.sort_unstable();
+        assert_eq!(include, want);
+        // Neighbours merge, and a thousand Services in a range need no rule of their own.
+        assert_eq!(
+            auto_include(&cidrs, &v4(1000, 7), &nets(&["10.97.0.0/16"])),
+            nets(&["10.96.0.0/15", "fd00:96::/112"])
+        );
     }
 
     #[test]
@@ -128,7 +154,7 @@ mod tests {
             (v4(60_000, 1), 24),
         ];
         for (ips, width) in sets {
-            let include = auto_include(&ips, &[]);
+            let include = auto_include(&[], &ips, &[]);
             assert!(include.len() <= AUTO_PREFIXES, "{}", include.len());
             for ip in &ips {
                 assert!(covers(&include, *ip), "{ip} is left out of {include:?}");
@@ -147,7 +173,7 @@ mod tests {
     fn the_bound_holds_for_services_everywhere() {
         let ips: Vec<IpAddr> =
             (0..600_u32).map(|i| Ipv4Addr::from((1 << 24) + (i << 17)).into()).collect();
-        let include = auto_include(&ips, &[]);
+        let include = auto_include(&[], &ips, &[]);
         assert_eq!(include.len(), AUTO_PREFIXES);
         assert!(include.iter().all(|net| net.prefix_len() == 16), "{include:?}");
     }

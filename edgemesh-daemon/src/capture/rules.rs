@@ -177,7 +177,7 @@ fn exceptions(text: &mut Text, chain: &str, input: &Input, v4: bool) {
     }
     let exclude = of_family(&input.exclude, v4);
     if !exclude.is_empty() {
-        text.why("Told to leave alone (proxy.exclude).");
+        text.why("Told to leave alone (proxy.exclude), or Services that are left to others.");
     }
     for net in exclude {
         text.rule(chain, &format!("-d {net}"), "RETURN");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::agent::{Agent, PATIENCE};
 use crate::backend::Backend;
-use crate::common::namespace::in_namespace;
+use crate::common::namespace::{in_namespace, sh};
 use crate::common::run::{need, run};
 use crate::common::wait::eventually;
 use crate::world::{ONE, TWO, World, listen};
@@ -18,6 +18,7 @@ use crate::world::{ONE, TWO, World, listen};
 const SERVICES: &str = "/api/v1/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 const ENDPOINTS: &str = "/api/v1/endpoints";
+const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 
 /// A server that lists what it holds and tells changes to who watches.
 #[derive(Clone, Default)]
@@ -117,6 +118,10 @@ fn endpoints(address: &str) -> Value {
         "subsets": [{"addresses": [{"ip": address}], "ports": [{"port": 8080}]}]})
 }
 
+fn ranges(cidrs: &[&str]) -> Value {
+    json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs}})
+}
+
 fn config(world: &World, server: &str) -> String {
     format!(
         "node: node-1\ndataDir: {}\nsource: {{ kubernetes: {{ server: 'http://{server}' }} }}\nservices: {}\n",
@@ -176,5 +181,69 @@ fn an_agent_alone_follows_an_api_server() {
 fn an_agent_alone_follows_a_meta_server() {
     in_namespace("kubernetes::an_agent_alone_follows_a_meta_server", || {
         follows("127.0.0.1:10550", ENDPOINTS, endpoints);
+    });
+}
+
+/// Destinations in the rules of the host's own connections: captured, and left alone.
+fn in_rules() -> [Vec<String>; 2] {
+    let rules = sh("iptables-save -t nat");
+    ["-p tcp -m comment --comment edgemesh -j REDIRECT", "-m comment --comment edgemesh -j RETURN"]
+        .map(|what| {
+            let of_kind = rules
+                .lines()
+                .filter(|rule| rule.starts_with("-A EDGEMESH_OUT -d 10.") && rule.contains(what));
+            of_kind.map(|rule| rule.split(' ').nth(3).unwrap().to_owned()).collect()
+        })
+}
+
+#[track_caller]
+fn captures(include: &[&str], alone: &[&str]) {
+    let what = format!("captured: {include:?}, left alone: {alone:?}");
+    eventually(&what, PATIENCE, || (in_rules() == [include, alone]).then_some(()));
+}
+
+/// What lies in a ServiceCIDR is captured, but not what is left to others; what is unknown there passes through.
+#[test]
+fn service_cidrs_are_captured() {
+    in_namespace("kubernetes::service_cidrs_are_captured", || {
+        need(&["curl"]);
+        let at = "127.0.0.1:6443";
+        let world = World::new();
+        let _one = Backend::start("", "one", ONE, 8080);
+        let _two = Backend::start("", "two", TWO, 8080);
+        let api = Api::start(at);
+        api.put(SERVICES, service());
+        api.put(SLICES, slice(ONE[0]));
+        let agent = Agent::start_with(&world, &config(&world, at));
+        answers("one");
+        captures(&["10.96.0.80/32"], &[]);
+        api.put(RANGES, ranges(&["10.96.0.0/16", "10.4.0.0/24"]));
+        captures(&["10.4.0.0/24", "10.96.0.0/16"], &[]);
+        let mut theirs = service();
+        theirs["metadata"] = json!({"name": "theirs",
+            "labels": {"service.edgemesh.kubeedge.io/service-proxy-name": "other"}});
+        theirs["spec"]["clusterIP"] = "10.96.0.81".into();
+        api.put(SERVICES, theirs);
+        captures(&["10.4.0.0/24", "10.96.0.0/16"], &["10.96.0.81/32"]);
+        // A Service whose address lies elsewhere is captured all the same.
+        let mut elsewhere = service();
+        elsewhere["metadata"]["name"] = "elsewhere".into();
+        elsewhere["spec"]["clusterIP"] = "10.97.0.1".into();
+        api.put(SERVICES, elsewhere);
+        captures(&["10.4.0.0/24", "10.96.0.0/16", "10.97.0.1/32"], &["10.96.0.81/32"]);
+        assert_eq!(agent.get("/v1/status")["capture"]["outside"], json!([]));
+        answers("one");
+        let unknown = format!("curl -sS --max-time 2 http://{}:8080/", TWO[0]);
+        assert_eq!(run("", &unknown).out.trim(), "two");
+        let metrics = agent.metrics();
+        assert!(metrics.contains("connections_passed_through_total 1"), "{metrics}");
+        // The server goes: a new agent has what the last one was told.
+        api.is_gone(true);
+        agent.kill_all();
+        let _agent = Agent::start_with(&world, &config(&world, at));
+        captures(&["10.4.0.0/24", "10.96.0.0/16", "10.97.0.1/32"], &["10.96.0.81/32"]);
+        api.put(RANGES, ranges(&["10.96.0.0/12"]));
+        api.is_gone(false);
+        captures(&["10.96.0.0/12"], &["10.96.0.81/32"]);
     });
 }

@@ -876,7 +876,7 @@ pub struct Message {
     /// body answers with an error Message.
     #[prost(
         oneof = "message::Body",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26"
     )]
     pub body: ::core::option::Option<message::Body>,
 }
@@ -918,6 +918,8 @@ pub mod message {
         Ping(super::Ping),
         #[prost(message, tag = "25")]
         Counts(super::Counts),
+        #[prost(message, tag = "26")]
+        Ranges(super::Ranges),
     }
 }
 /// Which message this is.
@@ -1227,4 +1229,12 @@ pub struct RuleCount {
     /// The first of those that were not since the last that was, in milliseconds since 1970.
     #[prost(int64, tag = "7")]
     pub since: i64,
+}
+/// Where addresses of Services lie, as the hub's source has it: all of it, said after Welcome when it is
+/// known, and again with each change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ranges {
+    /// Kubernetes' ServiceCIDRs, as CIDRs; none = it has none, and an end to those of before.
+    #[prost(string, repeated, tag = "1")]
+    pub service_cidrs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }

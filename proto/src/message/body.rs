@@ -4,6 +4,7 @@ mod calls;
 mod codec;
 mod counts;
 mod joining;
+mod ranges;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ pub use crate::message::body::calls::{
 pub(crate) use crate::message::body::codec::exact;
 pub use crate::message::body::counts::{Counts, MAX_COUNTS, RuleCount, RuleTrouble};
 pub use crate::message::body::joining::{DialBack, Join, Joined};
+pub use crate::message::body::ranges::{MAX_RANGES, Ranges};
 use crate::record::{Delta, Node, NodeName, Put};
 
 /// Buckets that the records of a selector are spread over, by the hash of their key.
@@ -54,6 +56,8 @@ pub enum Body {
     Ping(Ping),
     /// See [`Counts`].
     Counts(Counts),
+    /// See [`Ranges`].
+    Ranges(Ranges),
 }
 
 impl Body {
@@ -76,6 +80,7 @@ impl Body {
             Self::DialBack(_) => "dialBack",
             Self::Ping(_) => "ping",
             Self::Counts(_) => "counts",
+            Self::Ranges(_) => "ranges",
         }
     }
 
@@ -98,7 +103,8 @@ impl Body {
             | Self::Joined(_)
             | Self::DialBack(_)
             | Self::Ping(_)
-            | Self::Counts(_) => String::new(),
+            | Self::Counts(_)
+            | Self::Ranges(_) => String::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use edgemesh_core::link::{
     self, Answering, Called, Failure, LinkError, MessageReader, MessageWriter, Messages,
 };
 use edgemesh_core::peers::{Heard, PULSE_EVERY, Pulse, message, removal};
-use edgemesh_proto::message::{Body, Counts, DialBack, Message, Offer, Refused, Welcome};
+use edgemesh_proto::message::{Body, Counts, DialBack, Message, Offer, Ranges, Refused, Welcome};
 use edgemesh_proto::record::NodeName;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -176,8 +176,15 @@ impl Session {
 
     async fn speak(&self, writer: &MessageWriter, mut to_node: ToNode) -> Result<End, LinkError> {
         let mut beat = tokio::time::interval(PULSE_EVERY);
+        let mut ranges = self.seated.hub.0.parts.registry.ranges().follow();
+        ranges.mark_changed();
         loop {
             let say = tokio::select! {
+                // The sender lives in the registry.
+                Ok(()) = ranges.changed() => {
+                    let Some(known) = ranges.borrow_and_update().clone() else { continue };
+                    self.message(Body::Ranges(Ranges { service_cidrs: known.to_vec() })).encode()
+                }
                 Some(body) = to_node.asked.recv() => self.message(body).encode(),
                 Some(pong) = to_node.pongs.recv() => self.message(pong).encode(),
                 said = self.talk.next() => match said {

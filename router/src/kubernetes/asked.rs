@@ -59,6 +59,7 @@ pub const ASKED: &[Asked] = &[
     core("pods", "Pod"),
     Asked { by: By::WithoutSlices, ..core("endpoints", "Endpoints") },
     Asked { optional: false, ..of("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice") },
+    Asked { older: &["v1beta1"], ..of("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR") },
     of("rules.kubeedge.io", "v1", "rules", "Rule"),
     of("rules.kubeedge.io", "v1", "ruleendpoints", "RuleEndpoint"),
     of("edgemesh.io", "v1alpha1", "trafficpolicies", "TrafficPolicy"),

@@ -8,6 +8,7 @@
 
 mod alone;
 mod held;
+mod kinds;
 mod together;
 
 #[cfg(test)]
@@ -19,25 +20,17 @@ use std::sync::Arc;
 use edgemesh_core::config::{Check, ServiceFilter};
 use edgemesh_core::manifests::{MAX_REMARKS, Parsed, Remark, Severity};
 use edgemesh_core::mesh::Supplied;
+use edgemesh_proto::message::MAX_RANGES;
 use edgemesh_proto::record::{Key, Kind, Record, ServiceName};
+use ipnet::IpNet;
 use serde_json::Value;
 
 use crate::kubernetes::objects::alone::Alone;
+use crate::kubernetes::objects::held::Held;
+use crate::kubernetes::objects::kinds::{How, KINDS, RANGES, how};
 use crate::kubernetes::objects::together::Together;
 
-/// Kind of object, which kind of record it becomes, and whether it means the same whatever others say.
-const KINDS: &[(&str, Kind, bool)] = &[
-    ("Service", Kind::Service, false),
-    ("EndpointSlice", Kind::Slice, true),
-    ("Endpoints", Kind::Slice, true),
-    ("Node", Kind::Node, true),
-    ("Pod", Kind::Workload, true),
-    ("TrafficPolicy", Kind::Policy, false),
-    ("DestinationRule", Kind::Policy, false),
-    ("HTTPRoute", Kind::Route, false),
-    ("RuleEndpoint", Kind::Endpoint, false),
-    ("Rule", Kind::Rule, false),
-];
+pub(super) use crate::kubernetes::objects::kinds::record_of;
 
 /// Which object of a kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +70,8 @@ pub enum News {
     Listing,
     /// An object is there, or changed.
     Put(Name, Parsed),
+    /// An object that says where addresses of Services lie is there, or changed; or what is wrong with it.
+    Ranges(Name, Result<Vec<IpNet>, Box<Remark>>),
     /// An object is gone.
     Gone(Name),
     /// The objects since [`News::Listing`] are all there are, or (`whole: false`) all that could be told.
@@ -118,6 +113,7 @@ pub struct Objects {
     kinds: BTreeMap<&'static str, OfKind>,
     alone: Alone,
     together: Together,
+    ranges: Held<Vec<IpNet>>,
     /// Kinds of records that have been told whole.
     told_whole: BTreeSet<Kind>,
     /// Something may be to be told.
@@ -126,6 +122,8 @@ pub struct Objects {
     is_judged: bool,
     /// Checks and Remarks that were told.
     said: (Arc<BTreeMap<ServiceName, Check>>, Arc<[Remark]>),
+    /// Ranges that were told.
+    said_ranges: Option<Arc<[IpNet]>>,
 }
 
 impl Objects {
@@ -141,6 +139,7 @@ impl Objects {
         match news {
             News::Listing => self.begin(kind),
             News::Put(name, parsed) => self.put(kind, name, parsed),
+            News::Ranges(name, said) => self.put_ranges(kind, name, said),
             News::Gone(name) => self.gone(kind, &name),
             News::Listed { whole } => self.listed(kind, whole),
             News::Absent => {
@@ -183,7 +182,11 @@ impl Objects {
 
     /// How many objects of a kind count.
     pub fn count(&self, kind: &str) -> usize {
-        if is_alone(kind) { self.alone.held.count(kind) } else { self.together.held.count(kind) }
+        match how(kind) {
+            How::Alone => self.alone.held.count(kind),
+            How::Together => self.together.held.count(kind),
+            How::Ranges => self.ranges.count(kind),
+        }
     }
 
     /// How many of them are wrong: they count as they were before, or not at all.
@@ -212,13 +215,16 @@ impl Objects {
         let remarks: Vec<Remark> =
             told.remarks.iter().chain(own).take(MAX_REMARKS).cloned().collect();
         let is_said = *self.said.0 == checks && *self.said.1 == remarks[..];
-        if put.is_empty() && delete.is_empty() && whole.is_empty() && is_said {
+        let service_cidrs = self.service_cidrs();
+        let same = is_said && self.said_ranges == service_cidrs;
+        if put.is_empty() && delete.is_empty() && whole.is_empty() && same {
             return None;
         }
+        self.said_ranges.clone_from(&service_cidrs);
         self.is_judged &= is_said;
         self.said = (Arc::new(checks), remarks.into());
         let (checks, remarks) = self.said.clone();
-        Some(Supplied { whole, put, delete, checks, remarks, trouble: None })
+        Some(Supplied { whole, put, delete, checks, service_cidrs, remarks, trouble: None })
     }
 
     /// Nothing new, but what is wrong with the server.
@@ -235,7 +241,7 @@ impl Objects {
     fn begin(&mut self, kind: &'static str) {
         let of = self.of(kind);
         of.seen = Some(BTreeSet::new());
-        if of.known != Known::Whole && is_alone(kind) {
+        if of.known != Known::Whole && how(kind) == How::Alone {
             self.alone.forget(kind);
         }
     }
@@ -244,21 +250,46 @@ impl Objects {
         let Parsed { documents, mut remarks } = parsed;
         remarks.retain(|remark| remark.severity != Severity::Ignored);
         let is_bad = remarks.iter().any(|remark| remark.severity == Severity::Rejected);
-        let kept = match (is_alone(kind), is_bad) {
-            (true, true) => self.alone.held.has(kind, &name),
-            (false, true) => self.together.held.has(kind, &name),
-            (true, false) => {
+        let kept = match (how(kind), is_bad) {
+            (How::Alone, true) => self.alone.held.has(kind, &name),
+            (How::Together, true) => self.together.held.has(kind, &name),
+            (How::Alone, false) => {
                 self.alone.put(kind, &name, documents);
                 false
             }
-            (false, false) => match self.together.put(kind, &name, documents) {
+            (How::Together, false) => match self.together.put(kind, &name, documents) {
                 Ok(()) => false,
                 Err(remark) => {
                     remarks.push(*remark);
                     true
                 }
             },
+            // Told as `News::Ranges`.
+            (How::Ranges, _) => false,
         };
+        self.note(kind, name, remarks, kept);
+    }
+
+    fn put_ranges(
+        &mut self,
+        kind: &'static str,
+        name: Name,
+        said: Result<Vec<IpNet>, Box<Remark>>,
+    ) {
+        match said {
+            Ok(ranges) => {
+                self.ranges.insert(kind, name.clone(), ranges);
+                self.note(kind, name, Vec::new(), false);
+            }
+            Err(remark) => {
+                let kept = self.ranges.has(kind, &name);
+                self.note(kind, name, vec![*remark], kept);
+            }
+        }
+    }
+
+    /// Notes that an object was told, and what is to be said of it; `kept`: what it said before stays.
+    fn note(&mut self, kind: &'static str, name: Name, mut remarks: Vec<Remark>, kept: bool) {
         if kept {
             remarks.iter_mut().for_each(stays_in_force);
         }
@@ -305,10 +336,10 @@ impl Objects {
     }
 
     fn drop_unseen(&mut self, kind: &'static str, seen: &BTreeSet<Name>) {
-        let held = if is_alone(kind) {
-            self.alone.held.names(kind)
-        } else {
-            self.together.held.names(kind)
+        let held = match how(kind) {
+            How::Alone => self.alone.held.names(kind),
+            How::Together => self.together.held.names(kind),
+            How::Ranges => self.ranges.names(kind),
         };
         for name in held.iter().filter(|name| !seen.contains(name)) {
             self.drop_object(kind, name);
@@ -316,10 +347,21 @@ impl Objects {
     }
 
     fn drop_object(&mut self, kind: &'static str, name: &Name) {
-        match is_alone(kind) {
-            true => self.alone.remove(kind, name),
-            false => self.together.remove(kind, name),
+        match how(kind) {
+            How::Alone => self.alone.remove(kind, name),
+            How::Together => self.together.remove(kind, name),
+            How::Ranges => drop(self.ranges.remove(kind, name)),
         }
+    }
+
+    /// Where addresses of Services lie; `None`: not all of it is known.
+    fn service_cidrs(&self) -> Option<Arc<[IpNet]>> {
+        self.kinds.get(RANGES).filter(|of| of.known == Known::Whole)?;
+        let all: Vec<IpNet> = self.ranges.values().flatten().copied().collect();
+        let mut all = IpNet::aggregate(&all);
+        all.sort_unstable();
+        all.truncate(MAX_RANGES);
+        Some(all.into())
     }
 
     /// Kinds of records all of whose objects have become known.
@@ -328,7 +370,8 @@ impl Objects {
             let mut of = self.kinds.iter().filter(|(kind, _)| record_of(kind) == Some(record));
             of.clone().next().is_some() && of.all(|(_, of)| of.known == Known::Whole)
         };
-        let all: BTreeSet<Kind> = KINDS.iter().map(|row| row.1).filter(|k| is_whole(*k)).collect();
+        let all: BTreeSet<Kind> =
+            KINDS.iter().filter_map(|row| row.1).filter(|k| is_whole(*k)).collect();
         let new = all.difference(&self.told_whole).copied().collect();
         self.told_whole = all;
         new
@@ -343,14 +386,6 @@ fn is_partly(kinds: &BTreeMap<&'static str, OfKind>, record: Kind) -> bool {
 /// Of several objects' records the names that whoever keeps them knows.
 fn keys(records: &[Record]) -> Vec<Key> {
     records.iter().map(Record::key).collect()
-}
-
-fn is_alone(kind: &str) -> bool {
-    KINDS.iter().any(|row| row.0 == kind && row.2)
-}
-
-fn record_of(kind: &str) -> Option<Kind> {
-    KINDS.iter().find(|row| row.0 == kind).map(|row| row.1)
 }
 
 fn stays_in_force(remark: &mut Remark) {

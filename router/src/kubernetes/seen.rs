@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::kubernetes::PLACE;
 use crate::kubernetes::asked::Asked;
 use crate::kubernetes::objects::{Mark, Name, News};
+use crate::kubernetes::ranges;
 
 /// Names the Service of an EndpointSlice.
 const SERVICE_LABEL: &str = "/metadata/labels/kubernetes.io~1service-name";
@@ -32,6 +33,10 @@ impl Seen {
         if asked.kind == "EndpointSlice" && self.object.pointer(SERVICE_LABEL).is_none() {
             // Of nobody's Service: that is allowed, and others may use it.
             return Some(News::Put(name, Parsed::default()));
+        }
+        if asked.kind == "ServiceCIDR" {
+            let said = ranges::read(&self.object).map_err(|wrong| Box::new(wrong.of(asked, &name)));
+            return Some(News::Ranges(name, said));
         }
         Some(News::Put(name, self.parsed(asked)))
     }

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::kubernetes::asked::{ASKED, Asked, By};
 use crate::kubernetes::following::{Following, Teller, Told};
-use crate::kubernetes::objects::{News, Objects};
+use crate::kubernetes::objects::{News, Objects, record_of};
 use crate::kubernetes::server::{Flavour, Found, Server};
 use crate::kubernetes::statuses::{self, Statuses};
 use crate::kubernetes::{Access, meta_server};
@@ -305,7 +305,7 @@ impl Source {
                 let listed = match news {
                     News::Listed { whole } => Some(whole),
                     News::Absent => Some(true),
-                    News::Listing | News::Put(..) | News::Gone(_) => None,
+                    News::Listing | News::Put(..) | News::Ranges(..) | News::Gone(_) => None,
                 };
                 if let Some(whole) = listed {
                     kind.absent = news == News::Absent;
@@ -374,10 +374,11 @@ fn is_followed(asked: &Asked, flavour: Flavour) -> bool {
     }
 }
 
-/// What is wrong with kinds; said once where it is the same of several.
+/// What is wrong with kinds; said once where it is the same of several. Whose objects become no records
+/// keeps nobody from the records: a role of before there was such a kind does not let it be read.
 fn trouble_of(followed: &Followed) -> Option<String> {
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (kind, report) in &followed.kinds {
+    for (kind, report) in followed.kinds.iter().filter(|(kind, _)| record_of(kind).is_some()) {
         if let Some(why) = &report.trouble {
             by_reason.entry(why).or_default().push(kind);
         }

@@ -192,7 +192,8 @@ impl Session {
             | Body::Joined(_)
             | Body::DialBack(_)
             | Body::Ping(_)
-            | Body::Counts(_) => Err(Violation::Unexpected(body.operation())),
+            | Body::Counts(_)
+            | Body::Ranges(_) => Err(Violation::Unexpected(body.operation())),
         }
     }
 

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::registry::counts::{At, Counts, Line};
+use crate::registry::ranges::Ranges;
 use crate::registry::session::{Said, Session, Violation};
 use crate::registry::store::{Outcome, Repair, Store};
 use crate::registry::{Counted, Registry, Write};
@@ -36,6 +37,7 @@ struct Inner {
     repairs: Vec<Repair>,
     /// The last revision.
     changed: watch::Sender<u64>,
+    ranges: Ranges,
     /// What [`Registry::revocations`] says, for those who ask with each call.
     revoked: watch::Sender<Arc<Revoked>>,
 }
@@ -80,7 +82,17 @@ impl Shared {
         let revoked = watch::Sender::new(Arc::new(registry.revocations()));
         let trouble = repairs.iter().find(|repair| repair.is_unwritable()).map(Repair::to_string);
         let (registry, trouble) = (Mutex::new(registry), Mutex::new(trouble));
-        Self(Arc::new(Inner { registry, counts, store, trouble, repairs, changed, revoked }))
+        let ranges = Ranges::default();
+        Self(Arc::new(Inner {
+            registry,
+            counts,
+            store,
+            trouble,
+            repairs,
+            changed,
+            ranges,
+            revoked,
+        }))
     }
 
     /// Why the disk does not take changes; they count all the same.
@@ -128,7 +140,10 @@ impl Shared {
 
     /// Takes in a step of a source. What it replaces of a kind is replaced at once.
     pub async fn supply(&self, step: Supplied) {
-        let Supplied { whole, put, delete, .. } = step;
+        let Supplied { whole, put, delete, service_cidrs, .. } = step;
+        if let Some(ranges) = service_cidrs {
+            self.0.ranges.are(ranges);
+        }
         let encode = |record: Record| (record.key(), record.encode_body().into());
         let encoding = tokio::task::spawn_blocking(move || {
             put.into_iter().map(encode).collect::<BTreeMap<Key, _>>()
@@ -136,6 +151,11 @@ impl Shared {
         // An end of the runtime, which nobody waits for.
         let Ok(put) = encoding.await else { return };
         self.change(|registry| registry.supply(&whole, &put, &delete)).await;
+    }
+
+    /// Where addresses of Services lie.
+    pub fn ranges(&self) -> &Ranges {
+        &self.0.ranges
     }
 
     /// Makes `records` everything that a node says which is here by a certificate `issued` then.
@@ -368,23 +388,4 @@ impl Drop for Talk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn who_is_revoked_is_known_while_records_change() {
-        let (shared, node) = (Shared::in_memory([1; 16]), NodeName("edge".into()));
-        let mut news = shared.revocations();
-        shared.remove(&node, 5, || false).await;
-        assert!(news.has_changed().unwrap());
-        news.mark_unchanged();
-        shared.joined(&node, 5, Vec::new()).await;
-        assert!(!news.has_changed().unwrap(), "nothing of that kind changed");
-        let changing = shared.0.registry.lock();
-        assert_eq!(shared.revoked(&node), Some(5));
-        assert_eq!(shared.revoked(&NodeName("other".into())), None);
-        drop(changing);
-        shared.forget_revocation(&node).await;
-        assert_eq!(shared.revoked(&node), None);
-    }
-}
+mod tests;

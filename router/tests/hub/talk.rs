@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use edgemesh_proto::message::{Body, Offer, Ping, Refused};
+use edgemesh_proto::message::{Body, Offer, Ping, Ranges, Refused};
 use edgemesh_proto::record::{Body as Of, Key, Kind, Node, Put, Record};
 
 use crate::world::{World, node};
@@ -30,6 +30,31 @@ async fn a_node_that_says_no_is_not_told_that_it_broke_the_rules() {
         let body = message.body.as_deref();
         assert!(!matches!(body, Some(Body::Refused(_))), "{body:?}");
     }
+}
+
+/// An agent that comes before the source has answered hears of them when it has.
+#[tokio::test]
+async fn ranges_are_told_when_they_are_known_and_when_they_change() {
+    let world = World::open();
+    let ranges = |text: &str| [text.parse().unwrap()].into();
+    let told = |want: &'static str| {
+        move |body| match body {
+            Body::Ranges(Ranges { service_cidrs }) => {
+                assert_eq!(service_cidrs, [want.parse().unwrap()]);
+                Some(())
+            }
+            _ => None,
+        }
+    };
+    let mut early = world.control("early").await;
+    world.registry.ranges().are(ranges("10.96.0.0/12"));
+    early.hear("what is known now", told("10.96.0.0/12")).await;
+    let mut late = world.control("late").await;
+    late.hear("what is known", told("10.96.0.0/12")).await;
+    world.registry.ranges().are(ranges("10.96.0.0/12"));
+    world.registry.ranges().are(ranges("10.96.0.0/16"));
+    early.hear("the change", told("10.96.0.0/16")).await;
+    late.hear("the change", told("10.96.0.0/16")).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod bad_answers;
 mod converging;
 mod http;
 mod meta_server;
+mod ranges;
 mod replayed;
 mod statuses;
 mod world;

@@ -73,7 +73,7 @@ async fn as_recorded() {
     assert!(!meta.asked.lock().iter().any(|path| path.contains("endpointslices")));
     assert_eq!(world.said().trouble, None);
     let absent = world.followed().kinds.iter().filter(|(_, kind)| kind.absent).count();
-    assert_eq!(absent, 5, "kinds that are not installed there");
+    assert_eq!(absent, 6, "kinds that are not installed there");
 }
 
 /// An edge node: the cloud's objects, what the node has stored of them, and whether they are in touch.

@@ -2,6 +2,7 @@
 
 mod counts;
 mod peers;
+mod ranges;
 
 use std::time::Duration;
 

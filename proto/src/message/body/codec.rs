@@ -57,6 +57,7 @@ impl From<&Body> for Pb {
                 Self::Ping(pb::Ping { number: *number, answer: *answer })
             }
             Body::Counts(counts) => Self::Counts(counts.into()),
+            Body::Ranges(ranges) => Self::Ranges(ranges.into()),
         }
     }
 }
@@ -104,6 +105,7 @@ impl TryFrom<Pb> for Body {
             }),
             Pb::Ping(ping) => Self::Ping(Ping { number: ping.number, answer: ping.answer }),
             Pb::Counts(counts) => Self::Counts(counts.try_into()?),
+            Pb::Ranges(ranges) => Self::Ranges(ranges.into()),
         })
     }
 }

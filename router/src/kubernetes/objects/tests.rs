@@ -178,9 +178,57 @@ fn what_became_of_objects_is_told_when_it_is_new() {
     assert_eq!(objects.judged().unwrap(), []);
 }
 
+/// Ranges that are told anew, then what is said of the objects.
+fn ranges(objects: &mut Objects) -> (Option<Vec<String>>, usize) {
+    let Some(step) = objects.step() else { return (None, objects.said.1.len()) };
+    let text = |ranges: Arc<[IpNet]>| ranges.iter().map(IpNet::to_string).collect();
+    (step.service_cidrs.map(text), step.remarks.len())
+}
+
 #[test]
-fn whatever_is_asked_for_becomes_a_record() {
+fn ranges_are_told_when_all_are_known_and_the_last_good_ones_stay() {
+    let cidr = |of: &str, said: Result<&[&str], &str>| {
+        let remark = |reason: &str| Remark {
+            severity: Severity::Rejected,
+            file: Default::default(),
+            line: 0,
+            object: of.into(),
+            field: String::new(),
+            reason: reason.into(),
+        };
+        let parse = |all: &[&str]| all.iter().map(|range| range.parse().unwrap()).collect();
+        News::Ranges(name(of), said.map(parse).map_err(|reason| Box::new(remark(reason))))
+    };
+    let told = |all: &[&str], remarks| {
+        (Some(all.iter().map(|range| (*range).to_owned()).collect::<Vec<_>>()), remarks)
+    };
+    let mut objects = Objects::new([RANGES], ServiceFilter::default());
+    hear(&mut objects, RANGES, [News::Listing, cidr("a", Ok(&["10.96.0.0/16", "fd00::/112"]))]);
+    assert_eq!(ranges(&mut objects), (None, 0), "there may be more");
+    let rest =
+        [cidr("b", Ok(&["10.97.0.0/16"])), cidr("c", Err("no")), News::Listed { whole: true }];
+    hear(&mut objects, RANGES, rest);
+    assert_eq!(ranges(&mut objects), told(&["10.96.0.0/15", "fd00::/112"], 1));
+    assert_eq!((objects.count(RANGES), objects.wrong(RANGES)), (2, 1));
+    // The same again is nothing new; what is wrong changes nothing but what is said of it.
+    listed(&mut objects, RANGES, [cidr("a", Err("odd")), cidr("b", Ok(&["10.97.0.0/16"]))]);
+    assert_eq!(ranges(&mut objects), told(&["10.96.0.0/15", "fd00::/112"], 1));
+    assert_eq!(objects.said.1[0].reason, "odd; what it said before stays in force");
+    hear(&mut objects, RANGES, [News::Gone(name("a"))]);
+    assert_eq!(ranges(&mut objects), told(&["10.97.0.0/16"], 0));
+    // A list in which one is missing, and a server that has no such kind any more.
+    listed(&mut objects, RANGES, [cidr("d", Ok(&["10.0.0.0/24"]))]);
+    assert_eq!(ranges(&mut objects), told(&["10.0.0.0/24"], 0));
+    hear(&mut objects, RANGES, [News::Absent]);
+    assert_eq!(ranges(&mut objects), told(&[], 0));
+    hear(&mut objects, RANGES, [News::Absent]);
+    assert_eq!(ranges(&mut objects), (None, 0));
+}
+
+#[test]
+fn whatever_is_asked_for_becomes_a_record_or_a_range() {
     for asked in crate::kubernetes::asked::ASKED {
-        assert!(record_of(asked.kind).is_some(), "{} is not in KINDS", asked.kind);
+        assert!(KINDS.iter().any(|row| row.0 == asked.kind), "{} is not in KINDS", asked.kind);
+        assert_eq!(record_of(asked.kind).is_none(), asked.kind == RANGES, "{}", asked.kind);
     }
 }
