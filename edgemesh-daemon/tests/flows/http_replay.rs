@@ -320,7 +320,10 @@ fn nothing_waits_for_what_is_kept() {
 }
 
 /// Serves each connection to `at` with `serve`, on a thread.
-fn scripted(at: &str, serve: impl Fn(&TcpStream) -> Option<()> + Clone + Send + 'static) {
+pub(crate) fn scripted(
+    at: &str,
+    serve: impl Fn(&TcpStream) -> Option<()> + Clone + Send + 'static,
+) {
     let listener = listen("", at);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {

@@ -35,6 +35,7 @@ mod http_bulk;
 mod http_counts;
 mod http_deadlines;
 mod http_hygiene;
+mod http_plain;
 mod http_replay;
 mod http_versions;
 mod kubernetes;

@@ -39,12 +39,14 @@ pub(super) async fn deliver(
     let mut out = head;
     end(&mut out, closes);
     let how = loop {
-        let Ok(passed) = body.pass(&mut backend.unread, &mut out) else { break How::Broken };
+        let passed = body.pass(&mut backend.unread, &mut out);
         let mut sent = 0;
         let client = &mut *upload.client;
         if poll_fn(|cx| client.poll_write(cx, &out, &mut sent)).await.is_err() {
             break How::Dropped;
         }
+        // Its client has what came before.
+        let Ok(passed) = passed else { break How::Broken };
         delivery.down += passed.bytes;
         out.clear();
         if passed.whole {
