@@ -3,12 +3,12 @@
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
-use std::thread::sleep;
 use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::backend::{header, read_body, read_head};
 use crate::common::namespace::in_namespace;
+use crate::common::wait::{eventually, throughout};
 use crate::http_replay::scripted;
 use crate::raw::{End, Raw};
 use crate::world::{ONE, World};
@@ -16,8 +16,8 @@ use crate::world::{ONE, World};
 const AT: &str = "10.96.0.30:80";
 /// Longer than sockets and buffers on the way hold.
 const MUCH: usize = 32 << 20;
-/// Longer than what is read at once of a head.
-const SOON: Duration = Duration::from_millis(50);
+/// Head and pieces of a body are not read together.
+const APART: Duration = Duration::from_millis(50);
 
 #[test]
 fn plain_requests_are_passed_on() {
@@ -76,7 +76,7 @@ fn bodies_may_come_later() {
     for pieces in [&["hello ", "world"][..], &["", "hello world"], &["hello world"]] {
         raw.send(post("/echo", 11).as_bytes());
         for piece in pieces {
-            sleep(SOON);
+            throughout(APART, || true);
             raw.send(piece.as_bytes());
         }
         assert_eq!(raw.answer("POST").body, "hello world", "{pieces:?}");
@@ -124,7 +124,7 @@ fn a_broken_answer_is_not_taken_for_a_whole_one(agent: &Agent) {
     let (said, end) = Raw::say("", AT, b"GET /bad HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(said.starts_with("HTTP/1.1 200") && !said.contains("\r\n0\r\n"), "{said}");
     assert_ne!(end, End::Open);
-    crate::common::wait::eventually("the broken answer", crate::agent::PATIENCE, || {
+    eventually("the broken answer", crate::agent::PATIENCE, || {
         let lines = agent.access();
         lines.iter().any(|l| l["path"] == "/bad" && l["outcome"] == "failed").then_some(())
     });
