@@ -159,13 +159,14 @@ fn no_default_route_is_no_hindrance() {
 }
 
 /// All that an agent could leave behind: rules and chains of ours, rules of anybody, routes and
-/// their rules, devices and addresses; not the built-in chains, which nobody ever removes.
+/// their rules, devices and addresses; not the built-in chains, which nobody ever removes, and not what
+/// the kernel finds out in its own time (carriers, whether an address is somebody else's).
 fn state() -> String {
     sh("for f in iptables ip6tables iptables-legacy ip6tables-legacy; do
           echo $f; $f-save | grep -E '^(-A|:EDGEMESH)' | sed 's/ \\[.*//' || true; done
-        for f in -4 -6; do ip $f rule; ip $f route show table all | grep -v fe80 | sort; done
-        ip link | sed 's/^[0-9]*: //' | grep -v '^ '
-        ip -o addr | grep -v fe80 | sed 's/^[0-9]*: //'")
+        for f in -4 -6; do ip $f rule; ip $f route show table all | grep -v fe80 | sed 's/ linkdown//' | sort; done
+        ip link | sed -E 's/^[0-9]*: //; s/NO-CARRIER,|,LOWER_UP| state [A-Z]+//g' | grep -v '^ '
+        ip -o addr | grep -v fe80 | sed 's/^[0-9]*: //; s/ tentative//'")
 }
 
 #[test]
