@@ -158,9 +158,8 @@ fn no_default_route_is_no_hindrance() {
     });
 }
 
-/// All that an agent could leave behind: rules and chains of ours, rules of anybody, routes and
-/// their rules, devices and addresses; not the built-in chains, which nobody ever removes, and not what
-/// the kernel finds out in its own time (carriers, whether an address is somebody else's).
+/// All that an agent could leave behind: rules and chains of ours, rules of anybody, routes and their
+/// rules, devices, addresses; not built-in chains, which stay, nor what the kernel finds out in its time.
 fn state() -> String {
     sh("for f in iptables ip6tables iptables-legacy ip6tables-legacy; do
           echo $f; $f-save | grep -E '^(-A|:EDGEMESH)' | sed 's/ \\[.*//' || true; done
