@@ -16,7 +16,9 @@ use crate::forward::http::plain::answered::{self, Answered, Said};
 use crate::forward::http::plain::asked::Asked;
 use crate::forward::http::plain::upload::{Gone, Upload};
 use crate::forward::http::pool::FRESH_FOR;
-use crate::forward::http::upstream::{Failure as Undialled, INTERIM_LIMIT, STALE_TRIES, dial};
+use crate::forward::http::upstream::{
+    Failure as Undialled, HEAD_TIMEOUT, INTERIM_LIMIT, STALE_TRIES, dial,
+};
 use crate::io::now;
 use crate::plan::{Hop, Outcome, Purpose};
 use crate::refusal::Refusal;
@@ -114,7 +116,7 @@ impl Asking<'_> {
         for _ in 0..STALE_TRIES {
             let kept = shared.pools.take::<Wire>(hop.address(), !may_repeat, at);
             let Some((mut kept, age)) = kept else { break };
-            match self.say_and_hear(&mut kept, upload, alarm).await {
+            match say_and_hear(&mut kept, asked, upload, alarm).await {
                 Ok(answered) => return Ok((kept, answered)),
                 Err(Broke::Unsent) => {}
                 // Its Backend may have been closing it at that very moment. Once: a request that
@@ -125,49 +127,52 @@ impl Asking<'_> {
         }
         let dialled = upload.unless_gone(dial(shared, hop, None)).await?;
         let mut new = Wire::backend(dialled?);
-        let answered = self.say_and_hear(&mut new, upload, alarm).await?;
+        let answered = say_and_hear(&mut new, asked, upload, alarm).await?;
         Ok((new, answered))
     }
+}
 
-    /// Sends a request, and reads the head of its answer.
-    async fn say_and_hear(
-        &self,
-        backend: &mut Wire,
-        upload: &mut Upload<'_>,
-        alarm: &mut Alarm,
-    ) -> Result<Box<Answered>, Broke> {
-        let (mut sent, mut interim) = (0, 0);
-        let asked = self.asked;
-        poll_fn(|cx| {
-            match backend.poll_write(cx, &asked.sent, &mut sent) {
-                Poll::Ready(Err(_)) if sent == 0 => return Poll::Ready(Err(Broke::Unsent)),
-                // What it said before it stopped listening may still be an answer.
-                Poll::Ready(Ok(()) | Err(_)) => {}
-                Poll::Pending if upload.client.has_left(cx) => {
-                    return Poll::Ready(Err(Broke::Gone));
-                }
-                Poll::Pending => return Poll::Pending,
+/// Sends a request, and reads the head of its answer, for which its Backend has [`HEAD_TIMEOUT`] once
+/// it was asked.
+async fn say_and_hear(
+    backend: &mut Wire,
+    asked: &Asked,
+    upload: &mut Upload<'_>,
+    alarm: &mut Alarm,
+) -> Result<Box<Answered>, Broke> {
+    let (mut sent, mut interim) = (0, 0);
+    poll_fn(|cx| {
+        match backend.poll_write(cx, &asked.sent, &mut sent) {
+            Poll::Ready(Err(_)) if sent == 0 => return Poll::Ready(Err(Broke::Unsent)),
+            // What it said before it stopped listening may still be an answer.
+            Poll::Ready(Ok(()) | Err(_)) => {}
+            Poll::Pending if upload.client.has_left(cx) => {
+                return Poll::Ready(Err(Broke::Gone));
             }
-            loop {
-                if let Some(answered) = heard(backend, asked, &mut interim)? {
-                    return Poll::Ready(Ok(answered));
-                }
-                match backend.poll_read(cx) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Broke::Ended)),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Reset)),
-                    Poll::Pending => break,
-                }
+            Poll::Pending => return Poll::Pending,
+        }
+        loop {
+            if let Some(answered) = heard(backend, asked, &mut interim)? {
+                return Poll::Ready(Ok(answered));
             }
-            upload.poll(cx, backend).map_err(|Gone| Broke::Gone)?;
-            // Who is not done asking cannot be late.
-            match upload.is_whole() {
-                true => alarm.poll(cx).map(|()| Err(Broke::Late)),
-                false => Poll::Pending,
+            match backend.poll_read(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Broke::Ended)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Reset)),
+                Poll::Pending => break,
             }
-        })
-        .await
-    }
+        }
+        let was_asking = !upload.is_whole();
+        upload.poll(cx, backend).map_err(|Gone| Broke::Gone)?;
+        if !upload.is_whole() {
+            return Poll::Pending; // who is still being asked cannot be late
+        }
+        if was_asking {
+            alarm.set(now(), HEAD_TIMEOUT);
+        }
+        alarm.poll(cx).map(|()| Err(Broke::Late))
+    })
+    .await
 }
 
 /// The answer, if its head is here. Interim ones, which nobody waits for, are left out.
@@ -229,5 +234,48 @@ impl From<Gone> for Failure {
 impl From<Undialled> for Failure {
     fn from(Undialled { refusal, backends_fault, .. }: Undialled) -> Self {
         Self { unanswered: Unanswered::Refused { refusal, backends_fault }, sent: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::forward::http::plain::asked;
+    use crate::forward::http::upload::Uploaded;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, far)
+    }
+
+    /// A body may take longer to say than an answer may: its time begins when it was asked for.
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_is_late_only_once_it_was_asked() {
+        let ((near, mut client), (to_backend, _backend)) = (pair().await, pair().await);
+        let said = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+        let asked::Said::Plain(asked) = asked::read(said, "") else { panic!("it is plain") };
+        let mut near = Wire::client(near, Vec::new());
+        let mut upload = Upload::new(&mut near, asked.later, Arc::new(Uploaded::of_bytes(0)));
+        let (mut backend, mut alarm) = (Wire::backend(to_backend), Alarm::new());
+        let start = tokio::time::Instant::now();
+        let (mut asking, talk) =
+            (std::pin::pin!(say_and_hear(&mut backend, &asked, &mut upload, &mut alarm)), async {
+                for piece in [b"a", b"b", b"c"] {
+                    tokio::time::sleep(HEAD_TIMEOUT).await;
+                    client.write_all(piece).await.unwrap();
+                }
+            });
+        tokio::select! {
+            answered = &mut asking => panic!("{answered:?} while it is being asked"),
+            () = talk => {}
+        }
+        assert_eq!(asking.await.unwrap_err(), Broke::Late);
+        assert_eq!(start.elapsed().as_secs() / HEAD_TIMEOUT.as_secs(), 4);
     }
 }
