@@ -21,21 +21,21 @@ struct Delivery {
 /// may ask for more.
 pub(super) async fn deliver(
     mut upload: Upload<'_>,
-    mut call: Box<Ending>,
+    mut ending: Box<Ending>,
     mut backend: Wire,
     answered: Box<Answered>,
     closes: bool,
 ) -> bool {
     let Answered { status, head, mut body, keeps, retry_after } = *answered;
-    let (shared, address) = (call.call.origin.shared.clone(), call.hop.address());
-    call.status = status;
+    let (shared, address) = (ending.call.origin.shared.clone(), ending.hop.address());
+    ending.status = status;
     if !is_unwell(status) {
-        call.hop.answered(now());
+        ending.hop.answered(now());
     }
     if matches!(status, 429 | 503) {
-        heed_field(&mut call.hop, status, retry_after.as_deref());
+        heed_field(&mut ending.hop, status, retry_after.as_deref());
     }
-    let mut delivery = Delivery { ending: Some(call), down: 0 };
+    let mut delivery = Delivery { ending: Some(ending), down: 0 };
     let mut out = head;
     end(&mut out, closes);
     let how = loop {
@@ -68,6 +68,7 @@ pub(super) async fn deliver(
     let whole = how == How::Whole && upload.is_whole();
     let may_wait = keeps && backend.unread.is_empty() && !shared.stop.is_cancelled();
     if whole && may_wait {
+        backend.rests();
         shared.pools.keep(address, backend, now());
     } else if how == How::Whole && !whole {
         upload.client.linger().await;

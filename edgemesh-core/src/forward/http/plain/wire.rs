@@ -132,6 +132,12 @@ impl Wire {
         let _ = timeout(LINGER, reading).await; // either way nobody waits any more
     }
 
+    /// It waits for its next use: it holds nothing, and begins small again.
+    pub(super) fn rests(&mut self) {
+        spare::give_back(&mut self.unread);
+        self.next_size = SMALL;
+    }
+
     /// Whether one that was kept is of no use any more: its other side has ended it, or says what
     /// nobody asked for. Costs no system call unless something happened to it.
     pub(in crate::forward::http) fn is_spent(&self) -> bool {
