@@ -147,21 +147,21 @@ impl Conversation<'_> {
         let begun = self.begin(asked)?;
         self.turn.busy();
         self.client.used(asked.came);
-        let mut call = match begun {
-            Ok(call) => call,
+        let mut ending = match begun {
+            Ok(ending) => ending,
             Err(unserved) => return Some(self.refuse(&unserved, asked).await),
         };
-        self.alarm.set(call.call.began, HEAD_TIMEOUT);
-        let uploaded = call.call.uploaded.clone();
+        self.alarm.set(ending.call.began, HEAD_TIMEOUT);
+        let uploaded = ending.call.uploaded.clone();
         let mut upload = Upload::new(&mut self.client, asked.later, uploaded);
-        match ask(&mut call, asked, &mut upload, &mut self.alarm).await {
+        match ask(&mut ending, asked, &mut upload, &mut self.alarm).await {
             Ok((backend, answered)) => {
                 let closes = asked.closes || self.origin.shared.stop.is_cancelled();
-                Some(deliver(upload, call, backend, answered, closes).await && !closes)
+                Some(deliver(upload, ending, backend, answered, closes).await && !closes)
             }
             Err(Unanswered::Gone) => Some(false),
             Err(Unanswered::Refused { refusal, backends_fault }) => {
-                let Ending { call, hop, .. } = *call;
+                let Ending { call, hop, .. } = *ending;
                 hop.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
                 Some(self.refuse(&call.refused(refusal), asked).await)
             }

@@ -7,7 +7,7 @@ use http::Response;
 
 use crate::forward::http::Body;
 
-/// Begins each line of its own with two bytes fewer to write.
+/// Ends a line.
 const END: &[u8] = b"\r\n";
 
 /// Writes one field.
