@@ -25,12 +25,7 @@ def write(result, folder):
 
 
 def document(result):
-    machine = result["machine"]
-    out = ["# Links beside their peers", "",
-           f"Written by `{result['command']}` on {result['when']} at commit {result['commit']}, in {result['took_seconds']} s: {result['rounds']} interleaved rounds of "
-           f"{result['seconds_a_load']} s a load, medians.",
-           f"Machine: {machine['cpus']} CPUs ({machine['model']}), {machine['memory_gib']} GiB, Linux {machine['kernel']}, load before {machine['load_before']:.1f}. Clients, "
-           "backends and all proxies share it.", "",
+    out = [*world.heading("Links beside their peers", result, "Clients, backends and all proxies"), "",
            "*In the node*: one agent. *Direct Link*: two agents. *Through the hub*: two agents and the cloud between. *HAProxy pair*, *Envoy pair*: one on each machine, mutual TLS 1.3 "
            "between them: HTTP/2 for requests, HTTP/1.1 for 1 GiB (each costs them less than the other), a TLS connection for each of bytes. CPU is user and system time of all of them together, in microseconds a call; "
            "work that the kernel does in interrupts is on nobody's account. Latencies in microseconds.", ""]

@@ -47,12 +47,7 @@ def write(result, folder):
 
 
 def document(result):
-    machine = result["machine"]
-    out = ["# EdgeMesh beside its peers", "",
-           f"Written by `{result['command']}` on {result['when']} at commit {result['commit']}, in {result['took_seconds']} s: {result['rounds']} interleaved rounds of "
-           f"{result['seconds_a_load']} s a load, medians.",
-           f"Machine: {machine['cpus']} CPUs ({machine['model']}), {machine['memory_gib']} GiB, Linux {machine['kernel']}, load before {machine['load_before']:.1f}. Client, "
-           "contender and backend share it.", "",
+    out = [*world.heading("EdgeMesh beside its peers", result, "Client, contender and backend"), "",
            "CPU is user and system time of the contender's processes, in microseconds a call; work that the kernel does in interrupts is on nobody's account. Latencies in microseconds. "
            "MiB: proportional resident memory (PSS) of the contender's processes half way through a load; peak: the sum of their peaks of resident memory (VmHWM) "
            "in it, where what they share counts more than once. EdgeMesh's two rows and its guard are one contender.", ""]

@@ -193,6 +193,15 @@ def machine():
             "load_before": os.getloadavg()[0]}
 
 
+def heading(title, result, sharers):
+    """The lines that say by which command, when and on what machine a result was measured."""
+    machine = result["machine"]
+    return [f"# {title}", "",
+            f"Written by `{result['command']}` on {result['when']} at commit {result['commit']}, in {result['took_seconds']} s: {result['rounds']} interleaved rounds of "
+            f"{result['seconds_a_load']} s a load, medians.",
+            f"Machine: {machine['cpus']} CPUs ({machine['model']}), {machine['memory_gib']} GiB, Linux {machine['kernel']}, load before {machine['load_before']:.1f}. {sharers} share it."]
+
+
 def write_json(path, value):
     with open(path, "w") as file:
         json.dump(value, file, indent=1)
