@@ -24,6 +24,16 @@ pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// Reads a small file, if it is there and has no more than `most` bytes.
+pub(crate) fn read_small_file(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(file) if file.len() > most => Err(io::Error::other("it is too long")),
+        Ok(_) => fs::read(path).map(Some),
+    }
+}
+
 /// Writes a small file, of which a reader sees the old or the new, whatever happens meanwhile.
 pub(crate) fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
     let next = path.with_extension("json.next");

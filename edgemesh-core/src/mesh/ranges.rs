@@ -8,7 +8,7 @@ use std::sync::Arc;
 use edgemesh_proto::message::MAX_RANGES;
 use ipnet::IpNet;
 
-use crate::io::replace_file;
+use crate::io::{read_small_file, replace_file};
 use crate::mesh::Mesh;
 use crate::mesh::status::Cell;
 
@@ -71,13 +71,8 @@ fn place(folder: &Path) -> Option<PathBuf> {
 }
 
 fn read(path: &Path) -> io::Result<Vec<IpNet>> {
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-        Ok(file) if file.len() > MAX_FILE => return Err(io::Error::other("it is too long")),
-        Ok(_) => {}
-    }
-    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    let text = read_small_file(path, MAX_FILE)?;
+    text.map_or_else(|| Ok(Vec::new()), |text| Ok(serde_json::from_slice(&text)?))
 }
 
 fn write(path: &Path, ranges: &[IpNet]) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::io::replace_file;
+use crate::io::{read_small_file, replace_file};
 use crate::registrations::{Listed, Name, Registration};
 
 /// Beside the metastore.
@@ -72,11 +72,6 @@ impl File {
 }
 
 fn read(path: &Path) -> io::Result<Vec<Kept>> {
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-        Ok(file) if file.len() > MAX_FILE => return Err(io::Error::other("it is too long")),
-        Ok(_) => {}
-    }
-    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    let text = read_small_file(path, MAX_FILE)?;
+    text.map_or_else(|| Ok(Vec::new()), |text| Ok(serde_json::from_slice(&text)?))
 }
