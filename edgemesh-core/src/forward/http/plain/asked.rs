@@ -208,6 +208,9 @@ fn known(method: &str) -> Option<Method> {
 
 #[cfg(test)]
 mod tests {
+    use httparse::EMPTY_HEADER;
+    use proptest::prelude::*;
+
     use super::*;
 
     /// What is said of the head that is tried, between its first line and its end.
@@ -312,5 +315,48 @@ mod tests {
         }
         let long = format!("GET / HTTP/1.1\r\nX: {}", "y".repeat(LONGEST_PART));
         assert!(matches!(read(long.as_bytes(), ""), Said::Other));
+    }
+
+    /// A request with a byte changed, left out or put in anywhere, which may still be one.
+    fn damaged() -> impl Strategy<Value = Vec<u8>> {
+        let whole = b"POST /p?q HTTP/1.1\r\nHost: a.b\r\nConnection: keep-alive\r\nX-Y: z\r\n\
+                      Content-Length: 5\r\n\r\nhello";
+        let bytes =
+            prop_oneof![Just(b'\r'), Just(b'\n'), Just(b':'), Just(b' '), Just(0), any::<u8>()];
+        let damage = (0..whole.len(), 0..3, bytes);
+        proptest::collection::vec(damage, 0..4).prop_map(|all| {
+            let mut said = whole.to_vec();
+            for (at, how, byte) in all {
+                let at = at.min(said.len() - 1);
+                match how {
+                    0 => said[at] = byte,
+                    1 => said.insert(at, byte),
+                    _ => drop(said.remove(at)),
+                }
+            }
+            said
+        })
+    }
+
+    proptest! {
+        /// What is passed on is one request to whoever reads it next, and ends where ours does.
+        #[test]
+        fn what_is_plain_is_plain_to_everybody(said in damaged()) {
+            let Said::Plain(asked) = read(&said, "10.0.0.7") else { return Ok(()) };
+            let mut headers = [EMPTY_HEADER; MAX_HEADERS];
+            let mut next = Request::new(&mut headers);
+            let Ok(Status::Complete(length)) = next.parse(&asked.sent) else {
+                return Err(TestCaseError::fail("it is no request"));
+            };
+            let head = &asked.sent[..length];
+            let lines = head.split(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\r")).count();
+            prop_assert_eq!(lines, head.iter().filter(|byte| b"\r\n".contains(byte)).count() / 2);
+            let of = |name: &str| next.headers.iter().filter(|h| h.name.eq_ignore_ascii_case(name)).count();
+            prop_assert_eq!((of("host"), of("connection"), of("transfer-encoding")), (1, 0, 0));
+            let lengths: Vec<u64> =
+                next.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("content-length")).filter_map(|h| digits(h.value)).collect();
+            prop_assert_eq!(lengths.first().copied().unwrap_or(0), asked.body as u64 + asked.later);
+            prop_assert_eq!((lengths.len() <= 1, asked.sent.len()), (true, length + asked.body));
+        }
     }
 }
