@@ -88,8 +88,8 @@ impl<E: Entrance> Proxy<E> {
         Self { entrance, shared, room, accepting, crowd: Arc::default() }
     }
 
-    /// Accepts until told to stop, and lets what was accepted end, or cuts it. Connections that cannot be served for lack of room are
-    /// reset, so that their clients know at once.
+    /// Accepts until told to stop, and lets what was accepted end, or cuts it. Connections that cannot
+    /// be served for lack of room are reset, so that their clients know at once.
     pub async fn run(self, listener: Listener) {
         let accepting = self.accepting.clone();
         let make_room = || {

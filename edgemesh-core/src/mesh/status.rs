@@ -27,7 +27,8 @@ pub struct Status {
     pub read_at: Option<Instant>,
     /// The source is in conversation with us, and all that it has said is in force.
     pub in_step: bool,
-    /// Where addresses of Services lie by Kubernetes' ServiceCIDRs; empty: there are none, or that is not known.
+    /// Where addresses of Services lie by Kubernetes' ServiceCIDRs; empty: there are none, or that is
+    /// not known.
     pub service_cidrs: Arc<[IpNet]>,
     /// There is something to serve: from the store, or from the source.
     pub has_records: bool,

@@ -2,12 +2,14 @@
 //!
 //! Where it is known in which ranges Services get their addresses (Kubernetes' ServiceCIDRs), these are
 //! captured: they never change, and a Service is captured before it is known. Of what lies in none of
-//! them, and everywhere else, only addresses of Services are known. Exact addresses would touch nothing else, but a chain of rules is walked by each new
-//! connection, and it would change with every Service. One wide range would be short and stable,
-//! but could cover hosts that are no Services. So: exact addresses, neighbours merged, while they
-//! are few; beyond that the smallest of three widths that makes them few. The widest, a /16 (a
-//! /108), is no wider than the Service ranges that clusters are set up with, and what is captured
-//! in it without being known passes through to where it was going.
+//! them, and everywhere else, only addresses of Services are known.
+//!
+//! Exact addresses would touch nothing else, but a chain of rules is walked by each new connection, and
+//! it would change with every Service. One wide range would be short and stable, but could cover hosts
+//! that are no Services. So: exact addresses, neighbours merged, while they are few; beyond that the
+//! smallest of three widths that makes them few. The widest, a /16 (a /108), is no wider than the
+//! Service ranges that clusters are set up with, and what is captured in it without being known passes
+//! through to where it was going.
 
 use std::net::IpAddr;
 
@@ -19,9 +21,9 @@ pub const AUTO_PREFIXES: usize = 256;
 const WIDTHS: [(u8, u8); 4] = [(32, 128), (24, 120), (20, 116), (16, 108)];
 
 /// The destinations to capture: `service_cidrs`, those for Services elsewhere, and `virtual_range`, which
-/// is always among them. For Services elsewhere at most [`AUTO_PREFIXES`] a family beside `virtual_range`; of Services spread over more /16s (/108s)
-/// than that, the highest addresses are left out (`status` names Services that are not captured).
-/// Addresses that no Service can have (loopback, link-local, multicast, unspecified) are skipped.
+/// is always among them. For Services elsewhere at most [`AUTO_PREFIXES`] a family: of Services spread over
+/// more /16s (/108s) than that, the highest addresses are left out (`status` names Services that are not
+/// captured). Addresses that no Service can have (loopback, link-local, multicast, unspecified) are skipped.
 pub fn auto_include(
     service_cidrs: &[IpNet],
     cluster_ips: &[IpAddr],
