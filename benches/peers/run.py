@@ -79,6 +79,7 @@ def measure(tools, one, contender):
 
 def accounted(tools, contender, act):
     """Runs a load; adds calls a second, the contender's CPU a call, and its memory: half way through, and its peak."""
+    world.client_ports(contender.speaks == "bytes")
     pid = contender.process.pid if contender.process else None
     if not pid:
         seen = {**act(), "cpu": 0}

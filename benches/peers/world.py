@@ -100,6 +100,13 @@ def wait_for(address, port, process, seconds=20):
             time.sleep(0.02)
 
 
+def client_ports(low):
+    """From now on clients use one half of the ports. EdgeMesh's two rows are one listener: a port that one of them used a moment ago
+    waits there for its last packets, and what comes from it to another address is turned away for a second (TIME_WAIT, PAWS)."""
+    first, last = (1024, 32767) if low else (32768, 65535)
+    sh(f"ip netns exec pod sysctl -qw net.ipv4.ip_local_port_range='{first} {last}'")
+
+
 def backends(processes, load):
     """nginx (HTTP/1.1, HTTP/2, files), a gRPC server and an echo, all on the node's address."""
     folder = processes.folder
