@@ -113,5 +113,6 @@ fn options(folder: &std::path::Path) -> Options {
         dial: Dial::default(),
         access_log: AccessLog::Errors,
         max_connections: 8,
+        lanes: 0,
     }
 }

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::{Dial, DialError};
 use crate::forward::inbox::Inbox;
+use crate::lanes::Seat;
 use crate::metrics::{Carried, ConnectionOpen, Ended, Metrics};
 use crate::peers::Ways;
 use crate::plan::Via;
@@ -80,6 +81,8 @@ pub struct Place {
     pub open: ConnectionOpen,
     /// Whether something is under way on it.
     pub turn: Arc<Turn>,
+    /// Counts it in its lane.
+    pub seat: Option<Seat>,
 }
 
 /// One line of the access log.

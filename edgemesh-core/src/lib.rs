@@ -58,6 +58,7 @@ pub mod snapshot;
 pub mod plan;
 
 pub mod dial;
+pub mod lanes;
 pub mod link;
 pub mod listen;
 pub mod manifests;

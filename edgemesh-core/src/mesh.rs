@@ -15,6 +15,7 @@ mod follow;
 mod handover;
 mod ingress;
 mod linked;
+mod listening;
 mod local;
 mod messages;
 mod names;
@@ -29,7 +30,6 @@ mod status;
 mod supply;
 mod talking;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -48,16 +48,15 @@ use crate::dial::Dial;
 use crate::dns::answer::{BadDomain, Domain};
 use crate::dns::server::Counters;
 use crate::forward::Shared;
-use crate::forward::http::{Pools, SWEEP_EVERY};
+use crate::forward::http::Pools;
 use crate::health::{Checker, Pace};
 use crate::io::now;
-use crate::listen::Listener;
+use crate::lanes::Lanes;
 use crate::mesh::agent::Agent;
 use crate::mesh::source::{Ended, Source};
 use crate::mesh::talking::{Ends, Talking};
 use crate::metrics::Metrics;
 use crate::plan::{self, Destination, Explanation};
-use crate::proxy::{Proxy, Redirected};
 use crate::registrations::Registrations;
 use crate::snapshot::Snapshot;
 use crate::store::{Loaded, OpenError as StoreError, Repair, Store};
@@ -106,6 +105,8 @@ pub struct Options {
     pub access_log: AccessLog,
     /// Connections served at once; over it they are reset.
     pub max_connections: usize,
+    /// Threads that serve them; 0 = those of the runtime that the mesh is in.
+    pub lanes: usize,
 }
 
 /// Why a mesh cannot be opened.
@@ -125,6 +126,9 @@ pub enum OpenError {
     /// The source of records cannot be read, and no metastore holds any.
     #[error("{0}")]
     Source(String),
+    /// Threads or files have run out.
+    #[error("cannot start the threads that serve connections")]
+    Lanes(#[source] std::io::Error),
     /// The agent that is to be followed.
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -145,6 +149,7 @@ pub struct Mesh {
     /// Whom the records come from, where it is the agent of this node.
     agent: Option<Agent>,
     shared: Arc<Shared>,
+    lanes: Lanes,
     /// Until the name server takes it.
     domain: Option<Domain>,
     dns_counters: Option<Arc<Counters>>,
@@ -208,6 +213,7 @@ impl Mesh {
         }
         let (tasks, stop, cut) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let lanes = Lanes::start(options.lanes).map_err(OpenError::Lanes)?;
         let shared = Arc::new(Shared {
             node: options.node.clone(),
             live: live.clone(),
@@ -221,7 +227,7 @@ impl Mesh {
             own: OnceLock::new(),
             ways: OnceLock::new(),
             inbox: OnceLock::new(),
-            pools: Pools::default(),
+            pools: Pools::new(lanes.count()),
         });
         Ok(Self {
             options,
@@ -233,6 +239,7 @@ impl Mesh {
             keeper,
             agent: None,
             shared,
+            lanes,
             domain: Some(domain),
             dns_counters: None,
             following: stop.child_token(),
@@ -268,31 +275,6 @@ impl Mesh {
             true => tokio::time::timeout(FIRST_READING, first).await.is_ok(),
             false => first.await.is_ok(),
         };
-    }
-
-    /// Serves the proxy on `listeners`; once a mesh. Returns where they listen.
-    pub fn listen(&mut self, listeners: Vec<Listener>) -> Vec<SocketAddr> {
-        let own: Box<[SocketAddr]> = listeners.iter().map(Listener::address).collect();
-        let _ = self.shared.own.set(own.clone()); // once a mesh
-        let room = self.options.max_connections;
-        let proxy = Proxy::new(Redirected, self.shared.clone(), room, self.accepting.clone());
-        for listener in listeners {
-            self.tasks.spawn(proxy.clone().run(listener));
-        }
-        self.sweep_pools();
-        own.into()
-    }
-
-    /// Closes what is idle for too long, and probes Backends, until the mesh stops.
-    fn sweep_pools(&self) {
-        self.check_backends();
-        let shared = self.shared.clone();
-        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
-            loop {
-                tokio::time::sleep(SWEEP_EVERY).await;
-                shared.pools.sweep(now());
-            }
-        }));
     }
 
     /// From now on `choice` says which flows are logged.

@@ -1,5 +1,6 @@
 //! One flow from accept to its last byte: where it came from, what it speaks, where it goes.
 
+mod accept;
 mod crowd;
 mod first;
 mod linked;
@@ -10,153 +11,25 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::forward::bytes::{Early, Reached};
 use crate::forward::flow::{Flow, Said};
 use crate::forward::http::{Origin, Towards, Version, serve_socket};
-use crate::forward::{Place, Shared, Turn};
-use crate::io::now;
-use crate::listen::{Accepted, Came, Listener, came, is_local};
+use crate::forward::{Place, Shared};
+use crate::listen::{Came, came, is_local};
 use crate::metrics::{Carried, Ended};
 use crate::plan::{Arrival, Hop, Target, resolve};
-use crate::proxy::crowd::Crowd;
 use crate::proxy::first::{Ask, Asked, ask};
 use crate::refusal::Refusal;
 use crate::snapshot::{Port, Snapshot};
 use crate::sniff::{Declared, Protocol};
 
+pub use crate::proxy::accept::{Entrance, Proxy, Redirected};
 pub use crate::proxy::linked::Linked;
 
 /// Longest connect to a place that is no Service: what common clients wait for.
 const PASS_THROUGH_CONNECT: Duration = Duration::from_secs(10);
-
-/// What becomes of a connection for which there is room.
-pub trait Entrance: Clone + Send + Sync + 'static {
-    /// Serves a connection to its end, and holds `place` for as long.
-    fn serve(
-        &self,
-        shared: Arc<Shared>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: Arc<Place>,
-    ) -> impl Future<Output = ()> + Send + 'static;
-}
-
-/// Serves what the kernel redirected here, and the explicit proxy.
-#[derive(Clone, Copy, Debug)]
-pub struct Redirected;
-
-impl Entrance for Redirected {
-    fn serve(
-        &self,
-        shared: Arc<Shared>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: Arc<Place>,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        flow(shared, stream, peer, place)
-    }
-}
-
-/// What the accept loops of one mesh share.
-#[derive(Clone, Debug)]
-pub struct Proxy<E = Redirected> {
-    entrance: E,
-    shared: Arc<Shared>,
-    /// Room for connections; over it the oldest idle one goes, or the new one is reset at once.
-    room: Arc<Semaphore>,
-    /// Ends the loops; what was accepted goes on.
-    accepting: CancellationToken,
-    crowd: Arc<Crowd>,
-}
-
-/// How soon the task of a connection that was shed has given its room back, on a busy machine too.
-const SHED_WITHIN: Duration = Duration::from_secs(1);
-
-impl<E: Entrance> Proxy<E> {
-    /// Loops that share `room` for connections, until `accepting` ends them.
-    pub fn new(
-        entrance: E,
-        shared: Arc<Shared>,
-        room: usize,
-        accepting: CancellationToken,
-    ) -> Self {
-        let room = Arc::new(Semaphore::new(room));
-        Self { entrance, shared, room, accepting, crowd: Arc::default() }
-    }
-
-    /// Accepts until told to stop, and lets what was accepted end, or cuts it. Connections that cannot
-    /// be served for lack of room are reset, so that their clients know at once.
-    pub async fn run(self, listener: Listener) {
-        let accepting = self.accepting.clone();
-        let make_room = || {
-            self.shared.pools.sweep_all();
-            self.shed_oldest_idle();
-        };
-        while let Some(accepted) = accepting.run_until_cancelled(listener.accept(make_room)).await {
-            let (stream, peer) = match accepted {
-                Accepted::Served(stream, peer) => (stream, peer),
-                Accepted::NoFiles(stream, peer) => {
-                    self.shed(&stream, peer);
-                    continue;
-                }
-            };
-            match self.room().await {
-                Some(room) => self.begin(room, stream, peer),
-                None => self.shed(&stream, peer),
-            }
-        }
-        drop(listener);
-        tokio::select! {
-            () = self.crowd.gone() => {}
-            // Here and not in each of them, which would look at it whenever anything is said.
-            () = self.shared.cut.cancelled() => self.crowd.end(),
-        }
-    }
-
-    /// Room for one more; where there is none, that of a connection on which nothing is under way.
-    async fn room(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(room) = self.room.clone().try_acquire_owned() {
-            return Some(room);
-        }
-        if !self.shed_oldest_idle() {
-            return None;
-        }
-        tokio::time::timeout(SHED_WITHIN, self.room.clone().acquire_owned()).await.ok()?.ok()
-    }
-
-    fn shed_oldest_idle(&self) -> bool {
-        let shed = self.crowd.shed_oldest_idle(now());
-        self.shared.metrics.connections_shed.fetch_add(u64::from(shed), Relaxed);
-        shed
-    }
-
-    fn begin(&self, room: OwnedSemaphorePermit, stream: TcpStream, peer: SocketAddr) {
-        let turn = Arc::<Turn>::default();
-        let open = self.shared.metrics.connection();
-        let place = Arc::new(Place { room, open, turn: turn.clone() });
-        let flow = self.entrance.serve(self.shared.clone(), stream, peer, place);
-        self.crowd.join(turn, now(), |member| {
-            let serving = async move {
-                let _listed = member;
-                flow.await;
-            };
-            self.shared.tasks.spawn(serving).abort_handle()
-        });
-    }
-
-    fn shed(&self, stream: &TcpStream, peer: SocketAddr) {
-        self.shared.metrics.connections_shed.fetch_add(1, Relaxed);
-        let to = match came(stream, peer) {
-            Ok(Came::Captured(to)) => Some(to),
-            Ok(Came::Direct) | Err(_) => None,
-        };
-        Flow::begin(&self.shared, peer, to).refuse(stream, Refusal::Overloaded);
-    }
-}
 
 /// Serves one connection to its end.
 #[expect(

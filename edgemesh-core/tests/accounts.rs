@@ -18,9 +18,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A mesh with room for `room` connections, whose one Service `svc.default` has a Backend at
-/// `backend`, and where its explicit proxy listens.
-async fn mesh(folder: &std::path::Path, backend: u16, room: usize) -> (Mesh, std::net::SocketAddr) {
+/// A mesh with room for `room` connections that `lanes` serve, whose one Service `svc.default` has a
+/// Backend at `backend`, and where its explicit proxy listens.
+async fn mesh(
+    folder: &std::path::Path,
+    backend: u16,
+    (room, lanes): (usize, usize),
+) -> (Mesh, std::net::SocketAddr) {
     let manifests = folder.join("manifests");
     std::fs::create_dir(&manifests).unwrap();
     let text = format!(
@@ -42,6 +46,7 @@ async fn mesh(folder: &std::path::Path, backend: u16, room: usize) -> (Mesh, std
         dial: Dial::default(),
         access_log: AccessLog::All,
         max_connections: room,
+        lanes,
         is_linked: false,
         is_synced: false,
     })
@@ -93,7 +98,7 @@ fn refused(metrics: &Arc<Metrics>, reason: &str) -> u64 {
 async fn what_nobody_is_left_for_is_no_retry() {
     let folder = tempfile::tempdir().unwrap();
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let (mesh, at) = mesh(folder.path(), gone, 10).await;
+    let (mesh, at) = mesh(folder.path(), gone, (10, 0)).await;
     for request in [
         "CONNECT svc.default:80 HTTP/1.1\r\nHost: svc.default:80\r\n\r\n",
         "GET http://svc.default/ HTTP/1.1\r\nHost: svc.default\r\n\r\n",
@@ -116,11 +121,11 @@ async fn tunnels_are_connections() {
             Carried::Http1,
         ),
     ];
-    for (request, carried) in asked {
+    for ((request, carried), lanes) in asked.into_iter().flat_map(|one| [(one, 0), (one, 2)]) {
         let folder = tempfile::tempdir().unwrap();
         let servers = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = servers.local_addr().unwrap().port();
-        let (mesh, at) = mesh(folder.path(), port, 1).await;
+        let (mesh, at) = mesh(folder.path(), port, (1, lanes)).await;
         let metrics = mesh.metrics();
         let all = tokio::time::timeout(PATIENCE, async {
             let (mut client, mut server) = tunnel(at, &servers, request).await;

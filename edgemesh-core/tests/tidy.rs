@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot"],
     &["balance"],
     &["plan"],
-    &["dial", "listen", "manifests", "store"],
+    &["dial", "lanes", "listen", "manifests", "store"],
     &["health", "link"],
     &["peers", "registrations", "sync", "tunnel"],
     &["dns", "forward"],

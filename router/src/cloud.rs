@@ -139,6 +139,7 @@ impl Cloud {
             dial: options.dial,
             access_log: options.access_log,
             max_connections: 0,
+            lanes: 0,
         })?;
         feeder.counted(registry.own_counts());
         let (authority, mesh, tasks) = (Arc::new(authority), Arc::new(mesh), TaskTracker::new());

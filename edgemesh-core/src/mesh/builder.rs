@@ -127,6 +127,7 @@ impl Builder {
             dial: Dial::default(),
             access_log: self.access_log.unwrap_or(AccessLog::Off),
             max_connections: 0, // nothing listens
+            lanes: 0,
         }
     }
 }

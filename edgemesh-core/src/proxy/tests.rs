@@ -12,6 +12,8 @@ use edgemesh_proto::record::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::*;
@@ -19,6 +21,7 @@ use crate::backends::Way;
 use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::Dial;
 use crate::forward::http::Pools;
+use crate::io::now;
 use crate::link::sample::end;
 use crate::link::{self, Limits, Link, Role};
 use crate::peers::{Finding, NoWay, Ways};
@@ -138,7 +141,7 @@ async fn captured_client() -> (TcpStream, TcpListener, [Arc<Shared>; 2]) {
     let (client, stream) = pair().await;
     let peer = stream.peer_addr().unwrap();
     let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let place = Place { room, open: here.metrics.connection(), turn: Arc::default() };
+    let place = Place { room, open: here.metrics.connection(), turn: Arc::default(), seat: None };
     let (shared, place) = (here.clone(), Arc::new(place));
     here.tasks.spawn(async move {
         let to = ([10, 96, 0, 1], 80).into();

@@ -88,6 +88,7 @@ impl Site {
             dial: Dial::default(),
             access_log: AccessLog::All,
             max_connections: 1000,
+            lanes: 0,
             supply: None,
             is_linked: false,
             is_synced: false,

@@ -1,5 +1,6 @@
 //! What the mesh of an agent is told, by its configuration.
 
+use edgemesh_core::lanes::MOST as MOST_LANES;
 use edgemesh_core::mesh::{Folders, Options};
 use edgemesh_proto::record::NodeName;
 use edgemesh_router::sources::{self, Named};
@@ -39,6 +40,12 @@ pub(super) fn options(
         dial,
         access_log: config.access_log,
         max_connections,
+        lanes: lanes(),
     };
     Ok((options, api_server))
+}
+
+/// A lane for each processor that the system lets this process use.
+fn lanes() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MOST_LANES)
 }

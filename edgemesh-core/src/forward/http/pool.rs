@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::forward::http::plain::Wire;
 use crate::forward::http::upload::Upload;
 use crate::forward::http::upstream::Http1;
+use crate::lanes;
 use crate::refusal::Refusal;
 
 /// Idle HTTP/1 connections kept for one Backend.
@@ -28,11 +29,15 @@ const STREAMS_PER_CONNECTION: usize = 100;
 /// Locks are split by address, so that threads seldom meet.
 const SHARDS: usize = 16;
 
-/// All idle and shared upstream connections of one mesh.
-#[derive(Debug, Default)]
+/// All idle and shared upstream connections of one mesh. Each lane has its own: whoever reads of a
+/// connection is to be in the thread that is told of what comes there.
+#[derive(Debug)]
 pub struct Pools {
-    shards: [Mutex<Shard>; SHARDS],
+    /// The first are those of whoever is in no lane.
+    lanes: Box<[Shards]>,
 }
+
+type Shards = [Mutex<Shard>; SHARDS];
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
@@ -111,14 +116,26 @@ impl Drop for StreamPlace {
     }
 }
 
+impl Default for Pools {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl Pools {
+    /// For so many lanes.
+    pub fn new(lanes: usize) -> Self {
+        Self { lanes: (0..=lanes).map(|_| Shards::default()).collect() }
+    }
+
     fn shard(&self, address: SocketAddr) -> &Mutex<Shard> {
         let ip = match address.ip() {
             std::net::IpAddr::V4(ip) => u64::from(ip.to_bits()),
             std::net::IpAddr::V6(ip) => ip.to_bits() as u64,
         };
         let spread = (ip ^ u64::from(address.port()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        &self.shards[(spread >> 60) as usize % SHARDS]
+        let shards = self.lanes.get(lanes::number()).unwrap_or(&self.lanes[0]);
+        &shards[(spread >> 60) as usize % SHARDS]
     }
 
     /// An idle connection for HTTP/1, the one used last first, and how long it was idle. With
@@ -162,7 +179,7 @@ impl Pools {
 
     /// Closes what was idle for too long.
     pub fn sweep(&self, now: Instant) {
-        for shard in &self.shards {
+        for shard in self.lanes.iter().flatten() {
             let mut shard = shard.lock();
             sweep::<Http1>(&mut shard, now);
             sweep::<Wire>(&mut shard, now);
@@ -180,7 +197,7 @@ impl Pools {
 
     /// Closes everything that is idle at this moment.
     pub fn sweep_all(&self) {
-        for shard in &self.shards {
+        for shard in self.lanes.iter().flatten() {
             let mut shard = shard.lock();
             shard.http1.clear();
             shard.plain.clear();

@@ -72,6 +72,7 @@ impl World {
             dial: Dial::default(),
             access_log: AccessLog::Off,
             max_connections: 0,
+            lanes: 0,
         };
         let sync = Sync::resume_synced(store, loaded, me(), None, &[], live.clone(), now());
         let status = Arc::new(Cell::new(Vec::new(), false));
