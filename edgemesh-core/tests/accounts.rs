@@ -130,9 +130,12 @@ async fn tunnels_are_connections() {
         let all = tokio::time::timeout(PATIENCE, async {
             let (mut client, mut server) = tunnel(at, &servers, request).await;
             assert_eq!(metrics.connections_open.load(Relaxed), 1, "{request}");
-            // It has the one place.
-            let mut second = TcpStream::connect(at).await.unwrap();
-            assert!(second.read_u8().await.is_err(), "{request}");
+            // It has the one place; a lane may be as quick as to reset the next one while it connects.
+            let said = match TcpStream::connect(at).await {
+                Ok(mut second) => second.read_u8().await,
+                Err(error) => Err(error),
+            };
+            assert!(said.is_err(), "{request}");
             assert_eq!(refused(&metrics, "overloaded"), 1, "{request}");
             // It does not end by itself, and is cut.
             assert_eq!(mesh.drain(Duration::from_millis(100)).await, 1, "{request}");
