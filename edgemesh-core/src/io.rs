@@ -194,6 +194,14 @@ pub fn own_addresses() -> io::Result<BTreeSet<IpAddr>> {
     Ok(nix::ifaddrs::getifaddrs()?.filter_map(address).collect())
 }
 
+/// Both ends of a connection on this machine: who dialled, and who accepted.
+#[cfg(test)]
+pub(crate) async fn pair() -> (TcpStream, TcpStream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (dialled, listener.accept().await.unwrap().0)
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -264,15 +264,9 @@ fn half_close(to: &TcpStream) {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
 
     use super::*;
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (dialled, listener.accept().await.unwrap().0)
-    }
+    use crate::io::pair;
 
     /// client <-> (near, far) <-> backend, with `carry` in the middle.
     async fn world(early: Early) -> (TcpStream, TcpStream, impl Future<Output = Carriage>) {

@@ -51,16 +51,10 @@ mod tests {
     use std::future::poll_fn;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::forward::bytes::{Early, carry};
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (listener.accept().await.unwrap().0, far)
-    }
+    use crate::io::pair;
 
     /// A word every second keeps it alive; then it is given up within five quarters of its time.
     #[tokio::test(start_paused = true)]

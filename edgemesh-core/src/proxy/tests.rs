@@ -21,7 +21,7 @@ use crate::backends::Way;
 use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::Dial;
 use crate::forward::http::Pools;
-use crate::io::now;
+use crate::io::{now, pair};
 use crate::link::sample::end;
 use crate::link::{self, Limits, Link, Role};
 use crate::peers::{Finding, NoWay, Ways};
@@ -119,12 +119,6 @@ fn node(name: &str, backend: SocketAddr) -> Arc<Shared> {
         own: OnceLock::new(),
         pools: Pools::default(),
     })
-}
-
-async fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    (dialled, listener.accept().await.unwrap().0)
 }
 
 /// A client whose connection to 10.96.0.1:80 was captured on `edge-1`, where its Backend will be on

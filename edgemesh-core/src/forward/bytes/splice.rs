@@ -79,10 +79,10 @@ mod tests {
 
     use edgemesh_proto::message::{Accepted, Body, Connect, Message, Target, fresh_id};
     use edgemesh_proto::record::ServiceName;
-    use tokio::net::{TcpListener, TcpStream};
     use tokio_util::task::TaskTracker;
 
     use super::*;
+    use crate::io::pair;
     use crate::link::sample::end;
     use crate::link::{
         Answering, Called, Duplex, Limits, Operation, Role, Serve, client, pipe, serve,
@@ -144,12 +144,6 @@ mod tests {
         let spliced = splice(near, pending(), backend, Vec::new(), &traffic);
         let (carriage, heard) = tokio::join!(spliced, talk);
         assert_eq!((heard, carriage.down, carriage.broken), (LAST, LAST as u64, None));
-    }
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (dialled, listener.accept().await.unwrap().0)
     }
 
     #[tokio::test]

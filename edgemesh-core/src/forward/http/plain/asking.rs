@@ -242,17 +242,11 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::io::AsyncWriteExt;
-    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::forward::http::plain::asked;
     use crate::forward::http::upload::Uploaded;
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (listener.accept().await.unwrap().0, far)
-    }
+    use crate::io::pair;
 
     /// A body may take longer to say than an answer may: its time begins when it was asked for.
     #[tokio::test(start_paused = true)]
