@@ -1,9 +1,9 @@
 //! Lanes: threads that serve connections, each of them from its accept to its last byte.
 //!
-//! A lane has a runtime of its own and [pools](crate::forward::Pools) of its own, so that nothing of a
-//! connection moves from thread to thread, as it does where threads take work from one another: that
-//! costs waiting, and more the busier they are (`benches/NOTES.md`). The listener is one for all of
-//! them, so that there is one queue, for the kernel to fill and for another agent to take over.
+//! A lane has a runtime and upstream pools of its own, so that nothing of a connection moves from thread
+//! to thread, as it does where threads take work from one another: that costs waiting
+//! (`benches/NOTES.md`). The listener is one for all of them, so that there is one queue, for the
+//! kernel to fill and for another agent to take over.
 
 use std::cell::Cell;
 use std::io;
@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Most lanes that are of use: every one of them wakes for each new connection, and all but one find
 /// it taken.
 pub const MOST: usize = 4;
-/// A lane that has so many connections more than the emptiest one gives it the next.
+/// A lane that has more connections than the emptiest one by more than this gives it the next.
 const SLACK: usize = 2;
 
 thread_local! {
@@ -107,8 +107,8 @@ pub struct Seat(Lane);
 
 impl Seat {
     /// Where it is served, if that is not in `lane`.
-    pub(crate) fn outside(&self, lane: &Lane) -> Option<&Handle> {
-        (self.0.own != lane.own).then(|| self.0.handle())
+    pub(crate) fn outside(&self, lane: &Lane) -> Option<Handle> {
+        (self.0.own != lane.own).then(|| self.0.handle().clone())
     }
 }
 

@@ -25,23 +25,16 @@ use crate::refusal::Refusal;
 use crate::snapshot::{Port, Snapshot};
 use crate::sniff::{Declared, Protocol};
 
-pub use crate::proxy::accept::{Entrance, Proxy, Redirected};
+pub use crate::proxy::accept::{Entrance, Newcomer, Proxy, Redirected};
 pub use crate::proxy::linked::Linked;
 
 /// Longest connect to a place that is no Service: what common clients wait for.
 const PASS_THROUGH_CONNECT: Duration = Duration::from_secs(10);
 
 /// Serves one connection to its end.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` keeps each argument twice, in every connection"
-)]
-fn flow(
-    shared: Arc<Shared>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: Arc<Place>,
-) -> impl Future<Output = ()> + Send {
+fn flow(newcomer: Newcomer) -> impl Future<Output = ()> + Send {
+    // Out here: in there the connection would keep both what it was given and what came out of it.
+    let Newcomer { shared, stream, peer, place } = newcomer;
     async move {
         let came = came(&stream, peer);
         let to = match came {

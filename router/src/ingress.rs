@@ -23,7 +23,7 @@ use edgemesh_core::io::Prefixed;
 use edgemesh_core::listen::Listener;
 use edgemesh_core::mesh::Mesh;
 use edgemesh_core::metrics::{Carried, Ended};
-use edgemesh_core::proxy::Entrance;
+use edgemesh_core::proxy::{Entrance, Newcomer};
 use edgemesh_core::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -120,15 +120,10 @@ struct Front {
 }
 
 impl Entrance for Front {
-    fn serve(
-        &self,
-        shared: Arc<Shared>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: Arc<Place>,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    fn serve(&self, newcomer: Newcomer) -> impl Future<Output = ()> + Send + 'static {
         let Self { secrets, reception } = self.clone();
         let tls = secrets.load().tls.clone();
+        let Newcomer { shared, stream, peer, place } = newcomer;
         async move {
             let flow = Flow::begin(&shared, peer, None);
             let mut visitor = Visitor { shared, place, peer, flow };

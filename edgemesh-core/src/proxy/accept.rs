@@ -19,16 +19,23 @@ use crate::proxy::crowd::Crowd;
 use crate::proxy::flow;
 use crate::refusal::Refusal;
 
-/// What becomes of a connection for which there is room.
+/// A connection for which there is room.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// What every flow uses.
+    pub shared: Arc<Shared>,
+    /// The connection.
+    pub stream: TcpStream,
+    /// Who dialled.
+    pub peer: SocketAddr,
+    /// Its room.
+    pub place: Arc<Place>,
+}
+
+/// What becomes of connections.
 pub trait Entrance: Clone + Send + Sync + 'static {
-    /// Serves a connection to its end, and holds `place` for as long.
-    fn serve(
-        &self,
-        shared: Arc<Shared>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: Arc<Place>,
-    ) -> impl Future<Output = ()> + Send + 'static;
+    /// Serves one to its end, and holds its place for as long.
+    fn serve(&self, newcomer: Newcomer) -> impl Future<Output = ()> + Send + 'static;
 }
 
 /// Serves what the kernel redirected here, and the explicit proxy.
@@ -36,14 +43,8 @@ pub trait Entrance: Clone + Send + Sync + 'static {
 pub struct Redirected;
 
 impl Entrance for Redirected {
-    fn serve(
-        &self,
-        shared: Arc<Shared>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        place: Arc<Place>,
-    ) -> impl Future<Output = ()> + Send + 'static {
-        flow(shared, stream, peer, place)
+    fn serve(&self, newcomer: Newcomer) -> impl Future<Output = ()> + Send + 'static {
+        flow(newcomer)
     }
 }
 
@@ -151,17 +152,13 @@ impl<E: Entrance> Proxy<E> {
         let turn = Arc::<Turn>::default();
         let open = self.shared.metrics.connection();
         let seat = self.lane.as_ref().map(Lane::seat);
+        let elsewhere = seat.as_ref().zip(self.lane.as_ref()).and_then(|(s, own)| s.outside(own));
         let place = Arc::new(Place { room, open, turn: turn.clone(), seat });
-        let seats = place.clone();
-        let elsewhere = match (&seats.seat, &self.lane) {
-            (Some(seat), Some(own)) => seat.outside(own),
-            _ => None,
-        };
         let (entrance, shared, tasks) =
             (self.entrance.clone(), self.shared.clone(), &self.shared.tasks);
         self.crowd.join(turn, now(), |member| match elsewhere {
             None => {
-                let flow = entrance.serve(shared, stream, peer, place);
+                let flow = entrance.serve(Newcomer { shared, stream, peer, place });
                 let serving = async move {
                     let _listed = member;
                     flow.await;
@@ -169,17 +166,18 @@ impl<E: Entrance> Proxy<E> {
                 tasks.spawn(serving).abort_handle()
             }
             Some(lane) => {
+                // Told of what comes by the thread that serves it.
                 let moving = stream.into_std();
                 let serving = async move {
                     let _listed = member;
                     match moving.and_then(TcpStream::from_std) {
-                        Ok(stream) => entrance.serve(shared, stream, peer, place).await,
-                        Err(error) => {
-                            tracing::warn!(%error, "a connection was lost on its way to its lane")
+                        Ok(stream) => {
+                            entrance.serve(Newcomer { shared, stream, peer, place }).await;
                         }
+                        Err(error) => tracing::warn!(%error, "no way for a connection to its lane"),
                     }
                 };
-                tasks.spawn_on(serving, lane).abort_handle()
+                tasks.spawn_on(serving, &lane).abort_handle()
             }
         });
     }

@@ -30,7 +30,7 @@ use crate::snapshot::{Builder, Change};
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn size<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+fn size<A, F>(_: impl FnOnce(A) -> F) -> usize {
     size_of::<F>()
 }
 
