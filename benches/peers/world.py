@@ -193,6 +193,22 @@ def peak_mib(pid):
     return total / 1024
 
 
+class Idle:
+    """How idle all processors are together, from now on."""
+
+    def __init__(self):
+        self.before = self.ticks()
+
+    @staticmethod
+    def ticks():
+        ticks = [int(word) for word in open("/proc/stat").readline().split()[1:9]]
+        return sum(ticks[3:5]), sum(ticks)
+
+    def percent(self):
+        (idle, of_all), (idle_before, all_before) = self.ticks(), self.before
+        return 100 * (idle - idle_before) / max(1, of_all - all_before)
+
+
 def machine():
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     memory = int(open("/proc/meminfo").readline().split()[1]) >> 20
