@@ -1,4 +1,4 @@
-//! The proxy of a mesh: where it accepts, and what it does while it waits.
+//! Starts the proxy of a mesh, and what looks after its Backends meanwhile: idle connections, probes.
 
 use std::net::SocketAddr;
 
