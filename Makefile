@@ -65,28 +65,27 @@ bench: ## Instructions of the data path beside the stored ones (ACCEPT=1 stores)
 	$(CARGO) bench -p edgemesh-benches
 	$(CARGO) build --release -p edgemesh-daemon && benches/idle.sh
 
+# What most benches run: the program, and what makes load. In one go, so that both are built at the same time.
+MEASURED = $(CARGO) build --release -p edgemesh-daemon -p edgemesh-benches --bin edgemesh --bin edgemesh-load
+
 bench-peers: target/peers/envoy ## EdgeMesh beside HAProxy, Envoy and nginx, in one run (QUICK=1: one round; ROUNDS=N); writes benches/RESULTS.md
 	@$(MAKE) --no-print-directory deps MORE="haproxy libnginx-mod-stream"
-	$(CARGO) build --release -p edgemesh-daemon
-	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
+	$(MEASURED)
 	python3 benches/peers/run.py $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-links: target/peers/envoy ## What a Link costs beside HAProxy and Envoy with mutual TLS: two nodes, a hub (ROUNDS=N); writes benches/LINKS.md
 	@$(MAKE) --no-print-directory deps MORE=haproxy
-	$(CARGO) build --release -p edgemesh-daemon
-	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
+	$(MEASURED)
 	python3 benches/links/run.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-fleet: ## What agents cost the cloud: 2,000 idle, a full sync of 100,000 Backends, one change at 100 agents
 	@$(MAKE) --no-print-directory deps
-	$(CARGO) build --release -p edgemesh-daemon
-	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
+	$(MEASURED)
 	python3 benches/links/fleet.py
 
 bench-rules: ## What a Rule costs: cloud, hub, agent and an application on the edge (ROUNDS=N)
 	@$(MAKE) --no-print-directory deps
-	$(CARGO) build --release -p edgemesh-daemon
-	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
+	$(MEASURED)
 	python3 benches/links/rules.py $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # Builds the program for $(ARCH) and names it $$program; what it starts foreign programs with, $$RUNNER.
@@ -116,8 +115,7 @@ bench-kubernetes: ## 10,000 Services and 100,000 Backends from an API server: ti
 
 bench-long: ## Mixed load on one agent while records change 50 times a second: memory, files, p99 (MINUTES=20)
 	@$(MAKE) --no-print-directory deps
-	$(CARGO) build --release -p edgemesh-daemon
-	$(CARGO) build --release -p edgemesh-benches --bin edgemesh-load
+	$(MEASURED)
 	python3 benches/long/run.py $(if $(MINUTES),--minutes $(MINUTES))
 
 golden: target/peers/helm ## Rewrite every snapshot and generated file; then read the diff
