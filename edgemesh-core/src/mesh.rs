@@ -127,7 +127,9 @@ pub enum OpenError {
     #[error("{0}")]
     Source(String),
     /// Threads or files have run out.
-    #[error("cannot start the threads that serve connections")]
+    #[error(
+        "cannot start the threads that serve connections: raise the limits on files and threads (`ulimit -n`, `ulimit -u`; LimitNOFILE= and TasksMax= of a unit)"
+    )]
     Lanes(#[source] std::io::Error),
     /// The agent that is to be followed.
     #[error(transparent)]
