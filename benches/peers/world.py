@@ -71,7 +71,8 @@ class Processes:
 
     def start(self, name, command, **more):
         log = open(f"{self.folder}/{name}.log", "w")
-        more["env"] = {"PATH": os.environ["PATH"], "LANG": "C"}
+        passed = ("PATH", "TOKIO_WORKER_THREADS")  # threads of an agent beside its lanes, for who wants to compare
+        more["env"] = {"LANG": "C", **{name: os.environ[name] for name in passed if name in os.environ}}
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **more)
         process.log = log.name
         self.all.append(process)
