@@ -77,6 +77,11 @@ impl<E: Entrance> Proxy<E> {
         Self { entrance, shared, room, accepting, crowd: Arc::default(), lane: None }
     }
 
+    /// The same, that accepts in `lane`.
+    pub(super) fn within(self, lane: Lane) -> Self {
+        Self { lane: Some(lane), ..self }
+    }
+
     /// Accepts from `listener` in every lane, each for itself; where there are none, in this runtime.
     pub fn start(self, listener: Listener, lanes: &Lanes) {
         let tasks = self.shared.tasks.clone();
@@ -84,7 +89,7 @@ impl<E: Entrance> Proxy<E> {
         match each.collect::<io::Result<Vec<_>>>() {
             Ok(each) if !each.is_empty() => {
                 for (lane, same) in each {
-                    let proxy = Self { lane: Some(lane.clone()), ..self.clone() };
+                    let proxy = self.clone().within(lane.clone());
                     let accepting = async move {
                         match Listener::from_std(same.into()) {
                             Ok(listener) => proxy.run(listener).await,

@@ -22,8 +22,10 @@ use crate::config::{AccessLog, AccessLogSwitch};
 use crate::dial::Dial;
 use crate::forward::http::Pools;
 use crate::io::{now, pair};
+use crate::lanes::{Lanes, number};
 use crate::link::sample::end;
 use crate::link::{self, Limits, Link, Role};
+use crate::listen::Listener;
 use crate::peers::{Finding, NoWay, Ways};
 use crate::snapshot::{Builder, Change};
 
@@ -245,4 +247,49 @@ async fn a_greeting_that_will_not_come_is_told() {
         assert_eq!(refused, Some(("connectFailed", 1)));
     };
     tokio::time::timeout(PATIENCE, all).await.expect("in time");
+}
+
+/// Says which lane serves it, and then nothing more.
+#[derive(Clone, Copy)]
+struct Numbered;
+
+impl Entrance for Numbered {
+    fn serve(&self, newcomer: Newcomer) -> impl Future<Output = ()> + Send + 'static {
+        let Newcomer { mut stream, place, .. } = newcomer;
+        async move {
+            let _place = place;
+            stream.write_u8(number().try_into().unwrap()).await.unwrap();
+            assert!(!matches!(stream.read(&mut [0]).await, Ok(1)));
+        }
+    }
+}
+
+/// One lane of two accepts, and gives away what is too much for it; what was given is cut with the rest.
+#[tokio::test]
+async fn connections_move_to_emptier_lanes() {
+    let shared = node("edge-1", ([127, 0, 0, 1], 1).into());
+    let (lanes, accepting) = (Lanes::start(2).unwrap(), CancellationToken::new());
+    let lane = lanes.each().next().unwrap();
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let (at, same) = (listener.address(), listener.duplicate().unwrap());
+    let proxy = Proxy::new(Numbered, shared.clone(), 100, accepting.clone()).within(lane.clone());
+    let running = lane.handle().spawn(async move {
+        proxy.run(Listener::from_std(same.into()).unwrap()).await;
+    });
+    let all = tokio::time::timeout(PATIENCE, async {
+        let (mut open, mut served) = (Vec::new(), [0; 3]);
+        for _ in 0..20 {
+            let mut client = TcpStream::connect(at).await.unwrap();
+            served[usize::from(client.read_u8().await.unwrap())] += 1;
+            open.push(client);
+        }
+        assert_eq!(served, [0, 11, 9]);
+        accepting.cancel();
+        shared.cut.cancel();
+        for client in &mut open {
+            assert!(!matches!(client.read(&mut [0]).await, Ok(1)));
+        }
+        running.await.unwrap();
+    });
+    all.await.expect("in time");
 }
