@@ -45,7 +45,7 @@ pub fn asking(target: Target, head: &request::Parts, upgrade: bool) -> Asked {
         scheme: uri.scheme_str().unwrap_or_default().to_owned(),
         authority: uri.authority().map_or("", Authority::as_str).to_owned(),
         path: uri.path_and_query().map_or("", PathAndQuery::as_str).to_owned(),
-        headers: fields(&head.headers),
+        headers: of_map(&head.headers),
         http2: head.version == Version::HTTP_2,
         upgrade,
     }
@@ -68,7 +68,7 @@ pub fn asked(asked: Asked) -> Result<(Request<()>, Target, bool), BadHead> {
 
 /// The head of an answer.
 pub fn answering(head: &response::Parts) -> Answer {
-    Answer { status: head.status.as_u16(), headers: fields(&head.headers) }
+    Answer { status: head.status.as_u16(), headers: of_map(&head.headers) }
 }
 
 /// What was answered.
@@ -110,17 +110,25 @@ pub fn refused(refused: &Refused) -> Refusal {
     Refusal::from_label(&refused.label, wait).unwrap_or(Refusal::BackendProtocol)
 }
 
-/// All of them in one allocation.
-fn fields(headers: &HeaderMap) -> Vec<HeaderField> {
-    let length = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+/// Fields of a head, names before values, all of them in one allocation.
+pub fn fields<'h, I>(lines: impl Fn() -> I) -> Vec<HeaderField>
+where
+    I: Iterator<Item = (&'h [u8], &'h [u8])>,
+{
+    let length = lines().map(|(name, value)| name.len() + value.len()).sum();
     let mut all = BytesMut::with_capacity(length);
-    let mut field = |(name, value): (&HeaderName, &HeaderValue)| {
-        all.extend_from_slice(name.as_str().as_bytes());
+    let field = |(name, value): (&[u8], &[u8])| {
+        all.extend_from_slice(name);
+        all.make_ascii_lowercase();
         let name = all.split().freeze();
-        all.extend_from_slice(value.as_bytes());
+        all.extend_from_slice(value);
         HeaderField { name, value: all.split().freeze() }
     };
-    headers.iter().map(&mut field).collect()
+    lines().map(field).collect()
+}
+
+fn of_map(headers: &HeaderMap) -> Vec<HeaderField> {
+    fields(|| headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes())))
 }
 
 fn headers(fields: Vec<HeaderField>) -> Result<HeaderMap, BadHead> {

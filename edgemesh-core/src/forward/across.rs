@@ -9,13 +9,13 @@ use edgemesh_proto::message::Refused;
 use tokio::time::timeout;
 
 use crate::forward::Shared;
-use crate::link::{Limits, Link};
+use crate::link::{Failure, Limits, Link, LinkError};
 use crate::plan::Hop;
 use crate::refusal::Refusal;
 use crate::tunnel::refused;
 
 pub(crate) use opening::{Calling, Unopened, open_stream};
-pub use passed::Passed;
+pub use passed::{Passed, meant};
 
 /// Links that may turn out to be closed before one call is given up: what was sent over none of
 /// them may be sent over the next.
@@ -59,4 +59,15 @@ pub(crate) fn refused_for(shared: &Shared, hop: &Hop, why: &Refused) -> Refusal 
         ways.leads_nowhere(node, &why.text);
     }
     refusal
+}
+
+/// What a request is refused for whose exchange broke before the head of its answer: its Backend may
+/// have been called, and is not to blame.
+pub(crate) fn unanswered(error: &LinkError) -> Refusal {
+    tracing::debug!("no answer from another node: {error}");
+    match error.kind() {
+        Failure::Protocol => Refusal::BackendProtocol,
+        Failure::TimedOut => Refusal::RequestTimeout,
+        Failure::NotSent | Failure::Cancelled | Failure::Broken => Refusal::BackendReset,
+    }
 }

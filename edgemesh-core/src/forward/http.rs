@@ -42,6 +42,7 @@ pub use call::{By, Unserved};
 pub use exchange::{passed_on, send, send_by_rule};
 pub use gate::{Gate, Turned};
 pub use head::named;
+pub use plain::{Chosen, PlainRequest};
 pub use pool::{Pools, SWEEP_EVERY};
 pub use ruled::ByRule;
 pub use serve::{Version, serve, serve_socket};

@@ -80,6 +80,15 @@ impl Inbound {
         }
     }
 
+    /// All that follows, where it is here already.
+    pub fn whole(&self) -> Option<Bytes> {
+        match &self.ahead {
+            _ if !self.source.is_end_stream() => None,
+            None => Some(Bytes::new()),
+            Some(frame) => frame.as_ref().ok()?.data_ref().cloned(),
+        }
+    }
+
     fn checked(&mut self, frame: Option<Result<Frame<Bytes>, h2::Error>>) -> Next {
         match frame {
             Some(Ok(frame)) => {

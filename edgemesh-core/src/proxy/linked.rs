@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use edgemesh_proto::message::{Accepted, Body, Message, Refused, Request};
+use edgemesh_proto::message::{Accepted, Answer, Body, Message, Refused, Request, Target};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::net::TcpStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -17,7 +17,9 @@ use crate::forward::Shared;
 use crate::forward::across::Passed;
 use crate::forward::bytes::Reached;
 use crate::forward::flow::Flow;
-use crate::forward::http::{Body as HttpBody, BodyError, Origin, Towards, passed_on};
+use crate::forward::http::{
+    Body as HttpBody, BodyError, Chosen, Origin, PlainRequest, Towards, Unserved, passed_on,
+};
 use crate::io::now;
 use crate::link::{Answering, Called, Duplex, Inbound, LinkError, Operation, Rest, Serve, pipe};
 use crate::metrics::Ended;
@@ -70,35 +72,68 @@ impl Linked {
     }
 
     async fn request(&self, opening: &Message, request: Request, body: Inbound) -> Answering {
-        let (request, target, upgrade) = match asked(request) {
-            Ok(asked) => asked,
-            Err(error) => {
-                tracing::warn!(node = opening.route.source, "a node passes on no request: {error}");
-                return self.refuse(opening, Refusal::BadRequest);
+        let snapshot = self.shared.live.load();
+        let answered = match PlainRequest::read(&snapshot, opening, &request, &body) {
+            Some(plain) => {
+                let chosen = plain.choose(self.origin(opening, request.target), &snapshot);
+                drop(snapshot);
+                self.plain(chosen).await
+            }
+            None => {
+                drop(snapshot);
+                match asked(request) {
+                    Ok(asked) => self.other(opening, asked, body).await,
+                    Err(error) => {
+                        let node = &opening.route.source;
+                        tracing::warn!(node, "a node passes on no request: {error}");
+                        return self.refuse(opening, Refusal::BadRequest);
+                    }
+                }
             }
         };
-        let passed = Passed::new(opening, target, now());
-        let (client, dialled, place) = (passed.client(), None, None);
-        let (shared, towards, passed) = (self.shared.clone(), Towards::Link, Some(passed));
-        let origin = Arc::new(Origin { shared, place, client, towards, dialled, passed });
-        let (response, became) = match passed_on(origin, request, body, upgrade).await {
-            Ok(answered) => answered,
+        match answered {
+            Ok((answer, rest)) => {
+                Answering { opening: self.say(opening, Body::Answer(answer)), rest }
+            }
             Err(unserved) => {
                 let refused = refusing_since(unserved.refusal, unserved.reason());
                 let opening = self.say(opening, Body::Refused(refused));
-                return Answering { opening, rest: Rest::Nothing };
+                Answering { opening, rest: Rest::Nothing }
             }
-        };
+        }
+    }
+
+    async fn plain(&self, chosen: Result<Chosen, Unserved>) -> Result<(Answer, Rest), Unserved> {
+        let (answer, body) = chosen?.ask().await?;
+        Ok((answer, self.rest(body)))
+    }
+
+    async fn other(
+        &self,
+        opening: &Message,
+        (request, target, upgrade): (http::Request<()>, Target, bool),
+        body: Inbound,
+    ) -> Result<(Answer, Rest), Unserved> {
+        let origin = self.origin(opening, target);
+        let (response, became) = passed_on(origin, request, body, upgrade).await?;
         let (head, body) = response.into_parts();
-        let rest = match became {
-            Some(rest) => rest,
-            None if body.is_end_stream() => Rest::Nothing,
-            None => {
-                let cut = Box::pin(self.shared.cut.clone().cancelled_owned());
-                Rest::of(UntilCut { body: Some(body), cut })
-            }
-        };
-        Answering { opening: self.say(opening, Body::Answer(answering(&head))), rest }
+        Ok((answering(&head), became.unwrap_or_else(|| self.rest(body))))
+    }
+
+    fn origin(&self, opening: &Message, target: Target) -> Arc<Origin> {
+        let passed = Passed::new(opening, target, now());
+        let (client, dialled, place) = (passed.client(), None, None);
+        let (shared, towards, passed) = (self.shared.clone(), Towards::Link, Some(passed));
+        Arc::new(Origin { shared, place, client, towards, dialled, passed })
+    }
+
+    /// What follows the head of an answer.
+    fn rest(&self, body: HttpBody) -> Rest {
+        if body.is_whole() || body.is_end_stream() {
+            return Rest::of(body);
+        }
+        let cut = Box::pin(self.shared.cut.clone().cancelled_owned());
+        Rest::of(UntilCut { body: Some(body), cut })
     }
 
     async fn stream(

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use serde_json::Value;
 
 use crate::PATIENCE;
-use crate::backend::Backend;
+use crate::backend::{Backend, read_head};
 use crate::common::namespace::in_namespace;
 use crate::common::run::{Running, need, run};
 use crate::common::wait::eventually;
@@ -34,6 +34,7 @@ type Client = fn(&Trip<'_>);
 /// What is spoken, and the client, which checks what it gets.
 const CLIENTS: &[(&str, Client)] = &[
     ("http1", http),
+    ("http1", bodies),
     ("http1", chunked),
     ("http1", upgrade),
     ("http2", grpc),
@@ -114,6 +115,36 @@ fn http(trip: &Trip<'_>) {
     assert_eq!(raw.answer("HEAD").header("content-length"), Some("4321"));
 }
 
+/// Bodies that come with their heads or after them, requests that do not wait for answers, and answers
+/// that say two lengths or less than their own.
+fn bodies(trip: &Trip<'_>) {
+    let post = |length: usize| {
+        format!("POST /echo HTTP/1.1\r\nHost: far.default\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let mut raw = trip.connect(80);
+    for (length, together) in [(5, 5), (9_000, 9_000), (90_000, 3_000), (7, 0)] {
+        let body = "x".repeat(length);
+        raw.send((post(length) + &body[..together]).as_bytes());
+        raw.send(&body.as_bytes()[together..]);
+        let answer = raw.answer("POST");
+        assert!(answer.status == 200 && answer.body == body, "{length}, {together}: {answer:?}");
+    }
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: far.default\r\n\r\n");
+    raw.send([get("/"), post(2) + "ok", get("/both"), get("/status/404")].concat().as_bytes());
+    for (method, body) in [("GET", trip.to.name), ("POST", "ok"), ("GET", "hello world")] {
+        assert_eq!(raw.answer(method).body, body);
+    }
+    assert_eq!(raw.answer("GET").status, 404);
+    raw.send(get("/reset").as_bytes());
+    assert_eq!(raw.answer("GET").status, 502);
+    raw.send(get("/half").as_bytes());
+    let head = read_head(&mut raw.reader).unwrap();
+    assert!(head.contains("content-length: 10\r\n"), "{head}");
+    let mut half = [0; 5];
+    raw.reader.read_exact(&mut half).unwrap();
+    assert_eq!(&half, b"half.");
+}
+
 /// A body of unknown length each way, with trailers.
 fn chunked(trip: &Trip<'_>) {
     let mut raw = trip.connect(80);
@@ -142,7 +173,7 @@ fn upgrade(trip: &Trip<'_>) {
     let head =
         "GET /upgrade HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     raw.send(head.as_bytes());
-    let answer = crate::backend::read_head(&mut raw.reader).expect("an answer");
+    let answer = read_head(&mut raw.reader).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     assert_eq!(crate::backend::header(&answer, "upgrade"), Some("websocket"));
     for frame in [&b"\x81\x02hi"[..], b"\x81\x03you"] {

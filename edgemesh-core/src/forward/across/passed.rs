@@ -61,8 +61,7 @@ impl Passed {
 
     /// The Service that is meant.
     pub fn to(&self) -> Target<'_> {
-        let Meant { service, port, hostname, .. } = &self.target;
-        Target::Service { service, port: port.get(), hostname: hostname.as_deref() }
+        meant(&self.target)
     }
 
     /// Address of whoever calls; `None` = the application that embeds the mesh there.
@@ -89,6 +88,11 @@ impl Passed {
     pub fn left(&self, began: Instant) -> Option<Duration> {
         Some(self.left?.saturating_sub(began.saturating_duration_since(self.came)))
     }
+}
+
+/// The Service that another node means.
+pub fn meant(Meant { service, port, hostname, .. }: &Meant) -> Target<'_> {
+    Target::Service { service, port: port.get(), hostname: hostname.as_deref() }
 }
 
 #[cfg(test)]

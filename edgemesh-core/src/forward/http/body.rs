@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use crate::forward::http::ending::{Ending, How};
+use crate::forward::http::plain::Stream;
 use crate::forward::http::source::{BodyError, Source};
 
 /// The body of an answer to the client.
@@ -15,8 +16,10 @@ pub struct Body(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// The mesh's own words; `None` once they were said.
-    Text(Option<Bytes>),
+    /// All of it is here; `None` once it was said.
+    Whole(Option<Bytes>),
+    /// What a Backend goes on to answer to a plain request of another node.
+    Plain(Box<Stream>),
     /// What the Backend answers.
     Download(Box<Download>),
 }
@@ -39,20 +42,35 @@ pub(super) struct Download {
 impl Body {
     /// Nothing.
     pub(super) const fn empty() -> Self {
-        Self(Kind::Text(None))
+        Self(Kind::Whole(None))
     }
 
     /// One line of the mesh's own.
     pub(super) fn text(text: String) -> Self {
-        Self(Kind::Text(Some(text.into())))
+        Self::whole(text.into())
     }
 
-    /// The mesh's own words; none where a Backend answers.
+    /// An answer whose end has come already.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self(Kind::Whole(Some(bytes).filter(|bytes| !bytes.is_empty())))
+    }
+
+    /// What a Backend goes on to answer.
+    pub(super) fn plain(stream: Stream) -> Self {
+        Self(Kind::Plain(Box::new(stream)))
+    }
+
+    /// What is here as a whole, such as the mesh's own words.
     pub(super) fn words(&self) -> &[u8] {
         match &self.0 {
-            Kind::Text(text) => text.as_deref().unwrap_or_default(),
-            Kind::Download(_) => &[],
+            Kind::Whole(bytes) => bytes.as_deref().unwrap_or_default(),
+            Kind::Download(_) | Kind::Plain(_) => &[],
         }
+    }
+
+    /// Whether all of it is here.
+    pub const fn is_whole(&self) -> bool {
+        matches!(self.0, Kind::Whole(_))
     }
 
     /// Streams `inner`; `ending` is settled when it ends, breaks or is dropped.
@@ -77,23 +95,26 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
-            Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Download(download) => download.poll(cx),
+            Kind::Plain(stream) => stream.poll(cx).map_ok(Frame::data),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Text(text) => text.is_none(),
+            Kind::Whole(bytes) => bytes.is_none(),
             Kind::Download(download) => download.cut || download.is_whole(),
+            Kind::Plain(stream) => stream.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Text(None) => SizeHint::with_exact(0),
-            Kind::Text(Some(text)) => SizeHint::with_exact(text.len() as u64),
+            Kind::Whole(None) => SizeHint::with_exact(0),
+            Kind::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Download(download) => download.inner.size_hint(),
+            Kind::Plain(_) => SizeHint::default(),
         }
     }
 }
@@ -123,9 +144,7 @@ impl Download {
                     self.trailed = true;
                 }
             }
-            Some(Err(BodyError::TimedOut)) => self.settle(How::TimedOut),
-            Some(Err(error)) if error.is_of_the_way() => self.settle(How::Severed),
-            Some(Err(_)) => self.settle(How::Broken),
+            Some(Err(error)) => self.settle(error.how()),
             None => self.settle(How::Whole),
         }
         Poll::Ready(frame)

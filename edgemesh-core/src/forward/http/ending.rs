@@ -101,6 +101,12 @@ impl Ending {
         let keep = Keep::Nothing; // ours is no connection of hyper's
         Box::new(Self { call, hop, keep, status: 0, grpc_failed: false, deadline: None })
     }
+
+    /// There is no answer.
+    pub(super) fn unanswered(self, refusal: Refusal, backends_fault: bool) -> Unserved {
+        self.hop.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
+        self.call.refused(refusal)
+    }
 }
 
 /// How long the body of an answer is, where its head says so (RFC 9112 §6.3).

@@ -227,9 +227,9 @@ async fn attempt_until_answered(
 }
 
 /// Notes which way an attempt went, also when its client leaves before it is answered.
-struct Went<'a> {
-    call: &'a mut Call,
-    hop: &'a Hop,
+pub(super) struct Went<'a> {
+    pub(super) call: &'a mut Call,
+    pub(super) hop: &'a Hop,
 }
 
 impl Drop for Went<'_> {

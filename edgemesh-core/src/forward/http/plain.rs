@@ -2,11 +2,13 @@
 //! over sockets without anybody between them and us.
 //!
 //! What a request is sent as is written down while it is read, and so is its answer, so that no table
-//! of fields is made. Whatever takes more than that — Routes, Rules, another node, gRPC, upgrades,
-//! chunked requests, mistakes — is left to hyper with all that was read of it, and what follows
+//! of fields is made. To another node a request goes in one Message ([`across`]), and of one that comes
+//! in a Message the same is made here ([`passed`]). Whatever takes more than that — Routes, Rules, gRPC,
+//! upgrades, chunked requests, long bodies for another node, mistakes — is left to hyper with all that was read of it, and what follows
 //! on its connection with it. The account of a call, its decision and its outcome are those of
 //! [`Call`] in either case.
 
+mod across;
 mod alarm;
 mod answered;
 mod asked;
@@ -14,12 +16,13 @@ mod asking;
 mod chunks;
 mod delivery;
 mod fields;
+mod passed;
 mod passing;
 mod upload;
 mod wire;
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -41,10 +44,12 @@ use crate::forward::http::serve::{Begun, HEAD_TIMEOUT as IDLE, turn_of};
 use crate::forward::http::upstream::HEAD_TIMEOUT;
 use crate::forward::http::{Origin, Turn, Version};
 use crate::io::{Prefixed, now};
-use crate::plan::{Head, Outcome, Purpose, Target, resolve};
-use crate::snapshot::Snapshot;
+use crate::plan::{Head, Purpose, Target, resolve};
+use crate::snapshot::{Found, Snapshot};
 use crate::sniff::Declared;
 
+pub(super) use passed::Stream;
+pub use passed::{Chosen, PlainRequest};
 pub(super) use wire::Wire;
 
 /// Serves the plain requests of a connection to `to`, of which `prefix` was read. Gives it back when
@@ -99,8 +104,8 @@ struct Conversation<'o> {
     caller: String,
     client: Wire,
     alarm: Alarm,
-    /// Whether the Service is plain, by the Snapshot of that number.
-    known: Option<(u64, bool)>,
+    /// How the requests of the Service go, by the Snapshot of that number.
+    known: Option<(u64, Plainness)>,
 }
 
 /// What came while nothing was under way.
@@ -155,15 +160,14 @@ impl Conversation<'_> {
         let uploaded = ending.call.uploaded.clone();
         let mut upload = Upload::new(&mut self.client, asked.later, uploaded);
         match ask(&mut ending, asked, &mut upload, &mut self.alarm).await {
-            Ok((backend, answered)) => {
+            Ok((source, answered)) => {
                 let closes = asked.closes || self.origin.shared.stop.is_cancelled();
-                Some(deliver(upload, ending, backend, answered, closes).await && !closes)
+                Some(deliver(upload, ending, source, answered, closes).await && !closes)
             }
             Err(Unanswered::Gone) => Some(false),
             Err(Unanswered::Refused { refusal, backends_fault }) => {
-                let Ending { call, hop, .. } = *ending;
-                hop.finish(if backends_fault { Outcome::Bad } else { Outcome::Neutral }, now());
-                Some(self.refuse(&call.refused(refusal), asked).await)
+                let unserved = ending.unanswered(refusal, backends_fault);
+                Some(self.refuse(&unserved, asked).await)
             }
         }
     }
@@ -172,10 +176,16 @@ impl Conversation<'_> {
     fn begin(&mut self, asked: &Asked) -> Option<Result<Box<Ending>, Unserved>> {
         let snapshot = self.origin.shared.live.load();
         let known = self.known.filter(|(serial, _)| *serial == snapshot.serial);
-        let (_, plain) = known.unwrap_or_else(|| (snapshot.serial, is_plain(&snapshot, self.to)));
-        self.known = Some((snapshot.serial, plain));
-        if !plain {
-            return None;
+        let (_, plainness) = known.unwrap_or_else(|| {
+            let found = resolve(&snapshot, Target::Address(self.to));
+            let of = |found| Plainness::of(&snapshot, found, Some(self.to.ip()));
+            (snapshot.serial, found.map_or(Plainness::Not, of))
+        });
+        self.known = Some((snapshot.serial, plainness));
+        match plainness {
+            Plainness::Dialled => {}
+            Plainness::Linked if asked.later == 0 => {}
+            Plainness::Linked | Plainness::Not => return None,
         }
         let mut call = Call::plain(self.origin.clone(), &asked.named, asked.body);
         // What is plain goes by no field.
@@ -205,18 +215,33 @@ impl Asked {
     }
 }
 
-/// Whether nothing is to be done about requests to `to` but to pass them on to a Backend that this
-/// node dials, whatever their fields say.
-fn is_plain(snapshot: &Snapshot, to: SocketAddr) -> bool {
-    let Ok(found) = resolve(snapshot, Target::Address(to)) else { return false };
-    let (policy, port) = (&found.service.policy, found.port());
-    let retries = policy.retries;
-    let keeps_requests = retries.attempts > 0 && (retries.on_reset || retries.on_503);
-    matches!(port.declared, Declared::Http | Declared::Unknown)
-        && port.routes.is_none()
-        && !snapshot.rules.may_take(&found.service.name)
-        && !found.pool(Some(to.ip().to_canonical())).is_linked
-        && policy.request_timeout.is_none()
-        && matches!(policy.hash_key, HashKey::SourceIp)
-        && !keeps_requests
+/// How requests of a Service port go, whatever their fields say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plainness {
+    /// On to a Backend that this node dials, and nothing else is to be done about them.
+    Dialled,
+    /// On to a Backend that this node dials, or to the agent of its node.
+    Linked,
+    /// More is due.
+    Not,
+}
+
+impl Plainness {
+    /// `like`: an address of the family that the client has dialled.
+    fn of(snapshot: &Snapshot, found: Found<'_>, like: Option<IpAddr>) -> Self {
+        let (policy, port) = (&found.service.policy, found.port());
+        let retries = policy.retries;
+        let keeps_requests = retries.attempts > 0 && (retries.on_reset || retries.on_503);
+        let plain = matches!(port.declared, Declared::Http | Declared::Unknown)
+            && port.routes.is_none()
+            && !snapshot.rules.may_take(&found.service.name)
+            && policy.request_timeout.is_none()
+            && matches!(policy.hash_key, HashKey::SourceIp)
+            && !keeps_requests;
+        match plain {
+            false => Self::Not,
+            true if found.pool(like.map(|ip| ip.to_canonical())).is_linked => Self::Linked,
+            true => Self::Dialled,
+        }
+    }
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::forward::http::ending::How;
+use crate::forward::http::upload::BoxError;
 use crate::forward::inbox::{AnswerBody, AnswerError};
 use crate::link::{Failure, Inbound, LinkError};
 use crate::refusal::Refusal;
@@ -28,7 +30,7 @@ pub(super) enum Source {
 pub enum BodyError {
     /// The Backend broke it.
     #[error("the backend's answer broke off")]
-    Backend(#[source] hyper::Error),
+    Backend(#[source] BoxError),
     /// The Backend of another node, or the way there, broke it.
     #[error("the answer of another node broke off")]
     Link(#[source] LinkError),
@@ -46,14 +48,9 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
-            Self::Backend(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Backend),
+            Self::Backend(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::of_backend),
             Self::Inbox(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::Inbox),
-            Self::Link(body) => Pin::new(body).poll_frame(cx).map_err(|error| {
-                match error.refusal() == Some(Refusal::RequestTimeout.row().label) {
-                    true => BodyError::TimedOut,
-                    false => BodyError::Link(error),
-                }
-            }),
+            Self::Link(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::of_link),
         }
     }
 
@@ -85,8 +82,30 @@ impl fmt::Debug for Source {
 }
 
 impl BodyError {
+    /// What a Backend's answer broke off with.
+    pub(super) fn of_backend(error: impl Into<BoxError>) -> Self {
+        Self::Backend(error.into())
+    }
+
+    /// What the answer of another node broke off with.
+    pub(super) fn of_link(error: LinkError) -> Self {
+        match error.refusal() == Some(Refusal::RequestTimeout.row().label) {
+            true => Self::TimedOut,
+            false => Self::Link(error),
+        }
+    }
+
+    /// How its call has ended.
+    pub(super) fn how(&self) -> How {
+        match self {
+            Self::TimedOut => How::TimedOut,
+            error if error.is_of_the_way() => How::Severed,
+            Self::Backend(_) | Self::Link(_) | Self::Inbox(_) => How::Broken,
+        }
+    }
+
     /// Whether the way to another node broke, or its agent stopped: its Backend knows nothing of it.
-    pub(super) fn is_of_the_way(&self) -> bool {
+    fn is_of_the_way(&self) -> bool {
         let broke = |error: &LinkError| match error.refusal() {
             Some(label) => label == Refusal::Draining.row().label,
             None => error.kind() != Failure::Cancelled,

@@ -2,12 +2,13 @@
 
 use std::mem::MaybeUninit;
 
+use edgemesh_proto::message::Answer;
 use http::Method;
 use httparse::{Header, ParserConfig, Response, Status};
 
 use crate::forward::http::plain::asked::digits;
 use crate::forward::http::plain::chunks::Chunks;
-use crate::forward::http::plain::fields::{date, field};
+use crate::forward::http::plain::fields::{date, field, line};
 use crate::forward::http::plain::passing::Passing;
 use crate::forward::http::serve::MAX_HEADERS;
 
@@ -68,12 +69,7 @@ fn passed(
     method: &Method,
     length: usize,
 ) -> Option<Box<Answered>> {
-    let mut out = Vec::with_capacity(length + 128);
-    for part in ["HTTP/1.1 ", http::StatusCode::from_u16(status).ok()?.as_str(), " "] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    out.extend_from_slice(response.reason.unwrap_or_default().as_bytes());
-    out.extend_from_slice(b"\r\n");
+    let mut out = begun(http::StatusCode::from_u16(status).ok()?, response.reason, length);
     let mut seen = Seen::default();
     let between: Vec<&[u8]> = named_by_connection(response.headers, &mut seen);
     for header in response.headers.iter() {
@@ -82,27 +78,45 @@ fn passed(
         }
     }
     let old = response.version == Some(0);
-    let bodiless = *method == Method::HEAD || matches!(status, 204 | 304);
-    // RFC 9112 §6.3: chunked overrules a length, and HTTP/1.0 knows no chunks.
-    let body = match (bodiless, seen.chunked, seen.length) {
-        (_, true, _) if old => return None,
-        (true, ..) => Passing::Length(0),
-        (false, true, _) => Passing::Chunked(Chunks::default()),
-        (false, false, Some(length)) => Passing::Length(length),
-        (false, false, None) => Passing::UntilItsEnd,
-    };
-    if let Some(length) = seen.length.filter(|_| !seen.chunked && status != 204) {
-        field(&mut out, b"content-length", length.to_string().as_bytes());
+    if seen.chunked && old {
+        return None; // RFC 9112 §6.3: HTTP/1.0 knows no chunks
     }
-    if matches!(body, Passing::Chunked(_) | Passing::UntilItsEnd) {
-        field(&mut out, b"transfer-encoding", b"chunked");
-    }
-    if !seen.dated {
-        date(&mut out);
-    }
+    let body = seen.framed(status, method, &mut out);
     let keeps =
         !matches!(body, Passing::UntilItsEnd) && if old { seen.keeps } else { !seen.closes };
     Some(Box::new(Answered { status, head: out, body, keeps, retry_after: seen.retry_after }))
+}
+
+/// What another node answers, as its client will see it; `exact` = the length of its body, where all
+/// of it is here. `None` = that is no answer.
+pub(super) fn told(answer: &Answer, method: &Method, exact: Option<u64>) -> Option<Box<Answered>> {
+    let status = http::StatusCode::from_u16(answer.status).ok()?;
+    if status.is_informational() {
+        return None; // nobody has asked for it to become something else
+    }
+    let length = answer.headers.iter().map(|field| field.name.len() + field.value.len() + 4).sum();
+    let mut out = begun(status, status.canonical_reason(), length);
+    let mut seen = Seen::default();
+    for field in &answer.headers {
+        let header = line(field)?;
+        // How it was framed there is nothing to us.
+        if !header.name.eq_ignore_ascii_case("transfer-encoding") {
+            seen.field(&header, &mut out)?;
+        }
+    }
+    seen.length = seen.length.or(exact);
+    let body = seen.framed(answer.status, method, &mut out);
+    let (status, retry_after) = (answer.status, seen.retry_after);
+    Some(Box::new(Answered { status, head: out, body, keeps: false, retry_after }))
+}
+
+/// The first line of a head whose fields have about so many bytes.
+fn begun(status: http::StatusCode, reason: Option<&str>, fields: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(fields + 128);
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason.unwrap_or_default(), "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    out
 }
 
 /// The names of fields that `Connection` says are between neighbours.
@@ -167,10 +181,34 @@ impl Seen {
         field(out, name.as_bytes(), value);
         Some(())
     }
+
+    /// Says how the body is framed, and when it was made.
+    fn framed(&self, status: u16, method: &Method, out: &mut Vec<u8>) -> Passing {
+        let bodiless = *method == Method::HEAD || matches!(status, 204 | 304);
+        // RFC 9112 §6.3: chunked overrules a length.
+        let body = match (bodiless, self.chunked, self.length) {
+            (true, ..) => Passing::Length(0),
+            (false, true, _) => Passing::Chunked(Chunks::default()),
+            (false, false, Some(length)) => Passing::Length(length),
+            (false, false, None) => Passing::UntilItsEnd,
+        };
+        if let Some(length) = self.length.filter(|_| !self.chunked && status != 204) {
+            field(out, b"content-length", length.to_string().as_bytes());
+        }
+        if matches!(body, Passing::Chunked(_) | Passing::UntilItsEnd) {
+            field(out, b"transfer-encoding", b"chunked");
+        }
+        if !self.dated {
+            date(out);
+        }
+        body
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use edgemesh_proto::message::HeaderField;
+
     use super::*;
 
     fn answer(said: &str, method: &Method) -> Option<(String, String, bool)> {
@@ -247,6 +285,56 @@ mod tests {
                     Content-Length: 0\r\n\r\n";
         let (head, ..) = answer(said, &Method::GET).unwrap();
         assert_eq!(head, "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\ncontent-length: 0\r\n");
+    }
+
+    /// What another node says that was answered, with a body of `exact` bytes that came along.
+    fn answer_told(
+        status: u16,
+        fields: &[(&'static str, &'static str)],
+        exact: Option<u64>,
+    ) -> Option<(String, String)> {
+        let field = |(name, value): &(&'static str, &'static str)| HeaderField {
+            name: name.as_bytes().into(),
+            value: value.as_bytes().into(),
+        };
+        let answer = Answer { status, headers: fields.iter().map(field).collect() };
+        let answered = told(&answer, &Method::GET, exact)?;
+        let head = String::from_utf8(answered.head).unwrap();
+        let (head, _) = head.split_once("date: ").unwrap_or((&head, ""));
+        Some((head.to_owned(), format!("{:?}", answered.body)))
+    }
+
+    #[test]
+    fn what_another_node_answers_is_framed_here() {
+        for (fields, exact, head, body) in [
+            (&[("x", "1")][..], Some(5), "x: 1\r\ncontent-length: 5\r\n", "Length(5)"),
+            (&[("x", "1")], None, "x: 1\r\ntransfer-encoding: chunked\r\n", "UntilItsEnd"),
+            (&[("content-length", "7")], None, "content-length: 7\r\n", "Length(7)"),
+            // A body is as long as its head says, or broken.
+            (&[("content-length", "7")], Some(5), "content-length: 7\r\n", "Length(7)"),
+            (
+                &[("transfer-encoding", "gzip"), ("connection", "x"), ("upgrade", "h2c")],
+                Some(0),
+                "content-length: 0\r\n",
+                "Length(0)",
+            ),
+        ] {
+            let want = (format!("HTTP/1.1 200 OK\r\n{head}"), body.to_owned());
+            assert_eq!(answer_told(200, fields, exact), Some(want), "{fields:?}");
+        }
+        for (status, fields) in [
+            (101, &[][..]),
+            (99, &[]),
+            (1000, &[]),
+            (200, &[("x", "1\r\nset-cookie: a=b")]),
+            (200, &[("x", "1\n")]),
+            (200, &[("x: y\r\nz", "1")]),
+            (200, &[("", "1")]),
+            (200, &[("content-length", "5"), ("content-length", "6")]),
+            (200, &[("content-length", "5, 5")]),
+        ] {
+            assert_eq!(answer_told(status, fields, Some(5)), None, "{status} {fields:?}");
+        }
     }
 
     #[test]

@@ -80,14 +80,8 @@ fn passed(
     length: usize,
 ) -> Option<Box<Asked>> {
     let (name, target) = (request.method?, request.path?);
-    let method = known(name)?;
-    if request.version != Some(1) || target.len() > MAX_TARGET || !is_origin_form(target) {
-        return None;
-    }
-    let mut out = Vec::with_capacity(length + rest.len().min(MOST_TOGETHER) + 192);
-    for part in [name, " ", target, " HTTP/1.1\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
+    let (method, uri) = named(name, target).filter(|_| request.version == Some(1))?;
+    let mut out = begun(name, target, length + rest.len().min(MOST_TOGETHER) + 192);
     let mut seen = Seen::default();
     for header in request.headers.iter() {
         seen.field(header, &mut out)?;
@@ -106,7 +100,7 @@ fn passed(
     let whole = seen.length.unwrap_or_default();
     let body = rest.len().min(MOST_TOGETHER).min(usize::try_from(whole).unwrap_or(usize::MAX));
     out.extend_from_slice(&rest[..body]);
-    let named = Named { method, uri: Uri::try_from(target).ok()?, host, id };
+    let named = Named { method, uri, host, id };
     let (came, later) = (length + body, whole - body as u64);
     Some(Box::new(Asked { sent: out, named, came, body, later, closes: seen.closes }))
 }
@@ -123,18 +117,18 @@ fn introduce(out: &mut Vec<u8>, before: Option<&[u8]>, caller: &str) {
 
 /// What the fields of a head have said so far.
 #[derive(Default)]
-struct Seen<'h> {
-    host: Option<HeaderValue>,
-    id: Option<HeaderValue>,
+pub(super) struct Seen<'h> {
+    pub(super) host: Option<HeaderValue>,
+    pub(super) id: Option<HeaderValue>,
     has_trace: bool,
-    forwarded_for: Option<&'h [u8]>,
-    length: Option<u64>,
+    pub(super) forwarded_for: Option<&'h [u8]>,
+    pub(super) length: Option<u64>,
     closes: bool,
 }
 
 impl<'h> Seen<'h> {
     /// Passes a field on, or not; `None` = more than that is due.
-    fn field(&mut self, header: &Header<'h>, out: &mut Vec<u8>) -> Option<()> {
+    pub(super) fn field(&mut self, header: &Header<'h>, out: &mut Vec<u8>) -> Option<()> {
         let (name, value) = (header.name, header.value);
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         // By length first: most fields are none of these.
@@ -188,9 +182,21 @@ pub(super) fn digits<N: std::str::FromStr>(value: &[u8]) -> Option<N> {
     text.parse().ok().filter(|_| plain)
 }
 
-/// A path and perhaps a query (RFC 9112 §3.2.1), without what a URI would lose.
-fn is_origin_form(target: &str) -> bool {
-    target.starts_with('/') && !target.contains('#')
+/// What is to be done, and of what: a path and perhaps a query (RFC 9112 §3.2.1), without what a URI
+/// would lose.
+pub(super) fn named(method: &str, target: &str) -> Option<(Method, Uri)> {
+    let method = known(method)?;
+    let is_path = target.starts_with('/') && !target.contains('#') && target.len() <= MAX_TARGET;
+    Some((method, Uri::try_from(target).ok().filter(|_| is_path)?))
+}
+
+/// The first line of a head that will have about so many bytes.
+pub(super) fn begun(method: &str, target: &str, length: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(length);
+    for part in [method, " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    out
 }
 
 fn known(method: &str) -> Option<Method> {

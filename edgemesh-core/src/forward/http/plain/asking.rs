@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 
 use crate::forward::Shared;
+use crate::forward::across::Calling;
 use crate::forward::http::ending::Ending;
-use crate::forward::http::plain::Wire;
+use crate::forward::http::exchange::Went;
 use crate::forward::http::plain::alarm::Alarm;
 use crate::forward::http::plain::answered::{self, Answered, Said};
 use crate::forward::http::plain::asked::Asked;
-use crate::forward::http::plain::upload::{Gone, Upload};
+use crate::forward::http::plain::delivery::Source;
+use crate::forward::http::plain::upload::{Client, Gone, Upload, unless_gone};
+use crate::forward::http::plain::{Wire, across};
 use crate::forward::http::pool::FRESH_FOR;
 use crate::forward::http::upstream::{
     Failure as Undialled, HEAD_TIMEOUT, INTERIM_LIMIT, STALE_TRIES, dial,
@@ -39,14 +42,14 @@ pub(super) enum Unanswered {
 
 /// A Backend that has not answered, and whether it can have heard anything.
 #[derive(Clone, Copy, Debug)]
-struct Failure {
-    unanswered: Unanswered,
-    sent: bool,
+pub(super) struct Failure {
+    pub(super) unanswered: Unanswered,
+    pub(super) sent: bool,
 }
 
 /// A connection that broke before its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Broke {
+pub(super) enum Broke {
     /// Its client left.
     Gone,
     /// Its Backend took too long.
@@ -68,17 +71,33 @@ pub(super) async fn ask(
     asked: &Asked,
     upload: &mut Upload<'_>,
     alarm: &mut Alarm,
-) -> Result<(Wire, Box<Answered>), Unanswered> {
+) -> Result<(Source, Box<Answered>), Unanswered> {
     let shared = call.origin.shared.clone();
     let mut tried = Vec::new();
     loop {
-        let at = if tried.is_empty() { call.began } else { now() };
-        let asking = Asking { shared: &shared, hop, asked, at };
-        let Failure { unanswered, sent } = match asking.attempt(upload, alarm).await {
+        let attempted = if hop.backend().is_dialled() {
+            let at = if tried.is_empty() { call.began } else { now() };
+            let asking = Asking { shared: &shared, hop, asked, at };
+            asking.attempt(upload, alarm).await.map(|(near, told)| (Source::Near(near), told))
+        } else {
+            let (message, caller) = (call.passes_on(), call.origin.caller());
+            let went = Went { call, hop };
+            let calling = Calling { shared: &shared, hop, caller, message };
+            // In a place of its own: a connection that waits shall not be as large as this.
+            let attempted = Box::pin(across::attempt(calling, asked, upload, alarm)).await;
+            drop(went);
+            attempted.map(|(far, told)| (Source::Far(far), told))
+        };
+        let Failure { unanswered, sent } = match attempted {
             Ok(answered) => return Ok(answered),
             Err(failure) => failure,
         };
-        let Unanswered::Refused { backends_fault, .. } = unanswered else { return Err(unanswered) };
+        let Unanswered::Refused { refusal, backends_fault } = unanswered else {
+            return Err(unanswered);
+        };
+        if let (false, Refusal::Unhealthy { retry_after }) = (hop.backend().is_dialled(), refusal) {
+            hop.rest(retry_after, now()); // the agent of its node leaves it alone
+        }
         let policy = hop.service().policy.retries;
         if sent || !policy.on_connect || call.attempts > policy.attempts {
             return Err(unanswered);
@@ -86,7 +105,9 @@ pub(super) async fn ask(
         tried.push(hop.spot());
         let next = call.plan(Purpose::Retry(&tried), asked.head(&HeaderMap::new()));
         // Records that have changed since may want more than this.
-        let plain = |next: &Hop| next.backend().is_dialled() && next.route().is_none();
+        let plain = |next: &Hop| {
+            next.route().is_none() && (next.backend().is_dialled() || asked.later == 0)
+        };
         let Some(next) = next.ok().filter(plain) else { return Err(unanswered) };
         shared.metrics.retries.fetch_add(1, Relaxed);
         let ill = std::mem::replace(hop, next);
@@ -95,18 +116,18 @@ pub(super) async fn ask(
 }
 
 /// One attempt.
-struct Asking<'a> {
-    shared: &'a Shared,
-    hop: &'a Hop,
-    asked: &'a Asked,
+pub(super) struct Asking<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) hop: &'a Hop,
+    pub(super) asked: &'a Asked,
     /// When it begins.
-    at: Instant,
+    pub(super) at: Instant,
 }
 
 impl Asking<'_> {
-    async fn attempt(
+    pub(super) async fn attempt(
         &self,
-        upload: &mut Upload<'_>,
+        client: &mut impl Client,
         alarm: &mut Alarm,
     ) -> Result<(Wire, Box<Answered>), Failure> {
         let Self { shared, hop, asked, at } = *self;
@@ -116,7 +137,7 @@ impl Asking<'_> {
         for _ in 0..STALE_TRIES {
             let kept = shared.pools.take::<Wire>(hop.address(), !may_repeat, at);
             let Some((mut kept, age)) = kept else { break };
-            match say_and_hear(&mut kept, asked, upload, alarm).await {
+            match say_and_hear(&mut kept, asked, client, alarm).await {
                 Ok(answered) => return Ok((kept, answered)),
                 Err(Broke::Unsent) => {}
                 // Its Backend may have been closing it at that very moment. Once: a request that
@@ -125,9 +146,9 @@ impl Asking<'_> {
                 Err(broke) => return Err(broke.into()),
             }
         }
-        let dialled = upload.unless_gone(dial(shared, hop, None)).await?;
+        let dialled = unless_gone(client, dial(shared, hop, None)).await?;
         let mut new = Wire::backend(dialled?);
-        let answered = say_and_hear(&mut new, asked, upload, alarm).await?;
+        let answered = say_and_hear(&mut new, asked, client, alarm).await?;
         Ok((new, answered))
     }
 }
@@ -137,7 +158,7 @@ impl Asking<'_> {
 async fn say_and_hear(
     backend: &mut Wire,
     asked: &Asked,
-    upload: &mut Upload<'_>,
+    client: &mut impl Client,
     alarm: &mut Alarm,
 ) -> Result<Box<Answered>, Broke> {
     let (mut sent, mut interim) = (0, 0);
@@ -146,7 +167,7 @@ async fn say_and_hear(
             Poll::Ready(Err(_)) if sent == 0 => return Poll::Ready(Err(Broke::Unsent)),
             // What it said before it stopped listening may still be an answer.
             Poll::Ready(Ok(()) | Err(_)) => {}
-            Poll::Pending if upload.client.has_left(cx) => {
+            Poll::Pending if client.has_left(cx) => {
                 return Poll::Ready(Err(Broke::Gone));
             }
             Poll::Pending => return Poll::Pending,
@@ -162,9 +183,9 @@ async fn say_and_hear(
                 Poll::Pending => break,
             }
         }
-        let was_asking = !upload.is_whole();
-        upload.poll(cx, backend).map_err(|Gone| Broke::Gone)?;
-        if !upload.is_whole() {
+        let was_asking = !client.is_whole();
+        client.poll(cx, backend).map_err(|Gone| Broke::Gone)?;
+        if !client.is_whole() {
             return Poll::Pending; // who is still being asked cannot be late
         }
         if was_asking {

@@ -1,7 +1,7 @@
 //! Chunked bodies (RFC 9112 §7.1): read strictly, and written anew, so that whoever reads them after
 //! us finds the same ends. Extensions and trailers stay behind.
 
-use crate::forward::http::plain::passing::{Malformed, Passed};
+use crate::forward::http::plain::passing::{Form, Malformed, Passed};
 
 /// Most bytes of extensions and trailers of one body.
 const MOST_ASIDE: usize = 16 * 1024;
@@ -48,6 +48,7 @@ impl Chunks {
         &mut self,
         said: &[u8],
         out: &mut Vec<u8>,
+        form: Form,
     ) -> Result<(usize, Passed), Malformed> {
         let (mut used, mut bytes) = (0, 0);
         while used < said.len() && self.at != At::Over {
@@ -58,14 +59,17 @@ impl Chunks {
                 let left = left - length as u64;
                 self.at = if left == 0 { At::DataEnd } else { At::Data(left) };
             } else {
-                self.at = self.step(said[used], out)?;
+                self.at = self.step(said[used])?;
+                if form == Form::Chunks {
+                    self.at.write(out);
+                }
                 used += 1;
             }
         }
         Ok((used, Passed { bytes, whole: self.at == At::Over }))
     }
 
-    fn step(&mut self, byte: u8, out: &mut Vec<u8>) -> Result<At, Malformed> {
+    fn step(&mut self, byte: u8) -> Result<At, Malformed> {
         Ok(match (self.at, byte) {
             (At::Start, digit) => At::Size(hex(digit)?),
             (At::Size(size), b'\r') | (At::Extension(size), b'\r') => At::SizeEnd(size),
@@ -74,15 +78,9 @@ impl Chunks {
             // A line feed alone ends a line for some readers and not for others.
             (At::Extension(size), byte) if byte != b'\n' => At::Extension(self.aside(size)?),
             (At::SizeEnd(0), b'\n') => At::Trailer,
-            (At::SizeEnd(size), b'\n') => {
-                out.extend_from_slice(format!("{size:x}\r\n").as_bytes());
-                At::Data(size)
-            }
+            (At::SizeEnd(size), b'\n') => At::Data(size),
             (At::DataEnd, b'\r') => At::DataLine,
-            (At::DataLine, b'\n') => {
-                out.extend_from_slice(b"\r\n");
-                At::Start
-            }
+            (At::DataLine, b'\n') => At::Start,
             (At::Trailer, b'\r') => At::Last,
             (At::TrailerLine, b'\r') => At::TrailerEnd,
             (At::Trailer | At::TrailerLine, byte) if byte != b'\n' => {
@@ -90,10 +88,7 @@ impl Chunks {
                 At::TrailerLine
             }
             (At::TrailerEnd, b'\n') => At::Trailer,
-            (At::Last, b'\n') => {
-                out.extend_from_slice(b"0\r\n\r\n");
-                At::Over
-            }
+            (At::Last, b'\n') => At::Over,
             _ => return Err(Malformed),
         })
     }
@@ -102,6 +97,26 @@ impl Chunks {
     fn aside(&mut self, size: u64) -> Result<u64, Malformed> {
         self.aside += 1;
         if self.aside > MOST_ASIDE { Err(Malformed) } else { Ok(size) }
+    }
+}
+
+impl At {
+    /// Writes what is said to get here, but for data.
+    fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Data(size) => out.extend_from_slice(format!("{size:x}\r\n").as_bytes()),
+            Self::Start => out.extend_from_slice(b"\r\n"),
+            Self::Over => out.extend_from_slice(b"0\r\n\r\n"),
+            Self::Size(_)
+            | Self::Extension(_)
+            | Self::SizeEnd(_)
+            | Self::DataEnd
+            | Self::DataLine
+            | Self::Trailer
+            | Self::TrailerLine
+            | Self::TrailerEnd
+            | Self::Last => {}
+        }
     }
 }
 
@@ -119,7 +134,7 @@ mod tests {
         let (mut chunks, mut out, mut sum, mut all_used) = (Chunks::default(), Vec::new(), 0, 0);
         let mut over = false;
         for piece in said.chunks(piece.max(1)) {
-            let (used, Passed { bytes, whole }) = chunks.pass(piece, &mut out)?;
+            let (used, Passed { bytes, whole }) = chunks.pass(piece, &mut out, Form::Chunks)?;
             (sum, over, all_used) = (sum + bytes, whole, all_used + used);
             if whole {
                 break;

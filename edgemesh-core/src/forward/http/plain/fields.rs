@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use edgemesh_proto::message::HeaderField;
 use http::Response;
+use httparse::Header;
 
 use crate::forward::http::Body;
 
@@ -15,6 +17,18 @@ pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     for part in [name, b": ", value, END] {
         out.extend_from_slice(part);
     }
+}
+
+/// A field of a Message, if it can stand in a head (RFC 9110 §5.6.2 and §5.5): another node says so,
+/// and it must not say more than one line.
+pub(super) fn line(field: &HeaderField) -> Option<Header<'_>> {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    let is_value = |byte: &u8| !byte.is_ascii_control() || *byte == b'\t';
+    let fits = !field.name.is_empty()
+        && field.name.iter().all(is_name)
+        && field.value.iter().all(is_value);
+    let name = std::str::from_utf8(&field.name).ok()?;
+    fits.then_some(Header { name, value: &field.value })
 }
 
 /// Writes the moment at which an answer came, for one that does not say when it was made (RFC 9110
@@ -57,4 +71,23 @@ pub(super) fn end(out: &mut Vec<u8>, close: bool) {
         field(out, b"connection", b"close");
     }
     out.extend_from_slice(END);
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is taken for a line is one to whoever reads it.
+        #[test]
+        fn a_field_is_one_line_or_none(name in "[ -~\r\n\t\u{80}]{0,6}", value in "[ -~\r\n\t\0\u{7f}\u{80}]{0,6}") {
+            let said = HeaderField { name: Bytes::from(name), value: Bytes::from(value) };
+            let good = http::HeaderName::from_bytes(&said.name).is_ok()
+                && http::HeaderValue::from_bytes(&said.value).is_ok();
+            prop_assert_eq!(line(&said).is_some(), good);
+        }
+    }
 }

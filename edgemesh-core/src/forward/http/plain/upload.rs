@@ -27,6 +27,47 @@ pub(super) struct Upload<'c> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone;
 
+/// Whoever waits for an answer.
+pub(super) trait Client {
+    /// Whether nobody waits any more.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool;
+    /// Passes on what has come of the request, as far as the Backend takes it.
+    fn poll(&mut self, cx: &mut Context<'_>, backend: &mut Wire) -> Result<(), Gone>;
+    /// Whether all of it was passed on.
+    fn is_whole(&self) -> bool;
+}
+
+/// A client of another node, which has said all, and for whom that node gives the call up.
+pub(super) struct Elsewhere;
+
+impl Client for Elsewhere {
+    fn has_left(&mut self, _: &mut Context<'_>) -> bool {
+        false
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>, _: &mut Wire) -> Result<(), Gone> {
+        Ok(())
+    }
+
+    fn is_whole(&self) -> bool {
+        true
+    }
+}
+
+/// Waits for `what`, unless the client leaves.
+pub(super) async fn unless_gone<T>(
+    client: &mut impl Client,
+    what: impl Future<Output = T>,
+) -> Result<T, Gone> {
+    let mut what = pin!(what);
+    poll_fn(|cx| match what.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending if client.has_left(cx) => Poll::Ready(Err(Gone)),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
 impl<'c> Upload<'c> {
     /// `left` bytes are to come.
     pub(super) fn new(client: &'c mut Wire, left: u64, uploaded: Arc<Uploaded>) -> Self {
@@ -35,27 +76,36 @@ impl<'c> Upload<'c> {
         Self { client, left, piece: Vec::new(), sent: 0, is_refused: false, uploaded }
     }
 
-    /// Whether all of it was passed on.
-    pub(super) fn is_whole(&self) -> bool {
+    fn passed(&mut self) {
+        self.uploaded.bytes.fetch_add(self.sent as u64, Ordering::Relaxed);
+        self.piece.clear();
+        self.sent = 0;
+        self.uploaded.whole.store(self.left == 0, Ordering::Release);
+    }
+
+    /// Takes the body's part of what the client said.
+    fn take(&mut self) {
+        let unread = &mut self.client.unread;
+        let bytes = unread.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if bytes == unread.len() {
+            std::mem::swap(unread, &mut self.piece);
+        } else {
+            self.piece.extend(unread.drain(..bytes));
+        }
+        self.left -= bytes as u64;
+    }
+}
+
+impl Client for Upload<'_> {
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        self.client.has_left(cx)
+    }
+
+    fn is_whole(&self) -> bool {
         self.left == 0 && self.piece.is_empty()
     }
 
-    /// Waits for `what`, unless the client leaves.
-    pub(super) async fn unless_gone<T>(
-        &mut self,
-        what: impl Future<Output = T>,
-    ) -> Result<T, Gone> {
-        let mut what = pin!(what);
-        poll_fn(|cx| match what.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Ok(done)),
-            Poll::Pending if self.client.has_left(cx) => Poll::Ready(Err(Gone)),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
-    }
-
-    /// Passes on what has come, as far as the Backend takes it.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, backend: &mut Wire) -> Result<(), Gone> {
+    fn poll(&mut self, cx: &mut Context<'_>, backend: &mut Wire) -> Result<(), Gone> {
         loop {
             if self.is_whole() || self.is_refused {
                 return if self.client.has_left(cx) { Err(Gone) } else { Ok(()) };
@@ -79,24 +129,5 @@ impl<'c> Upload<'c> {
             }
             self.take();
         }
-    }
-
-    fn passed(&mut self) {
-        self.uploaded.bytes.fetch_add(self.sent as u64, Ordering::Relaxed);
-        self.piece.clear();
-        self.sent = 0;
-        self.uploaded.whole.store(self.left == 0, Ordering::Release);
-    }
-
-    /// Takes the body's part of what the client said.
-    fn take(&mut self) {
-        let unread = &mut self.client.unread;
-        let bytes = unread.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        if bytes == unread.len() {
-            std::mem::swap(unread, &mut self.piece);
-        } else {
-            self.piece.extend(unread.drain(..bytes));
-        }
-        self.left -= bytes as u64;
     }
 }

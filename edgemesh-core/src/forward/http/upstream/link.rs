@@ -9,12 +9,12 @@ use http::{HeaderName, Method, Request, Response};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::forward::across::{Calling, LINK_TRIES, Unopened, link, refused_for};
+use crate::forward::across::{Calling, LINK_TRIES, Unopened, link, refused_for, unanswered};
 use crate::forward::http::source::Source;
 use crate::forward::http::upload::Upload;
 use crate::forward::http::upstream::{Again, Answer, Attempt, Failure, Keep, Spare};
 use crate::io::now;
-use crate::link::{Failure as Broke, LinkError, Operation, Reply, Rest, Writer, pipe};
+use crate::link::{Failure as Broke, Operation, Reply, Rest, Writer, pipe};
 use crate::refusal::Refusal;
 use crate::tunnel::{answered, asking};
 
@@ -54,7 +54,8 @@ impl Attempt<'_> {
                 Err(error) => error,
             };
             if error.kind() != Broke::NotSent {
-                return Err(broken(&error, Some(again).filter(|_| harmless)));
+                let (refusal, again) = (unanswered(&error), Some(again).filter(|_| harmless));
+                return Err(Failure { refusal, again, sent: true, backends_fault: false });
             }
             if tries == LINK_TRIES {
                 return Err(unsent(Refusal::NoPath, Some(again)));
@@ -142,16 +143,4 @@ fn no_answer(what: &str) -> Failure {
 
 const fn unsent(refusal: Refusal, again: Option<Again>) -> Failure {
     Failure { refusal, again, sent: false, backends_fault: false }
-}
-
-/// An exchange that broke before the head of its answer: the Backend may have been called, and is
-/// not to blame.
-fn broken(error: &LinkError, again: Option<Again>) -> Failure {
-    tracing::debug!("no answer from another node: {error}");
-    let refusal = match error.kind() {
-        Broke::Protocol => Refusal::BackendProtocol,
-        Broke::TimedOut => Refusal::RequestTimeout,
-        Broke::NotSent | Broke::Cancelled | Broke::Broken => Refusal::BackendReset,
-    };
-    Failure { refusal, again, sent: true, backends_fault: false }
 }
