@@ -60,12 +60,12 @@ endpoints: [{{ addresses: ["{address(machine)}"], conditions: {{ ready: true }},
         file.write("---\n".join(nodes + services))
 
 
-def start_mesh(folder, processes):
+def start_mesh(folder, processes, program=EDGEMESH):
     with open(f"{folder}/cloud.yaml", "w") as file:
         file.write(f"dataDir: {folder}/cloud\nsource: {{ manifests: {folder}/manifests }}\nhub: {{ listen: \"0.0.0.0:10000\", names: [\"{address('cloud')}\"] }}\n")
-    mesh = {"*": processes.start("cloud", inside("cloud", EDGEMESH, "cloud", "--log", "warn", "--config", f"{folder}/cloud.yaml"))}
+    mesh = {"*": processes.start("cloud", inside("cloud", program, "cloud", "--log", "warn", "--config", f"{folder}/cloud.yaml"))}
     for_answer("cloud", "15010", "/readyz", mesh["*"])
-    token = subprocess.run(inside("cloud", EDGEMESH, "token", "create", "--config", f"{folder}/cloud.yaml"), check=True, capture_output=True, text=True).stdout
+    token = subprocess.run(inside("cloud", program, "token", "create", "--config", f"{folder}/cloud.yaml"), check=True, capture_output=True, text=True).stdout
     with open(f"{folder}/token", "w") as file:
         file.write(token.strip())
     for node in "abh":
@@ -78,7 +78,7 @@ proxy: {{ include: [10.96.0.0/16] }}
 peer: {{ listen: "0.0.0.0:15008", path: {'hub' if node == 'h' else 'auto'} }}
 accessLog: errors
 """)
-        mesh[node] = processes.start(node, inside(node, EDGEMESH, "agent", "--log", "warn", "--config", f"{folder}/{node}.yaml"))
+        mesh[node] = processes.start(node, inside(node, program, "agent", "--log", "warn", "--config", f"{folder}/{node}.yaml"))
     for node in "abh":
         for_answer(node, "15000", "/readyz", mesh[node])
     time.sleep(2)  # the first records

@@ -16,11 +16,13 @@ TARGETS = [
 ]
 
 
-def write(result, folder):
-    world.write_json(f"{folder}/links.json", result)
+def tell(result, folder):
+    """Prints it, and writes it to `folder` where there is one."""
     text = document(result)
-    with open(f"{folder}/LINKS.md", "w") as file:
-        file.write(text)
+    if folder:
+        world.write_json(f"{folder}/links.json", result)
+        with open(f"{folder}/LINKS.md", "w") as file:
+            file.write(text)
     print(text)
 
 
@@ -33,6 +35,8 @@ def document(result):
         out += ["**Missing here:** " + "; ".join(result["missing"]), ""]
     out += ["## Targets", "", *targets(result), ""]
     for load, title in LOADS.items():
+        if not any(cell.startswith(f"{load}/") for cell in result["cells"]):
+            continue
         out += [f"## {title}", "", *table(result, load), ""]
     out += ["## Memory afterwards", "", "| way | MiB of each process (PSS) |", "|---|---|"]
     out += [f"| {way} | {' + '.join(f'{one:.1f}' for one in memory)} |" for way, memory in result["memory"].items()]

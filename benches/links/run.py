@@ -7,6 +7,7 @@ all processes of a way that take part: both agents and the hub, or both proxies.
 import argparse
 import functools
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -35,7 +36,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=FULL[0])
     parser.add_argument("--seconds", type=int, default=FULL[1])
-    parser.add_argument("--write", default=f"{nodes.ROOT}/benches", help="folder for LINKS.md and links.json")
+    parser.add_argument("--only", default="", help="loads to run, by name, joined by commas")
+    parser.add_argument("--field", default="", help="ways to compare, by name, joined by commas")
+    parser.add_argument("--edgemesh", default=nodes.EDGEMESH, help="the program to measure, for one beside another: run it with each in turn")
+    parser.add_argument("--write", help="folder for LINKS.md and links.json; by default `benches`, and of part of it nowhere: its tables are printed")
     options = world.arguments(parser)
     with world.processes("links") as (folder, processes):
         run(options, folder, processes)
@@ -47,33 +51,46 @@ def run(options, folder, processes):
     nodes.manifests(folder)
     nodes.backends(folder, processes)
     pairs.certificates(folder)
-    mesh = nodes.start_mesh(folder, processes)
+    mesh = nodes.start_mesh(folder, processes, options.edgemesh)
     found, missing = pairs.all_of_them()
-    ways = [*of_mesh(mesh), *(Way(p.name, "a", p.to, p.start(folder, processes), p.version) for p in found)]
-    tools, seen = Tools(folder), {}
+    found, missing = [p for p in found if wanted(p.name, options.field)], [] if options.field else missing
+    ways = [way for way in of_mesh(mesh, options.edgemesh) if wanted(way.name, options.field)]
+    ways += [Way(p.name, "a", p.to, p.start(folder, processes), p.version) for p in found]
+    tools, seen = Tools(folder, options.only), {}
     for number in range(options.rounds + 1):
         tools.seconds = options.seconds if number else 1
-        visits = [(way.name, tools.all(way)) for way in ways] + [(results.PLAIN, {"bulk": tools.plain()})]
+        visits = [(way.name, tools.all(way)) for way in ways]
+        if wanted("bulk", options.only) and wanted(results.PLAIN, options.field):
+            visits.append((results.PLAIN, {"bulk": tools.plain()}))
         for name, figures in visits if number else []:  # the first one warms up
             for load, figure in figures.items():
                 seen.setdefault(f"{load}/{name}", []).append(figure)
         print(f"round {number} of {options.rounds} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
-    results.write({
+    results.tell({
         "machine": machine, "command": command(options),
         "when": time.strftime("%Y-%m-%d"), "commit": contenders.commit(), "rounds": options.rounds, "seconds_a_load": options.seconds,
         "took_seconds": round(time.monotonic() - began), "missing": missing, "cells": {cell: results.median(rounds) for cell, rounds in seen.items()},
         "ways": {way.name: way.version for way in ways}, "memory": {way.name: [world.resident_mib(one.pid) for one in way.processes] for way in ways},
-    }, options.write)
+    }, options.write or (None if partial(options) else f"{nodes.ROOT}/benches"))
+
+
+def wanted(name, names):
+    return not names or name in names.split(",")
+
+
+def partial(options):
+    return bool(options.only or options.field or options.edgemesh != nodes.EDGEMESH)
 
 
 def command(options):
-    if options.seconds != FULL[1]:
-        return f"python3 benches/links/run.py --rounds {options.rounds} --seconds {options.seconds}"
-    return "make bench-links" + (f" ROUNDS={options.rounds}" if options.rounds != FULL[0] else "")
+    if options.seconds == FULL[1] and not partial(options):
+        return "make bench-links" + (f" ROUNDS={options.rounds}" if options.rounds != FULL[0] else "")
+    said = {name: getattr(options, name) for name in ("rounds", "seconds", "only", "field")} | {"edgemesh": options.edgemesh if options.edgemesh != nodes.EDGEMESH else None}
+    return shlex.join(["python3", "benches/links/run.py", *(word for name, value in said.items() if value for word in (f"--{name}", str(value)))])
 
 
-def of_mesh(mesh):
-    version = contenders.version(nodes.EDGEMESH, "--version")
+def of_mesh(mesh, program):
+    version = contenders.version(program, "--version")
     for name, machine, service, who in (("in the node", "a", "local", "a"), ("direct Link", "a", "far", "ab"), ("through the hub", "h", "far", "hb*")):
         to = functools.partial(nodes.service, service)
         yield Way(name, machine, to, [mesh[one] for one in who], version)
@@ -84,16 +101,16 @@ class Tools:
 
     seconds = 1
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, only):
+        self.folder, self.only = folder, only
         with open(f"{folder}/wrk.lua", "w") as file:
             file.write("""done = function(s, l, r) local e = s.errors
   io.write(string.format('JSON {"calls":%d,"micros":%d,"errors":%d,"p50":%d,"p99":%d}\\n', s.requests, s.duration,
     e.connect + e.read + e.write + e.status + e.timeout, l:percentile(50), l:percentile(99))) end""")
 
     def all(self, way):
-        return {"http-32": accounted(way, lambda: self.wrk(way, 32)), "http-1": accounted(way, lambda: self.wrk(way, 1)),
-                "echo-32": accounted(way, lambda: self.echo(way)), "bulk": accounted(way, lambda: self.download(way))}
+        loads = {"http-32": lambda: self.wrk(way, 32), "http-1": lambda: self.wrk(way, 1), "echo-32": lambda: self.echo(way), "bulk": lambda: self.download(way)}
+        return {name: accounted(way, act) for name, act in loads.items() if wanted(name, self.only)}
 
     def wrk(self, way, connections):
         command = ["wrk", "-t", str(min(connections, 2)), "-c", str(connections), "-d", f"{self.seconds}s", "-s", f"{self.folder}/wrk.lua", f"http://{way.to('http')}/"]
