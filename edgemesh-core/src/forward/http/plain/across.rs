@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use edgemesh_proto::message::{Body, Message, Request};
@@ -41,8 +41,11 @@ pub(super) struct Far {
 }
 
 impl Far {
-    const fn new(body: Inbound) -> Self {
-        Self { body, unread: Vec::new(), broke: None }
+    fn new(body: Inbound) -> Self {
+        let mut far = Self { body, unread: Vec::new(), broke: None };
+        // What is here already leaves with its head; what is not, or is wrong, is found again.
+        let _ = far.poll_read(&mut Context::from_waker(Waker::noop()));
+        far
     }
 
     /// Reads what there is. Gives how much; 0 = that was all.
