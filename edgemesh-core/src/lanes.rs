@@ -61,6 +61,11 @@ impl Lanes {
         self.all.len()
     }
 
+    /// Who gives seats in them to what is accepted elsewhere.
+    pub(crate) fn seats(&self) -> Seats {
+        Seats(self.all.clone())
+    }
+
     /// Each of them.
     pub(crate) fn each(&self) -> impl Iterator<Item = Lane> {
         (0..self.all.len()).map(|own| Lane { all: self.all.clone(), own })
@@ -101,11 +106,29 @@ impl Lane {
     }
 }
 
+/// Gives seats in lanes. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Seats(Arc<[One]>);
+
+impl Seats {
+    /// A seat in the emptiest lane; `None` = there are none.
+    pub(crate) fn take(&self) -> Option<Seat> {
+        let own = (0..self.0.len()).min_by_key(|lane| self.0[*lane].open.load(Relaxed))?;
+        self.0[own].open.fetch_add(1, Relaxed);
+        Some(Seat(Lane { all: self.0.clone(), own }))
+    }
+}
+
 /// A connection's place in a lane; given back on drop.
 #[derive(Debug)]
 pub struct Seat(Lane);
 
 impl Seat {
+    /// Where it is served.
+    pub(crate) fn handle(&self) -> &Handle {
+        self.0.handle()
+    }
+
     /// Where it is served, if that is not in `lane`.
     pub(crate) fn outside(&self, lane: &Lane) -> Option<Handle> {
         (self.0.own != lane.own).then(|| self.0.handle().clone())
@@ -160,6 +183,11 @@ mod tests {
         let away = seats.iter().filter(|seat| seat.outside(&one).is_some()).count();
         assert_eq!(away, (40 - SLACK) / 2);
         assert!(other.seat().outside(&other).is_none());
+        drop(seats);
+        let seats: Vec<Seat> = (0..4).map(|_| lanes.seats().take().unwrap()).collect();
+        let seated: Vec<_> = seats.iter().map(|seat| seat.0.own).collect();
+        assert_eq!(seated, [0, 1, 0, 1], "what is accepted elsewhere goes to the emptiest");
+        assert!(Lanes::default().seats().take().is_none());
         drop(seats);
         let open: Vec<_> = lanes.all.iter().map(|lane| lane.open.load(Relaxed)).collect();
         assert_eq!(open, [0, 0]);

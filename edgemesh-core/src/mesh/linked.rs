@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::dial::Dial;
 use crate::identity::Tls;
 use crate::io::unique_id;
+use crate::lanes::Seats;
 use crate::link::Serve;
 use crate::listen::Listener;
 use crate::mesh::talking::Ends;
@@ -122,6 +123,7 @@ impl Mesh {
             options,
             ends,
             links: links.clone(),
+            seats: self.lanes.seats(),
             changes: self.status.changes(),
         };
         let shared = self.shared.clone();
@@ -149,6 +151,7 @@ struct Linking {
     options: LinkOptions,
     ends: Ends,
     links: Links,
+    seats: Seats,
     /// Tells that the records changed.
     changes: watch::Receiver<u64>,
 }
@@ -225,6 +228,7 @@ impl Linking {
             answers,
             standing: standing.clone(),
             peers: peers.clone(),
+            seats: self.seats.clone(),
             tasks: tasks.clone(),
             accepting,
             stop,

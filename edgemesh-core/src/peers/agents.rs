@@ -4,6 +4,7 @@
 //! tried behind its back. Who cannot be dialled is asked, through the hub, to dial back.
 
 mod direct;
+mod own;
 mod view;
 
 use std::collections::BTreeMap;
@@ -23,7 +24,9 @@ use crate::backends::{NodeLive, Way};
 use crate::dial::Dial;
 use crate::identity::{CLOUD, Tls};
 use crate::io::now;
+use crate::lanes;
 use crate::link::{Link, Serve};
+use crate::peers::agents::own::Own;
 use crate::peers::path::{Ask, Path};
 use crate::peers::slot::Slot;
 use crate::peers::uplink::Uplink;
@@ -90,6 +93,8 @@ struct Known {
     node: NodeName,
     path: Mutex<Path>,
     direct: Slot,
+    /// Those of lanes that are busy.
+    own: [Own; lanes::MOST],
     facts: Mutex<Facts>,
     /// The direct way was tried, with whatever outcome.
     tried: Notify,
@@ -133,7 +138,7 @@ impl Peers {
 
     /// This node is known by a new certificate: Links that were made by an older one lead nowhere.
     pub fn begin_anew(&self) {
-        self.0.known.read().values().for_each(|known| known.direct.end());
+        self.0.known.read().values().for_each(|known| known.slots().for_each(Slot::end));
         self.0.parts.uplink.begin_anew();
     }
 
@@ -146,6 +151,7 @@ impl Peers {
                 node: node.clone(),
                 path: Mutex::default(),
                 direct: Slot::default(),
+                own: Default::default(),
                 facts: Mutex::default(),
                 tried: Notify::new(),
             })
@@ -259,7 +265,7 @@ impl Ways for Peers {
             return self.0.parts.uplink.ready().map(|link| (link, Way::Hub));
         }
         let known = self.0.known.read().get(node)?.clone();
-        if let Some(link) = known.direct.ready() {
+        if let Some(link) = self.direct(&known) {
             return Some((link, Way::Direct));
         }
         if !known.facts.lock().by_hub || known.path.lock().ask_only(now()) == Ask::Try {
@@ -277,7 +283,7 @@ impl Ways for Peers {
     }
 
     fn close_idle(&self) {
-        self.0.known.read().values().for_each(|known| known.direct.close_idle());
+        self.0.known.read().values().for_each(|known| known.slots().for_each(Slot::close_idle));
         self.0.parts.uplink.close_idle();
     }
 }

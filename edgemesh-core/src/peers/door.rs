@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::identity::{Role, Tls};
+use crate::lanes::Seats;
 use crate::link::{self, ALPN_BULK, ALPN_H2, ALPN_REVERSE, Dialled, Limits};
 use crate::listen::{Accepted, Listener};
 use crate::peers::agents::Peers;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub standing: Standing,
     /// Takes Links on which we may open exchanges.
     pub peers: Peers,
+    /// Where Links are served, each in one thread.
+    pub seats: Seats,
     /// Owns the tasks.
     pub tasks: TaskTracker,
     /// Ends the listener.
@@ -67,17 +70,31 @@ impl Door {
                 }
             };
             let Ok(place) = handshakes.clone().acquire_owned().await else { return };
-            let this = self.clone();
-            let stop = self.0.stop.clone();
-            // Boxed, as below: the state of a task stays as large as the largest thing that it ever
-            // does.
-            self.0.tasks.spawn(stop.run_until_cancelled_owned(Box::pin(async move {
-                this.shake_hands(stream, from, place).await;
-            })));
+            self.begin(stream, from, place);
         }
     }
 
-    async fn shake_hands(&self, stream: TcpStream, from: SocketAddr, place: impl Send) {
+    fn begin(&self, stream: TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
+        let (this, stop, tasks) = (self.clone(), self.0.stop.clone(), &self.0.tasks);
+        let Some(seat) = self.0.seats.take() else {
+            // Boxed, as below: the state of a task stays as large as the largest thing that it ever
+            // does.
+            let serving = Box::pin(async move { this.shake_hands(stream, from, place).await });
+            tasks.spawn(stop.run_until_cancelled_owned(serving));
+            return;
+        };
+        let (moving, lane) = (stream.into_std(), seat.handle().clone());
+        let serving = Box::pin(async move {
+            let _seat = seat;
+            match moving.and_then(TcpStream::from_std) {
+                Ok(stream) => this.shake_hands(stream, from, place).await,
+                Err(error) => tracing::warn!(%from, %error, "no way for a Link to its lane"),
+            }
+        });
+        tasks.spawn_on(stop.run_until_cancelled_owned(serving), &lane);
+    }
+
+    async fn shake_hands(&self, stream: TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
         let parts = &self.0;
         let tls = parts.tls.server(Role::Peer, &[ALPN_H2, ALPN_REVERSE, ALPN_BULK]);
         let accepted = Box::pin(link::accept(stream, from, tls)).await;

@@ -13,6 +13,7 @@ use crate::io::{now, unique_id};
 use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Role};
 use crate::peers::agents::{Choice, DIAL_WITHIN, Facts, Known, Peers};
 use crate::peers::path::Ask;
+use crate::peers::standing::Stay;
 use crate::peers::{Dialler, removal, stagger, while_welcome};
 
 impl Peers {
@@ -68,7 +69,11 @@ impl Peers {
         });
     }
 
-    async fn make(&self, node: &NodeName, links: &[Box<str>]) -> Result<(Link, String), String> {
+    pub(super) async fn make(
+        &self,
+        node: &NodeName,
+        links: &[Box<str>],
+    ) -> Result<(Link, String), String> {
         let parts = &self.0.parts;
         let (link, dialled) = self.dial(node, links, ALPN_H2).await?;
         let limits = Limits::REQUESTS;
@@ -128,6 +133,7 @@ impl Peers {
         if let Some(before) = known.direct.put(link.clone()) {
             before.close();
         }
+        known.is_of_this_lane(&link);
         let mut facts = known.facts.lock(); // whoever notes the hub now looks at the Link first
         *facts = Facts {
             by_hub: false,
@@ -142,6 +148,11 @@ impl Peers {
         drop(facts);
         known.tried.notify_waiters();
         (self.0.parts.made)(link.clone(), known.node.clone());
+        self.watch(known, link, stay);
+    }
+
+    /// Notes when a direct Link ends; cuts it when its node is removed.
+    pub(super) fn watch(&self, known: &Arc<Known>, link: Link, stay: Stay) {
         let (this, known) = (self.clone(), known.clone());
         self.spawn(async move {
             tokio::select! {
@@ -152,9 +163,9 @@ impl Peers {
         });
     }
 
-    /// A direct Link ended. Another may stand in its place already.
+    /// A direct Link ended. Another may stand in its place already, or that of a lane takes it.
     fn broke(&self, known: &Arc<Known>) {
-        if known.direct.ready().is_some() {
+        if known.stands().is_some() {
             return;
         }
         tracing::info!(node = %known.node.0, "the direct Link ended");
