@@ -13,6 +13,7 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 /// Most lanes that are of use: every one of them wakes for each new connection, and all but one find
 /// it taken.
@@ -106,13 +107,31 @@ impl Lane {
     }
 }
 
-/// Gives seats in lanes. Clones share them.
+/// Gives seats in lanes to what was not accepted there. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Seats(Arc<[One]>);
 
 impl Seats {
-    /// A seat in the emptiest lane; `None` = there are none.
-    pub(crate) fn take(&self) -> Option<Seat> {
+    /// Starts a task in the emptiest lane; in this runtime, where there are none.
+    pub(crate) fn spawn(
+        &self,
+        tasks: &TaskTracker,
+        task: impl Future<Output: Send + 'static> + Send + 'static,
+    ) {
+        match self.take() {
+            None => drop(tasks.spawn(task)),
+            Some(seat) => {
+                let lane = seat.0.handle().clone();
+                let seated = async move {
+                    let _seat = seat;
+                    task.await;
+                };
+                tasks.spawn_on(seated, &lane);
+            }
+        }
+    }
+
+    fn take(&self) -> Option<Seat> {
         let own = (0..self.0.len()).min_by_key(|lane| self.0[*lane].open.load(Relaxed))?;
         self.0[own].open.fetch_add(1, Relaxed);
         Some(Seat(Lane { all: self.0.clone(), own }))
@@ -124,11 +143,6 @@ impl Seats {
 pub struct Seat(Lane);
 
 impl Seat {
-    /// Where it is served.
-    pub(crate) fn handle(&self) -> &Handle {
-        self.0.handle()
-    }
-
     /// Where it is served, if that is not in `lane`.
     pub(crate) fn outside(&self, lane: &Lane) -> Option<Handle> {
         (self.0.own != lane.own).then(|| self.0.handle().clone())

@@ -15,6 +15,7 @@ mod pause;
 mod pulse;
 mod saying;
 mod slot;
+mod slots;
 mod stagger;
 mod standing;
 mod uplink;

@@ -192,6 +192,7 @@ impl Linking {
             tls: tls.clone(),
             handler: calls.clone(),
             asked: asking.clone(),
+            seats: self.seats.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
@@ -220,6 +221,7 @@ impl Linking {
             standing: standing.clone(),
             handler: answers.clone(),
             made: Arc::new(move |link, node| begin.begin(link, node)),
+            seats: self.seats.clone(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         });

@@ -4,7 +4,6 @@
 //! tried behind its back. Who cannot be dialled is asked, through the hub, to dial back.
 
 mod direct;
-mod own;
 mod view;
 
 use std::collections::BTreeMap;
@@ -24,11 +23,10 @@ use crate::backends::{NodeLive, Way};
 use crate::dial::Dial;
 use crate::identity::{CLOUD, Tls};
 use crate::io::now;
-use crate::lanes;
+use crate::lanes::Seats;
 use crate::link::{Link, Serve};
-use crate::peers::agents::own::Own;
 use crate::peers::path::{Ask, Path};
-use crate::peers::slot::Slot;
+use crate::peers::slots::Slots;
 use crate::peers::uplink::Uplink;
 use crate::peers::{Finding, NoWay, Standing, Ways};
 use crate::snapshot::Snapshot;
@@ -76,6 +74,8 @@ pub struct Parts {
     pub handler: Arc<dyn Serve>,
     /// Hears of each direct Link that we may open exchanges on.
     pub made: Arc<dyn Fn(Link, NodeName) + Send + Sync>,
+    /// Where Links are served, each in one thread.
+    pub seats: Seats,
     /// Owns the tasks.
     pub tasks: TaskTracker,
     /// Ends everything.
@@ -92,9 +92,7 @@ struct Inner {
 struct Known {
     node: NodeName,
     path: Mutex<Path>,
-    direct: Slot,
-    /// Those of lanes that are busy.
-    own: [Own; lanes::MOST],
+    direct: Slots,
     facts: Mutex<Facts>,
     /// The direct way was tried, with whatever outcome.
     tried: Notify,
@@ -138,7 +136,7 @@ impl Peers {
 
     /// This node is known by a new certificate: Links that were made by an older one lead nowhere.
     pub fn begin_anew(&self) {
-        self.0.known.read().values().for_each(|known| known.slots().for_each(Slot::end));
+        self.0.known.read().values().for_each(|known| known.direct.end());
         self.0.parts.uplink.begin_anew();
     }
 
@@ -150,8 +148,7 @@ impl Peers {
             Arc::new(Known {
                 node: node.clone(),
                 path: Mutex::default(),
-                direct: Slot::default(),
-                own: Default::default(),
+                direct: Slots::default(),
                 facts: Mutex::default(),
                 tried: Notify::new(),
             })
@@ -265,7 +262,10 @@ impl Ways for Peers {
             return self.0.parts.uplink.ready().map(|link| (link, Way::Hub));
         }
         let known = self.0.known.read().get(node)?.clone();
-        if let Some(link) = self.direct(&known) {
+        if let Some((link, wanting)) = known.direct.for_a_call() {
+            if let Some(wanting) = wanting {
+                self.make_another(known, wanting);
+            }
             return Some((link, Way::Direct));
         }
         if !known.facts.lock().by_hub || known.path.lock().ask_only(now()) == Ask::Try {
@@ -283,7 +283,7 @@ impl Ways for Peers {
     }
 
     fn close_idle(&self) {
-        self.0.known.read().values().for_each(|known| known.slots().for_each(Slot::close_idle));
+        self.0.known.read().values().for_each(|known| known.direct.close_idle());
         self.0.parts.uplink.close_idle();
     }
 }

@@ -75,23 +75,18 @@ impl Door {
     }
 
     fn begin(&self, stream: TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {
-        let (this, stop, tasks) = (self.clone(), self.0.stop.clone(), &self.0.tasks);
-        let Some(seat) = self.0.seats.take() else {
-            // Boxed, as below: the state of a task stays as large as the largest thing that it ever
-            // does.
-            let serving = Box::pin(async move { this.shake_hands(stream, from, place).await });
-            tasks.spawn(stop.run_until_cancelled_owned(serving));
-            return;
-        };
-        let (moving, lane) = (stream.into_std(), seat.handle().clone());
+        let this = self.clone();
+        // Told of what comes by the thread that serves it.
+        let moving = stream.into_std();
+        // Boxed, as below: the state of a task stays as large as the largest thing that it ever does.
         let serving = Box::pin(async move {
-            let _seat = seat;
             match moving.and_then(TcpStream::from_std) {
                 Ok(stream) => this.shake_hands(stream, from, place).await,
-                Err(error) => tracing::warn!(%from, %error, "no way for a Link to its lane"),
+                Err(error) => tracing::warn!(%from, %error, "no way for a Link to its thread"),
             }
         });
-        tasks.spawn_on(stop.run_until_cancelled_owned(serving), &lane);
+        let stop = self.0.stop.clone();
+        self.0.seats.spawn(&self.0.tasks, stop.run_until_cancelled_owned(serving));
     }
 
     async fn shake_hands(&self, stream: TcpStream, from: SocketAddr, place: OwnedSemaphorePermit) {

@@ -19,9 +19,10 @@ use tokio_util::task::TaskTracker;
 use crate::dial::Dial;
 use crate::identity::{CLOUD, Expect, Tls};
 use crate::io::{now, unique_id};
+use crate::lanes::Seats;
 use crate::link::{self, ALPN_H2, Dialled, Limits, Link, LinkError, Messages, Operation, Serve};
 use crate::peers::pause::Pause;
-use crate::peers::slot::Slot;
+use crate::peers::slots::{Slots, Wanting};
 use crate::peers::{Dialler, EXPIRED, NoWay, REMOVED, message, stagger};
 
 pub use state::{Introduction, Linked, Position, Talk, UplinkState};
@@ -47,7 +48,8 @@ struct Inner {
     handler: Arc<dyn Serve>,
     /// Peers that ask, through the hub, to be dialled.
     asked: mpsc::Sender<DialBack>,
-    requests: Arc<Slot>,
+    requests: Arc<Slots>,
+    seats: Seats,
     outgoing: Mutex<Option<mpsc::Sender<Body>>>,
     state: watch::Sender<UplinkState>,
     /// The network changed: no pause any more.
@@ -96,6 +98,8 @@ pub struct Parts {
     pub handler: Arc<dyn Serve>,
     /// Hears of peers that ask to be dialled.
     pub asked: mpsc::Sender<DialBack>,
+    /// Where Links are served, each in one thread.
+    pub seats: Seats,
     /// Owns the tasks.
     pub tasks: TaskTracker,
     /// Ends everything.
@@ -111,7 +115,8 @@ impl fmt::Debug for Uplink {
 impl Uplink {
     /// Not linked yet: see [`Uplink::run`].
     pub fn new(parts: Parts) -> Self {
-        let Parts { node, instance, introduction, dial, tls, handler, asked, tasks, stop } = parts;
+        let Parts { node, instance, introduction, dial, tls, handler, asked, seats, tasks, stop } =
+            parts;
         Self(Arc::new(Inner {
             node,
             instance,
@@ -121,6 +126,7 @@ impl Uplink {
             handler,
             asked,
             requests: Arc::default(),
+            seats,
             outgoing: Mutex::default(),
             state: watch::Sender::default(),
             network: Notify::new(),
@@ -141,7 +147,31 @@ impl Uplink {
 
     /// A Link for requests through the hub, if one stands.
     pub fn ready(&self) -> Option<Link> {
-        self.0.requests.ready()
+        let (link, wanting) = self.0.requests.for_a_call()?;
+        if let Some(wanting) = wanting {
+            self.make_another(wanting);
+        }
+        Some(link)
+    }
+
+    /// Makes one more in this thread, behind the back of who calls.
+    fn make_another(&self, wanting: Wanting) {
+        let (this, address) = (self.clone(), self.address());
+        self.0.tasks.spawn(self.0.stop.clone().run_until_cancelled_owned(async move {
+            let made = match address {
+                Some(address) => this.open(address).await.ok(),
+                None => None,
+            };
+            this.0.requests.made(wanting, made);
+        }));
+    }
+
+    async fn open(&self, address: SocketAddr) -> Result<Link, NoWay> {
+        let opened = async {
+            let dialled = self.dialler().dial(address, Expect::Hub, ALPN_H2).await?;
+            link::client(dialled, Limits::REQUESTS, self.0.tasks.clone()).await
+        };
+        opened.await.map_err(|error: LinkError| NoWay::new(format!("the hub: {error}")))
     }
 
     /// A Link for requests through the hub.
@@ -151,13 +181,7 @@ impl Uplink {
     pub async fn link(&self) -> Result<Link, NoWay> {
         let (inner, this) = (&self.0, self.clone());
         let address = self.address().ok_or_else(|| NoWay::new("the hub is away"))?;
-        let open = async move {
-            let opened = async {
-                let dialled = this.dialler().dial(address, Expect::Hub, ALPN_H2).await?;
-                link::client(dialled, Limits::REQUESTS, this.0.tasks.clone()).await
-            };
-            opened.await.map_err(|error: LinkError| NoWay::new(format!("the hub: {error}")))
-        };
+        let open = async move { this.open(address).await };
         inner.requests.get(&inner.tasks, &inner.stop, open).await
     }
 

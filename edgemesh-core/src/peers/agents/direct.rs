@@ -13,6 +13,7 @@ use crate::io::{now, unique_id};
 use crate::link::{self, ALPN_H2, ALPN_REVERSE, Dialled, Limits, Link, Role};
 use crate::peers::agents::{Choice, DIAL_WITHIN, Facts, Known, Peers};
 use crate::peers::path::Ask;
+use crate::peers::slots::Wanting;
 use crate::peers::standing::Stay;
 use crate::peers::{Dialler, removal, stagger, while_welcome};
 
@@ -30,22 +31,28 @@ impl Peers {
         if self.0.parts.choice == Choice::Hub {
             return; // who asked takes the hub as well
         }
-        let (this, links) = (self.clone(), asked.links.clone());
-        self.spawn(async move {
-            match this.dial(&node, &links, ALPN_REVERSE).await {
-                Ok((_, dialled)) => {
-                    let parts = &this.0.parts;
-                    let stay = match parts.standing.enter(&dialled.peer, dialled.role) {
-                        Ok(stay) => stay,
-                        Err(error) => return tracing::warn!("not dialled back: {error}"),
-                    };
-                    let (limits, handler) = (Limits::REQUESTS, parts.handler.clone());
-                    let served = link::serve(dialled, handler, limits, &parts.tasks);
-                    while_welcome(served, stay).await;
+        let (this, links, parts) = (self.clone(), asked.links.clone(), &self.0.parts);
+        let stop = parts.stop.clone();
+        parts.seats.spawn(
+            &parts.tasks,
+            stop.run_until_cancelled_owned(async move {
+                match this.dial(&node, &links, ALPN_REVERSE).await {
+                    Ok((_, dialled)) => {
+                        let parts = &this.0.parts;
+                        let stay = match parts.standing.enter(&dialled.peer, dialled.role) {
+                            Ok(stay) => stay,
+                            Err(error) => return tracing::warn!("not dialled back: {error}"),
+                        };
+                        let (limits, handler) = (Limits::REQUESTS, parts.handler.clone());
+                        let served = link::serve(dialled, handler, limits, &parts.tasks);
+                        while_welcome(served, stay).await;
+                    }
+                    Err(error) => {
+                        tracing::debug!(node = %node.0, "cannot be dialled back: {error}")
+                    }
                 }
-                Err(error) => tracing::debug!(node = %node.0, "cannot be dialled back: {error}"),
-            }
-        });
+            }),
+        );
     }
 
     /// Tries the direct way, unless somebody is at it or it failed lately.
@@ -69,11 +76,7 @@ impl Peers {
         });
     }
 
-    pub(super) async fn make(
-        &self,
-        node: &NodeName,
-        links: &[Box<str>],
-    ) -> Result<(Link, String), String> {
+    async fn make(&self, node: &NodeName, links: &[Box<str>]) -> Result<(Link, String), String> {
         let parts = &self.0.parts;
         let (link, dialled) = self.dial(node, links, ALPN_H2).await?;
         let limits = Limits::REQUESTS;
@@ -133,7 +136,6 @@ impl Peers {
         if let Some(before) = known.direct.put(link.clone()) {
             before.close();
         }
-        known.is_of_this_lane(&link);
         let mut facts = known.facts.lock(); // whoever notes the hub now looks at the Link first
         *facts = Facts {
             by_hub: false,
@@ -151,8 +153,30 @@ impl Peers {
         self.watch(known, link, stay);
     }
 
+    /// Makes one more in this thread, behind the back of who calls.
+    pub(super) fn make_another(&self, known: Arc<Known>, wanting: Wanting) {
+        let (_, links) = self.record(&known.node);
+        let this = self.clone();
+        self.spawn(async move {
+            let made = this.make(&known.node, &links).await.and_then(|(link, _)| {
+                let entered = this.0.parts.standing.enter(link.peer(), Role::Opens);
+                entered.map(|stay| (link, stay)).map_err(|error| error.to_string())
+            });
+            match made {
+                Ok((link, stay)) => {
+                    known.direct.made(wanting, Some(link.clone()));
+                    this.watch(&known, link, stay);
+                }
+                Err(why) => {
+                    tracing::debug!(node = %known.node.0, "no Link for this lane: {why}");
+                    known.direct.made(wanting, None);
+                }
+            }
+        });
+    }
+
     /// Notes when a direct Link ends; cuts it when its node is removed.
-    pub(super) fn watch(&self, known: &Arc<Known>, link: Link, stay: Stay) {
+    fn watch(&self, known: &Arc<Known>, link: Link, stay: Stay) {
         let (this, known) = (self.clone(), known.clone());
         self.spawn(async move {
             tokio::select! {
@@ -165,7 +189,7 @@ impl Peers {
 
     /// A direct Link ended. Another may stand in its place already, or that of a lane takes it.
     fn broke(&self, known: &Arc<Known>) {
-        if known.stands().is_some() {
+        if known.direct.stands() {
             return;
         }
         tracing::info!(node = %known.node.0, "the direct Link ended");

@@ -107,7 +107,7 @@ impl Uplink {
     /// Dials the hub once more, with the roles reversed.
     fn reverse(&self, address: SocketAddr) {
         let this = self.clone();
-        self.0.tasks.spawn(self.0.stop.clone().run_until_cancelled_owned(async move {
+        let serving = self.0.stop.clone().run_until_cancelled_owned(async move {
             let inner = &this.0;
             match this.dialler().dial(address, Expect::Hub, ALPN_REVERSE).await {
                 Ok(dialled) => {
@@ -117,6 +117,7 @@ impl Uplink {
                 }
                 Err(error) => tracing::warn!("the hub cannot be dialled back: {error}"),
             }
-        }));
+        });
+        self.0.seats.spawn(&self.0.tasks, serving);
     }
 }
