@@ -51,7 +51,8 @@ const FAULTS: &[Fault] = &[
     ),
 ];
 
-fn reset(verb: &str) {
+/// Resets all that passes the router of site A, with `-I`; no more, with `-D`.
+pub(crate) fn reset(verb: &str) {
     for side in ["-i", "-o"] {
         let reject = "-p tcp -j REJECT --reject-with tcp-reset";
         sh(&format!("iptables {verb} FORWARD {side} wan-ra {reject}"));

@@ -29,6 +29,7 @@ mod world;
 mod autonomy;
 mod bad;
 mod bulk;
+mod busy;
 mod cases;
 mod disk;
 mod faults;

@@ -260,7 +260,7 @@ fn every_way(path: &str) {
 
 /// Waits until calls go that way: a direct Link is made behind the back of the first call.
 #[track_caller]
-fn goes(from: &Node, to: Place, via: &str) {
+pub(crate) fn goes(from: &Node, to: Place, via: &str) {
     eventually(&format!("{} reaches {}: {via}", from.place.name, to.name), PATIENCE, || {
         let before = from.access().len();
         let ran = from.sh(&format!("curl -sS -m 5 http://{}/", address(to)));
