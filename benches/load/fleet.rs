@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use edgemesh_core::dial::Dial;
 use edgemesh_core::identity::{Clock, OFFLINE_GRACE, Tls};
+use edgemesh_core::lanes::Seats;
 use edgemesh_core::link::{Answering, Called, Rest, Serve};
 use edgemesh_core::peers::{
     Advertise, Introduction, Joining, Position, Talk, Uplink, UplinkParts, message,
@@ -114,6 +115,7 @@ impl Agent {
             tls: Arc::new(Tls::new(identity, clock, OFFLINE_GRACE)),
             handler: Arc::new(Deaf),
             asked,
+            seats: Seats::default(),
             tasks: tasks.clone(),
             stop,
         });

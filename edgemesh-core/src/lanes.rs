@@ -107,8 +107,8 @@ impl Lane {
     }
 }
 
-/// Gives seats in lanes to what was not accepted there. Clones share them.
-#[derive(Clone, Debug)]
+/// Gives seats in lanes to what was not accepted there; by default there are none. Clones share them.
+#[derive(Clone, Debug, Default)]
 pub struct Seats(Arc<[One]>);
 
 impl Seats {
@@ -201,7 +201,7 @@ mod tests {
         let seats: Vec<Seat> = (0..4).map(|_| lanes.seats().take().unwrap()).collect();
         let seated: Vec<_> = seats.iter().map(|seat| seat.0.own).collect();
         assert_eq!(seated, [0, 1, 0, 1], "what is accepted elsewhere goes to the emptiest");
-        assert!(Lanes::default().seats().take().is_none());
+        assert!(Seats::default().take().is_none());
         drop(seats);
         let open: Vec<_> = lanes.all.iter().map(|lane| lane.open.load(Relaxed)).collect();
         assert_eq!(open, [0, 0]);
