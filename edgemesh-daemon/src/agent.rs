@@ -21,7 +21,6 @@ mod leaving;
 mod limits;
 mod linking;
 mod looks;
-mod memory;
 mod options;
 mod outside;
 mod page;
@@ -63,6 +62,7 @@ use crate::config::AgentConfig;
 use crate::guard::{self, Guarded, Program};
 use crate::handover::{self, Inherited, Offer, Predecessor, Successor};
 use crate::log::Log;
+use crate::memory;
 
 pub use crate::agent::reload::Reread;
 

@@ -35,6 +35,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::guard::family::Family;
 pub use crate::guard::restarts::RESTARTS_A_MINUTE;
 use crate::guard::restarts::{Ended, Life, Next, Restarts, must_clean};
+use crate::memory;
 
 /// Signals that are handed on to the child.
 const FORWARDED: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
@@ -75,6 +76,7 @@ pub fn run(program: &Program, clean: &mut dyn FnMut()) -> io::Result<u8> {
     let mut family = Family::default();
     loop {
         family.start(program, &[])?;
+        memory::give_back(); // from here on it waits
         let (ended, life) = watch(&signals, program, &mut family)?;
         if must_clean(ended, life) {
             clean();

@@ -17,6 +17,7 @@ pub mod expose;
 pub mod guard;
 pub(crate) mod handover;
 pub mod log;
+mod memory;
 pub(crate) mod ports;
 mod proc_net;
 pub mod read;
