@@ -42,6 +42,8 @@ struct One {
     handle: Handle,
     /// Connections that it serves.
     open: AtomicUsize,
+    /// Those of them that were not accepted there: Links, of which each may carry the calls of many.
+    links: AtomicUsize,
 }
 
 impl Lanes {
@@ -81,7 +83,7 @@ fn start(number: usize, stop: CancellationToken) -> io::Result<One> {
         runtime.block_on(stop.cancelled());
     };
     thread::Builder::new().name(format!("lane {number}")).spawn(run)?;
-    Ok(One { handle, open: AtomicUsize::new(0) })
+    Ok(One { handle, open: AtomicUsize::new(0), links: AtomicUsize::new(0) })
 }
 
 /// One of them.
@@ -103,16 +105,16 @@ impl Lane {
         let emptiest = (0..self.all.len()).min_by_key(open).unwrap_or(self.own);
         let own = if open(&self.own) > open(&emptiest) + SLACK { emptiest } else { self.own };
         self.all[own].open.fetch_add(1, Relaxed);
-        Seat(Self { all: self.all.clone(), own })
+        Seat { lane: Self { all: self.all.clone(), own }, is_link: false }
     }
 }
 
-/// Gives seats in lanes to what was not accepted there; by default there are none. Clones share them.
+/// Gives Links seats in lanes; by default there are none. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Seats(Arc<[One]>);
 
 impl Seats {
-    /// Starts a task in the emptiest lane; in this runtime, where there are none.
+    /// Starts the task of a Link in the lane that has fewest; in this runtime, where there are none.
     pub(crate) fn spawn(
         &self,
         tasks: &TaskTracker,
@@ -121,7 +123,7 @@ impl Seats {
         match self.take() {
             None => drop(tasks.spawn(task)),
             Some(seat) => {
-                let lane = seat.0.handle().clone();
+                let lane = seat.lane.handle().clone();
                 let seated = async move {
                     let _seat = seat;
                     task.await;
@@ -132,26 +134,36 @@ impl Seats {
     }
 
     fn take(&self) -> Option<Seat> {
-        let own = (0..self.0.len()).min_by_key(|lane| self.0[*lane].open.load(Relaxed))?;
+        let load = |lane: &usize| {
+            let One { links, open, .. } = &self.0[*lane];
+            (links.load(Relaxed), open.load(Relaxed))
+        };
+        let own = (0..self.0.len()).min_by_key(load)?;
         self.0[own].open.fetch_add(1, Relaxed);
-        Some(Seat(Lane { all: self.0.clone(), own }))
+        self.0[own].links.fetch_add(1, Relaxed);
+        Some(Seat { lane: Lane { all: self.0.clone(), own }, is_link: true })
     }
 }
 
 /// A connection's place in a lane; given back on drop.
 #[derive(Debug)]
-pub struct Seat(Lane);
+pub struct Seat {
+    lane: Lane,
+    is_link: bool,
+}
 
 impl Seat {
     /// Where it is served, if that is not in `lane`.
     pub(crate) fn outside(&self, lane: &Lane) -> Option<Handle> {
-        (self.0.own != lane.own).then(|| self.0.handle().clone())
+        (self.lane.own != lane.own).then(|| self.lane.handle().clone())
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.all[self.0.own].open.fetch_sub(1, Relaxed);
+        let One { open, links, .. } = &self.lane.all[self.lane.own];
+        open.fetch_sub(1, Relaxed);
+        links.fetch_sub(usize::from(self.is_link), Relaxed);
     }
 }
 
@@ -198,12 +210,15 @@ mod tests {
         assert_eq!(away, (40 - SLACK) / 2);
         assert!(other.seat().outside(&other).is_none());
         drop(seats);
-        let seats: Vec<Seat> = (0..4).map(|_| lanes.seats().take().unwrap()).collect();
-        let seated: Vec<_> = seats.iter().map(|seat| seat.0.own).collect();
-        assert_eq!(seated, [0, 1, 0, 1], "what is accepted elsewhere goes to the emptiest");
+        let open = || lanes.all.iter().map(|lane| lane.open.load(Relaxed)).collect::<Vec<_>>();
+        assert_eq!(open(), [0, 0]);
+        let seat = other.seat();
+        let links: Vec<Seat> = (0..4).map(|_| lanes.seats().take().unwrap()).collect();
+        let seated: Vec<_> = links.iter().map(|seat| seat.lane.own).collect();
+        assert_eq!(seated, [0, 1, 0, 1], "Links are spread by themselves");
         assert!(Seats::default().take().is_none());
-        drop(seats);
-        let open: Vec<_> = lanes.all.iter().map(|lane| lane.open.load(Relaxed)).collect();
-        assert_eq!(open, [0, 0]);
+        drop((seat, links));
+        assert_eq!(open(), [0, 0]);
+        assert!(lanes.all.iter().all(|lane| lane.links.load(Relaxed) == 0));
     }
 }

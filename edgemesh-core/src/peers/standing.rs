@@ -13,12 +13,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::{Clock, is_revoked};
+use crate::lanes;
 use crate::link::{Peer, Role};
 use crate::snapshot::Snapshot;
 
-/// Most Links of one kind with one node. One is in use; one that another took the place of drains for
-/// as long as flows on it go on.
-const MOST: usize = 8;
+/// Most Links of one kind with one node. As many as it has lanes are in use; those that others took the
+/// place of drain for as long as flows on them go on.
+const MOST: usize = 4 * lanes::MOST;
 
 /// Nodes of which it is remembered that their certificate expired.
 const MOST_EXPIRED: usize = 1024;
@@ -228,7 +229,7 @@ mod tests {
         let enter = |node, role| standing.enter(&peer(node, 0), role);
         let mut all: Vec<_> = (0..MOST).map(|_| enter("a", Role::Serves).unwrap()).collect();
         let refused = enter("a", Role::Serves).unwrap_err().to_string();
-        assert!(refused.starts_with("tooManyLinks: 8 ") && refused.contains(" a"), "{refused}");
+        assert!(refused.starts_with("tooManyLinks: 16 ") && refused.contains(" a"), "{refused}");
         all.push(enter("a", Role::Opens).unwrap());
         all.push(enter("b", Role::Serves).unwrap());
         all.remove(0);
