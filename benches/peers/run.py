@@ -59,7 +59,7 @@ def run(options, folder, processes):
             say(f"round {number} of {rounds}: {one.title} ({time.monotonic() - began:.0f} s)")
         if number == 1:
             halved = fixed_rate(cells)
-        for contender in field:
+        for contender in rotated(field, number):
             if halved and loads.Load("rate", "http", "", None).fits(contender):
                 seen = lambda: loads.rate(tools, contender.address("http"), halved)
                 cells.setdefault(("rate", contender.name), []).append(accounted(tools, contender, seen))
