@@ -36,6 +36,10 @@ const CONVERGES_WITHIN: Duration = Duration::from_secs(10);
 const REMOVED_WITHIN: Duration = Duration::from_secs(10);
 /// How long the cloud is missed.
 const CUT_FOR: Duration = Duration::from_secs(2);
+
+/// How long the cable is out: longer than a client waits, so that what went that way is told to have
+/// failed and not merely to have been slow.
+const PULLED_FOR: Duration = Duration::from_secs(4);
 /// A call that cannot succeed says so within this time.
 const SAYS_SO_WITHIN: Duration = Duration::from_secs(2);
 /// Calls that go on whatever happens to the cloud: both ways between sites, and in a node.
@@ -92,7 +96,7 @@ pub(super) fn cable(sites: &mut Sites<'_>) -> Vec<Row> {
         network::pull()?;
         let begin = now();
         rebooted = Some(reboot(sites));
-        pause(CUT_FOR.saturating_sub(now() - begin));
+        pause(PULLED_FOR.saturating_sub(now() - begin));
         network::plug()
     });
     let relayed = relays(sites);
