@@ -29,14 +29,12 @@ fn trim() {
     }
 }
 
-/// A start touches most of the program, and serving a third of that; what is mapped the kernel
-/// takes for used. What is needed again is found in the page cache.
+/// A start touches most of the program and its libraries, and serving a third of that; what is mapped
+/// the kernel takes for used. What is needed again is found in the page cache.
 fn unmap_program() -> io::Result<()> {
-    let own = fs::read_link("/proc/self/exe")?;
-    let maps = fs::read_to_string("/proc/self/maps")?;
-    for code in maps.lines().filter_map(|line| code_of(line, &own.to_string_lossy())) {
-        // SAFETY: it is a mapping of this very file that nobody can write to, through which the kernel
-        // finds the same bytes again: a file that runs cannot be written to either.
+    for code in of_files(&fs::read_to_string("/proc/self/smaps")?) {
+        // SAFETY: it is a mapping of a file that nobody can write to and that nobody has written to, so
+        // that the kernel finds the same bytes again.
         let result = unsafe {
             libc::madvise(code.start as *mut libc::c_void, code.len(), libc::MADV_DONTNEED)
         };
@@ -47,14 +45,30 @@ fn unmap_program() -> io::Result<()> {
     Ok(())
 }
 
-/// The addresses of a line of `/proc/PID/maps` (`proc_pid_maps(5)`) that is code of the file `own`.
-fn code_of(line: &str, own: &str) -> Option<Range<usize>> {
-    let (head, path) = line.split_once('/')?;
-    let mut words = head.split_ascii_whitespace();
+/// The mappings in `smaps` (`proc_pid_smaps(5)`) that are as they are in their files, and stay so.
+fn of_files(smaps: &str) -> Vec<Range<usize>> {
+    let (mut all, mut current) = (Vec::new(), None);
+    for line in smaps.lines() {
+        match line.split_once(':') {
+            Some(("Anonymous", said)) => {
+                let none = said.trim() == "0 kB";
+                all.extend(current.take().filter(|_| none));
+            }
+            // The names of figures have no blanks; what a mapping begins with does.
+            Some((name, _)) if !name.contains(' ') => {}
+            Some(_) | None => current = mapping(line),
+        }
+    }
+    all
+}
+
+/// The addresses of a file's mapping that may not be written to.
+fn mapping(line: &str) -> Option<Range<usize>> {
+    let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
-    let is_code = words.next()? == "r-xp" && path == own.strip_prefix('/')?;
+    let is_fixed = matches!(words.next()?, "r-xp" | "r--p") && words.nth(3)?.starts_with('/');
     let at = |hex| usize::from_str_radix(hex, 16).ok();
-    Some(at(start)?..at(end)?).filter(|_| is_code)
+    Some(at(start)?..at(end)?).filter(|_| is_fixed)
 }
 
 #[cfg(test)]
@@ -62,18 +76,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_the_file_is_meant() {
-        let line = "55d0c000-55e1f000 r-xp 0000c000 fe:00 97  /usr/bin/edgemesh";
-        assert_eq!(code_of(line, "/usr/bin/edgemesh"), Some(0x55d0_c000..0x55e1_f000));
-        for other in [
-            "55d0c000-55e1f000 r--p 0000c000 fe:00 97  /usr/bin/edgemesh",
-            "55d0c000-55e1f000 rw-p 0000c000 fe:00 97  /usr/bin/edgemesh",
-            "55d0c000-55e1f000 r-xp 0000c000 fe:00 97  /usr/bin/edgemesh (deleted)",
-            "7f00c000-7f01f000 r-xp 0000c000 fe:00 97  /usr/lib/libc.so.6",
-            "7ffd5000-7ffd7000 r-xp 00000000 00:00 0   [vdso]",
-            "",
+    fn only_what_is_as_it_is_in_its_file_is_meant() {
+        let of = |head: &str, anonymous: &str| {
+            let figures = format!("Size: 4 kB\nRss: 4 kB\nAnonymous: {anonymous}\nLocked: 0 kB");
+            of_files(&format!("{head}\n{figures}\nVmFlags: rd ex mr mw me\n"))
+        };
+        for (permissions, path, anonymous, want) in [
+            ("r-xp", "/usr/bin/edgemesh", "0 kB", true),
+            ("r--p", "/usr/lib/libc.so.6", "0 kB", true),
+            ("r-xp", "/usr/bin/edgemesh (deleted)", "0 kB", true),
+            ("r--p", "/usr/bin/edgemesh", "4 kB", false), // relocated
+            ("rw-p", "/usr/bin/edgemesh", "0 kB", false),
+            ("rw-s", "/var/lib/edgemesh/meta.db-shm", "0 kB", false),
+            ("r-xp", "[vdso]", "0 kB", false),
+            ("r--p", "", "0 kB", false),
         ] {
-            assert_eq!(code_of(other, "/usr/bin/edgemesh"), None, "{other}");
+            let head = format!("55d0c000-55e1f000 {permissions} 0000c000 fe:00 97  {path}");
+            let got = of(&head, anonymous);
+            let wanted = if want { vec![0x55d0_c000..0x55e1_f000] } else { Vec::new() };
+            assert_eq!(got, wanted, "{head} {anonymous}");
         }
     }
 
