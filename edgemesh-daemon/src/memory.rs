@@ -93,8 +93,8 @@ mod tests {
         ] {
             let head = format!("55d0c000-55e1f000 {permissions} 0000c000 fe:00 97  {path}");
             let got = of(&head, anonymous);
-            let wanted = if want { vec![0x55d0_c000..0x55e1_f000] } else { Vec::new() };
-            assert_eq!(got, wanted, "{head} {anonymous}");
+            let wanted = want.then_some(0x55d0_c000..0x55e1_f000);
+            assert_eq!(got, Vec::from_iter(wanted), "{head} {anonymous}");
         }
     }
 
