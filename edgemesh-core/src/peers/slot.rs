@@ -92,7 +92,7 @@ impl Slot {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::future::pending;
     use std::pin::Pin;
     use std::time::Duration;
@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    async fn link(tasks: &TaskTracker) -> Link {
+    pub(in crate::peers) async fn link(tasks: &TaskTracker) -> Link {
         let peer = Arc::new(Peer { proved: None, address: ([127, 0, 0, 1], 1).into() });
         let (near, far) = tokio::io::duplex(64 * 1024);
         let end = |stream, role| Dialled { stream, peer: peer.clone(), role };

@@ -17,7 +17,7 @@ use crate::peers::slot::Slot;
 
 /// Calls at once on a Link of another thread from which on one's own is worth a connection.
 const BUSY: usize = 8;
-/// Pause after one that could not be made: the first one serves as well.
+/// Pause between two, where one could not be made or did not last: the first one serves as well.
 const RETRY: Duration = Duration::from_secs(30);
 
 /// See the module.
@@ -72,13 +72,11 @@ impl Slots {
     /// What became of that.
     pub(super) fn made(&self, wanting: Wanting, made: Option<Link>) {
         let Some(own) = self.own(wanting.0) else { return };
-        *own.next.lock() = match made {
-            Some(link) => {
-                own.slot.put(link);
-                Next::Now
-            }
-            None => Next::From(now() + RETRY),
-        };
+        if let Some(link) = made {
+            own.slot.put(link);
+        }
+        // Also where there is one: the other side may end it at once, for the next and the next.
+        *own.next.lock() = Next::From(now() + RETRY);
     }
 
     /// From now on the one for everybody is this one, which was made in this thread; gives the one
@@ -155,6 +153,20 @@ impl Own {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::slot::tests::link;
+
+    #[tokio::test]
+    async fn one_that_does_not_last_is_not_made_anew_at_once() {
+        let (slots, tasks) = (Slots::default(), TaskTracker::new());
+        let own = slots.own(1).unwrap();
+        assert!(own.begins(now()));
+        let made = link(&tasks).await;
+        slots.made(Wanting(1), Some(made.clone()));
+        assert!(own.slot.ready().is_some());
+        made.cut();
+        assert!(own.slot.ready().is_none() && !own.begins(now()), "its peer may want no more");
+        assert!(own.begins(now() + RETRY));
+    }
 
     #[test]
     fn one_is_made_at_a_time_and_not_too_often() {
