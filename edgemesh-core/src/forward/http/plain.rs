@@ -4,8 +4,8 @@
 //! What a request is sent as is written down while it is read, and so is its answer, so that no table
 //! of fields is made. To another node a request goes in one Message ([`across`]), and of one that comes
 //! in a Message the same is made here ([`passed`]). Whatever takes more than that — Routes, Rules, gRPC,
-//! upgrades, chunked requests, long bodies for another node, mistakes — is left to hyper with all that was read of it, and what follows
-//! on its connection with it. The account of a call, its decision and its outcome are those of
+//! upgrades, chunked requests, long bodies for another node, mistakes — is left to hyper with all that
+//! was read of it, and what follows on its connection with it. The account of a call, its decision and its outcome are those of
 //! [`Call`] in either case.
 
 mod across;
@@ -14,6 +14,7 @@ mod answered;
 mod asked;
 mod asking;
 mod chunks;
+mod client;
 mod delivery;
 mod fields;
 mod passed;
@@ -160,9 +161,9 @@ impl Conversation<'_> {
         let uploaded = ending.call.uploaded.clone();
         let mut upload = Upload::new(&mut self.client, asked.later, uploaded);
         match ask(&mut ending, asked, &mut upload, &mut self.alarm).await {
-            Ok((source, answered)) => {
+            Ok((upstream, answered)) => {
                 let closes = asked.closes || self.origin.shared.stop.is_cancelled();
-                Some(deliver(upload, ending, source, answered, closes).await && !closes)
+                Some(deliver(upload, ending, upstream, answered, closes).await && !closes)
             }
             Err(Unanswered::Gone) => Some(false),
             Err(Unanswered::Refused { refusal, backends_fault }) => {

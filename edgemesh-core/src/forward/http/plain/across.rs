@@ -14,21 +14,18 @@ use httparse::{Header, ParserConfig, Status};
 use crate::forward::across::{Calling, LINK_TRIES, Unopened, link, refused_for, unanswered};
 use crate::forward::http::ending::How;
 use crate::forward::http::plain::alarm::Alarm;
-use crate::forward::http::plain::answered::{Answered, told};
+use crate::forward::http::plain::answered::{Answered, of_message};
 use crate::forward::http::plain::asked::Asked;
 use crate::forward::http::plain::asking::{Broke, Failure, Unanswered};
-use crate::forward::http::plain::upload::{Client as _, Upload, unless_gone};
-use crate::forward::http::serve::MAX_HEADERS;
+use crate::forward::http::plain::client::{Client as _, unless_gone};
+use crate::forward::http::plain::fields::MAX_LINES;
+use crate::forward::http::plain::upload::Upload;
+use crate::forward::http::plain::wire::LARGEST;
 use crate::forward::http::source::BodyError;
 use crate::forward::spare;
 use crate::link::{Failure as Why, Inbound, Operation, Reply, Rest};
 use crate::refusal::Refusal;
 use crate::tunnel::fields;
-
-/// Fields that ours adds to those of a client.
-const OUR_FIELDS: usize = 3;
-/// Most of an answer that is held at once.
-const LARGEST: usize = 256 * 1024;
 
 /// The body of an answer of another node.
 #[derive(Debug)]
@@ -104,7 +101,7 @@ pub(super) async fn attempt(
 
 /// The Message, and the body behind it.
 fn opening(calling: Calling<'_>, asked: &Asked) -> Option<(Message, Bytes)> {
-    let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS + OUR_FIELDS];
+    let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_LINES];
     let mut head = httparse::Request::new(&mut []);
     let config = ParserConfig::default();
     let parsed = config.parse_request_with_uninit_headers(&mut head, &asked.sent, &mut headers);
@@ -129,7 +126,7 @@ fn answer(
 ) -> Result<(Far, Box<Answered>), Failure> {
     match opening.body.map(|body| *body) {
         Some(Body::Answer(answer)) => {
-            let told = told(&answer, &asked.named.method, body.size_hint().exact());
+            let told = of_message(&answer, &asked.named.method, body.size_hint().exact());
             let answered = told.ok_or_else(|| no_answer("what came cannot stand in a head"))?;
             Ok((Far::new(body), answered))
         }

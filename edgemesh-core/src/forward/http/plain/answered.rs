@@ -89,7 +89,11 @@ fn passed(
 
 /// What another node answers, as its client will see it; `exact` = the length of its body, where all
 /// of it is here. `None` = that is no answer.
-pub(super) fn told(answer: &Answer, method: &Method, exact: Option<u64>) -> Option<Box<Answered>> {
+pub(super) fn of_message(
+    answer: &Answer,
+    method: &Method,
+    exact: Option<u64>,
+) -> Option<Box<Answered>> {
     let status = http::StatusCode::from_u16(answer.status).ok()?;
     if status.is_informational() {
         return None; // nobody has asked for it to become something else
@@ -298,7 +302,7 @@ mod tests {
             value: value.as_bytes().into(),
         };
         let answer = Answer { status, headers: fields.iter().map(field).collect() };
-        let answered = told(&answer, &Method::GET, exact)?;
+        let answered = of_message(&answer, &Method::GET, exact)?;
         let head = String::from_utf8(answered.head).unwrap();
         let (head, _) = head.split_once("date: ").unwrap_or((&head, ""));
         Some((head.to_owned(), format!("{:?}", answered.body)))

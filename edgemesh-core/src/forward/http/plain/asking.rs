@@ -15,8 +15,9 @@ use crate::forward::http::exchange::Went;
 use crate::forward::http::plain::alarm::Alarm;
 use crate::forward::http::plain::answered::{self, Answered, Said};
 use crate::forward::http::plain::asked::Asked;
-use crate::forward::http::plain::delivery::Source;
-use crate::forward::http::plain::upload::{Client, Gone, Upload, unless_gone};
+use crate::forward::http::plain::client::{Client, Gone, unless_gone};
+use crate::forward::http::plain::delivery::Upstream;
+use crate::forward::http::plain::upload::Upload;
 use crate::forward::http::plain::{Wire, across};
 use crate::forward::http::pool::FRESH_FOR;
 use crate::forward::http::upstream::{
@@ -71,14 +72,14 @@ pub(super) async fn ask(
     asked: &Asked,
     upload: &mut Upload<'_>,
     alarm: &mut Alarm,
-) -> Result<(Source, Box<Answered>), Unanswered> {
+) -> Result<(Upstream, Box<Answered>), Unanswered> {
     let shared = call.origin.shared.clone();
     let mut tried = Vec::new();
     loop {
         let attempted = if hop.backend().is_dialled() {
             let at = if tried.is_empty() { call.began } else { now() };
             let asking = Asking { shared: &shared, hop, asked, at };
-            asking.attempt(upload, alarm).await.map(|(near, told)| (Source::Near(near), told))
+            asking.attempt(upload, alarm).await.map(|(near, told)| (Upstream::Near(near), told))
         } else {
             let (message, caller) = (call.passes_on(), call.origin.caller());
             let went = Went { call, hop };
@@ -86,7 +87,7 @@ pub(super) async fn ask(
             // In a place of its own: a connection that waits shall not be as large as this.
             let attempted = Box::pin(across::attempt(calling, asked, upload, alarm)).await;
             drop(went);
-            attempted.map(|(far, told)| (Source::Far(far), told))
+            attempted.map(|(far, told)| (Upstream::Far(far), told))
         };
         let Failure { unanswered, sent } = match attempted {
             Ok(answered) => return Ok(answered),

@@ -7,15 +7,16 @@ use crate::forward::http::ending::{Ending, How, is_unwell};
 use crate::forward::http::plain::Wire;
 use crate::forward::http::plain::across::Far;
 use crate::forward::http::plain::answered::Answered;
+use crate::forward::http::plain::client::Client as _;
 use crate::forward::http::plain::fields::end;
 use crate::forward::http::plain::passing::Form;
-use crate::forward::http::plain::upload::{Client as _, Upload};
+use crate::forward::http::plain::upload::Upload;
 use crate::forward::http::rest::heed_field;
 use crate::io::now;
 
 /// Where an answer comes from.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum Upstream {
     /// A Backend's connection.
     Near(Wire),
     /// The agent of its node.
@@ -33,7 +34,7 @@ struct Delivery {
 pub(super) async fn deliver(
     mut upload: Upload<'_>,
     mut ending: Box<Ending>,
-    mut source: Source,
+    mut upstream: Upstream,
     answered: Box<Answered>,
     closes: bool,
 ) -> bool {
@@ -44,7 +45,7 @@ pub(super) async fn deliver(
     let mut out = head;
     end(&mut out, closes);
     let how = loop {
-        let passed = body.pass(source.unread(), &mut out, Form::Chunks);
+        let passed = body.pass(upstream.unread(), &mut out, Form::Chunks);
         let mut sent = 0;
         let client = &mut *upload.client;
         if poll_fn(|cx| client.poll_write(cx, &out, &mut sent)).await.is_err() {
@@ -57,7 +58,7 @@ pub(super) async fn deliver(
         if passed.whole {
             break How::Whole;
         }
-        match poll_fn(|cx| source.more(&mut upload, cx)).await {
+        match poll_fn(|cx| upstream.more(&mut upload, cx)).await {
             More::Said => {}
             More::Ended if body.ends(&mut out, Form::Chunks) => {
                 let mut sent = 0;
@@ -71,16 +72,16 @@ pub(super) async fn deliver(
     };
     delivery.settle(how);
     let whole = how == How::Whole && upload.is_whole();
-    let may_wait = keeps && source.unread().is_empty() && !shared.stop.is_cancelled();
-    match source {
-        Source::Near(mut backend) if whole && may_wait => {
+    let may_wait = keeps && upstream.unread().is_empty() && !shared.stop.is_cancelled();
+    match upstream {
+        Upstream::Near(mut backend) if whole && may_wait => {
             backend.rests();
             shared.pools.keep(address, backend, now());
         }
-        Source::Near(_) | Source::Far(_) if how == How::Whole && !whole => {
+        Upstream::Near(_) | Upstream::Far(_) if how == How::Whole && !whole => {
             upload.client.linger().await;
         }
-        Source::Near(_) | Source::Far(_) => {}
+        Upstream::Near(_) | Upstream::Far(_) => {}
     }
     whole
 }
@@ -106,7 +107,7 @@ enum More {
     Cut(How),
 }
 
-impl Source {
+impl Upstream {
     /// What was read of it and not passed on.
     const fn unread(&mut self) -> &mut Vec<u8> {
         match self {

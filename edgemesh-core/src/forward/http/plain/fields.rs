@@ -8,6 +8,10 @@ use http::Response;
 use httparse::Header;
 
 use crate::forward::http::Body;
+use crate::forward::http::serve::MAX_HEADERS;
+
+/// Most lines of a head that ours wrote: those of whoever sent it, and what ours adds.
+pub(super) const MAX_LINES: usize = MAX_HEADERS + 3;
 
 /// Ends a line.
 const END: &[u8] = b"\r\n";

@@ -16,10 +16,10 @@ use crate::forward::http::plain::alarm::Alarm;
 use crate::forward::http::plain::answered::Answered;
 use crate::forward::http::plain::asked::{Asked, Seen, begun, named};
 use crate::forward::http::plain::asking::{Asking, Unanswered};
+use crate::forward::http::plain::client::Elsewhere;
 use crate::forward::http::plain::delivery::heed;
-use crate::forward::http::plain::fields::{end, field, line};
+use crate::forward::http::plain::fields::{MAX_LINES, end, field, line};
 use crate::forward::http::plain::passing::{Form, Passing};
-use crate::forward::http::plain::upload::Elsewhere;
 use crate::forward::http::plain::{Plainness, Wire};
 use crate::forward::http::serve::{MAX_BUFFER, MAX_HEADERS};
 use crate::forward::http::upload::BoxError;
@@ -31,9 +31,6 @@ use crate::plan::{Purpose, resolve};
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
 use crate::tunnel::fields;
-
-/// Fields that ours adds to those of a Backend.
-const OUR_FIELDS: usize = 3;
 
 /// A request that another node passes on, and that is only to be passed on further.
 #[derive(Debug)]
@@ -128,7 +125,7 @@ fn read(request: &Request, body: &[u8]) -> Option<Box<Asked>> {
 fn tell(mut ending: Box<Ending>, backend: Wire, answered: Answered) -> (Answer, Body) {
     heed(&mut ending, &answered);
     let Answered { status, head, body, keeps, .. } = answered;
-    let answer = Answer { status, headers: told(head) };
+    let answer = Answer { status, headers: without_framing(head) };
     let coming = Coming { ending, backend, passing: body, keeps, down: 0 };
     let mut stream = Stream { ahead: None, coming: Some(coming) };
     let body = match stream.take() {
@@ -143,9 +140,9 @@ fn tell(mut ending: Box<Ending>, backend: Wire, answered: Answered) -> (Answer, 
 }
 
 /// The fields of the head of an answer, but for how it is framed between neighbours.
-fn told(mut head: Vec<u8>) -> Vec<HeaderField> {
+fn without_framing(mut head: Vec<u8>) -> Vec<HeaderField> {
     end(&mut head, false);
-    let mut lines = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS + OUR_FIELDS];
+    let mut lines = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_LINES];
     let mut response = httparse::Response::new(&mut []);
     let config = ParserConfig::default();
     // It was read before: nothing is wrong with it.
@@ -327,7 +324,7 @@ mod tests {
     #[test]
     fn the_other_node_is_not_told_how_it_was_framed() {
         let head = b"HTTP/1.1 200 OK\r\nX: 1\r\nSet-Cookie: a\r\nset-cookie: b\r\ntransfer-encoding: chunked\r\n";
-        let said: Vec<String> = told(head.to_vec())
+        let said: Vec<String> = without_framing(head.to_vec())
             .iter()
             .map(|HeaderField { name, value }| {
                 format!("{}={}", String::from_utf8_lossy(name), String::from_utf8_lossy(value))

@@ -1,13 +1,12 @@
 //! What of a request's body comes later than its head: passed on piece by piece, while its Backend may
 //! answer already. Watches whether the client is still there, too.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use crate::forward::http::plain::Wire;
+use crate::forward::http::plain::client::{Client, Gone};
 use crate::forward::http::upload::Uploaded;
 
 /// A client whose request is under way.
@@ -21,51 +20,6 @@ pub(super) struct Upload<'c> {
     /// The Backend takes no more.
     is_refused: bool,
     uploaded: Arc<Uploaded>,
-}
-
-/// The client has left.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Gone;
-
-/// Whoever waits for an answer.
-pub(super) trait Client {
-    /// Whether nobody waits any more.
-    fn has_left(&mut self, cx: &mut Context<'_>) -> bool;
-    /// Passes on what has come of the request, as far as the Backend takes it.
-    fn poll(&mut self, cx: &mut Context<'_>, backend: &mut Wire) -> Result<(), Gone>;
-    /// Whether all of it was passed on.
-    fn is_whole(&self) -> bool;
-}
-
-/// A client of another node, which has said all, and for whom that node gives the call up.
-pub(super) struct Elsewhere;
-
-impl Client for Elsewhere {
-    fn has_left(&mut self, _: &mut Context<'_>) -> bool {
-        false
-    }
-
-    fn poll(&mut self, _: &mut Context<'_>, _: &mut Wire) -> Result<(), Gone> {
-        Ok(())
-    }
-
-    fn is_whole(&self) -> bool {
-        true
-    }
-}
-
-/// Waits for `what`, unless the client leaves.
-pub(super) async fn unless_gone<T>(
-    client: &mut impl Client,
-    what: impl Future<Output = T>,
-) -> Result<T, Gone> {
-    let mut what = pin!(what);
-    poll_fn(|cx| match what.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Ok(done)),
-        Poll::Pending if client.has_left(cx) => Poll::Ready(Err(Gone)),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
 }
 
 impl<'c> Upload<'c> {

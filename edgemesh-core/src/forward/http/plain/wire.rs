@@ -21,7 +21,7 @@ const SMALL: usize = 4 * 1024;
 /// Largest piece of what a client says, which is requests.
 const LARGE: usize = 16 * 1024;
 /// Largest piece of an answer, and how fast it gets there; see `forward::bytes`.
-const LARGEST: usize = 256 * 1024;
+pub(super) const LARGEST: usize = 256 * 1024;
 const GROWTH: usize = 4;
 /// How long what a client still says is read and thrown away.
 const LINGER: Duration = Duration::from_secs(1);
